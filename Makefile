@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+#
+# One Makefile; each folder names its objects in its files.mk.
+# Variables: O=dir  V=1  W=1  SAN=address|thread|undefined  CC=  DEBUG=1
+
+MAKEFLAGS += -rR
+.DEFAULT_GOAL := all
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+AR := $(if $(filter default,$(origin AR)),ar,$(AR))
+PKG_CONFIG ?= pkg-config
+VERSION := 0.1.0
+
+SAN ?=
+ifneq ($(SAN),)
+O ?= build/san-$(SAN)
+san-flags := $(if $(filter address,$(SAN)),-fsanitize=address$(comma)undefined) \
+	     $(if $(filter undefined,$(SAN)),-fsanitize=undefined) \
+	     $(if $(filter thread,$(SAN)),-fsanitize=thread) \
+	     -fno-omit-frame-pointer -fno-sanitize-recover=all
+endif
+O ?= build
+comma := ,
+ifeq ($(V),1)
+Q :=
+say :=
+else
+Q := @
+say = @printf '  %-7s %s\n' '$(1)' '$(2)';
+endif
+
+warn-flags := -Wall -Wextra -Werror -Wundef -Wshadow -Wvla \
+	-Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith \
+	-Wwrite-strings -Wformat=2 -Wnull-dereference \
+	-Wimplicit-fallthrough -Wframe-larger-than=4096 -Wno-unused-parameter
+gcc-warn := -Wlogical-op -Wduplicated-cond
+ifneq ($(shell $(CC) --version 2>/dev/null | grep -ci clang),0)
+gcc-warn :=
+endif
+OPT ?= -O2
+# No contraction: the order and the rounding of every float operation is
+# written down in the source (Documentation/internals/numerics.rst).
+KV_CFLAGS = -std=gnu11 $(OPT) -g $(warn-flags) $(if $(SAN),,$(gcc-warn)) \
+	-ffp-contract=off -fno-math-errno -fvisibility=hidden -fPIC -pthread \
+	-D_GNU_SOURCE -DKV_VERSION='"$(VERSION)"' \
+	-I. -Iinclude -Iinclude/uapi $(san-flags) $(CFLAGS)
+ifneq ($(SAN),)
+warn-flags += -Wno-null-dereference -Wno-frame-larger-than
+endif
+KV_LDFLAGS = -pthread $(san-flags) $(LDFLAGS)
+
+# ---- what is built: files.mk of each folder adds to these ----
+lib-y :=
+kernels-y :=
+mm-y :=
+kvmd-y :=
+libkv-y :=
+runtime-y :=
+kvctl-y :=
+kvrun-y :=
+kvbench-y :=
+examples-y :=
+test-helpers-y :=
+check-scripts :=
+lint-scripts :=
+
+include lib/files.mk kernels/files.mk kvmd/files.mk libkv/files.mk \
+	runtime/files.mk tools/files.mk selftests/files.mk scripts/files.mk
+
+libs := lib kernels mm kvmd libkv runtime
+$(foreach l,$(libs),$(eval $(l)-a := $(O)/lib/lib$(l)-int.a))
+obj = $(addprefix $(O)/obj/,$(1))
+
+LIBKV_SO := $(O)/lib/libkv.so
+BINS := $(addprefix $(O)/bin/,kvmd kvctl kvrun kvbench)
+
+TESTS := $(sort $(patsubst %.c,$(O)/%,$(shell find selftests -name 'test_*.c')))
+TEST_HELPERS := $(addprefix $(O)/,$(test-helpers-y))
+EXAMPLES := $(addprefix $(O)/,$(examples-y))
+
+.PHONY: all kvmd libkv runtime kernels tools clean help
+all: $(BINS) $(LIBKV_SO) $(EXAMPLES) ## build everything
+kvmd: $(O)/bin/kvmd ## build the daemon
+libkv: $(LIBKV_SO) ## build the client library
+kernels: $(kernels-a) ## build the kernels
+runtime: $(O)/bin/kvrun ## build the model runtime
+tools: $(O)/bin/kvctl $(O)/bin/kvbench ## build kvctl and kvbench
+
+$(O)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC,$*.o)$(CC) $(KV_CFLAGS) $(CFLAGS-$*.o) -MMD -MP -c -o $@ $<
+
+define archive
+$$($(1)-a): $$(call obj,$$($(1)-y))
+	@mkdir -p $$(@D)
+	$$(call say,AR,$$(@F))rm -f $$@ && $$(AR) rcs $$@ $$^
+endef
+$(foreach l,$(libs),$(eval $(call archive,$(l))))
+
+$(LIBKV_SO): $(call obj,$(libkv-y)) $(lib-a) libkv/libkv.map
+	@mkdir -p $(@D)
+	$(call say,LD,libkv.so)$(CC) $(KV_LDFLAGS) -shared -Wl,-soname,libkv.so.1 \
+		-Wl,--version-script=libkv/libkv.map -Wl,--no-undefined -o $@ \
+		$(call obj,$(libkv-y)) $(lib-a)
+	$(Q)ln -sf libkv.so $(@D)/libkv.so.1
+
+# Programs of ours link the client library statically: one binary, no path.
+link = $(call say,LD,$(@F))$(CC) $(KV_LDFLAGS) -o $@ $(filter %.o,$^) \
+	-Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(1)
+
+$(O)/bin/kvmd: $(call obj,kvmd/main.o) $(kvmd-a) $(mm-a) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,-luring $(kvmd-libs))
+$(O)/bin/kvctl: $(call obj,$(kvctl-y)) $(libkv-a) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,$(kvctl-libs))
+$(O)/bin/kvrun: $(call obj,$(kvrun-y)) $(runtime-a) $(kernels-a) $(libkv-a) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,-lm $(runtime-libs))
+$(O)/bin/kvbench: $(call obj,$(kvbench-y)) $(runtime-a) $(kernels-a) $(libkv-a) $(mm-a) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,-lm $(runtime-libs) $(kvbench-libs))
+
+$(O)/selftests/%: $(O)/obj/selftests/%.o $(runtime-a) $(kernels-a) $(kvmd-a) $(mm-a) $(libkv-a) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,-lm -luring $(runtime-libs) $(kvmd-libs))
+
+$(O)/examples/%: libkv/examples/%.c $(LIBKV_SO)
+	@mkdir -p $(@D)
+	$(call say,LD,examples/$*)$(CC) $(KV_CFLAGS) $(KV_LDFLAGS) -o $@ $< \
+		-L$(O)/lib -lkv -Wl,-rpath,'$$ORIGIN/../lib'
+
+.PRECIOUS: $(O)/obj/%.o
+.SECONDARY:
+
+.PHONY: tests
+tests: all $(TESTS) $(TEST_HELPERS) ## build the tests, run none
+
+clean: ## remove what was built
+	$(Q)rm -rf $(O)
+
+help: ## this list
+	@grep -hE '^[a-z_-]+:.*## ' Makefile */files.mk | \
+		awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}' | sort
+
+-include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
