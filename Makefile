@@ -46,7 +46,7 @@ OPT ?= -O2
 KV_CFLAGS = -std=gnu11 $(OPT) -g $(warn-flags) $(if $(SAN),,$(gcc-warn)) \
 	-ffp-contract=off -fno-math-errno -fvisibility=hidden -fPIC -pthread \
 	-D_GNU_SOURCE -DKV_VERSION='"$(VERSION)"' \
-	-I. -Iinclude -Iinclude/uapi $(san-flags) $(CFLAGS)
+	-I. -Iinclude -Iinclude/uapi -Ilibkv/include $(san-flags) $(CFLAGS)
 ifneq ($(SAN),)
 warn-flags += -Wno-null-dereference -Wno-frame-larger-than
 endif

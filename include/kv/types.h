@@ -20,25 +20,25 @@ typedef int64_t s64;
 #define ARRAY_SIZE(a)	   (sizeof(a) / sizeof((a)[0]))
 #define DIV_ROUND_UP(n, d) (((n) + (d)-1) / (d))
 #define ALIGN_UP(n, a)	   (((n) + (a)-1) / (a) * (a))
-#define min(a, b)                                                              \
-	({                                                                     \
-		__typeof__(a) min_a = (a);                                     \
-		__typeof__(b) min_b = (b);                                     \
-		min_a < min_b ? min_a : min_b;                                 \
+#define min(a, b)                              \
+	({                                     \
+		__typeof__(a) min_a = (a);     \
+		__typeof__(b) min_b = (b);     \
+		min_a < min_b ? min_a : min_b; \
 	})
-#define max(a, b)                                                              \
-	({                                                                     \
-		__typeof__(a) max_a = (a);                                     \
-		__typeof__(b) max_b = (b);                                     \
-		max_a > max_b ? max_a : max_b;                                 \
+#define max(a, b)                              \
+	({                                     \
+		__typeof__(a) max_a = (a);     \
+		__typeof__(b) max_b = (b);     \
+		max_a > max_b ? max_a : max_b; \
 	})
-#define container_of(ptr, type, member)                                        \
+#define container_of(ptr, type, member) \
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
-#define __must_check	__attribute__((warn_unused_result))
-#define __printf(f, a)	__attribute__((format(printf, f, a)))
-#define likely(x)	__builtin_expect(!!(x), 1)
-#define unlikely(x)	__builtin_expect(!!(x), 0)
+#define __must_check   __attribute__((warn_unused_result))
+#define __printf(f, a) __attribute__((format(printf, f, a)))
+#define likely(x)      __builtin_expect(!!(x), 1)
+#define unlikely(x)    __builtin_expect(!!(x), 0)
 
 /* One load or store that the compiler neither repeats nor tears. */
 #define READ_ONCE(x)	 (*(const volatile __typeof__(x) *)&(x))

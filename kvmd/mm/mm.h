@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_MM_MM_H
+#define KVMD_MM_MM_H
+/*
+ * mm.h - the memory manager's core, as the daemon, the simulator and the
+ *	  fuzzers see it
+ *
+ * The core is pure: no system call, no clock, no thread. Its caller (the
+ * "host") gives it operations, time and completions; it changes its books and
+ * the clients' tables and hands out work as requests, which the host drains
+ * with mm_next_request() after every call, does in its own time, and answers
+ * with the matching mm_*_done().
+ *
+ * All of its state lies in the one memory block given to mm_create(),
+ * addressed by index, never by pointer, so that a successor could map it.
+ * Client tables and client status arrays are memory of their own.
+ *
+ * Ownership of an extent (struct extent, extent.h):
+ *
+ *	bare -> filling -> ready -> granted -> quarantine -> scrubbing -> ready
+ *	  ^________________________________________________________|
+ *
+ *	bare		no memory behind it
+ *	filling		MM_REQ_POPULATE is out
+ *	ready		populated, zero, nobody's
+ *	granted		one client's, charged to its tenant
+ *	quarantine	its client is gone or gave it back; a kernel may run
+ *	scrubbing	MM_REQ_SCRUB is out
+ *
+ * Context: one thread, the owner of the device. Nothing here blocks.
+ */
+#include <kv/geometry.h>
+#include <kv/msg.h>
+#include <kv/ops.h>
+#include <kv/ring.h>
+#include <kv/table.h>
+#include "include/kv/types.h"
+
+struct mm;
+
+#define MM_CLIENT_MAX 1024u
+#define MM_TENANT_MAX 256u
+#define MM_NONE	      0xffffffffu
+#define MM_LIMIT_NONE (~0ull)
+
+/**
+ * struct mm_config - fixed at creation
+ * @device_bytes: size of the offset space, a multiple of KV_EXTENT_SIZE
+ * @ready_extents: populated extents to keep at hand
+ * @seed: for the few random choices (tests replay them)
+ */
+struct mm_config {
+	u64 device_bytes;
+	u32 ready_extents;
+	u32 reserved;
+	u64 seed;
+};
+
+/**
+ * struct mm_host_ops - what the core needs at once
+ * @table_grow: make room for @nr_leaves leaves in the client's table memfd
+ *	before the core uses them; 0 or -errno. Required.
+ * @trace: a trace point was passed (names: include/uapi/kv/trace.h); test
+ *	builds kill here. Optional.
+ */
+struct mm_host_ops {
+	int (*table_grow)(void *host, u32 client, u32 nr_leaves);
+	void (*trace)(void *host, u32 point, u32 client, u64 arg);
+};
+
+/* Life cycle */
+size_t mm_state_bytes(const struct mm_config *cfg);
+int __must_check mm_create(const struct mm_config *cfg, void *state,
+			   const struct mm_host_ops *ops, void *host,
+			   struct mm **out);
+void mm_destroy(struct mm *mm);
+/* mm_tick - time passes: tickets age, fences are looked at again */
+void mm_tick(struct mm *mm, u64 now_ns);
+/* mm_wants_tick - something waits for a client's completed; tick soon */
+bool mm_wants_tick(const struct mm *mm);
+
+/* Requests */
+enum mm_req_type {
+	MM_REQ_POPULATE, /* extent: back it with zeroed memory */
+	MM_REQ_SCRUB, /* extent: make it zero again; nobody maps it */
+	MM_REQ_RELEASE, /* extent: give its memory back to the system */
+	MM_REQ_GRANT, /* client, extent, seq: pass the descriptor */
+	MM_REQ_WITHDRAW, /* client, extent, seq: tell it to unmap */
+	MM_REQ_COMPLETE, /* client: a pending operation ends, see cqe */
+	MM_REQ_EVENT, /* client: put this event on its ring */
+};
+
+struct mm_request {
+	enum mm_req_type type;
+	u32 client;
+	u32 extent;
+	u32 seq;
+	struct kv_cqe cqe; /* COMPLETE; out_len is the core's */
+	u32 out_off, out_room; /* COMPLETE: as the sqe said */
+	const struct kv_copy *copies; /* COMPLETE: valid until the next call */
+	const struct kv_holder *holders;
+	struct kv_event event; /* EVENT */
+};
+
+/* mm_next_request - false: nothing is left to do */
+bool mm_next_request(struct mm *mm, struct mm_request *req);
+void mm_populate_done(struct mm *mm, u32 extent, int err);
+void mm_scrub_done(struct mm *mm, u32 extent, int err);
+
+/* Tenants: charged in extents held and in weights */
+struct mm_limits {
+	u64 max_bytes; /* MM_LIMIT_NONE: the device */
+	u64 low_bytes, min_bytes; /* kept, the pager uses them */
+	u32 weight;
+};
+int __must_check mm_tenant_get(struct mm *mm, const char *name, u32 *tenant);
+void mm_tenant_put(struct mm *mm, u32 tenant);
+int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim);
+/* mm_tenant_charge - weights and other slabs outside of extents; -EDQUOT
+ * over the tenant's limit, -ENOSPC the device is full */
+int __must_check mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes);
+void mm_tenant_uncharge(struct mm *mm, u32 tenant, u64 bytes);
+
+/* Clients */
+struct mm_attach {
+	u32 tenant;
+	u32 reserved;
+	struct kv_table_hdr
+		*table; /* header page is there; the core fills it */
+	struct kv_status *status; /* untrusted, read with care */
+	struct kv_rank rank;
+	struct kv_namespace ns;
+	u64 steps_from;
+	char name[KV_NAME_LEN];
+};
+int __must_check mm_client_attach(struct mm *mm, const struct mm_attach *at,
+				  u32 *client);
+/* mm_client_exit - no request comes from it any more; kernels may run on */
+void mm_client_exit(struct mm *mm, u32 client);
+/* mm_client_gone - its device stream is gone too: its memory may be reused.
+ * The table and status memory are not touched after this returns. */
+void mm_client_gone(struct mm *mm, u32 client);
+int __must_check mm_geom_add(struct mm *mm, u32 client,
+			     struct kv_geometry *geom, u32 *id);
+
+/*
+ * Operations, as ops.h defines them; arguments are the host's private copies.
+ * 0 or positive: done; -EINPROGRESS: MM_REQ_COMPLETE follows.
+ */
+int mm_space_create(struct mm *mm, u32 client, const struct kv_space_args *a);
+int mm_space_destroy(struct mm *mm, u32 client, u32 space);
+int mm_space_fork(struct mm *mm, u32 client, u32 space, u64 len);
+int mm_space_truncate(struct mm *mm, u32 client, u32 space, u64 len);
+
+struct mm_resv {
+	u64 step;
+	u64 user_data;
+	const struct kv_resv_item *items;
+	u32 nr_items;
+	u32 flags; /* KV_SQE_WAIT */
+	u32 out_off, out_room; /* echoed in a later MM_REQ_COMPLETE */
+};
+
+/**
+ * mm_reserve - all pages of a step, or none
+ * @mm: core
+ * @client: index
+ * @resv: request
+ * @copies: [nr_items * KV_AREA_MAX], filled on success
+ * @extent_seq: extents the client must have received before it goes on
+ * @extra: bytes short, or the ticket
+ *
+ * Return: number of copies; -EINPROGRESS (extra is the ticket: with
+ * KV_SQE_WAIT for want of memory; without, for a moment, while an extent is
+ * populated: no ticket is shown then and extra is 0); errors as in ops.h.
+ */
+int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *resv,
+	       struct kv_copy *copies, u32 *extent_seq, u64 *extra);
+int mm_cancel(struct mm *mm, u32 client, u64 ticket);
+int mm_shrink(struct mm *mm, u32 client);
+
+/* Moving a frame (K0-K5); compaction and swap build on it. -EBUSY: not idle */
+int mm_move_page(struct mm *mm, u32 client, u32 space, u32 area, u32 page,
+		 void (*copy)(void *ctx, u64 src, u64 dst, u64 bytes),
+		 void *ctx);
+
+/* Looking */
+struct mm_counts {
+	u64 faults_fresh, faults_cow, reserves, reserves_short, reserves_waited;
+	u64 pages_alloc, pages_free, forks, truncates, moves, moves_busy;
+	u64 copies_tokens, window_freed, extents_granted, extents_returned;
+	u64 tickets_granted, tickets_cancelled, limit_hits, invalid;
+};
+
+struct mm_usage {
+	u64 device_bytes;
+	u64 held_bytes; /* extents granted or in quarantine */
+	u64 ready_bytes; /* populated, nobody's */
+	u64 charged_bytes; /* weights */
+	u64 frame_bytes; /* frames in use */
+	u64 shared_bytes; /* of them with more than one mapper, once */
+	u64 saved_bytes; /* what sharing saves: (refs - 1) * page */
+	u64 token_bytes; /* committed tokens' share of frames in use */
+};
+
+struct mm_tenant_info {
+	char name[KV_NAME_LEN];
+	struct mm_limits limits;
+	u64 held_bytes, charged_bytes, frame_bytes;
+	u64 max_seen_bytes, limit_hits, nr_tickets;
+	u32 nr_clients;
+};
+
+struct mm_client_info {
+	char name[KV_NAME_LEN];
+	u32 tenant;
+	u32 state; /* 1 live, 2 exiting */
+	u32 nr_spaces, nr_geoms, nr_extents, nr_leaves;
+	u64 held_bytes, frame_bytes;
+	u64 completed;
+	struct kv_namespace ns;
+	struct kv_rank rank;
+};
+
+struct mm_space_info {
+	u32 state, family, parent, nr_areas;
+	u64 len, active_step, resv_step, gen;
+	u64 pages, pages_shared; /* present, of them shared */
+	u64 rss_bytes, pss_bytes, uss_bytes;
+};
+
+void mm_counts_get(const struct mm *mm, struct mm_counts *out);
+void mm_usage_get(const struct mm *mm, struct mm_usage *out);
+int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out);
+int mm_client_info(const struct mm *mm, u32 client, struct mm_client_info *out);
+int mm_space_info(const struct mm *mm, u32 client, u32 space,
+		  struct mm_space_info *out);
+const struct kv_geometry *mm_geom(const struct mm *mm, u32 client, u32 id);
+/* mm_who - owner of a chunk of the offset space, for `kvctl who` */
+u32 mm_extent_owner(const struct mm *mm, u32 extent);
+/**
+ * mm_check - fsck of the books: every table walked, every count compared
+ * @mm: core
+ * @report: called with one sentence per fault found, may be NULL
+ * @ctx: for @report
+ *
+ * Return: number of faults found.
+ */
+unsigned int mm_check(const struct mm *mm,
+		      void (*report)(void *ctx, const char *sentence),
+		      void *ctx);
+
+#endif

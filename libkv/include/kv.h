@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KV_H
+#define KV_H
+/*
+ * kv.h - libkv, the client library of kvmd
+ *
+ * A process attaches once per device, registers the geometries of its layer
+ * groups, creates spaces (one per sequence) and then runs engine steps:
+ *
+ *	kv_step_prepare()	pages of the step are present and marked
+ *	kv_step_copies()	copies to run first in the step's stream
+ *	... kernels, with kv_space_table() ...
+ *	kv_step_complete()	the stream has ended
+ *	kv_step_commit()	lengths advance
+ *
+ * A step that needs no page makes no system call and no request.
+ *
+ * Threads: the calls on one struct kv come from one thread, except
+ * kv_step_complete() (any thread) and kv_event_wait() (one other thread).
+ *
+ * Every call returns 0 or a positive count, or -errno; errno is left alone.
+ * The last error's sentence is at kv_error().
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <kv/geometry.h>
+#include <kv/msg.h>
+#include <kv/ops.h>
+#include <kv/ring.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KV_API __attribute__((visibility("default")))
+
+struct kv;
+
+/**
+ * struct kv_attach_opts - how to attach
+ * @sz: sizeof(struct kv_attach_opts)
+ * @flags: 0
+ * @socket: path, NULL: $KVMD_SOCKET, else /run/kvmd/kvmd.sock
+ * @device: device number
+ * @name: shown by kvctl, NULL: the program's name
+ * @ns: model that this process runs, NULL: none
+ * @rank: share of the model, NULL: all
+ * @timeout_ms: for the handshake, 0: 5000
+ */
+struct kv_attach_opts {
+	size_t sz;
+	uint32_t flags;
+	uint32_t device;
+	const char *socket;
+	const char *name;
+	const struct kv_namespace *ns;
+	const struct kv_rank *rank;
+	uint32_t timeout_ms;
+	uint32_t reserved;
+};
+
+/**
+ * kv_attach - connect to kvmd
+ * @opts: NULL for the defaults
+ * @out: the handle, on success only
+ *
+ * Return: 0; -ENOENT or -ECONNREFUSED no kvmd there; -EACCES not allowed;
+ * -EPROTO other ABI; -ENODEV no such device; -ETIMEDOUT; -ENOMEM.
+ */
+KV_API int kv_attach(const struct kv_attach_opts *opts, struct kv **out);
+/* kv_attach_error - the sentence of this thread's last failed kv_attach */
+KV_API const char *kv_attach_error(void);
+/* kv_detach - unmap and close; NULL is fine. No step may be running. */
+KV_API void kv_detach(struct kv *kv);
+/* kv_error - sentence of the last failed call, never NULL */
+KV_API const char *kv_error(const struct kv *kv);
+/* kv_info - what kvmd answered at attach */
+KV_API const struct kv_msg_welcome *kv_info(const struct kv *kv);
+/* kv_base - where device offset 0 lies in this process; never moves */
+KV_API void *kv_base(const struct kv *kv);
+
+/**
+ * kv_geometry_add - register a page geometry
+ * @kv: handle
+ * @geom: strides and sizes; kvmd's fields are filled in on success
+ * @id: index for struct kv_area_args
+ *
+ * Return: 0; -EINVAL (kv_error() says which field); -ENOSPC after KV_GEOM_MAX.
+ */
+KV_API int kv_geometry_add(struct kv *kv, struct kv_geometry *geom,
+			   uint32_t *id);
+
+/**
+ * kv_space_create - a new, empty space
+ * @kv: handle
+ * @args: areas and namespace
+ * @space: its slot
+ *
+ * Return: 0, -ENOSPC, -EINVAL.
+ */
+KV_API int kv_space_create(struct kv *kv, const struct kv_space_args *args,
+			   uint32_t *space);
+/**
+ * kv_space_fork - a space that shares the first @len tokens of another
+ * @kv: handle
+ * @parent: live space
+ * @len: tokens, at most the parent's length
+ * @child: its slot
+ *
+ * Counts as after every step that was prepared before it.
+ * Return: 0, -ENOENT, -ENOSPC, -EINVAL, -ENODATA.
+ */
+KV_API int kv_space_fork(struct kv *kv, uint32_t parent, uint64_t len,
+			 uint32_t *child);
+/* kv_space_destroy - 0 or -ENOENT; frames leave when no step reads them */
+KV_API int kv_space_destroy(struct kv *kv, uint32_t space);
+/* kv_space_truncate - drop tokens at and above @len; -ENODATA for windows */
+KV_API int kv_space_truncate(struct kv *kv, uint32_t space, uint64_t len);
+/* kv_space_len - committed tokens */
+KV_API uint64_t kv_space_len(const struct kv *kv, uint32_t space);
+/**
+ * kv_space_table - block table of one area for the prepared step
+ * @kv: handle
+ * @space: live space
+ * @area: 0..nr_areas-1
+ *
+ * Entry i is the block-table entry of page i; pages that a window has left
+ * hold stale entries that no row of the step reads. Valid until the next
+ * call that prepares a step with this space, or changes it.
+ */
+KV_API const uint32_t *kv_space_table(struct kv *kv, uint32_t space,
+				      uint32_t area);
+
+/* Steps */
+
+#define KV_STEP_WAIT (1u << 0) /* on shortage wait with a ticket */
+
+struct kv_step;
+
+/**
+ * kv_step_prepare - make all pages of an engine step usable
+ * @kv: handle
+ * @items: which tokens the step computes; a space appears once
+ * @nr: items, at most KV_RESV_MAX
+ * @flags: KV_STEP_*
+ * @timeout_ms: with KV_STEP_WAIT: how long; negative: for ever
+ * @out: the step, on success only
+ *
+ * At most two steps may be prepared and not yet committed, in order.
+ * Return: 0; -EAGAIN no memory (without KV_STEP_WAIT); -ETIMEDOUT; -E2BIG can
+ * never fit; -ENODATA; -ENOENT; -ESHUTDOWN kvmd is gone.
+ */
+KV_API int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
+			   unsigned int nr, unsigned int flags, int timeout_ms,
+			   struct kv_step **out);
+/**
+ * kv_step_prefetch - ask for the next step's pages, without waiting
+ * @kv: handle
+ * @items: as for kv_step_prepare()
+ * @nr: items
+ *
+ * Posts the reservation that kv_step_prepare() with the same items will then
+ * find answered. Used while the previous step computes.
+ * Return: 0 (also when nothing is missing), -EBUSY one is under way already.
+ */
+KV_API int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
+			    unsigned int nr);
+/* kv_step_copies - copies to run before anything else; count returned */
+KV_API unsigned int kv_step_copies(const struct kv_step *step,
+				   const struct kv_copy **copies);
+/* kv_step_run_copies - run them with memcpy, for host-addressable devices */
+KV_API void kv_step_run_copies(struct kv *kv, const struct kv_step *step);
+/* kv_step_number - the step's number */
+KV_API uint64_t kv_step_number(const struct kv_step *step);
+/* kv_step_complete - the step's stream has ended; any thread, steps in order */
+KV_API void kv_step_complete(struct kv *kv, struct kv_step *step);
+/**
+ * kv_step_commit - append the step's tokens and free @step
+ * @kv: handle
+ * @step: completed step
+ *
+ * Return: 0, or -ESTALE: memory was revoked under the step, its tokens must
+ * not be used; the spaces concerned have to be recomputed. @step is freed.
+ */
+KV_API int kv_step_commit(struct kv *kv, struct kv_step *step);
+/* kv_step_abandon - instead of complete and commit: nothing was computed */
+KV_API void kv_step_abandon(struct kv *kv, struct kv_step *step);
+/* kv_shrink - give back extents without pages; how many went */
+KV_API int kv_shrink(struct kv *kv);
+
+/* Weights */
+
+struct kv_weights {
+	const void *addr; /* read-only */
+	size_t bytes;
+	uint32_t id;
+	uint32_t reserved;
+};
+
+/**
+ * kv_weights_open - map a file mapping that kvmd holds once for all
+ * @kv: handle
+ * @key: digest, packing, isa, bytes, name; the other fields 0
+ * @fill: called when this client is the one to write it; 0 or -errno
+ * @ctx: for @fill
+ * @out: the mapping
+ *
+ * Return: 0, -EDQUOT over the tenant's limit, -ENOSPC device full, what
+ * @fill returned, -EBADMSG the digest is known with another size.
+ */
+KV_API int kv_weights_open(struct kv *kv, const struct kv_msg_weights *key,
+			   int (*fill)(void *dst, size_t bytes, void *ctx),
+			   void *ctx, struct kv_weights *out);
+/* kv_weights_close - unmap; kvmd drops it when nobody has it open */
+KV_API void kv_weights_close(struct kv *kv, struct kv_weights *w);
+
+/* Events */
+
+/**
+ * kv_event_wait - the next event
+ * @kv: handle
+ * @ev: the event
+ * @timeout_ms: 0: only look; negative: for ever
+ *
+ * Return: 1 an event, 0 none in time, -ESHUTDOWN kvmd is gone.
+ */
+KV_API int kv_event_wait(struct kv *kv, struct kv_event *ev, int timeout_ms);
+
+/* Control */
+
+/**
+ * kv_ctl - ask kvmd for inspection or administration
+ * @socket: path or NULL as in struct kv_attach_opts
+ * @flags: KV_HELLO_ADMIN or 0
+ * @request: "OBJECT VERB [ARGS]"
+ * @json: malloc'ed, zero-terminated JSON object, or the error's sentence
+ *
+ * Return: 0 or -errno; on an error *@json may be NULL. free() it.
+ */
+KV_API int kv_ctl(const char *socket, unsigned int flags, const char *request,
+		  char **json);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
