@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: MIT
+test-helpers-y += selftests/harness_victim
