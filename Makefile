@@ -14,6 +14,7 @@ AR := $(if $(filter default,$(origin AR)),ar,$(AR))
 PKG_CONFIG ?= pkg-config
 VERSION := 0.1.0
 
+comma := ,
 SAN ?=
 ifneq ($(SAN),)
 O ?= build/san-$(SAN)
@@ -23,7 +24,6 @@ san-flags := $(if $(filter address,$(SAN)),-fsanitize=address$(comma)undefined) 
 	     -fno-omit-frame-pointer -fno-sanitize-recover=all
 endif
 O ?= build
-comma := ,
 ifeq ($(V),1)
 Q :=
 say :=
@@ -50,6 +50,8 @@ KV_CFLAGS = -std=gnu11 $(OPT) -g $(warn-flags) $(if $(SAN),,$(gcc-warn)) \
 ifneq ($(SAN),)
 warn-flags += -Wno-null-dereference -Wno-frame-larger-than
 endif
+# A test has the stack of a main thread.
+test-flags := -Wframe-larger-than=262144
 KV_LDFLAGS = -pthread $(san-flags) $(LDFLAGS)
 
 # ---- what is built: files.mk of each folder adds to these ----
@@ -91,7 +93,8 @@ tools: $(O)/bin/kvctl $(O)/bin/kvbench ## build kvctl and kvbench
 
 $(O)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(call say,CC,$*.o)$(CC) $(KV_CFLAGS) $(CFLAGS-$*.o) -MMD -MP -c -o $@ $<
+	$(call say,CC,$*.o)$(CC) $(KV_CFLAGS) $(if $(filter selftests/%,$*),$(test-flags)) \
+		$(CFLAGS-$*.o) -MMD -MP -c -o $@ $<
 
 define archive
 $$($(1)-a): $$(call obj,$$($(1)-y))

@@ -530,7 +530,7 @@ th_child(const struct th_test *t, const void *variant, int out, pid_t parent)
 /* Print what the test wrote since the last call, as TAP comments. */
 static inline bool th_drain(int fd, bool *at_bol)
 {
-	char buf[4096];
+	char buf[1024];
 	ssize_t n, i;
 
 	while ((n = read(fd, buf, sizeof(buf))) > 0) {
