@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * exec.c - whole operations: share the rows, columns or items out
+ *
+ * An operation too small to be worth waking anybody runs on the caller. How
+ * the work is cut never changes a bit of the result: every kernel computes an
+ * element from its own inputs, in an order of its own.
+ */
+#include <errno.h>
+
+#include "kernels/cpu/pool.h"
+#include "kernels/include/kern.h"
+
+#define ROWS_PER_ITEM_ELEMENTS 16384 /* elements of an item of rows */
+#define GEMM_COLUMN_STEP       32 /* items begin at multiples of this */
+#define GEMM_MAX_COLUMNS       512
+#define ITEMS_PER_THREAD       4
+#define COPY_ITEM	       8
+
+/* A range of rows is cut into items of step rows. */
+struct rows_job {
+	const struct kern_ops *kern;
+	const void *p;
+	u32 t, step;
+};
+
+static void run_rows(struct kern_exec *x, pool_fn fn, const void *p, u32 t,
+		     u64 row_elements)
+{
+	u64 step = ROWS_PER_ITEM_ELEMENTS / max(row_elements, (u64)1);
+	struct rows_job job = {
+		.kern = x->kern,
+		.p = p,
+		.t = t,
+		.step = (u32)max(step, (u64)1),
+	};
+
+	if (t)
+		pool_run(x->pool, fn, &job, DIV_ROUND_UP(t, job.step));
+}
+
+#define ROWS_FN(op)                                               \
+	static void op##_item(void *arg, u32 item, void *scratch) \
+	{                                                         \
+		const struct rows_job *j = arg;                   \
+		u32 lo = item * j->step;                          \
+                                                                  \
+		j->kern->op(j->p, lo, min(lo + j->step, j->t));   \
+	}
+
+ROWS_FN(dequant)
+ROWS_FN(embed)
+ROWS_FN(rmsnorm)
+ROWS_FN(round)
+ROWS_FN(add)
+ROWS_FN(gated)
+ROWS_FN(softcap)
+ROWS_FN(rope_table)
+ROWS_FN(rope)
+ROWS_FN(logits)
+ROWS_FN(copy)
+
+static void exec_dequant(struct kern_exec *x, const struct kern_dequant *p,
+			 u32 t)
+{
+	run_rows(x, dequant_item, p, t, p->w.cols);
+}
+
+static void exec_embed(struct kern_exec *x, const struct kern_embed *p, u32 t)
+{
+	run_rows(x, embed_item, p, t, p->w.cols);
+}
+
+static void exec_rmsnorm(struct kern_exec *x, const struct kern_rmsnorm *p,
+			 u32 t)
+{
+	run_rows(x, rmsnorm_item, p, t, (u64)p->heads * p->len);
+}
+
+static void exec_round(struct kern_exec *x, const struct kern_round *p, u32 t)
+{
+	run_rows(x, round_item, p, t, p->len);
+}
+
+static void exec_add(struct kern_exec *x, const struct kern_add *p, u32 t)
+{
+	run_rows(x, add_item, p, t, p->len);
+}
+
+static void exec_gated(struct kern_exec *x, const struct kern_gated *p, u32 t)
+{
+	run_rows(x, gated_item, p, t, p->len);
+}
+
+static void exec_softcap(struct kern_exec *x, const struct kern_softcap *p,
+			 u32 t)
+{
+	run_rows(x, softcap_item, p, t, p->len);
+}
+
+static void exec_rope_table(struct kern_exec *x,
+			    const struct kern_rope_table *p, u32 t)
+{
+	/* A sine and a cosine cost as much as some 32 plain elements. */
+	run_rows(x, rope_table_item, p, t, 32 * (u64)p->rot);
+}
+
+static void exec_rope(struct kern_exec *x, const struct kern_rope *p, u32 t)
+{
+	run_rows(x, rope_item, p, t,
+		 (u64)(p->nr_heads + 2 * p->kv.nr_kv_heads) * p->kv.head_dim);
+}
+
+static void exec_logits(struct kern_exec *x, const struct kern_logits *p,
+			u32 rows)
+{
+	run_rows(x, logits_item, p, rows, p->len);
+}
+
+static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
+{
+	run_rows(x, copy_item, list, nr, ROWS_PER_ITEM_ELEMENTS / COPY_ITEM);
+}
+
+/* ---- products: items are runs of columns of one after the other ---- */
+
+#define GEMM_BATCH 8 /* products that one job holds */
+
+struct gemm_job {
+	const struct kern_ops *kern;
+	const struct kern_gemm *p;
+	u32 nr;
+	u32 step[GEMM_BATCH]; /* columns of an item */
+	u32 first[GEMM_BATCH + 1]; /* first item of each */
+};
+
+static void gemm_item(void *arg, u32 item, void *scratch)
+{
+	const struct gemm_job *j = arg;
+	u32 i = 0, lo;
+
+	while (item >= j->first[i + 1])
+		i++;
+	lo = (item - j->first[i]) * j->step[i];
+	j->kern->gemm(&j->p[i], lo, min(lo + j->step[i], j->p[i].w.rows),
+		      scratch);
+}
+
+static u32 gemm_step(const struct kern_gemm *p, u32 nr_threads)
+{
+	u32 step = p->w.rows / (nr_threads * ITEMS_PER_THREAD);
+
+	step = ALIGN_UP(step, GEMM_COLUMN_STEP);
+	return max(min(step, GEMM_MAX_COLUMNS), GEMM_COLUMN_STEP);
+}
+
+static void exec_gemm(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
+{
+	while (nr) {
+		struct gemm_job j = { .kern = x->kern, .p = p };
+
+		j.nr = min(nr, (u32)GEMM_BATCH);
+		for (u32 i = 0; i < j.nr; i++) {
+			j.step[i] = gemm_step(&p[i], pool_nr_threads(x->pool));
+			j.first[i + 1] = j.first[i];
+			if (p[i].m)
+				j.first[i + 1] +=
+					DIV_ROUND_UP(p[i].w.rows, j.step[i]);
+		}
+		if (j.first[j.nr])
+			pool_run(x->pool, gemm_item, &j, j.first[j.nr]);
+		p += j.nr;
+		nr -= j.nr;
+	}
+}
+
+/* ---- attention: the items of the plan, then the merges ---- */
+
+struct attn_job {
+	const struct kern_ops *kern;
+	const struct kern_attn *p;
+	const struct kern_attn_plan *plan;
+};
+
+static void attn_item(void *arg, u32 item, void *scratch)
+{
+	const struct attn_job *j = arg;
+
+	j->kern->attn(j->p, j->plan, item, item + 1, scratch);
+}
+
+static void attn_merge_item(void *arg, u32 item, void *scratch)
+{
+	const struct attn_job *j = arg;
+
+	j->kern->attn_merge(j->p, j->plan, item, item + 1);
+}
+
+static void exec_attn(struct kern_exec *x, const struct kern_attn *p,
+		      const struct kern_attn_plan *plan)
+{
+	struct attn_job j = { x->kern, p, plan };
+
+	pool_run(x->pool, attn_item, &j, plan->nr_items);
+	pool_run(x->pool, attn_merge_item, &j, plan->nr_merges);
+}
+
+static const struct kern_exec_ops exec_ops = {
+	.dequant = exec_dequant,
+	.embed = exec_embed,
+	.rmsnorm = exec_rmsnorm,
+	.round = exec_round,
+	.add = exec_add,
+	.gated = exec_gated,
+	.softcap = exec_softcap,
+	.gemm = exec_gemm,
+	.rope_table = exec_rope_table,
+	.rope = exec_rope,
+	.attn = exec_attn,
+	.logits = exec_logits,
+	.copy = exec_copy,
+};
+
+int kern_exec_init(struct kern_exec *x, const char *isa, u32 nr_threads)
+{
+	const struct kern_ops *kern = kern_select(isa);
+	struct pool *pool;
+	int err;
+
+	if (!kern)
+		return -EINVAL;
+	err = pool_create(nr_threads, &pool);
+	if (err)
+		return err;
+	kern_thread_init();
+	*x = (struct kern_exec){ &exec_ops, kern, pool };
+	return 0;
+}
+
+void kern_exec_fini(struct kern_exec *x)
+{
+	pool_destroy(x->pool);
+	*x = (struct kern_exec){ 0 };
+}

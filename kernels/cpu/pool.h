@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CPU_POOL_H
+#define CPU_POOL_H
+/*
+ * pool.h - a few threads that share out the items of a job
+ *
+ * The caller of pool_run() works too, so a pool of one has no thread of its
+ * own. Between jobs the workers spin for POOL_SPIN_NS, then sleep.
+ */
+#include "include/kv/types.h"
+
+struct pool;
+
+/* Item @item of a job; @scratch is the running thread's. */
+typedef void (*pool_fn)(void *arg, u32 item, void *scratch);
+
+/**
+ * pool_create - start the threads
+ * @nr_threads: threads that work on a job, the caller included; 0 = as many
+ *		as CPUs this process may run on
+ * @out: the pool, on success only
+ *
+ * Workers flush denormals and inherit the caller's nice value and mask.
+ *
+ * Return: 0, -ENOMEM, -EAGAIN if a thread could not be started.
+ */
+int __must_check pool_create(u32 nr_threads, struct pool **out);
+
+/**
+ * pool_run - run items 0 .. @nr_items - 1 of a job
+ * @pool: the pool; one job at a time, so one caller at a time
+ * @fn: called once per item, in any order, on any thread of the pool
+ * @arg: handed to @fn
+ * @nr_items: any number
+ *
+ * What items wrote is visible to the caller afterwards.
+ */
+void pool_run(struct pool *pool, pool_fn fn, void *arg, u32 nr_items);
+
+u32 pool_nr_threads(const struct pool *pool);
+void *pool_scratch(struct pool *pool); /* of the caller of pool_run() */
+void pool_destroy(struct pool *pool);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CPU_ROWS_H
+#define CPU_ROWS_H
+/*
+ * rows.h - the rows of the ops table, one per instruction set
+ *
+ * A NULL function means: as the parent. kern_select() hands out rows with
+ * the gaps filled.
+ */
+#include "kernels/include/kern.h"
+
+extern const struct kern_ops kern_ops_ref;
+extern const struct kern_ops kern_ops_avx2;
+extern const struct kern_ops kern_ops_avx512;
+
+#endif

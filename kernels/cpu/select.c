@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * select.c - which row of the ops table this CPU runs
+ *
+ * Rows are listed best first, each with the row it falls back to. The filled
+ * rows are made once, before main(); nothing is written after that.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <xmmintrin.h>
+
+#include "kernels/cpu/rows.h"
+#include "kernels/ref/ref.h"
+
+#define MXCSR_DAZ 0x0040u
+#define MXCSR_FTZ 0x8000u
+
+const struct kern_ops kern_ops_ref = {
+	.name = "ref",
+	.dequant = ref_dequant,
+	.embed = ref_embed,
+	.rmsnorm = ref_rmsnorm,
+	.round = ref_round,
+	.add = ref_add,
+	.gated = ref_gated,
+	.softcap = ref_softcap,
+	.gemm = ref_gemm,
+	.rope_table = ref_rope_table,
+	.rope = ref_rope,
+	.attn = ref_attn,
+	.attn_merge = ref_attn_merge,
+	.logits = ref_logits,
+	.copy = ref_copy,
+};
+
+static bool has_avx512(void)
+{
+	return __builtin_cpu_supports("avx512f") &&
+	       __builtin_cpu_supports("avx512bw") &&
+	       __builtin_cpu_supports("avx512vl") &&
+	       __builtin_cpu_supports("avx512dq") &&
+	       __builtin_cpu_supports("fma");
+}
+
+static bool has_avx2(void)
+{
+	/* Every CPU with AVX2 has F16C. */
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
+static bool has_any(void)
+{
+	return true;
+}
+
+/* Best first; each falls back to the next one. */
+static const struct row {
+	const struct kern_ops *ops;
+	bool (*supports)(void);
+} rows[] = {
+	{ &kern_ops_avx512, has_avx512 },
+	{ &kern_ops_avx2, has_avx2 },
+	{ &kern_ops_ref, has_any },
+};
+
+static struct kern_ops filled[ARRAY_SIZE(rows)];
+static const char *names[ARRAY_SIZE(rows) + 1];
+
+#define INHERIT(member)                              \
+	do {                                         \
+		if (!to->member)                     \
+			to->member = parent->member; \
+	} while (0)
+
+static void inherit(struct kern_ops *to, const struct kern_ops *parent)
+{
+	INHERIT(dequant);
+	INHERIT(embed);
+	INHERIT(rmsnorm);
+	INHERIT(round);
+	INHERIT(add);
+	INHERIT(gated);
+	INHERIT(softcap);
+	INHERIT(gemm);
+	INHERIT(rope_table);
+	INHERIT(rope);
+	INHERIT(attn);
+	INHERIT(attn_merge);
+	INHERIT(logits);
+	INHERIT(copy);
+}
+
+__attribute__((constructor)) static void rows_fill(void)
+{
+	u32 nr = 0;
+
+	__builtin_cpu_init();
+	for (u32 i = ARRAY_SIZE(rows); i-- > 0;) {
+		filled[i] = *rows[i].ops;
+		if (i + 1 < ARRAY_SIZE(rows))
+			inherit(&filled[i], &filled[i + 1]);
+	}
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++)
+		if (rows[i].supports())
+			names[nr++] = rows[i].ops->name;
+}
+
+const char *const *kern_isa_list(void)
+{
+	return names;
+}
+
+const struct kern_ops *kern_select(const char *isa)
+{
+	const char *want = isa ? isa : getenv("KV_ISA");
+
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
+		if (want && strcmp(want, rows[i].ops->name) != 0)
+			continue;
+		if (rows[i].supports())
+			return &filled[i];
+	}
+	return NULL;
+}
+
+void kern_thread_init(void)
+{
+	_mm_setcsr(_mm_getcsr() | MXCSR_FTZ | MXCSR_DAZ);
+}
