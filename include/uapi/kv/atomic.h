@@ -20,7 +20,16 @@
  */
 #define kv_store_fence(p, v)   __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
 #define kv_load_fence(p)       __atomic_load_n((p), __ATOMIC_SEQ_CST)
-#define kv_fence()	       __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#ifdef __SANITIZE_THREAD__
+/* A barrier to the processor, and no order between threads to the tool. */
+#define kv_fence()                                                       \
+	do {                                                             \
+		uint32_t kv_fence_word = 0;                              \
+		__atomic_fetch_add(&kv_fence_word, 1, __ATOMIC_SEQ_CST); \
+	} while (0)
+#else
+#define kv_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#endif
 #endif
 
 #endif

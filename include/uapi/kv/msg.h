@@ -7,7 +7,8 @@
  * A packet is struct kv_msg followed by the body its type names. A reply has
  * the request's cookie and type | KV_MSG_REPLY. An error reply has status < 0
  * and as its body one sentence, zero-terminated, that names the object.
- * Descriptors travel as SCM_RIGHTS beside the packet.
+ * Descriptors travel as SCM_RIGHTS beside the packet. WELCOME is the reply to
+ * HELLO, of type KV_MSG_HELLO | KV_MSG_REPLY.
  *
  *	client				kvmd
  *	HELLO			->
@@ -45,9 +46,10 @@ struct kv_msg {
 };
 KV_ABI_SIZE(struct kv_msg, 16);
 
-#define KV_HELLO_CTL   (1u << 0) /* inspection only */
-#define KV_HELLO_ADMIN (1u << 1) /* may change things; needs kvmd's uid or 0 \
-				  */
+#define KV_HELLO_CTL (1u << 0) /* inspection only */
+#define KV_HELLO_ADMIN                                        \
+	(1u << 1) /* may change things; needs kvmd's uid or 0 \
+		   */
 
 struct kv_msg_hello {
 	uint32_t magic;
@@ -93,7 +95,8 @@ KV_ABI_SIZE(struct kv_msg_geom_add, 64);
  *	READY	map it read-only
  *	FILL	writable: write all of it, unmap, close, send WEIGHTS_SEAL
  * While another client fills it, the reply waits. If that client dies, the
- * next waiter is told to fill.
+ * next waiter is told to fill. The reply to SEAL says READY and carries the
+ * read-only descriptor. CLOSE instead of SEAL: the filler gave up.
  */
 struct kv_msg_weights {
 	uint8_t digest[32];

@@ -21,9 +21,10 @@
  *
  * Sleeping. A consumer that will sleep stores its "sleeping" word, then does
  * a full barrier, then looks at the tail once more; a producer stores the
- * tail, then a full barrier, then looks at the word and only then makes a
- * system call: an eventfd write towards kvmd, FUTEX_WAKE (not private) of the
- * word towards the client.
+ * tail, then a full barrier, then looks at the word and only if it is set
+ * clears it and makes a system call: an eventfd write towards kvmd,
+ * FUTEX_WAKE (not private) of the word towards the client. It clears first,
+ * so that a sleeper on its way into FUTEX_WAIT(word, 1) comes straight back.
  *
  * kvmd takes no request while fewer than one completion entry is free, so
  * that the completion ring never overflows. An event that finds no room sets
@@ -152,10 +153,13 @@ static inline void kv_ring_awake(struct kv_ring_index *sleeping)
 }
 
 /* Producer, after kv_ring_publish(): must the other side be woken? */
-static inline int kv_ring_must_wake(const struct kv_ring_index *sleeping)
+static inline int kv_ring_must_wake(struct kv_ring_index *sleeping)
 {
 	kv_fence();
-	return kv_load_fence(&sleeping->v) != 0;
+	if (!kv_load_fence(&sleeping->v))
+		return 0;
+	kv_store_fence(&sleeping->v, 0u);
+	return 1;
 }
 
 #endif

@@ -54,14 +54,15 @@ static inline void kv_step_unmark(struct kv_space_status *s, uint64_t prev)
 }
 
 /* C6. The last operation of the step's stream. */
-static inline void kv_step_complete(struct kv_rank_status *r, uint64_t step)
+static inline void kv_step_end(struct kv_rank_status *r, uint64_t step)
 {
 	kv_store_release(&r->completed, step);
 }
 
 /* Commit: len, full barrier, epoch. */
-static inline uint64_t kv_step_commit(struct kv_space_status *s, uint64_t len,
-				      const struct kv_table_hdr *t)
+static inline uint64_t kv_step_store_len(struct kv_space_status *s,
+					 uint64_t len,
+					 const struct kv_table_hdr *t)
 {
 	kv_store_fence(&s->len, len);
 	return kv_load_fence(&t->epoch);
