@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 #
 # One Makefile; each folder names its objects in its files.mk.
-# Variables: O=dir  V=1  W=1  SAN=address|thread|undefined  CC=  DEBUG=1
+# Variables: O=dir  V=1  SAN=address|thread|undefined  CC=  OPT=-O2
+#            DESTDIR= PREFIX= LIBDIR= (install)  T=pattern (check, quick)
+#            MODEL=file ONCE=1 (run)
 
 MAKEFLAGS += -rR
 .DEFAULT_GOAL := all
@@ -139,14 +141,87 @@ $(O)/examples/%: libkv/examples/%.c $(LIBKV_SO)
 .PRECIOUS: $(O)/obj/%.o
 .SECONDARY:
 
-.PHONY: tests
+.PHONY: tests tests-san
 tests: all $(TESTS) $(TEST_HELPERS) ## build the tests, run none
+
+# The tests that ask for this sanitizer: "san: NAME" in their first 30 lines.
+SAN_TESTS := $(if $(SAN),$(patsubst %.c,$(O)/%,$(shell awk \
+	'FNR > 30 { nextfile } /san: .*$(SAN)/ { print FILENAME; nextfile }' \
+	$$(find selftests -name 'test_*.c'))))
+tests-san: all $(SAN_TESTS) $(TEST_HELPERS)
+
+# ---- what a person types ----
+# These start with nothing but make, so the build is a make of its own: it
+# sees the packages that setup has just installed.
+sub = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
+.PHONY: setup fetch run check check-long quick figures
+setup: ## install the Debian packages, make user kvrun and group kvmem
+	$(Q)scripts/setup.sh
+fetch: setup ## download the two models
+	$(Q)scripts/fetch.sh
+run: setup ## two models on one device memory, then a chat (MODEL=, ONCE=1)
+	$(Q)$(if $(MODEL),,scripts/fetch.sh)
+	$(Q)$(sub) all
+	$(Q)scripts/run.sh $(O) $(if $(MODEL),"$(MODEL)")
+check: fetch ## everything, from packages to the last test (T=pattern)
+	$(Q)$(sub) tests
+ifeq ($(SAN),)
+	$(Q)$(sub) SAN=address O=$(O)/san-address tests-san
+	$(Q)$(sub) SAN=thread O=$(O)/san-thread tests-san
+	$(Q)selftests/run.sh -b $(O) -S address -S thread $(T)
+else
+	$(Q)selftests/run.sh -b $(O) $(T)
+endif
+quick: ## tests of the daily loop: < 60 s, no models, no sanitizers (T=)
+	$(Q)$(sub) tests
+	$(Q)selftests/run.sh -q -b $(O) $(T)
+check-long: fetch ## the tests too long for check; writes their record
+	$(Q)$(sub) tests
+	$(Q)$(sub) SAN=address O=$(O)/san-address tests-san
+	$(Q)$(sub) SAN=thread O=$(O)/san-thread tests-san
+	$(Q)scripts/check-long.sh $(O)
+figures: fetch ## measure again what the documents claim
+	$(Q)$(sub) all
+	$(Q)$(O)/bin/kvbench claims
+
+.PHONY: lint format compile_commands install uninstall
+lint: setup ## the style rules, as far as a script can judge them
+	$(Q)$(sub) all
+	$(Q)scripts/lint.sh $(O)
+format: ## clang-format what is tracked
+	$(Q)git ls-files '*.c' '*.h' | xargs clang-format-14 -i
+compile_commands: ## compile_commands.json for editors and clang-tidy
+	$(Q)$(MAKE) -nBk --no-print-directory V=1 tests 2>/dev/null | \
+		awk -v dir="$(CURDIR)" -f scripts/compile-commands.awk \
+		>compile_commands.json
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+MANDIR ?= $(PREFIX)/share/man
+to = $(DESTDIR)$(1)
+install: all ## programs, library, headers, man pages (DESTDIR= PREFIX=)
+	$(Q)install -d $(call to,$(PREFIX)/bin) $(call to,$(LIBDIR)/pkgconfig) \
+		$(call to,$(PREFIX)/include/kv) $(call to,$(MANDIR))
+	$(Q)install -m 755 $(BINS) $(call to,$(PREFIX)/bin)
+	$(Q)install -m 644 $(LIBKV_SO) $(call to,$(LIBDIR))/libkv.so.$(VERSION)
+	$(Q)ln -sf libkv.so.$(VERSION) $(call to,$(LIBDIR))/libkv.so.1
+	$(Q)ln -sf libkv.so.1 $(call to,$(LIBDIR))/libkv.so
+	$(Q)install -m 644 libkv/include/*.h $(call to,$(PREFIX)/include)
+	$(Q)install -m 644 include/uapi/kv/*.h $(call to,$(PREFIX)/include/kv)
+	$(Q)sed -e 's|@prefix@|$(PREFIX)|; s|@libdir@|$(LIBDIR)|' \
+		-e 's|@version@|$(VERSION)|' libkv/libkv.pc.in \
+		>$(call to,$(LIBDIR)/pkgconfig)/libkv.pc
+	$(Q)for page in $$(find libkv tools kvmd Documentation -path '*/man/*.[1-8]'); do \
+		d=$(call to,$(MANDIR))/man$${page##*.}; \
+		install -d $$d && install -m 644 $$page $$d || exit 1; done
 
 clean: ## remove what was built
 	$(Q)rm -rf $(O)
 
 help: ## this list
-	@grep -hE '^[a-z_-]+:.*## ' Makefile */files.mk | \
-		awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}' | sort
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+	@sed -n 's/^# \(Variables\|  \)/  \1/p' Makefile
 
 -include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
