@@ -10,9 +10,9 @@ MAKEFLAGS += -rR
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
-CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
-CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
-AR := $(if $(filter default,$(origin AR)),ar,$(AR))
+CC := $(if $(filter default undefined,$(origin CC)),gcc,$(CC))
+CXX := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
+AR := $(if $(filter default undefined,$(origin AR)),ar,$(AR))
 PKG_CONFIG ?= pkg-config
 VERSION := 0.1.0
 
