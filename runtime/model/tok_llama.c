@@ -13,9 +13,9 @@
  *
  * Bytes that are no UTF-8 are characters of one byte each.
  *
- * No token of the usual vocabularies has a space inside other text, so no
- * merge crosses from a character into a following space. Where the loader
- * saw that this holds, the text is cut there: same ids, small heaps.
+ * Hardly any token has a space behind something else. Where no token has
+ * one behind the byte that precedes it, no merge can cross from there into
+ * the space, and the text is cut: same ids, small heaps.
  */
 #include <errno.h>
 #include <string.h>
@@ -156,7 +156,7 @@ static int next_word(struct llama *t, u32 *from, u32 len)
 		u32 cp, n, id;
 		int rc;
 
-		if (mark && in_text && v->cut_spaces)
+		if (mark && in_text && !v->joins_space[(u8)t->text[pos - 1]])
 			break;
 		n = (u32)utf8_decode(t->text + pos, len - pos, &cp);
 		id = vocab_lookup(v, t->text + pos, n);

@@ -221,8 +221,8 @@ static void add_gpt2(struct vocab *v, u32 id, struct gguf_str s)
 		v->byte_ids[(u8)v->arena[from]] = id;
 }
 
-/* A space mark behind something else: then text cannot be cut at spaces. */
-static bool space_inside(const char *key, u32 len)
+/* The bytes that some token has right before a space. */
+static void note_joins(struct vocab *v, const char *key, u32 len)
 {
 	bool in_text = false;
 
@@ -230,14 +230,14 @@ static bool space_inside(const char *key, u32 len)
 		if (len - i >= SPACE_MARK_LEN &&
 		    !memcmp(key + i, SPACE_MARK, SPACE_MARK_LEN)) {
 			if (in_text)
-				return true;
+				v->joins_space[(u8)key[i - 1]] = true;
+			in_text = false;
 			i += SPACE_MARK_LEN;
 		} else {
 			in_text = true;
 			i++;
 		}
 	}
-	return false;
 }
 
 static void note_token(struct vocab *v, u32 id)
@@ -248,10 +248,9 @@ static void note_token(struct vocab *v, u32 id)
 		v->max_key = t->key_len;
 	if (t->class == VOCAB_UNUSED)
 		v->has_unused = true;
-	if ((t->class == VOCAB_NORMAL || t->class == VOCAB_UNUSED ||
-	     t->class == VOCAB_USER) &&
-	    v->cut_spaces && space_inside(token_key(v, id), t->key_len))
-		v->cut_spaces = false;
+	if (t->class == VOCAB_NORMAL || t->class == VOCAB_UNUSED ||
+	    t->class == VOCAB_USER)
+		note_joins(v, token_key(v, id), t->key_len);
 }
 
 /* Higher scores first: their bits, made monotonic and turned round. */
@@ -473,7 +472,6 @@ static int choose_kind(struct vocab *v, const struct gguf *g, char *err)
 		return rc;
 	if (gguf_str_is(g, "tokenizer.ggml.model", "llama")) {
 		v->kind = VOCAB_LLAMA;
-		v->cut_spaces = true;
 		return 0;
 	}
 	v->kind = VOCAB_GPT2;

@@ -63,7 +63,7 @@ struct vocab {
 	u32 bos, eos, unk;
 	bool add_bos, add_eos, add_space;
 	bool has_unused; /* llama: tokens that are split again at the end */
-	bool cut_spaces; /* llama: no token has a space behind other text */
+	bool joins_space[256]; /* llama: a token has a space behind this byte */
 };
 
 /* A growing list of ids. */
