@@ -1,6 +1,19 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * avx512.c - the row for AVX-512 (F, BW, VL, DQ)
+ */
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/vec_ops.h"
 
 const struct kern_ops kern_ops_avx512 = {
 	.name = "avx512",
+	.rmsnorm = vec_rmsnorm,
+	.round = vec_round,
+	.add = vec_add,
+	.gated = vec_gated,
+	.softcap = vec_softcap,
+	.gemm = avx512_gemm,
+	.rope = vec_rope,
+	.logits = vec_logits,
 };

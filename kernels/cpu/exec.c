@@ -12,9 +12,9 @@
 #include "kernels/include/kern.h"
 
 #define ROWS_PER_ITEM_ELEMENTS 16384 /* elements of an item of rows */
-#define GEMM_COLUMN_STEP 32u /* items begin at multiples of this */
-#define GEMM_MAX_COLUMNS 512u
-#define ITEMS_PER_THREAD 4u
+#define GEMM_COLUMN_STEP       32u /* items begin at multiples of this */
+#define GEMM_MAX_COLUMNS       512u
+#define ITEMS_PER_THREAD       4u
 #define COPY_ITEM	       8
 
 /* A range of rows is cut into items of step rows. */

@@ -56,6 +56,14 @@ static inline const struct dtype_info *dtype_info(u32 type)
 	return &info[type];
 }
 
+/* The name to print for any number, "unknown" for one that is not known. */
+static inline const char *dtype_name(u32 type)
+{
+	const struct dtype_info *d = dtype_info(type);
+
+	return d ? d->name : "unknown";
+}
+
 /**
  * dtype_row_bytes - bytes of a row of @nr elements
  * @type: a known type

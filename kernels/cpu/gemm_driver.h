@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CPU_GEMM_DRIVER_H
+#define CPU_GEMM_DRIVER_H
+/*
+ * gemm_driver.h - the loops around the tile, the same for each vector ISA
+ *
+ * Included after dequant_x.h and panel_x.h of one instruction set.
+ *
+ *	for each group of 128 columns of the thread's share
+ *	  for each 252 rows of x			(one, in a decode)
+ *	    for each 256 k
+ *	      dequantise 128 x 256 weights into 4 panels	64 KiB, L2
+ *	      for each 6 rows of x: to fp32			6 KiB, L1
+ *	        for each panel: the tile			16 KiB, L1
+ *	    add bias and residual, store
+ *
+ * Sums stay in scratch until they are whole, so y may be the residual.
+ */
+#include "kernels/cpu/vec.h"
+
+#define GEMM_K	    256 /* a block of every quantised type divides it */
+#define GEMM_COLS   128
+#define GEMM_PANELS (GEMM_COLS / PANEL_COLS)
+#define GEMM_ROWS   (252 / TILE_ROWS * TILE_ROWS)
+
+struct gemm_scratch {
+	u32 panel[GEMM_PANELS][GEMM_K / 2 * PANEL_COLS];
+	u16 rows[16][GEMM_K];
+	float x[TILE_ROWS][GEMM_K];
+	/* [row tile][panel][row of the tile][column] */
+	float c[GEMM_ROWS / TILE_ROWS][GEMM_PANELS][TILE_ROWS][PANEL_COLS];
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct gemm_scratch) <= KERN_SCRATCH_BYTES,
+	       "a thread's scratch holds it");
+
+/* k0 .. k0 + nr of a row, zeros up to a multiple of 32. */
+vec_inline void dequant_row(const struct kern_mat *w, u32 row, u32 k0, u32 nr,
+			    u16 *out)
+{
+	const struct dtype_info *d = dtype_info(w->dtype);
+	const u8 *b = (const u8 *)w->data + row * w->row_bytes;
+
+	if (!d)
+		return; /* the caller has checked the type */
+	b += (u64)(k0 / d->block_len) * d->block_bytes;
+	switch (w->dtype) {
+	case KV_DTYPE_Q4_0:
+		for (u32 k = 0; k < nr; k += 32, b += 18)
+			q4_0_block(b, out + k);
+		break;
+	case KV_DTYPE_Q5_0:
+		for (u32 k = 0; k < nr; k += 32, b += 22)
+			q5_0_block(b, out + k);
+		break;
+	case KV_DTYPE_Q8_0:
+		for (u32 k = 0; k < nr; k += 32, b += 34)
+			q8_0_block(b, out + k);
+		break;
+	case KV_DTYPE_Q4_K:
+		q4_k_block(b, out);
+		break;
+	case KV_DTYPE_Q5_K:
+		q5_k_block(b, out);
+		break;
+	case KV_DTYPE_Q6_K:
+		q6_k_block(b, out);
+		break;
+	default:
+		plain_row(w->dtype, b, nr, out);
+	}
+}
+
+/* Columns n .. n + 31 (those below n_end; zeros beyond) into one panel. */
+static void fill_panel(const struct kern_mat *w, u32 n, u32 n_end, u32 k0,
+		       u32 nr, struct gemm_scratch *s, u32 *panel)
+{
+	u32 pairs = ALIGN_UP(nr, 32u) / 2;
+
+	for (u32 half = 0; half < PANEL_COLS; half += 16) {
+		for (u32 i = 0; i < 16; i++) {
+			if (n + half + i < n_end)
+				dequant_row(w, n + half + i, k0, nr,
+					    s->rows[i]);
+			else
+				memset(s->rows[i], 0, sizeof(s->rows[i]));
+		}
+		for (u32 p = 0; p < pairs; p += 16)
+			transpose16((const u32 *)(const void *)s->rows[0] + p,
+				    GEMM_K / 2, panel + p * PANEL_COLS + half,
+				    PANEL_COLS);
+	}
+}
+
+/* Rows m .. m + mr of x to fp32, zeros up to a multiple of 32. */
+static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
+		   struct gemm_scratch *s)
+{
+	for (u32 i = 0; i < mr; i++) {
+		const u16 *x = p->x + (size_t)(m + i) * p->x_stride + k0;
+		float *out = s->x[i];
+		u32 k = 0;
+
+		for (; k + 16 <= nr; k += 16)
+			v16_store(out + k, v16_load_bf16(x + k));
+		for (; k < ALIGN_UP(nr, 32u); k += 16)
+			v16_store(out + k,
+				  k < nr ? v16_load_bf16_n(x + k,
+							   min(nr - k, 16u))
+					 : v16_zero());
+	}
+}
+
+static void tile(u32 mr, const float *x, size_t x_stride, const u32 *panel,
+		 u32 nr_blocks, float *c, size_t c_stride)
+{
+#define TILE(n)                                                           \
+	case n:                                                           \
+		tile_rows(n, x, x_stride, panel, nr_blocks, c, c_stride); \
+		break
+	switch (mr) {
+		TILE(1);
+		TILE(2);
+		TILE(3);
+		TILE(4);
+#if TILE_ROWS > 4
+		TILE(5);
+		TILE(6);
+#endif
+	}
+#undef TILE
+}
+
+vec_inline void store_sums(const struct kern_gemm *p, u32 m, u32 n, u32 nr,
+			   const float *c)
+{
+	size_t at = (size_t)m * p->y_stride + n;
+
+	for (u32 i = 0; i < nr; i += 16) {
+		u32 l = min(nr - i, 16u);
+		struct v16 y = v16_load(c + i);
+
+		if (p->bias)
+			y = v16_add(y, v16_load_n(p->bias + n + i, l));
+		if (p->residual)
+			y = v16_add(y, v16_load_n(p->residual + at + i, l));
+		v16_store_n(p->y + at + i, y, l);
+	}
+}
+
+/* Rows m0 .. m1 of columns n0 .. n1, at most GEMM_ROWS x GEMM_COLS. */
+static void gemm_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0,
+		       u32 m1, struct gemm_scratch *s)
+{
+	u32 panels = DIV_ROUND_UP(n1 - n0, (u32)PANEL_COLS);
+	u32 tiles = DIV_ROUND_UP(m1 - m0, (u32)TILE_ROWS);
+
+	for (u32 t = 0; t < tiles; t++)
+		memset(s->c[t], 0, sizeof(s->c[t]));
+	for (u32 k0 = 0; k0 < p->w.cols; k0 += GEMM_K) {
+		u32 nr = min(p->w.cols - k0, (u32)GEMM_K);
+
+		for (u32 j = 0; j < panels; j++)
+			fill_panel(&p->w, n0 + j * PANEL_COLS, n1, k0, nr, s,
+				   s->panel[j]);
+		for (u32 t = 0; t < tiles; t++) {
+			u32 m = m0 + t * TILE_ROWS;
+			u32 mr = min(m1 - m, (u32)TILE_ROWS);
+
+			load_x(p, m, mr, k0, nr, s);
+			for (u32 j = 0; j < panels; j++)
+				tile(mr, s->x[0], GEMM_K, s->panel[j],
+				     DIV_ROUND_UP(nr, 32u), s->c[t][j][0],
+				     PANEL_COLS);
+		}
+	}
+	for (u32 m = m0; m < m1; m++)
+		for (u32 j = 0; j < panels; j++)
+			store_sums(
+				p, m, n0 + j * PANEL_COLS,
+				min(n1 - n0 - j * PANEL_COLS, (u32)PANEL_COLS),
+				s->c[(m - m0) / TILE_ROWS][j]
+				    [(m - m0) % TILE_ROWS]);
+}
+
+static void gemm_run(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
+{
+	for (u32 n = lo; n < hi; n += GEMM_COLS)
+		for (u32 m = 0; m < p->m; m += GEMM_ROWS)
+			gemm_group(p, n, min(hi, n + GEMM_COLS), m,
+				   min(p->m, m + GEMM_ROWS), scratch);
+}
+
+#endif

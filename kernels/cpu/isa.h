@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CPU_ISA_H
+#define CPU_ISA_H
+/*
+ * isa.h - functions that have an object of their own per instruction set
+ */
+#include "kernels/include/kern.h"
+
+void avx2_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+void avx2_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
+	       u32 lo, u32 hi, void *scratch);
+void avx2_attn_merge(const struct kern_attn *p,
+		     const struct kern_attn_plan *plan, u32 lo, u32 hi);
+
+void avx512_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+void avx512_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
+		 u32 lo, u32 hi, void *scratch);
+void avx512_attn_merge(const struct kern_attn *p,
+		       const struct kern_attn_plan *plan, u32 lo, u32 hi);
+
+#endif

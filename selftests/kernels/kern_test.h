@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SELFTESTS_KERN_TEST_H
+#define SELFTESTS_KERN_TEST_H
+/*
+ * kern_test.h - seeded inputs, and every row of the ops table against ref
+ */
+#include "kernels/include/kern.h"
+#include "selftests/harness.h"
+
+static const u32 kt_types[] = {
+	KV_DTYPE_F32,  KV_DTYPE_F16,  KV_DTYPE_BF16,
+	KV_DTYPE_Q4_0, KV_DTYPE_Q5_0, KV_DTYPE_Q8_0,
+	KV_DTYPE_Q4_K, KV_DTYPE_Q5_K, KV_DTYPE_Q6_K,
+};
+
+/* for (ops) over the rows of this CPU but ref */
+#define for_each_row(ops)                                                      \
+	for (u32 kt_i = 0;                                                     \
+	     (ops = kern_isa_list()[kt_i] ? kern_select(kern_isa_list()[kt_i]) \
+					  : NULL);                             \
+	     kt_i++)                                                           \
+		if (strcmp(ops->name, "ref") != 0)
+
+static inline u32 kt_below(u64 *seed, u32 n)
+{
+	return (u32)(test_rand(seed) % n);
+}
+
+/* Roughly normal, mean 0, variance 1. */
+static inline float kt_normal(u64 *seed)
+{
+	u64 r = test_rand(seed);
+	float s = 0;
+
+	for (int i = 0; i < 4; i++)
+		s += (float)(r >> 16 * i & 0xffff) / 65536.0f - 0.5f;
+	return s * 1.7320508f;
+}
+
+static inline void *kt_alloc(size_t bytes)
+{
+	void *p = aligned_alloc(64, ALIGN_UP(max(bytes, (size_t)1), 64));
+
+	if (!p)
+		abort();
+	memset(p, 0xa5, ALIGN_UP(max(bytes, (size_t)1), 64));
+	return p;
+}
+
+static inline float *kt_floats(u64 *seed, size_t nr, float scale)
+{
+	float *f = kt_alloc(nr * sizeof(*f));
+
+	for (size_t i = 0; i < nr; i++)
+		f[i] = kt_normal(seed) * scale;
+	return f;
+}
+
+static inline u16 *kt_bf16s(u64 *seed, size_t nr, float scale)
+{
+	u16 *h = kt_alloc(nr * sizeof(*h));
+
+	for (size_t i = 0; i < nr; i++)
+		h[i] = kern_f32_to_bf16(kt_normal(seed) * scale);
+	return h;
+}
+
+/* A half of sensible size: 2^-12 .. 2^-4, now and then a denormal or 0. */
+static inline u16 kt_half(u64 *seed)
+{
+	u32 r = kt_below(seed, 64);
+
+	if (r == 0)
+		return 0;
+	if (r == 1)
+		return (u16)(1 + kt_below(seed, 0x3ff));
+	return (u16)((3 + kt_below(seed, 8)) << 10 | kt_below(seed, 1024) |
+		     kt_below(seed, 2) << 15);
+}
+
+static inline void kt_put_half(u64 *seed, u8 *p)
+{
+	u16 h = kt_half(seed);
+
+	memcpy(p, &h, sizeof(h));
+}
+
+/* Random bytes are valid quants; only the scales need care. */
+static inline void kt_fix_scales(u64 *seed, u32 type, u8 *b)
+{
+	switch (type) {
+	case KV_DTYPE_Q4_K:
+	case KV_DTYPE_Q5_K:
+		kt_put_half(seed, b + 2);
+		/* fall through */
+	case KV_DTYPE_Q4_0:
+	case KV_DTYPE_Q5_0:
+	case KV_DTYPE_Q8_0:
+		kt_put_half(seed, b);
+		break;
+	case KV_DTYPE_Q6_K:
+		kt_put_half(seed, b + 208);
+		break;
+	}
+}
+
+/* A matrix of random blocks that ends exactly at its last byte. */
+static inline struct kern_mat kt_mat(u64 *seed, u32 type, u32 rows, u32 cols)
+{
+	const struct dtype_info *d = dtype_info(type);
+	struct kern_mat w = {
+		.rows = rows,
+		.cols = cols,
+		.dtype = type,
+		.layout = KERN_LAYOUT_GGUF,
+		.row_bytes = dtype_row_bytes(type, cols),
+	};
+	size_t bytes = (size_t)w.row_bytes * rows;
+	u8 *p = malloc(max(bytes, (size_t)1));
+
+	if (!p || !d)
+		abort();
+	for (size_t i = 0; i < bytes; i++)
+		p[i] = (u8)test_rand(seed);
+	for (size_t i = 0; i < bytes; i += d->block_bytes) {
+		float f = kt_normal(seed) * 0.05f;
+		u16 h = kern_f32_to_bf16(f);
+
+		if (type == KV_DTYPE_F32)
+			memcpy(p + i, &f, sizeof(f));
+		else if (type == KV_DTYPE_BF16)
+			memcpy(p + i, &h, sizeof(h));
+		else if (type == KV_DTYPE_F16)
+			kt_put_half(seed, p + i);
+		else
+			kt_fix_scales(seed, type, p + i);
+	}
+	w.data = p;
+	return w;
+}
+
+/* The first element at which two arrays of @size-byte elements differ. */
+static inline bool kt_same(const void *a, const void *b, size_t nr, size_t size,
+			   const char *what)
+{
+	const u8 *x = a, *y = b;
+
+	for (size_t i = 0; i < nr; i++) {
+		if (!memcmp(x + i * size, y + i * size, size))
+			continue;
+		if (size == 4) {
+			float f, g;
+
+			memcpy(&f, x + 4 * i, 4);
+			memcpy(&g, y + 4 * i, 4);
+			TH_LOG("%s: element %zu is %.9g, ref has %.9g", what, i,
+			       (double)f, (double)g);
+		} else {
+			TH_LOG("%s: element %zu differs", what, i);
+		}
+		return false;
+	}
+	return true;
+}
+
+#define EXPECT_SAME(a, b, nr, what) \
+	EXPECT_TRUE(kt_same(a, b, nr, sizeof(*(a)), what))
+
+#endif

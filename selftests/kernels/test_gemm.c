@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_gemm.c - every row's matrix product gives ref's bits
+ */
+#include <math.h>
+
+#include "kernels/cpu/pool.h"
+#include "selftests/kernels/kern_test.h"
+
+static u8 scratch[KERN_SCRATCH_BYTES] __attribute__((aligned(64)));
+
+struct shape {
+	u32 m, n, k;
+};
+
+/* One product on all rows of the table, in two slices. */
+static void check(u64 *seed, u32 type, struct shape s, bool extras)
+{
+	struct kern_gemm p = {
+		.w = kt_mat(seed, type, s.n, s.k),
+		.m = s.m,
+		.x_stride = s.k + kt_below(seed, 3),
+		.y_stride = s.n + kt_below(seed, 3),
+	};
+	u16 *x = kt_bf16s(seed, (size_t)s.m * p.x_stride, 1);
+	float *bias = kt_floats(seed, s.n, 1);
+	float *start = kt_floats(seed, (size_t)s.m * p.y_stride, 1);
+	size_t bytes = (size_t)s.m * p.y_stride * sizeof(float);
+	float *want = kt_alloc(bytes), *got = kt_alloc(bytes);
+	const struct kern_ops *ref = kern_select("ref"), *ops;
+	u32 cut = kt_below(seed, s.n + 1);
+	char what[96];
+
+	p.x = x;
+	p.bias = extras ? bias : NULL;
+	memcpy(want, start, bytes);
+	p.y = want;
+	p.residual = extras ? want : NULL;
+	ref->gemm(&p, 0, s.n, scratch);
+	for_each_row(ops)
+	{
+		memcpy(got, start, bytes);
+		p.y = got;
+		p.residual = extras ? got : NULL;
+		ops->gemm(&p, cut, s.n, scratch);
+		ops->gemm(&p, 0, cut, scratch);
+		snprintf(what, sizeof(what), "%s %s %ux%ux%u", ops->name,
+			 dtype_name(type), s.m, s.n, s.k);
+		EXPECT_SAME(got, want, (size_t)s.m * p.y_stride, what);
+	}
+	free((void *)p.w.data);
+	free(x);
+	free(bias);
+	free(start);
+	free(want);
+	free(got);
+}
+
+TEST(gemm, gives_the_reference_bits_for_every_type_and_m)
+{
+	static const u32 ms[] = { 1, 2, 3, 5, 6, 7, 13, 70 };
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 t = 0; t < ARRAY_SIZE(kt_types); t++)
+		for (u32 i = 0; i < ARRAY_SIZE(ms); i++)
+			check(&seed, kt_types[t],
+			      (struct shape){ ms[i], 1 + kt_below(&seed, 70),
+					      256 * (1 + kt_below(&seed, 3)) },
+			      i & 1);
+}
+
+TEST(gemm, cuts_columns_and_k_at_any_multiple_of_a_block)
+{
+	static const u32 ns[] = { 1, 15, 16, 17, 31, 32, 33, 127, 128, 129 };
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 i = 0; i < ARRAY_SIZE(ns); i++) {
+		check(&seed, KV_DTYPE_Q8_0,
+		      (struct shape){ 4, ns[i], 32 * (1 + i) }, true);
+		check(&seed, KV_DTYPE_Q5_0,
+		      (struct shape){ 1, ns[i], 32 * (9 + i) }, false);
+	}
+}
+
+TEST(gemm, pads_a_ragged_k_with_zeros)
+{
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 k = 1; k < 300; k += 1 + kt_below(&seed, 17)) {
+		check(&seed, KV_DTYPE_F32, (struct shape){ 2, 9, k }, false);
+		check(&seed, KV_DTYPE_F16, (struct shape){ 1, 33, k }, true);
+		check(&seed, KV_DTYPE_BF16, (struct shape){ 7, 5, k }, true);
+	}
+}
+
+TEST(gemm, takes_more_rows_than_one_pass_over_the_weights_serves)
+{
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 300, 40, 512 }, true);
+	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 253, 17, 256 }, false);
+}
+
+TEST(gemm, a_row_has_the_same_bits_alone_and_in_a_batch)
+{
+	enum { M = 37, N = 100, K = 768 };
+	u64 seed = test_seed();
+	struct kern_mat w = kt_mat(&seed, KV_DTYPE_Q4_K, N, K);
+	u16 *x = kt_bf16s(&seed, M * K, 1);
+	float *all = kt_alloc(M * N * 4), *one = kt_alloc(N * 4);
+	const struct kern_ops *ops;
+
+	kern_thread_init();
+	for_each_row(ops)
+	{
+		struct kern_gemm p = { w, x, all, NULL, NULL, M, K, N };
+
+		ops->gemm(&p, 0, N, scratch);
+		for (u32 m = 0; m < M; m++) {
+			struct kern_gemm q = { w,    x + m * K, one, NULL,
+					       NULL, 1,		K,   N };
+
+			ops->gemm(&q, 0, N, scratch);
+			EXPECT_SAME(one, all + m * N, N, ops->name);
+		}
+	}
+}
+
+/* fp64 sum of the same bf16 products: the definition is a good sum. */
+TEST(gemm, is_close_to_exact_arithmetic)
+{
+	enum { M = 3, N = 20, K = 2048 };
+	u64 seed = test_seed();
+	struct kern_mat w = kt_mat(&seed, KV_DTYPE_BF16, N, K);
+	u16 *x = kt_bf16s(&seed, M * K, 1);
+	float *y = kt_alloc(M * N * 4);
+	struct kern_gemm p = { w, x, y, NULL, NULL, M, K, N };
+
+	kern_thread_init();
+	kern_select(NULL)->gemm(&p, 0, N, scratch);
+	for (u32 i = 0; i < M * N; i++) {
+		const u16 *wr = (const u16 *)w.data + i % N * K;
+		double sum = 0, abs = 0;
+
+		for (u32 k = 0; k < K; k++) {
+			double v = (double)kern_bf16_to_f32(x[i / N * K + k]) *
+				   (double)kern_bf16_to_f32(wr[k]);
+
+			sum += v;
+			abs += fabs(v);
+		}
+		EXPECT_LE(fabs((double)y[i] - sum), 2e-6 * abs);
+	}
+}
+
+/* The pool's cut of several products at once leaves the same bits. */
+TEST(gemm, is_the_same_on_any_number_of_threads)
+{
+	enum { M = 9, K = 512 };
+	static const u32 ns[3] = { 700, 64, 33 };
+	u64 seed = test_seed();
+	u16 *x = kt_bf16s(&seed, M * K, 1);
+	struct kern_gemm p[3];
+	float *want[3];
+
+	for (u32 threads = 1; threads <= 4; threads++) {
+		struct kern_exec e;
+
+		ASSERT_EQ(0, kern_exec_init(&e, NULL, threads));
+		for (u32 i = 0; i < 3; i++) {
+			float *y = kt_alloc(M * ns[i] * 4);
+
+			if (threads == 1) {
+				want[i] = kt_alloc(M * ns[i] * 4);
+				p[i] = (struct kern_gemm){
+					kt_mat(&seed, KV_DTYPE_Q5_0, ns[i], K),
+					x,
+					want[i],
+					NULL,
+					NULL,
+					M,
+					K,
+					ns[i]
+				};
+			} else {
+				p[i].y = y;
+			}
+		}
+		e.ops->gemm(&e, p, 3);
+		for (u32 i = 0; i < 3; i++)
+			EXPECT_SAME(p[i].y, want[i], M * ns[i], "threads");
+		kern_exec_fini(&e);
+	}
+}
+
+TEST_HARNESS_MAIN
