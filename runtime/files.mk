@@ -4,4 +4,4 @@ runtime-y += runtime/model/gguf.o runtime/model/gguf_parse.o \
 	runtime/model/vocab.o runtime/model/vocab_gpt2.o \
 	runtime/model/vocab_special.o runtime/model/vocab_text.o \
 	runtime/model/tok_llama.o runtime/model/tok_gpt2.o \
-	runtime/model/tok_pre.o
+	runtime/model/tok_pre.o runtime/model/chat_template.o
