@@ -5,7 +5,8 @@ kernels-y += kernels/ref/dequant.o kernels/ref/norm.o kernels/ref/pointwise.o \
 kernels-y += kernels/cpu/select.o kernels/cpu/pool.o kernels/cpu/exec.o \
 	kernels/cpu/attn_plan.o
 kernels-y += kernels/cpu/avx2.o
-kernels-y += kernels/cpu/avx512.o kernels/cpu/gemm_avx512.o
+kernels-y += kernels/cpu/avx512.o kernels/cpu/gemm_avx512.o \
+	kernels/cpu/attn_avx512.o
 
 # Instruction-set flags go to the objects that kern_select() guards, never to
 # the others: a binary must start on any x86-64.
@@ -15,3 +16,4 @@ avx512-flags := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c \
 CFLAGS-kernels/cpu/avx2.o := $(avx2-flags)
 CFLAGS-kernels/cpu/avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/gemm_avx512.o := $(avx512-flags)
+CFLAGS-kernels/cpu/attn_avx512.o := $(avx512-flags)

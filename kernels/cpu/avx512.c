@@ -15,5 +15,7 @@ const struct kern_ops kern_ops_avx512 = {
 	.softcap = vec_softcap,
 	.gemm = avx512_gemm,
 	.rope = vec_rope,
+	.attn = avx512_attn,
+	.attn_merge = avx512_attn_merge,
 	.logits = vec_logits,
 };

@@ -16,6 +16,7 @@
  *
  * Sums stay in scratch until they are whole, so y may be the residual.
  */
+#include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 
 #define GEMM_K	    256 /* a block of every quantised type divides it */
@@ -109,26 +110,6 @@ static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 							   min(nr - k, 16u))
 					 : v16_zero());
 	}
-}
-
-static void tile(u32 mr, const float *x, size_t x_stride, const u32 *panel,
-		 u32 nr_blocks, float *c, size_t c_stride)
-{
-#define TILE(n)                                                           \
-	case n:                                                           \
-		tile_rows(n, x, x_stride, panel, nr_blocks, c, c_stride); \
-		break
-	switch (mr) {
-		TILE(1);
-		TILE(2);
-		TILE(3);
-		TILE(4);
-#if TILE_ROWS > 4
-		TILE(5);
-		TILE(6);
-#endif
-	}
-#undef TILE
 }
 
 vec_inline void store_sums(const struct kern_gemm *p, u32 m, u32 n, u32 nr,

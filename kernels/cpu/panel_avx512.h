@@ -16,6 +16,7 @@
 
 #define PANEL_COLS 32
 #define TILE_ROWS  6
+#define PV_VECS	   4 /* registers of V that attention holds */
 
 /* out[i] = dword i of the 16 rows */
 vec_inline void transpose16(const u32 *rows, size_t stride, u32 *out,
