@@ -1,1 +1,3 @@
 # SPDX-License-Identifier: MIT
+libkv-y += $(addprefix libkv/src/,attach.o connect.o copy.o ctl.o event.o \
+	mirror.o msg.o reserve.o ring.o space.o step.o sys.o weights.o)

@@ -76,6 +76,32 @@ KV_API void kv_detach(struct kv *kv);
 KV_API const char *kv_error(const struct kv *kv);
 /* kv_info - what kvmd answered at attach */
 KV_API const struct kv_msg_welcome *kv_info(const struct kv *kv);
+/**
+ * struct kv_counters - what this attachment has done
+ *
+ * doorbells + sleeps + packets is at least the number of system calls made
+ * after attach; a step that needs no page adds to none of them.
+ */
+struct kv_counters {
+	uint64_t steps; /* prepared */
+	uint64_t steps_quiet; /* of them without any request */
+	uint64_t reservations; /* granted */
+	uint64_t requests; /* posted to the ring */
+	uint64_t doorbells; /* eventfd writes */
+	uint64_t sleeps; /* futex waits */
+	uint64_t packets; /* received on the socket */
+	uint64_t extents; /* mapped and unmapped */
+	uint64_t table_reads; /* mirrors read again */
+	uint64_t prefetches;
+	uint64_t tickets;
+	uint64_t stale; /* commits refused */
+	uint64_t forgotten_errors; /* destroys that kvmd refused: a bug */
+	uint64_t stray_completions; /* nobody asked for them: a bug */
+	uint64_t reserved[10];
+};
+
+/* kv_counters_get - the calling thread's view; no system call */
+KV_API void kv_counters_get(const struct kv *kv, struct kv_counters *out);
 /* kv_base - where device offset 0 lies in this process; never moves */
 KV_API void *kv_base(const struct kv *kv);
 
@@ -148,7 +174,8 @@ struct kv_step;
  *
  * At most two steps may be prepared and not yet committed, in order.
  * Return: 0; -EAGAIN no memory (without KV_STEP_WAIT); -ETIMEDOUT; -E2BIG can
- * never fit; -ENODATA; -ENOENT; -ESHUTDOWN kvmd is gone.
+ * never fit; -ENODATA; -ENOENT; -EINVAL; -EBUSY two are prepared already;
+ * -ESHUTDOWN kvmd is gone.
  */
 KV_API int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
 			   unsigned int nr, unsigned int flags, int timeout_ms,
@@ -170,6 +197,15 @@ KV_API unsigned int kv_step_copies(const struct kv_step *step,
 				   const struct kv_copy **copies);
 /* kv_step_run_copies - run them with memcpy, for host-addressable devices */
 KV_API void kv_step_run_copies(struct kv *kv, const struct kv_step *step);
+/**
+ * kv_step_holders - who held memory when a reservation last fell short
+ * @kv: handle
+ * @holders: valid until the next kv_step_prepare()
+ *
+ * Return: how many.
+ */
+KV_API unsigned int kv_step_holders(const struct kv *kv,
+				    const struct kv_holder **holders);
 /* kv_step_number - the step's number */
 KV_API uint64_t kv_step_number(const struct kv_step *step);
 /* kv_step_complete - the step's stream has ended; any thread, steps in order */
@@ -181,6 +217,7 @@ KV_API void kv_step_complete(struct kv *kv, struct kv_step *step);
  *
  * Return: 0, or -ESTALE: memory was revoked under the step, its tokens must
  * not be used; the spaces concerned have to be recomputed. @step is freed.
+ * -EBUSY: it has not completed; @step lives on.
  */
 KV_API int kv_step_commit(struct kv *kv, struct kv_step *step);
 /* kv_step_abandon - instead of complete and commit: nothing was computed */
@@ -222,6 +259,7 @@ KV_API void kv_weights_close(struct kv *kv, struct kv_weights *w);
  * @ev: the event
  * @timeout_ms: 0: only look; negative: for ever
  *
+ * An event of type KV_EVENT_NONE says that others were lost.
  * Return: 1 an event, 0 none in time, -ESHUTDOWN kvmd is gone.
  */
 KV_API int kv_event_wait(struct kv *kv, struct kv_event *ev, int timeout_ms);

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * msg.c - the socket after the handshake: requests, and extents as they come
+ *
+ * kvmd sends EXTENT packets whenever it likes; a packet that is not the reply
+ * one waits for is therefore dealt with on the way:
+ *
+ *	EXTENT with a descriptor	mapped over the reserved offset space
+ *	EXTENT, KV_EXTENT_GONE		the reservation is put back over it
+ *	a reply with another cookie	dropped, its descriptors closed
+ *
+ * Extents are numbered without gaps; a completion says up to which number
+ * they must be here before its reply means anything.
+ *
+ * A descriptor is mapped populated: kvmd has the pages already, and a fault
+ * per page in the middle of a kernel would cost more.
+ */
+#include "libkv/src/client.h"
+#include "libkv/src/sys.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct packet {
+	struct kv_msg msg;
+	union {
+		struct kv_msg_extent extent;
+		char bytes[1024];
+	} body;
+};
+
+int client_dead(struct kv *kv, int rc)
+{
+	int was = __atomic_load_n(&kv->dead, __ATOMIC_RELAXED);
+
+	if (!was) {
+		__atomic_store_n(&kv->dead, rc, __ATOMIC_RELAXED);
+		was = rc;
+	}
+	if (was == -ESHUTDOWN)
+		return kv_fail(kv, was, "kvmd has gone: the socket is closed");
+	return was;
+}
+
+static void close_fds(int fds[SYS_NR_FDS])
+{
+	int i;
+
+	for (i = 0; i < SYS_NR_FDS; i++)
+		sys_close(fds[i]);
+}
+
+/* Map an extent, or put the reservation back where one was. */
+static int extent_map(struct kv *kv, const struct kv_msg_extent *e, int fd)
+{
+	u8 *at = kv->base + ((u64)e->extent << KV_EXTENT_SHIFT);
+	void *p;
+	int rc;
+
+	if (e->flags & KV_EXTENT_GONE) {
+		rc = sys_map(at, KV_EXTENT_SIZE, PROT_NONE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+				     MAP_FIXED,
+			     -1, &p);
+		KV_POINT(extent_gone);
+	} else {
+		KV_POINT(extent_received);
+		rc = sys_map(at, KV_EXTENT_SIZE, PROT_READ | PROT_WRITE,
+			     MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, &p);
+		KV_POINT(extent_mapped);
+	}
+	if (rc) {
+		kv_fail(kv, rc, "cannot map extent %u: %s", e->extent,
+			strerror(-rc));
+		return client_dead(kv, rc);
+	}
+	kv->nr.extents++;
+	return 0;
+}
+
+static int extent_take(struct kv *kv, const struct packet *p, int bytes, int fd)
+{
+	const struct kv_msg_extent *e = &p->body.extent;
+	bool gone;
+
+	if ((size_t)bytes < sizeof(p->msg) + sizeof(*e)) {
+		kv_fail(kv, -EPROTO, "kvmd sent an extent message of %d bytes",
+			bytes);
+		return client_dead(kv, -EPROTO);
+	}
+	gone = e->flags & KV_EXTENT_GONE;
+	if (e->seq != kv->extent_seq + 1 ||
+	    e->extent >= kv->info.device_bytes >> KV_EXTENT_SHIFT ||
+	    (fd < 0) != gone) {
+		kv_fail(kv, -EPROTO,
+			"kvmd sent extent %u as number %u after number %u",
+			e->extent, e->seq, kv->extent_seq);
+		return client_dead(kv, -EPROTO);
+	}
+	kv->extent_seq = e->seq;
+	return extent_map(kv, e, fd);
+}
+
+/*
+ * One packet. 0: an extent or something stale; 1: the reply to @cookie, whose
+ * first descriptor is the caller's; -EAGAIN: nothing there.
+ */
+static int packet_take(struct kv *kv, u64 cookie, struct packet *p, int *bytes,
+		       int *fd)
+{
+	int fds[SYS_NR_FDS], n, rc = 0;
+
+	n = sys_recv(kv->sock, p, sizeof(*p), fds);
+	if (n == -EAGAIN)
+		return n;
+	if (n < 0 || (size_t)n < sizeof(p->msg) || p->msg.type == KV_MSG_BYE) {
+		if (n > 0 && p->msg.type != KV_MSG_BYE)
+			n = -EPROTO;
+		close_fds(fds);
+		if (n == -EPROTO)
+			kv_fail(kv, n, "kvmd sent a packet that is no message");
+		return client_dead(kv, n == -EPROTO ? n : -ESHUTDOWN);
+	}
+	kv->nr.packets++;
+	if (p->msg.type == KV_MSG_EXTENT) {
+		rc = extent_take(kv, p, n, fds[0]);
+	} else if (cookie && p->msg.cookie == cookie &&
+		   (p->msg.type & KV_MSG_REPLY)) {
+		*fd = fds[0];
+		*bytes = n - (int)sizeof(p->msg);
+		fds[0] = -1;
+		rc = 1;
+	}
+	close_fds(fds);
+	return rc;
+}
+
+int msg_drain(struct kv *kv)
+{
+	struct packet p;
+	int rc, bytes, fd;
+
+	if (kv->dead)
+		return client_dead(kv, kv->dead);
+	do {
+		rc = packet_take(kv, 0, &p, &bytes, &fd);
+	} while (!rc);
+	return rc == -EAGAIN ? 0 : rc;
+}
+
+int msg_extents(struct kv *kv, u32 seq)
+{
+	struct packet p;
+	int rc, bytes, fd;
+
+	while ((s32)(seq - kv->extent_seq) > 0) {
+		rc = packet_take(kv, 0, &p, &bytes, &fd);
+		if (rc == -EAGAIN)
+			sys_readable(kv->sock, 1000);
+		else if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/**
+ * msg_call - ask on the socket and wait for the answer
+ * @kv: handle
+ * @type: enum kv_msg_type
+ * @body: request, overwritten by the reply's body
+ * @bytes: of both
+ * @fd: the descriptor that came with the reply, -1 if none; may be NULL
+ * @what: for the sentence, should there be no better one
+ *
+ * Return: the reply's status, or why there is none.
+ */
+int msg_call(struct kv *kv, u32 type, void *body, size_t bytes, int *fd,
+	     const char *what)
+{
+	struct kv_msg m = { .type = type, .cookie = ++kv->cookie };
+	struct packet p;
+	int rc, got = 0, got_fd = -1;
+
+	if (fd)
+		*fd = -1;
+	if (kv->dead)
+		return client_dead(kv, kv->dead);
+	rc = sys_send(kv->sock, &m, sizeof(m), body, bytes);
+	if (rc == -ESHUTDOWN)
+		return client_dead(kv, rc);
+	if (rc)
+		return kv_fail(kv, rc, "%s: cannot send: %s", what,
+			       strerror(-rc));
+	KV_POINT(msg_sent);
+	do {
+		rc = packet_take(kv, m.cookie, &p, &got, &got_fd);
+		if (rc == -EAGAIN) {
+			sys_readable(kv->sock, 1000);
+			rc = 0;
+		}
+	} while (!rc);
+	if (rc < 0)
+		return rc;
+	KV_POINT(msg_answered);
+	if (fd)
+		*fd = got_fd;
+	else
+		sys_close(got_fd);
+	if (p.msg.status < 0) {
+		got = max(min(got, KV_ERRLEN - 1), 0);
+		if (got && p.body.bytes[0])
+			kv_fail(kv, 0, "%.*s", got, p.body.bytes);
+		else
+			kv_fail(kv, 0, "%s: %s", what, strerror(-p.msg.status));
+		return p.msg.status;
+	}
+	if (body)
+		memcpy(body, p.body.bytes, min(bytes, (size_t)max(got, 0)));
+	return p.msg.status;
+}
