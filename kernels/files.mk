@@ -6,7 +6,7 @@ kernels-y += kernels/cpu/select.o kernels/cpu/pool.o kernels/cpu/exec.o \
 	kernels/cpu/attn_plan.o
 kernels-y += kernels/cpu/avx2.o
 kernels-y += kernels/cpu/avx512.o kernels/cpu/gemm_avx512.o \
-	kernels/cpu/attn_avx512.o
+	kernels/cpu/attn_avx512.o kernels/cpu/gemm_avx512bf16.o
 
 # Instruction-set flags go to the objects that kern_select() guards, never to
 # the others: a binary must start on any x86-64.
@@ -17,3 +17,4 @@ CFLAGS-kernels/cpu/avx2.o := $(avx2-flags)
 CFLAGS-kernels/cpu/avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/gemm_avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/attn_avx512.o := $(avx512-flags)
+CFLAGS-kernels/cpu/gemm_avx512bf16.o := $(avx512-flags) -mavx512bf16

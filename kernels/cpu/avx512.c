@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * avx512.c - the row for AVX-512 (F, BW, VL, DQ)
+ * avx512.c - the rows for AVX-512 (F, BW, VL, DQ), without and with BF16
  */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
@@ -18,4 +18,9 @@ const struct kern_ops kern_ops_avx512 = {
 	.attn = avx512_attn,
 	.attn_merge = avx512_attn_merge,
 	.logits = vec_logits,
+};
+
+const struct kern_ops kern_ops_avx512bf16 = {
+	.name = "avx512bf16",
+	.gemm = avx512bf16_gemm,
 };

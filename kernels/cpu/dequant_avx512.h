@@ -19,9 +19,15 @@ vec_inline float f16_at(const u8 *p)
 	return _cvtsh_ss(h);
 }
 
-/* 32 values of two registers, rounded, in order. */
+/*
+ * 32 values of two registers, rounded, in order. The instruction makes zeros
+ * of denormals; the products would take them as zeros anyway.
+ */
 vec_inline __m512i pack_bf16(__m512 lo, __m512 hi)
 {
+#ifdef __AVX512BF16__
+	return (__m512i)_mm512_cvtne2ps_pbh(hi, lo);
+#else
 	const __m512i odd_words = _mm512_set_epi16(
 		63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
 		31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
@@ -29,6 +35,7 @@ vec_inline __m512i pack_bf16(__m512 lo, __m512 hi)
 
 	return _mm512_permutex2var_epi16(v16_round_bits(a), odd_words,
 					 v16_round_bits(b));
+#endif
 }
 
 vec_inline __m512 iota16(void)
@@ -92,8 +99,12 @@ vec_inline void q8_0_block(const u8 *b, u16 *out)
 		out, pack_bf16(_mm512_mul_ps(x, d), _mm512_mul_ps(y, d)));
 }
 
-/* The 8 scales (lanes 0-7) and mins of a Q4_K or Q5_K block. */
-vec_inline void k_scales(const u8 *b, __m512 *scale, __m512 *min_)
+/* The scales and mins of the 8 sub-blocks of a Q4_K or Q5_K block. */
+struct k_scales {
+	float scale[8], min_[8];
+};
+
+vec_inline void k_scales(const u8 *b, struct k_scales *out)
 {
 	u32 w[3], s[2], m[2];
 	__m128i sm;
@@ -106,36 +117,32 @@ vec_inline void k_scales(const u8 *b, __m512 *scale, __m512 *min_)
 	m[1] = (w[2] >> 4 & 0x0f0f0f0f) | (w[1] >> 2 & 0x30303030);
 	sm = _mm_setr_epi32((int)s[0], (int)s[1], (int)m[0], (int)m[1]);
 	f = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sm));
-	*scale = _mm512_castps256_ps512(
-		_mm256_mul_ps(f, _mm256_set1_ps(f16_at(b))));
+	_mm256_storeu_ps(out->scale,
+			 _mm256_mul_ps(f, _mm256_set1_ps(f16_at(b))));
 	f = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(sm, 8)));
-	*min_ = _mm512_castps256_ps512(
-		_mm256_mul_ps(f, _mm256_set1_ps(f16_at(b + 2))));
-}
-
-vec_inline __m512 lane(__m512 v, int i)
-{
-	return _mm512_permutexvar_ps(_mm512_set1_epi32(i), v);
+	_mm256_storeu_ps(out->min_,
+			 _mm256_mul_ps(f, _mm256_set1_ps(f16_at(b + 2))));
 }
 
 /* scale_s * (first .. first + 15) - min_s */
-vec_inline __m512 k_values(__m512 scale, __m512 min_, int s, float first)
+vec_inline __m512 k_values(const struct k_scales *k, int s, float first)
 {
 	__m512 q = _mm512_add_ps(iota16(), _mm512_set1_ps(first));
 
-	return _mm512_fmsub_ps(lane(scale, s), q, lane(min_, s));
+	return _mm512_fmsub_ps(_mm512_set1_ps(k->scale[s]), q,
+			       _mm512_set1_ps(k->min_[s]));
 }
 
 static inline void q4_k_block(const u8 *b, u16 *out)
 {
-	__m512 scale, min_;
+	struct k_scales ks;
 
-	k_scales(b, &scale, &min_);
+	k_scales(b, &ks);
 #pragma GCC unroll 4
 	for (int j = 0; j < 4; j++) {
 		__m512i w = load_bytes_as_words(b + 16 + 32 * j);
-		__m512i table = pack_bf16(k_values(scale, min_, 2 * j, 0),
-					  k_values(scale, min_, 2 * j + 1, 0));
+		__m512i table = pack_bf16(k_values(&ks, 2 * j, 0),
+					  k_values(&ks, 2 * j + 1, 0));
 		__m512i lo = _mm512_and_si512(w, _mm512_set1_epi16(15));
 		__m512i hi = _mm512_or_si512(_mm512_srli_epi16(w, 4),
 					     _mm512_set1_epi16(16));
@@ -150,14 +157,14 @@ static inline void q4_k_block(const u8 *b, u16 *out)
 static inline void q5_k_block(const u8 *b, u16 *out)
 {
 	__m512i fifths = load_bytes_as_words(b + 16);
-	__m512 scale, min_;
+	struct k_scales ks;
 
-	k_scales(b, &scale, &min_);
+	k_scales(b, &ks);
 #pragma GCC unroll 8
 	for (int s = 0; s < 8; s++) {
 		__m512i w = load_bytes_as_words(b + 48 + 32 * (s / 2));
-		__m512i table = pack_bf16(k_values(scale, min_, s, 0),
-					  k_values(scale, min_, s, 16));
+		__m512i table =
+			pack_bf16(k_values(&ks, s, 0), k_values(&ks, s, 16));
 		__m512i f = _mm512_slli_epi16(_mm512_srli_epi16(fifths, s), 4);
 
 		w = s & 1 ? _mm512_srli_epi16(w, 4)
@@ -170,26 +177,29 @@ static inline void q5_k_block(const u8 *b, u16 *out)
 }
 
 /* 32 6-bit values as bytes -> bf16, one scale per 16 */
-vec_inline void q6_k_store(__m256i q, __m512 scale, int s, u16 *out)
+vec_inline void q6_k_store(__m256i q, const float *scale, u16 *out)
 {
 	__m256i v = _mm256_sub_epi8(q, _mm256_set1_epi8(32));
 	__m512i lo = _mm512_cvtepi8_epi32(_mm256_castsi256_si128(v));
 	__m512i hi = _mm512_cvtepi8_epi32(_mm256_extracti128_si256(v, 1));
+	__m512 x =
+		_mm512_mul_ps(_mm512_cvtepi32_ps(lo), _mm512_set1_ps(scale[0]));
+	__m512 y =
+		_mm512_mul_ps(_mm512_cvtepi32_ps(hi), _mm512_set1_ps(scale[1]));
 
-	_mm512_storeu_si512(out, pack_bf16(_mm512_mul_ps(_mm512_cvtepi32_ps(lo),
-							 lane(scale, s)),
-					   _mm512_mul_ps(_mm512_cvtepi32_ps(hi),
-							 lane(scale, s + 1))));
+	_mm512_storeu_si512(out, pack_bf16(x, y));
 }
 
 static inline void q6_k_block(const u8 *b, u16 *out)
 {
 	__m128i s = _mm_loadu_si128((const __m128i *)(const void *)(b + 192));
-	__m512 scale =
-		_mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(s)),
-			      _mm512_set1_ps(f16_at(b + 208)));
+	float scale[16];
 	const __m256i low4 = _mm256_set1_epi8(15);
 	const __m256i bits45 = _mm256_set1_epi8(0x30);
+
+	_mm512_storeu_ps(scale, _mm512_mul_ps(_mm512_cvtepi32_ps(
+						      _mm512_cvtepi8_epi32(s)),
+					      _mm512_set1_ps(f16_at(b + 208))));
 
 #pragma GCC unroll 2
 	for (int half = 0; half < 2; half++) {
@@ -209,7 +219,7 @@ static inline void q6_k_block(const u8 *b, u16 *out)
 				_mm256_and_si256(lo[q], low4),
 				_mm256_and_si256(up[q], bits45));
 
-			q6_k_store(v, scale, 8 * half + 2 * q,
+			q6_k_store(v, scale + 8 * half + 2 * q,
 				   out + 128 * half + 32 * q);
 		}
 	}

@@ -35,40 +35,58 @@ struct gemm_scratch {
 _Static_assert(sizeof(struct gemm_scratch) <= KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds it");
 
-/* k0 .. k0 + nr of a row, zeros up to a multiple of 32. */
-vec_inline void dequant_row(const struct kern_mat *w, u32 row, u32 k0, u32 nr,
-			    u16 *out)
-{
-	const struct dtype_info *d = dtype_info(w->dtype);
-	const u8 *b = (const u8 *)w->data + row * w->row_bytes;
+/* Where the bytes of some rows of w lie, from column k0 on. */
+struct row_bytes {
+	const u8 *at; /* of the first row */
+	u64 stride;
+	s64 ahead; /* what is needed next lies this far ahead */
+	u32 len; /* bytes of nr columns */
+};
 
-	if (!d)
-		return; /* the caller has checked the type */
-	b += (u64)(k0 / d->block_len) * d->block_bytes;
+vec_inline void prefetch_row(const u8 *b, const struct row_bytes *r)
+{
+	for (u32 i = 0; i < r->len; i += 64)
+		_mm_prefetch((const char *)b + r->ahead + i, _MM_HINT_T0);
+}
+
+/* One loop per type, so that its constants stay in registers. */
+#define DEQUANT_ROWS(type, block, bytes, elements)                         \
+	case type:                                                         \
+		for (u32 i = 0; i < rows; i++) {                           \
+			const u8 *b = r.at + i * r.stride;                 \
+                                                                           \
+			prefetch_row(b, &r);                               \
+			for (u32 k = 0; k < nr; k += elements, b += bytes) \
+				block(b, out[i] + k);                      \
+		}                                                          \
+		break
+
+/* Columns k0 .. k0 + nr of some rows, zeros up to a multiple of 32. */
+static void dequant_rows(const struct kern_mat *w, u32 row, u32 rows, u32 k0,
+			 u32 nr, u16 (*out)[GEMM_K])
+{
+	struct row_bytes r = {
+		.at = (const u8 *)w->data + row * w->row_bytes +
+		      dtype_row_bytes(w->dtype, k0),
+		.stride = w->row_bytes,
+		.len = (u32)dtype_row_bytes(w->dtype, nr),
+	};
+
+	/* Next comes the next block of k, or the next panel's first one. */
+	r.ahead = k0 + nr < w->cols
+			  ? r.len
+			  : (s64)(PANEL_COLS * w->row_bytes) -
+				    (s64)dtype_row_bytes(w->dtype, k0);
 	switch (w->dtype) {
-	case KV_DTYPE_Q4_0:
-		for (u32 k = 0; k < nr; k += 32, b += 18)
-			q4_0_block(b, out + k);
-		break;
-	case KV_DTYPE_Q5_0:
-		for (u32 k = 0; k < nr; k += 32, b += 22)
-			q5_0_block(b, out + k);
-		break;
-	case KV_DTYPE_Q8_0:
-		for (u32 k = 0; k < nr; k += 32, b += 34)
-			q8_0_block(b, out + k);
-		break;
-	case KV_DTYPE_Q4_K:
-		q4_k_block(b, out);
-		break;
-	case KV_DTYPE_Q5_K:
-		q5_k_block(b, out);
-		break;
-	case KV_DTYPE_Q6_K:
-		q6_k_block(b, out);
-		break;
+		DEQUANT_ROWS(KV_DTYPE_Q4_0, q4_0_block, 18, 32);
+		DEQUANT_ROWS(KV_DTYPE_Q5_0, q5_0_block, 22, 32);
+		DEQUANT_ROWS(KV_DTYPE_Q8_0, q8_0_block, 34, 32);
+		DEQUANT_ROWS(KV_DTYPE_Q4_K, q4_k_block, 144, 256);
+		DEQUANT_ROWS(KV_DTYPE_Q5_K, q5_k_block, 176, 256);
+		DEQUANT_ROWS(KV_DTYPE_Q6_K, q6_k_block, 210, 256);
 	default:
-		plain_row(w->dtype, b, nr, out);
+		for (u32 i = 0; i < rows; i++)
+			plain_row(w->dtype, r.at + i * r.stride, nr, out[i]);
 	}
 }
 
@@ -79,13 +97,12 @@ static void fill_panel(const struct kern_mat *w, u32 n, u32 n_end, u32 k0,
 	u32 pairs = ALIGN_UP(nr, 32u) / 2;
 
 	for (u32 half = 0; half < PANEL_COLS; half += 16) {
-		for (u32 i = 0; i < 16; i++) {
-			if (n + half + i < n_end)
-				dequant_row(w, n + half + i, k0, nr,
-					    s->rows[i]);
-			else
-				memset(s->rows[i], 0, sizeof(s->rows[i]));
-		}
+		u32 first = n + half;
+		u32 rows = first < n_end ? min(n_end - first, 16u) : 0;
+
+		dequant_rows(w, first, rows, k0, nr, s->rows);
+		for (u32 i = rows; i < 16; i++)
+			memset(s->rows[i], 0, sizeof(s->rows[i]));
 		for (u32 p = 0; p < pairs; p += 16)
 			transpose16((const u32 *)(const void *)s->rows[0] + p,
 				    GEMM_K / 2, panel + p * PANEL_COLS + half,
@@ -164,11 +181,17 @@ static void gemm_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0,
 				    [(m - m0) % TILE_ROWS]);
 }
 
+/*
+ * Few rows of x: the weights are the traffic, so each panel is followed along
+ * k, in the order of memory. Many: x is converted once for four panels.
+ */
 static void gemm_run(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
-	for (u32 n = lo; n < hi; n += GEMM_COLS)
+	u32 cols = p->m <= TILE_ROWS ? PANEL_COLS : GEMM_COLS;
+
+	for (u32 n = lo; n < hi; n += cols)
 		for (u32 m = 0; m < p->m; m += GEMM_ROWS)
-			gemm_group(p, n, min(hi, n + GEMM_COLS), m,
+			gemm_group(p, n, min(hi, n + cols), m,
 				   min(p->m, m + GEMM_ROWS), scratch);
 }
 

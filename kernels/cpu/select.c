@@ -42,6 +42,11 @@ static bool has_avx512(void)
 	       __builtin_cpu_supports("fma");
 }
 
+static bool has_avx512bf16(void)
+{
+	return has_avx512() && __builtin_cpu_supports("avx512bf16");
+}
+
 static bool has_avx2(void)
 {
 	/* Every CPU with AVX2 has F16C. */
@@ -58,6 +63,7 @@ static const struct row {
 	const struct kern_ops *ops;
 	bool (*supports)(void);
 } rows[] = {
+	{ &kern_ops_avx512bf16, has_avx512bf16 },
 	{ &kern_ops_avx512, has_avx512 },
 	{ &kern_ops_avx2, has_avx2 },
 	{ &kern_ops_ref, has_any },
