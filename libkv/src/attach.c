@@ -202,12 +202,12 @@ static int handshake(struct kv *kv, const struct kv_attach_opts *o)
 	rc = connect_to(o->socket, timeout_ms, &kv->sock, attach_error);
 	if (rc)
 		return rc;
-	KV_POINT(attach_connected);
+	KV_POINT(ATTACH_CONNECTED);
 	rc = connect_hello(kv->sock, &hello, timeout_ms, &kv->info, fds,
 			   attach_error);
 	if (rc)
 		return rc;
-	KV_POINT(attach_welcome);
+	KV_POINT(ATTACH_WELCOME);
 	rc = check_welcome(&kv->info, fds);
 	if (!rc) {
 		rc = map_all(kv, fds);
@@ -252,7 +252,7 @@ int kv_attach(const struct kv_attach_opts *opts, struct kv **out)
 		return rc;
 	}
 	begin(kv);
-	KV_POINT(attach_done);
+	KV_POINT(ATTACH_DONE);
 	*out = kv;
 	return 0;
 }

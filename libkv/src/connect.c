@@ -135,7 +135,7 @@ int connect_hello(int sock, const struct kv_msg_hello *hello, u32 timeout_ms,
 	if (rc)
 		return err_set(err, rc == -ESHUTDOWN ? -ECONNRESET : rc,
 			       "kvmd closed the connection");
-	KV_POINT(attach_hello);
+	KV_POINT(ATTACH_HELLO);
 	n = wait_answer(sock, timeout_ms, &a, fds, err);
 	if (n < 0)
 		return n;

@@ -74,7 +74,7 @@ void copy_run(struct kv *kv, const struct kv_copy *copies, u32 nr)
 		const struct kv_geometry *g;
 
 		if (i == nr / 2)
-			KV_POINT(step_copied);
+			KV_POINT(STEP_COPIED);
 		if (c->geom >= kv->nr_geoms)
 			continue;
 		g = &kv->geom[c->geom];

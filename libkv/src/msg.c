@@ -62,12 +62,12 @@ static int extent_map(struct kv *kv, const struct kv_msg_extent *e, int fd)
 			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
 				     MAP_FIXED,
 			     -1, &p);
-		KV_POINT(extent_gone);
+		KV_POINT(EXTENT_GONE);
 	} else {
-		KV_POINT(extent_received);
+		KV_POINT(EXTENT_RECEIVED);
 		rc = sys_map(at, KV_EXTENT_SIZE, PROT_READ | PROT_WRITE,
 			     MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, &p);
-		KV_POINT(extent_mapped);
+		KV_POINT(EXTENT_MAPPED);
 	}
 	if (rc) {
 		kv_fail(kv, rc, "cannot map extent %u: %s", e->extent,
@@ -191,7 +191,7 @@ int msg_call(struct kv *kv, u32 type, void *body, size_t bytes, int *fd,
 	if (rc)
 		return kv_fail(kv, rc, "%s: cannot send: %s", what,
 			       strerror(-rc));
-	KV_POINT(msg_sent);
+	KV_POINT(MSG_SENT);
 	do {
 		rc = packet_take(kv, m.cookie, &p, &got, &got_fd);
 		if (rc == -EAGAIN) {
@@ -201,7 +201,7 @@ int msg_call(struct kv *kv, u32 type, void *body, size_t bytes, int *fd,
 	} while (!rc);
 	if (rc < 0)
 		return rc;
-	KV_POINT(msg_answered);
+	KV_POINT(MSG_ANSWERED);
 	if (fd)
 		*fd = got_fd;
 	else

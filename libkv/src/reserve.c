@@ -111,7 +111,7 @@ static int reserve_cancel(struct kv *kv)
 		return rc;
 	sqe.arg[0] = kv->req[REQ_CALL].ticket;
 	rc = ring_post(kv, REQ_CANCEL, &sqe);
-	KV_POINT(step_cancelled);
+	KV_POINT(STEP_CANCELLED);
 	if (!rc)
 		rc = ring_wait(kv, REQ_CALL, false, ~0ull);
 	if (!rc)
@@ -134,7 +134,7 @@ int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
 	if (!rc)
 		rc = ring_wait(kv, REQ_CALL, true, ~0ull);
 	if (!rc && r->state == REQ_TICKET) {
-		KV_POINT(step_ticket);
+		KV_POINT(STEP_TICKET);
 		kv->nr.tickets++;
 		holders_take(kv, REQ_CALL);
 		if (end != ~0ull) {

@@ -80,12 +80,12 @@ static int ring_reap(struct kv *kv)
 	}
 	while (kv->cq_head != tail) {
 		cqe = cq[kv->cq_head & (KV_CQ_ENTRIES - 1)];
-		KV_POINT(ring_reaped);
+		KV_POINT(RING_REAPED);
 		complete(kv, &cqe);
 		kv->cq_head++;
 	}
 	kv_ring_release(&kv->hdr->cq_head, kv->cq_head);
-	KV_POINT(ring_answered);
+	KV_POINT(RING_ANSWERED);
 	return 0;
 }
 
@@ -109,7 +109,7 @@ static int ring_idle(struct kv *kv, u64 budget_ns)
 			break;
 	}
 	kv_ring_sleep(&kv->hdr->cq_sleeping);
-	KV_POINT(ring_asleep);
+	KV_POINT(RING_ASLEEP);
 	if (kv_ring_avail(&kv->hdr->cq_tail) != kv->cq_head) {
 		kv_ring_awake(&kv->hdr->cq_sleeping);
 		return 0;
@@ -172,15 +172,15 @@ int ring_post(struct kv *kv, enum req_id id, struct kv_sqe *sqe)
 		sqe->user_data = REQ_FORGET;
 	}
 	sq[kv->sq_tail & (KV_SQ_ENTRIES - 1)] = *sqe;
-	KV_POINT(ring_filled);
+	KV_POINT(RING_FILLED);
 	kv_ring_publish(&kv->hdr->sq_tail, ++kv->sq_tail);
-	KV_POINT(ring_published);
+	KV_POINT(RING_PUBLISHED);
 	kv->nr.requests++;
 	if (kv_ring_must_wake(&kv->hdr->sq_sleeping)) {
 		kv->nr.doorbells++;
 		sys_ring_doorbell(kv->doorbell);
 	}
-	KV_POINT(ring_posted);
+	KV_POINT(RING_POSTED);
 	return 0;
 }
 

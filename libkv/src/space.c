@@ -125,7 +125,7 @@ int kv_space_create(struct kv *kv, const struct kv_space_args *args, u32 *space)
 	rc = ring_call(kv, &sqe);
 	if (rc < 0)
 		return slot_fail(kv, "create", rc);
-	KV_POINT(space_created);
+	KV_POINT(SPACE_CREATED);
 	*space = (u32)rc;
 	rc = slot_begin(kv, rc, &like);
 	if (!rc)
@@ -151,7 +151,7 @@ int kv_space_fork(struct kv *kv, u32 parent, u64 len, u32 *child)
 	rc = ring_call(kv, &sqe);
 	if (rc < 0)
 		return slot_fail(kv, "fork", rc);
-	KV_POINT(space_forked);
+	KV_POINT(SPACE_FORKED);
 	*child = (u32)rc;
 	rc = slot_begin(kv, rc, sp);
 	if (rc)
@@ -172,7 +172,7 @@ int kv_space_destroy(struct kv *kv, u32 space)
 	rc = ring_post(kv, REQ_FORGET, &sqe);
 	if (rc)
 		return rc;
-	KV_POINT(space_destroyed);
+	KV_POINT(SPACE_DESTROYED);
 	step_forget_space(kv, space, 0);
 	sp->live = false;
 	return 0;
@@ -196,7 +196,7 @@ int kv_space_truncate(struct kv *kv, u32 space, u64 len)
 	rc = ring_call(kv, &sqe);
 	if (rc < 0)
 		return slot_fail(kv, "truncate", rc);
-	KV_POINT(space_truncated);
+	KV_POINT(SPACE_TRUNCATED);
 	step_forget_space(kv, space, len);
 	sp->end = len;
 	if (len < sp->len) {

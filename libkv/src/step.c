@@ -294,20 +294,20 @@ static bool step_mark(struct kv *kv, struct kv_step *st)
 		sp->prev_mark = sp->mark;
 		sp->mark = st->number;
 		kv_step_mark(&kv->status->space[s], st->number);
-		KV_POINT(step_marked);
+		KV_POINT(STEP_MARKED);
 	}
 	kv_step_fence();
-	KV_POINT(step_fenced);
+	KV_POINT(STEP_FENCED);
 	if (step_look(kv, st))
 		return true;
-	KV_POINT(step_checked);
+	KV_POINT(STEP_CHECKED);
 	for (i = 0; i < st->nr_items; i++) {
 		s = st->items[i].space;
 		sp = &kv->space[s];
 		sp->mark = sp->prev_mark;
 		kv_step_unmark(&kv->status->space[s], sp->mark);
 	}
-	KV_POINT(step_unmarked);
+	KV_POINT(STEP_UNMARKED);
 	return false;
 }
 
@@ -349,7 +349,7 @@ static void step_fix(struct kv *kv, struct kv_step *st)
 			max(kv->space[it->space].end, it->pos + it->nr_tokens);
 	}
 	kv->nr.steps++;
-	KV_POINT(step_prepared);
+	KV_POINT(STEP_PREPARED);
 }
 
 int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
@@ -384,7 +384,7 @@ int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
 				return rc;
 			}
 		}
-		KV_POINT(step_granted);
+		KV_POINT(STEP_GRANTED);
 		if (step_look(kv, st))
 			goto fixed;
 		/* taken back between the grant and the look: once more */
@@ -429,7 +429,7 @@ int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
 	st->state = STEP_ASKED;
 	kv->ahead = st;
 	kv->nr.prefetches++;
-	KV_POINT(step_prefetched);
+	KV_POINT(STEP_PREFETCHED);
 	return 0;
 }
 
@@ -449,7 +449,7 @@ void kv_step_complete(struct kv *kv, struct kv_step *step)
 {
 	open_store(kv, step->slot, STEP_NONE);
 	advance(kv);
-	KV_POINT(step_completed);
+	KV_POINT(STEP_COMPLETED);
 }
 
 /* Lengths as they are after @st; false: put back, the epoch has moved. */
@@ -469,7 +469,7 @@ static bool store_lens(struct kv *kv, const struct kv_step *st)
 		last = &kv->status->space[s];
 	}
 	kv_fence();
-	KV_POINT(step_len);
+	KV_POINT(STEP_LEN);
 	epoch = kv_load_fence(&kv->table->epoch);
 	if (!last || epoch == st->epoch)
 		return true;
@@ -510,7 +510,7 @@ int kv_step_commit(struct kv *kv, struct kv_step *step)
 			kv->space[it->space].len = max(kv->space[it->space].len,
 						       it->pos + it->nr_tokens);
 	}
-	KV_POINT(step_committed);
+	KV_POINT(STEP_COMMITTED);
 	return 0;
 }
 

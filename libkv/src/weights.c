@@ -27,7 +27,7 @@ static int weights_map(struct kv *kv, const struct kv_msg_weights *m, int fd,
 	if (rc)
 		return kv_fail(kv, rc, "cannot map weights %s: %s", m->name,
 			       strerror(-rc));
-	KV_POINT(weights_mapped);
+	KV_POINT(WEIGHTS_MAPPED);
 	*out = (struct kv_weights){ .addr = p, .bytes = m->bytes, .id = m->id };
 	return 0;
 }
@@ -45,10 +45,10 @@ static int weights_fill(struct kv *kv, const struct kv_msg_weights *m, int fd,
 	if (rc)
 		return kv_fail(kv, rc, "cannot map weights %s to fill: %s",
 			       m->name, strerror(-rc));
-	KV_POINT(weights_filling);
+	KV_POINT(WEIGHTS_FILLING);
 	rc = fill ? fill(p, m->bytes, ctx) : -EINVAL;
 	sys_unmap(p, m->bytes);
-	KV_POINT(weights_filled);
+	KV_POINT(WEIGHTS_FILLED);
 	if (rc)
 		kv_fail(kv, rc, "weights %s were not filled: %s", m->name,
 			strerror(-rc));
@@ -119,7 +119,7 @@ void kv_weights_close(struct kv *kv, struct kv_weights *w)
 	if (!w || !w->addr)
 		return;
 	sys_unmap((void *)(uintptr_t)w->addr, w->bytes);
-	KV_POINT(weights_closed);
+	KV_POINT(WEIGHTS_CLOSED);
 	weights_drop(kv, &m);
 	*w = (struct kv_weights){ 0 };
 }
