@@ -68,13 +68,14 @@ kvrun-y :=
 kvbench-y :=
 examples-y :=
 test-helpers-y :=
+test-y :=
 check-scripts :=
 lint-scripts :=
 
 include lib/files.mk kernels/files.mk kvmd/files.mk libkv/files.mk \
 	runtime/files.mk tools/files.mk selftests/files.mk scripts/files.mk
 
-libs := lib kernels mm kvmd libkv runtime
+libs := lib kernels mm kvmd libkv runtime test
 $(foreach l,$(libs),$(eval $(l)-a := $(O)/lib/lib$(l)-int.a))
 obj = $(addprefix $(O)/obj/,$(1))
 
@@ -129,7 +130,7 @@ $(O)/bin/kvbench: $(call obj,$(kvbench-y)) $(runtime-a) $(kernels-a) $(libkv-a) 
 	@mkdir -p $(@D)
 	$(call link,-lm $(runtime-libs) $(kvbench-libs))
 
-$(O)/selftests/%: $(O)/obj/selftests/%.o $(runtime-a) $(kernels-a) $(kvmd-a) $(mm-a) $(libkv-a) $(lib-a)
+$(O)/selftests/%: $(O)/obj/selftests/%.o $(test-a) $(runtime-a) $(kernels-a) $(kvmd-a) $(mm-a) $(libkv-a) $(lib-a)
 	@mkdir -p $(@D)
 	$(call link,-lm -luring $(runtime-libs) $(kvmd-libs))
 

@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: MIT
 test-helpers-y += selftests/harness_victim
+test-y += selftests/lib_kvmd.o
