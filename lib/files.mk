@@ -1,3 +1,1 @@
 # SPDX-License-Identifier: MIT
-lib-y += lib/bitmap.o
-lib-y += lib/hash.o

@@ -12,7 +12,13 @@ enum {
 	EXIT_OK = 0,
 	EXIT_FAILED = 1, /* one sentence is on standard error */
 	EXIT_USAGE = 2,
+	EXIT_NO_DAEMON = 3,
+	EXIT_NO_PERMISSION = 4,
 };
+
+int cmd_generate(int argc, char **argv);
+int cmd_score(int argc, char **argv);
+int cmd_chat(int argc, char **argv);
 
 int cmd_tokenize(int argc, char **argv);
 int cmd_detokenize(int argc, char **argv);

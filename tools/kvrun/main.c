@@ -3,7 +3,7 @@
  * main.c - kvrun: one program, a subcommand per row
  *
  * Exit status: 0 done, 1 failed with a sentence on standard error, 2 not
- * understood.
+ * understood, 3 no kvmd to attach to, 4 no permission.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +16,21 @@ static const struct {
 	int (*fn)(int argc, char **argv);
 	const char *help;
 } cmds[] = {
+	{
+		.name = "generate",
+		.fn = cmd_generate,
+		.help = "continue a prompt",
+	},
+	{
+		.name = "score",
+		.fn = cmd_score,
+		.help = "log-probability of each token of a text",
+	},
+	{
+		.name = "chat",
+		.fn = cmd_chat,
+		.help = "talk to an instruct model",
+	},
 	{
 		.name = "tokenize",
 		.fn = cmd_tokenize,

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * decide.c - from logits to tokens, scores and finished sequences
+ *
+ * Rows come in blocks that fit the logits buffer. For a block, one pass over
+ * the rows finds the largest entry of each and, where somebody wants
+ * log-probabilities, the sum of exponentials and the K largest; then each
+ * row's sequence is served in the order of the rows, so that what happens
+ * depends on arrival only.
+ *
+ * The row that ends a prompt of n samples decides the first token of all of
+ * them: the sequence is forked n - 1 times at the prompt's length, before any
+ * of them writes.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/engine/engine_priv.h"
+#include "runtime/model/vocab.h"
+
+bool decide_is_end(const struct engine *e, const struct request *r, u32 id)
+{
+	return !r->p.ignore_eog && e->o.vocab && vocab_is_eog(e->o.vocab, id);
+}
+
+static u32 row_nr_top(const struct request *r)
+{
+	return r->p.kind == REQUEST_BEAM ? max(2 * r->p.n, r->p.nr_logprobs)
+					 : r->p.nr_logprobs;
+}
+
+static bool row_wants_lse(const struct request *r)
+{
+	return r->p.kind == REQUEST_SCORE || row_nr_top(r);
+}
+
+static void append_failed(struct engine *e, struct request *r)
+{
+	sched_fail(e, r, -ENOMEM, "no memory for another token");
+}
+
+/* Append a decided token; the sequence may end by it. */
+static void accept(struct engine *e, struct seq *s, u32 id,
+		   const struct token_logprob *lps)
+{
+	struct request *r = s->req;
+
+	if (seq_append(s, id, lps)) {
+		append_failed(e, r);
+		return;
+	}
+	e->stats.nr_decode++;
+	if (decide_is_end(e, r, id))
+		s->finish = FINISH_STOP;
+	else if (seq_nr_new(s) >= r->p.max_new || s->nr >= e->o.context)
+		s->finish = FINISH_LENGTH;
+	if (r->p.events && r->p.events->token)
+		r->p.events->token(r, s->index, id, r->p.ctx);
+	if (s->finish != FINISH_NONE && !r->p.keep)
+		sched_drop_space(e, s);
+}
+
+static void sample_row(struct engine *e, struct seq *s,
+		       const struct row_info *row)
+{
+	const struct request *r = s->req;
+	const struct sampler_history h = {
+		.ids = s->ids,
+		.nr = s->nr,
+		.nr_prompt = r->p.nr_prompt,
+	};
+	u32 i, id = row->argmax;
+
+	if (!sampler_is_argmax(&r->p.sampling))
+		id = sampler_pick(e->sampler, &r->p.sampling, row->logits, &h,
+				  s->index);
+	for (i = 0; i < r->p.nr_logprobs; i++)
+		e->lps[i] = (struct token_logprob){
+			row->top_ids[i],
+			(float)((double)row->top[i] - row->lse),
+		};
+	if (row_wants_lse(r))
+		s->cum += (double)row->logits[id] - row->lse;
+	accept(e, s, id, e->lps);
+}
+
+/* One sequence becomes n, which share everything so far. */
+static int fork_samples(struct engine *e, struct seq *s)
+{
+	struct request *r = s->req;
+	struct seq *c;
+	int rc;
+
+	while (r->nr_seqs < r->p.n) {
+		c = seq_clone(s);
+		if (!c) {
+			append_failed(e, r);
+			return -ENOMEM;
+		}
+		rc = e->b->ops->space_fork(e->b, s->space, s->nr_computed,
+					   &c->space);
+		if (rc) {
+			c->space = KV_SPACE_NONE;
+			seq_destroy(c);
+			sched_fail(e, r, rc, "fork of the prompt: %s",
+				   e->b->ops->error(e->b));
+			return rc;
+		}
+		c->nr_computed = s->nr_computed;
+		c->index = r->nr_seqs;
+		r->seqs[r->nr_seqs++] = c;
+	}
+	return 0;
+}
+
+static void generate_row(struct engine *e, struct seq *s,
+			 const struct row_info *row)
+{
+	struct request *r = s->req;
+	u32 i, first = s->index, nr = 1;
+	bool live = false;
+
+	if (r->nr_seqs < r->p.n) {
+		if (fork_samples(e, s))
+			return;
+		first = 0;
+		nr = r->p.n;
+	}
+	for (i = first; i < first + nr && r->state == REQUEST_RUNNING; i++)
+		sample_row(e, r->seqs[i], row);
+	for (i = 0; i < r->nr_seqs; i++)
+		live |= r->seqs[i]->finish == FINISH_NONE;
+	if (!live && r->state == REQUEST_RUNNING)
+		sched_finish(e, r);
+}
+
+static void score_row(struct engine *e, const struct out_row *o,
+		      const struct row_info *row)
+{
+	struct request *r = o->seq->req;
+	u32 next = o->seq->ids[o->pos + 1];
+
+	if (r->p.events && r->p.events->score)
+		r->p.events->score(r, o->pos + 1,
+				   (double)row->logits[next] - row->lse,
+				   row->argmax, r->p.ctx);
+}
+
+static void serve_row(struct engine *e, const struct out_row *o,
+		      const struct row_info *row)
+{
+	if (o->seq->req->state != REQUEST_RUNNING)
+		return;
+	switch (o->seq->req->p.kind) {
+	case REQUEST_GENERATE:
+		generate_row(e, o->seq, row);
+		break;
+	case REQUEST_BEAM:
+		beam_row(e, o->seq, row);
+		break;
+	case REQUEST_SCORE:
+		score_row(e, o, row);
+		break;
+	}
+}
+
+static void block(struct engine *e, u32 first, u32 nr)
+{
+	u32 vocab = e->m->hp.vocab, i;
+	struct kern_logits p = {
+		.x = forward_logits(e->f, first, nr),
+		.len = vocab,
+		.argmax = e->argmax,
+		.top_ids = e->top_ids,
+		.top = e->top,
+	};
+	float *logits = (float *)p.x;
+
+	for (i = 0; i < nr; i++) {
+		const struct request *r = e->out[first + i].seq->req;
+
+		p.k = max(p.k, row_nr_top(r));
+		if (row_wants_lse(r))
+			p.lse = e->lse;
+	}
+	e->x->ops->logits(e->x, &p, nr);
+	for (i = 0; i < nr; i++) {
+		const struct row_info row = {
+			.logits = logits + (size_t)i * vocab,
+			.argmax = e->argmax[i],
+			.lse = p.lse ? e->lse[i] : 0.0,
+			.top_ids = e->top_ids + (size_t)i * p.k,
+			.top = e->top + (size_t)i * p.k,
+		};
+
+		serve_row(e, &e->out[first + i], &row);
+	}
+}
+
+int decide(struct engine *e, char *err)
+{
+	u32 i, nr;
+
+	for (i = 0; i < e->nr_out; i += nr) {
+		nr = min(e->nr_out - i, e->o.logit_rows);
+		block(e, i, nr);
+	}
+	for (i = 0; i < e->nr_step; i++) {
+		struct request *r = e->step[i]->req;
+
+		/* Beams move when all have their rows: see beam.c. */
+		if (i && e->step[i - 1]->req == r)
+			continue;
+		if (r->state != REQUEST_RUNNING)
+			continue;
+		if (r->p.kind == REQUEST_BEAM)
+			beam_advance(e, r);
+		else if (r->p.kind == REQUEST_SCORE &&
+			 r->seqs[0]->nr_computed + 1 == r->seqs[0]->nr) {
+			r->seqs[0]->finish = FINISH_LENGTH;
+			sched_finish(e, r);
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * engine.c - requests in, steps, requests out
+ *
+ *	sched_pick	who computes how many tokens
+ *	sched_reserve	their pages, all or nothing
+ *	batch		one flat batch, the copies the step was told to make
+ *	sched_prefetch	the next step's pages, while this one computes
+ *	forward_run
+ *	commit		the pages are the sequences' now; -ESTALE: they are not,
+ *			and nothing of the step is used
+ *	decide		logits of the rows that want them, tokens, ends, forks
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine/engine_priv.h"
+
+#define LOGPROBS_MAX 1024u
+#define FAN_OUT_MAX  256u
+
+static u32 or_default(u32 v, u32 def)
+{
+	return v ? v : def;
+}
+
+static int alloc_step(struct engine *e)
+{
+	u32 t = e->o.step_tokens;
+
+	e->step = calloc(e->o.max_seqs, sizeof(*e->step));
+	e->items = calloc(e->o.max_seqs, sizeof(*e->items));
+	e->fseqs = calloc(e->o.max_seqs, sizeof(*e->fseqs));
+	e->ids = calloc(t, sizeof(*e->ids));
+	e->out = calloc(t, sizeof(*e->out));
+	e->out_rows = calloc(t, sizeof(*e->out_rows));
+	e->argmax = calloc(e->o.logit_rows, sizeof(*e->argmax));
+	e->lse = calloc(e->o.logit_rows, sizeof(*e->lse));
+	if (!e->step || !e->items || !e->fseqs || !e->ids || !e->out ||
+	    !e->out_rows || !e->argmax || !e->lse)
+		return -ENOMEM;
+	return sampler_create(e->m->hp.vocab, &e->sampler);
+}
+
+int engine_create(const struct model *m, struct kern_exec *x,
+		  struct kv_backend *b, const struct engine_opts *opts,
+		  struct engine **out, char *err)
+{
+	struct engine *e = calloc(1, sizeof(*e));
+	struct forward_caps caps;
+	int rc;
+
+	if (!e)
+		return err_set(err, -ENOMEM, "no memory for the engine");
+	e->m = m;
+	e->x = x;
+	e->b = b;
+	if (opts)
+		e->o = *opts;
+	e->o.step_tokens = or_default(e->o.step_tokens, 512);
+	e->o.max_seqs = min(or_default(e->o.max_seqs, 256), KV_RESV_MAX);
+	e->o.max_seqs = min(e->o.max_seqs, e->o.step_tokens);
+	e->o.logit_rows = or_default(e->o.logit_rows, 16);
+	e->o.context = or_default(e->o.context, m->hp.context);
+	e->o.wait_ms = or_default(e->o.wait_ms, 30000);
+	caps = (struct forward_caps){
+		.tokens = e->o.step_tokens,
+		.seqs = e->o.max_seqs,
+		.out_rows = e->o.step_tokens,
+		.logit_rows = e->o.logit_rows,
+	};
+	rc = alloc_step(e);
+	if (rc)
+		err_set(err, rc, "no memory for the engine");
+	else
+		rc = forward_create(m, x, b->kv, &caps, &e->f, err);
+	if (rc) {
+		engine_destroy(e);
+		return rc;
+	}
+	*out = e;
+	return 0;
+}
+
+void engine_destroy(struct engine *e)
+{
+	u32 i, j;
+
+	if (!e)
+		return;
+	for (i = 0; i < e->nr_reqs; i++) {
+		for (j = 0; j < e->reqs[i]->nr_seqs; j++)
+			sched_drop_space(e, e->reqs[i]->seqs[j]);
+		request_destroy(e->reqs[i]);
+	}
+	forward_free(e->f);
+	sampler_free(e->sampler);
+	free(e->reqs);
+	free(e->step);
+	free(e->items);
+	free(e->fseqs);
+	free(e->ids);
+	free(e->out);
+	free(e->out_rows);
+	free(e->argmax);
+	free(e->lse);
+	free(e->top_ids);
+	free(e->top);
+	free(e->lps);
+	free(e);
+}
+
+static int check_ids(const struct engine *e, const u32 *ids, u32 nr, char *err)
+{
+	u32 i;
+
+	if (!nr)
+		return err_set(err, -EINVAL, "the prompt is empty");
+	if (nr > e->o.context)
+		return err_set(err, -EINVAL,
+			       "the prompt has %u tokens, the context %u", nr,
+			       e->o.context);
+	for (i = 0; i < nr; i++)
+		if (ids[i] >= e->m->hp.vocab)
+			return err_set(err, -EINVAL,
+				       "token %u is not in the vocabulary of "
+				       "%u",
+				       ids[i], e->m->hp.vocab);
+	return 0;
+}
+
+static int check_params(const struct engine *e, const struct request_params *p,
+			char *err)
+{
+	const char *bad = sampler_check(&p->sampling);
+	u32 most = min(FAN_OUT_MAX, e->o.max_seqs);
+
+	if (bad)
+		return err_set(err, -EINVAL, "%s", bad);
+	if (p->kind == REQUEST_SCORE && (p->n != 1 || p->nr_prompt < 2))
+		return err_set(err, -EINVAL,
+			       "there is nothing to score in %u tokens",
+			       p->nr_prompt);
+	if (!p->n || p->n > most)
+		return err_set(err, -EINVAL,
+			       "%u sequences at a time are not possible "
+			       "(1 to %u are)",
+			       p->n, most);
+	if (p->kind != REQUEST_SCORE && !p->max_new)
+		return err_set(err, -EINVAL, "no token is asked for");
+	if (p->nr_logprobs > min(LOGPROBS_MAX, e->m->hp.vocab) ||
+	    (p->kind == REQUEST_BEAM && 2 * p->n > e->m->hp.vocab))
+		return err_set(err, -EINVAL,
+			       "%u alternatives per token are too many",
+			       max(p->nr_logprobs, 2 * p->n));
+	return check_ids(e, p->prompt, p->nr_prompt, err);
+}
+
+/* Room for the K largest of a block. */
+static int grow_top(struct engine *e, u32 k)
+{
+	void *ids, *top, *lps;
+
+	if (k <= e->max_top)
+		return 0;
+	ids = realloc(e->top_ids, (size_t)e->o.logit_rows * k * sizeof(u32));
+	if (ids)
+		e->top_ids = ids;
+	top = realloc(e->top, (size_t)e->o.logit_rows * k * sizeof(float));
+	if (top)
+		e->top = top;
+	lps = realloc(e->lps, k * sizeof(*e->lps));
+	if (lps)
+		e->lps = lps;
+	if (!ids || !top || !lps)
+		return -ENOMEM;
+	e->max_top = k;
+	return 0;
+}
+
+int engine_submit(struct engine *e, const struct request_params *p,
+		  struct request **out, char *err)
+{
+	struct request *r, **more;
+	int rc = check_params(e, p, err);
+
+	if (rc)
+		return rc;
+	if (e->nr_reqs == e->max_reqs) {
+		u32 cap = max(16u, 2 * e->max_reqs);
+
+		more = realloc(e->reqs, cap * sizeof(*more));
+		if (!more)
+			return err_set(err, -ENOMEM, "no memory");
+		e->reqs = more;
+		e->max_reqs = cap;
+	}
+	if (grow_top(e, max(p->nr_logprobs,
+			    p->kind == REQUEST_BEAM ? 2 * p->n : 0)))
+		return err_set(err, -ENOMEM, "no memory");
+	r = request_create(p);
+	if (!r)
+		return err_set(err, -ENOMEM, "no memory for the request");
+	r->arrival = e->next_arrival++;
+	e->reqs[e->nr_reqs++] = r;
+	*out = r;
+	return 0;
+}
+
+int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
+		  u32 max_new, char *err)
+{
+	struct seq *s = r->seqs[0];
+	u32 same = 0, i;
+	int rc = check_ids(e, ids, nr, err);
+
+	if (!rc &&
+	    (r->state != REQUEST_DONE || !r->p.keep || r->p.n != 1 || !max_new))
+		rc = err_set(err, -EINVAL, "this request cannot go on");
+	if (rc)
+		return rc;
+	/* At least one token is computed: its row decides the next one. */
+	while (same < min(s->nr_computed, nr - 1) && s->ids[same] == ids[same])
+		same++;
+	if (same < s->nr_computed &&
+	    (!same || e->b->ops->space_truncate(e->b, s->space, same)))
+		sched_drop_space(e, s);
+	else
+		s->nr_computed = same;
+	s->nr = 0;
+	r->p.nr_prompt = 0;
+	for (i = 0; i < nr; i++)
+		if (seq_append(s, ids[i], NULL))
+			return err_set(err, -ENOMEM, "no memory");
+	r->p.nr_prompt = nr;
+	r->p.max_new = max_new;
+	s->finish = FINISH_NONE;
+	r->state = REQUEST_WAITING;
+	r->arrival = e->next_arrival++;
+	return 0;
+}
+
+void engine_cancel(struct engine *e, struct request *r)
+{
+	u32 i;
+
+	if (r->state == REQUEST_DONE)
+		return;
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->finish == FINISH_NONE)
+			r->seqs[i]->finish = FINISH_LENGTH;
+	sched_finish(e, r);
+}
+
+void engine_forget(struct engine *e, struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < e->nr_reqs && e->reqs[i] != r; i++)
+		;
+	if (i == e->nr_reqs)
+		return;
+	memmove(e->reqs + i, e->reqs + i + 1,
+		(e->nr_reqs - i - 1) * sizeof(*e->reqs));
+	e->nr_reqs--;
+	for (i = 0; i < r->nr_seqs; i++)
+		sched_drop_space(e, r->seqs[i]);
+	request_destroy(r);
+}
+
+/* Does position @pos of this sequence want logits? */
+static bool wants_logits(const struct seq *s, u32 pos)
+{
+	if (s->req->p.kind == REQUEST_SCORE)
+		return pos + 1 < s->nr;
+	return pos + 1 == s->nr;
+}
+
+static void fill_batch(struct engine *e, struct forward_batch *b)
+{
+	u32 i, a, t, row = 0;
+
+	e->nr_out = 0;
+	for (i = 0; i < e->nr_step; i++) {
+		struct seq *s = e->step[i];
+		struct forward_seq *q = &e->fseqs[i];
+
+		q->nr_rows = s->step_tokens;
+		q->pos0 = s->nr_computed;
+		for (a = 0; a < e->b->nr_areas; a++)
+			q->table[a] = e->b->ops->space_table(e->b, s->space, a);
+		for (t = 0; t < q->nr_rows; t++, row++) {
+			u32 pos = q->pos0 + t;
+
+			e->ids[row] = s->ids[pos];
+			if (!wants_logits(s, pos))
+				continue;
+			e->out[e->nr_out] = (struct out_row){ s, pos };
+			e->out_rows[e->nr_out++] = row;
+		}
+	}
+	*b = (struct forward_batch){
+		.nr_tokens = row,
+		.nr_seqs = e->nr_step,
+		.nr_out = e->nr_out,
+		.ids = e->ids,
+		.seqs = e->fseqs,
+		.out_rows = e->out_rows,
+	};
+}
+
+static int compute(struct engine *e, char *err)
+{
+	struct forward_batch batch;
+	const struct kern_copy *copies;
+	u32 nr;
+	int rc;
+
+	fill_batch(e, &batch);
+	nr = e->b->ops->step_copies(e->b, &copies);
+	if (nr)
+		e->x->ops->copy(e->x, copies, nr);
+	e->stats.nr_copied += nr;
+	sched_prefetch(e);
+	rc = forward_run(e->f, &batch);
+	if (rc) {
+		e->b->ops->step_abandon(e->b);
+		return err_set(err, rc, "a step of %u tokens: %s",
+			       batch.nr_tokens, strerror(-rc));
+	}
+	return 0;
+}
+
+/* The step's memory was revoked: everybody in it is computed again. */
+static void step_is_stale(struct engine *e)
+{
+	u32 i;
+
+	e->stats.nr_stale++;
+	for (i = 0; i < e->nr_step; i++)
+		if (e->step[i]->req->state == REQUEST_RUNNING)
+			sched_preempt(e, e->step[i]->req);
+	e->admit_hold = false;
+}
+
+static void account(struct engine *e)
+{
+	u32 i;
+
+	e->stats.nr_steps++;
+	e->stats.max_running = max(e->stats.max_running, e->nr_step);
+	for (i = 0; i < e->nr_step; i++) {
+		struct seq *s = e->step[i];
+
+		if (s->step_tokens > 1 || s->nr_computed < s->req->p.nr_prompt)
+			e->stats.nr_prefill += s->step_tokens;
+		s->nr_computed += s->step_tokens;
+		s->step_tokens = 0;
+	}
+}
+
+static bool has_work(const struct engine *e)
+{
+	u32 i;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state != REQUEST_DONE)
+			return true;
+	return false;
+}
+
+int engine_step(struct engine *e, char *err)
+{
+	u32 i;
+	int rc;
+
+	sched_pick(e);
+	rc = sched_reserve(e, err);
+	if (rc)
+		return rc;
+	if (!e->nr_step)
+		return has_work(e);
+	rc = compute(e, err);
+	if (rc)
+		return rc;
+	rc = e->b->ops->step_commit(e->b);
+	if (rc == -ESTALE) {
+		step_is_stale(e);
+		return 1;
+	}
+	if (rc)
+		return err_set(err, rc, "the step's commit: %s",
+			       e->b->ops->error(e->b));
+	account(e);
+	for (i = 0; i < e->nr_step; i++)
+		if (e->step[i]->req->state == REQUEST_RUNNING)
+			sched_share_prompt(e, e->step[i]->req);
+	rc = decide(e, err);
+	if (rc)
+		return rc;
+	return has_work(e);
+}
+
+const struct engine_stats *engine_stats(const struct engine *e)
+{
+	return &e->stats;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef RUNTIME_ENGINE_ENGINE_H
+#define RUNTIME_ENGINE_ENGINE_H
+/*
+ * engine.h - continuous batching of requests over one model
+ *
+ * engine_step() runs one step: it takes one token of every decoding sequence
+ * and fills the rest of the step with chunks of prompts, in order of arrival;
+ * reserves the pages of all of them at once; computes; and decides the next
+ * tokens. Requests come and go between steps. One thread owns an engine.
+ */
+#include "kv/errbuf.h"
+#include "runtime/engine/kv_backend.h"
+#include "runtime/engine/request.h"
+#include "runtime/model/forward.h"
+
+struct vocab;
+
+struct engine_opts {
+	u32 step_tokens; /* tokens of a step; 0: 512 */
+	u32 max_seqs; /* sequences with a space; 0: 256 */
+	u32 logit_rows; /* rows of logits held at a time; 0: 16 */
+	u32 context; /* 0: the model's */
+	/* how long a request alone waits for memory; 0: 30000 */
+	u32 wait_ms;
+	const struct vocab *vocab; /* for end tokens; NULL: there are none */
+};
+
+struct engine_stats {
+	u64 nr_steps;
+	u64 nr_prefill; /* prompt tokens computed, again ones included */
+	u64 nr_decode; /* tokens generated */
+	u64 nr_preempted; /* requests */
+	u64 nr_waits; /* steps that waited for memory */
+	u64 nr_stale; /* steps whose memory was revoked */
+	u64 nr_copied; /* pages' runs copied on write */
+	u32 max_running; /* most sequences in one step */
+};
+
+/**
+ * engine_create - an engine without requests
+ * @m: network, @x: kernels and threads, @b: pages; all outlive the engine
+ * @opts: NULL for the defaults
+ * @out: on success only
+ * @err: KV_ERRLEN bytes
+ */
+int __must_check engine_create(const struct model *m, struct kern_exec *x,
+			       struct kv_backend *b,
+			       const struct engine_opts *opts,
+			       struct engine **out, char *err);
+/* Requests that are left are freed, their done event is not called. */
+void engine_destroy(struct engine *e);
+
+/**
+ * engine_submit - queue a request
+ * @p: copied, with the prompt
+ * @out: the engine's until engine_forget()
+ * @err: KV_ERRLEN bytes
+ *
+ * Return: 0, -EINVAL for a token that is not in the vocabulary, a prompt that
+ * is empty or longer than the context, a bad number; -ENOMEM.
+ */
+int __must_check engine_submit(struct engine *e, const struct request_params *p,
+			       struct request **out, char *err);
+
+/**
+ * engine_extend - let a request that is done go on with another prompt
+ * @r: done, of kind REQUEST_GENERATE with n = 1, submitted with keep
+ * @ids: the whole new sequence; what it has in common with the old one from
+ *	the start is not computed again
+ * @max_new: tokens to generate
+ *
+ * Return: as engine_submit().
+ */
+int __must_check engine_extend(struct engine *e, struct request *r,
+			       const u32 *ids, u32 nr, u32 max_new, char *err);
+
+/* End a request as it is: it is done at once, its spaces are freed. */
+void engine_cancel(struct engine *e, struct request *r);
+/* Free a request that is done. */
+void engine_forget(struct engine *e, struct request *r);
+
+/**
+ * engine_step - run one step
+ * @err: KV_ERRLEN bytes
+ *
+ * What concerns one request only ends that request (FINISH_FAILED) and is no
+ * error here.
+ *
+ * Return: 1 there is more to do, 0 every request is done, -errno the engine
+ * cannot go on (kvmd is gone).
+ */
+int __must_check engine_step(struct engine *e, char *err);
+
+const struct engine_stats *engine_stats(const struct engine *e);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef RUNTIME_ENGINE_ENGINE_PRIV_H
+#define RUNTIME_ENGINE_ENGINE_PRIV_H
+/*
+ * engine_priv.h - the engine's state, shared by engine.c, sched.c,
+ *	decide.c and beam.c
+ */
+#include "runtime/engine/engine.h"
+
+/* A row that wants logits: position @pos of @seq, which is at ids[pos]. */
+struct out_row {
+	struct seq *seq;
+	u32 pos;
+};
+
+/* What is known of a row of logits, valid until the next block. */
+struct row_info {
+	float *logits; /* [vocab] */
+	u32 argmax;
+	double lse; /* only where row_wants_lse() */
+	const u32 *top_ids; /* [k of the row] in falling order */
+	const float *top;
+};
+
+struct engine {
+	const struct model *m;
+	struct kern_exec *x;
+	struct kv_backend *b;
+	struct forward *f;
+	struct sampler *sampler;
+	struct engine_opts o;
+	struct engine_stats stats;
+	u64 next_arrival;
+
+	struct request **reqs; /* [nr_reqs] by arrival, done ones too */
+	u32 nr_reqs, max_reqs;
+	bool admit_hold; /* after a preemption, until somebody finishes */
+
+	/* the step at hand */
+	struct seq **step; /* [nr_step] */
+	struct kv_resv_item *items; /* [nr_step] */
+	u32 nr_step, nr_tokens;
+	struct forward_seq *fseqs; /* [max_seqs] */
+	u32 *ids; /* [step_tokens] */
+	struct out_row *out; /* [step_tokens] */
+	u32 *out_rows; /* [step_tokens] */
+	u32 nr_out;
+
+	/* one block of logits */
+	u32 *argmax; /* [logit_rows] */
+	double *lse; /* [logit_rows] */
+	u32 *top_ids; /* [logit_rows][max_top] */
+	float *top; /* [logit_rows][max_top] */
+	struct token_logprob *lps; /* [max_top] */
+	u32 max_top;
+};
+
+/* ---- sched.c ---- */
+
+/* Fill step and items; a nr_step of 0 means that nobody has work. */
+void sched_pick(struct engine *e);
+/* Reserve the pages of the step, preempting as needed; 0 or -errno. */
+int __must_check sched_reserve(struct engine *e, char *err);
+/* Ask for the pages of the step after this one. */
+void sched_prefetch(struct engine *e);
+/* Free the request's spaces and let it wait to be computed again. */
+void sched_preempt(struct engine *e, struct request *r);
+/* Give back a sequence's space, if it has one. */
+void sched_drop_space(struct engine *e, struct seq *s);
+/* The request is done; spaces are freed but for what it keeps. */
+void sched_finish(struct engine *e, struct request *r);
+void __printf(4, 5) sched_fail(struct engine *e, struct request *r, int rc,
+			       const char *fmt, ...);
+/* After a resumed prompt: fork it for the sequences without a space. */
+void sched_share_prompt(struct engine *e, struct request *r);
+
+/* ---- decide.c ---- */
+
+/* Logits of the step's rows, and what follows from them. */
+int __must_check decide(struct engine *e, char *err);
+bool decide_is_end(const struct engine *e, const struct request *r, u32 id);
+
+/* ---- beam.c ---- */
+
+/* A beam's row: remember its best continuations. */
+void beam_row(struct engine *e, struct seq *s, const struct row_info *row);
+/* If every beam of the request has them: the next generation. */
+void beam_advance(struct engine *e, struct request *r);
+
+#endif

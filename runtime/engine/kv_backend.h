@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef RUNTIME_ENGINE_KV_BACKEND_H
+#define RUNTIME_ENGINE_KV_BACKEND_H
+/*
+ * kv_backend.h - where the engine's K and V pages come from
+ *
+ * Two rows: "paged" asks kvmd through libkv, "contig" gives each sequence a
+ * run of one private region with an identity table. contig exists to be
+ * compared with and for tests without a daemon; it shares nothing, so a fork
+ * copies.
+ *
+ * All calls come from the engine's thread. One step is open at a time: from
+ * a step_prepare() that returned 0 to step_commit() or step_abandon().
+ */
+#include "kv/errbuf.h"
+#include "kv/types.h"
+#include "kernels/include/kern.h"
+#include "uapi/kv/ops.h"
+
+struct model;
+struct kv;
+struct kv_backend;
+
+#define KV_SPACE_NONE (~0u)
+
+struct kv_backend_ops {
+	const char *name;
+	/* Each returns 0 or -errno; *space is set on success only. */
+	int (*space_create)(struct kv_backend *b, u32 *space);
+	int (*space_fork)(struct kv_backend *b, u32 parent, u64 len,
+			  u32 *space);
+	/* -ENODATA: the window has let go of what would be read next. */
+	int (*space_truncate)(struct kv_backend *b, u32 space, u64 len);
+	void (*space_destroy)(struct kv_backend *b, u32 space);
+	/* Block table for the prepared step. */
+	const u32 *(*space_table)(struct kv_backend *b, u32 space, u32 area);
+	/*
+	 * Make all pages of the step usable. @timeout_ms 0: -EAGAIN when
+	 * memory is short; otherwise wait so long, then -ETIMEDOUT. -E2BIG:
+	 * waiting cannot help.
+	 */
+	int (*step_prepare)(struct kv_backend *b,
+			    const struct kv_resv_item *items, u32 nr,
+			    int timeout_ms);
+	/* Ask for what a later step will want; a hint, never fails. */
+	void (*step_prefetch)(struct kv_backend *b,
+			      const struct kv_resv_item *items, u32 nr);
+	/* Copies to run before anything else of the step; their number. */
+	u32 (*step_copies)(struct kv_backend *b, const struct kern_copy **list);
+	/* Done and valid; -ESTALE: throw away what it computed. */
+	int (*step_commit)(struct kv_backend *b);
+	void (*step_abandon)(struct kv_backend *b);
+	/* Give memory without pages back to whoever waits for it. */
+	void (*shrink)(struct kv_backend *b);
+	/* Sentence of the last failed call, never NULL. */
+	const char *(*error)(struct kv_backend *b);
+	void (*destroy)(struct kv_backend *b);
+};
+
+struct kv_backend {
+	const struct kv_backend_ops *ops;
+	u32 nr_areas;
+	struct kern_kv kv[KV_AREA_MAX]; /* what kernels are given */
+};
+
+/**
+ * kv_paged_create - pages from kvmd
+ * @kv: attached; stays the caller's, and outlives the backend
+ * @m: the model; its areas' geometries are registered
+ * @ns: namespace of the spaces
+ * @out: on success only; out->ops->destroy() it
+ * @err: KV_ERRLEN bytes
+ */
+int __must_check kv_paged_create(struct kv *kv, const struct model *m,
+				 const struct kv_namespace *ns,
+				 struct kv_backend **out, char *err);
+
+/**
+ * kv_contig_create - pages from one private region
+ * @m: the model
+ * @max_spaces: sequences at a time
+ * @max_tokens: of one sequence
+ * @out: on success only; out->ops->destroy() it
+ * @err: KV_ERRLEN bytes
+ */
+int __must_check kv_contig_create(const struct model *m, u32 max_spaces,
+				  u32 max_tokens, struct kv_backend **out,
+				  char *err);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kv_paged.c - pages from kvmd, through libkv
+ *
+ * A space has one area per layer group. Nothing is kept here but the open
+ * step and the copies it was told to make: those name pages and a number of
+ * tokens, and become runs of bytes by the strides of the geometry (one run
+ * per layer, head, and K or V: the rows of a head are adjacent).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine/kv_backend.h"
+#include "runtime/model/model.h"
+#include "kv.h"
+
+struct paged {
+	struct kv_backend b;
+	struct kv *kv;
+	struct kv_space_args args;
+	struct kv_geometry geom[KV_AREA_MAX]; /* as kvmd answered */
+	u32 geom_id[KV_AREA_MAX];
+	struct kv_step *step; /* the open one, or NULL */
+	struct kern_copy *copies; /* of the open step */
+	u32 max_copies;
+};
+
+static struct paged *to_paged(struct kv_backend *b)
+{
+	return container_of(b, struct paged, b);
+}
+
+static int paged_space_create(struct kv_backend *b, u32 *space)
+{
+	struct paged *p = to_paged(b);
+
+	return kv_space_create(p->kv, &p->args, space);
+}
+
+static int paged_space_fork(struct kv_backend *b, u32 parent, u64 len,
+			    u32 *space)
+{
+	return kv_space_fork(to_paged(b)->kv, parent, len, space);
+}
+
+static int paged_space_truncate(struct kv_backend *b, u32 space, u64 len)
+{
+	return kv_space_truncate(to_paged(b)->kv, space, len);
+}
+
+static void paged_space_destroy(struct kv_backend *b, u32 space)
+{
+	kv_space_destroy(to_paged(b)->kv, space);
+}
+
+static const u32 *paged_space_table(struct kv_backend *b, u32 space, u32 area)
+{
+	return kv_space_table(to_paged(b)->kv, space, area);
+}
+
+static int paged_step_prepare(struct kv_backend *b,
+			      const struct kv_resv_item *items, u32 nr,
+			      int timeout_ms)
+{
+	struct paged *p = to_paged(b);
+
+	return kv_step_prepare(p->kv, items, nr, timeout_ms ? KV_STEP_WAIT : 0,
+			       timeout_ms, &p->step);
+}
+
+static void paged_step_prefetch(struct kv_backend *b,
+				const struct kv_resv_item *items, u32 nr)
+{
+	/* A hint: whatever fails here is found by step_prepare(). */
+	(void)kv_step_prefetch(to_paged(b)->kv, items, nr);
+}
+
+static const struct kv_geometry *geometry_of(const struct paged *p, u32 id)
+{
+	u32 i;
+
+	for (i = 0; i < p->b.nr_areas; i++)
+		if (p->geom_id[i] == id)
+			return &p->geom[i];
+	return NULL;
+}
+
+static u32 copy_runs(u8 *base, const struct kv_geometry *g,
+		     const struct kv_copy *c, struct kern_copy *out)
+{
+	const u8 *src = base + (u64)c->src * g->unit_bytes;
+	u8 *dst = base + (u64)c->dst * g->unit_bytes;
+	size_t bytes = (size_t)c->tokens * g->token_stride;
+	u32 l, h, v, n = 0;
+
+	for (l = 0; l < g->nr_layers; l++)
+		for (h = 0; h < g->nr_kv_heads; h++)
+			for (v = 0; v < 2; v++) {
+				size_t at = (size_t)l * g->layer_stride +
+					    (size_t)h * g->head_stride +
+					    v * g->v_offset;
+
+				out[n++] = (struct kern_copy){ dst + at,
+							       src + at,
+							       bytes };
+			}
+	return n;
+}
+
+static u32 paged_step_copies(struct kv_backend *b,
+			     const struct kern_copy **list)
+{
+	struct paged *p = to_paged(b);
+	const struct kv_copy *copies;
+	const struct kv_geometry *g;
+	u32 i, nr, want = 0, n = 0;
+	struct kern_copy *more;
+
+	nr = kv_step_copies(p->step, &copies);
+	for (i = 0; i < nr; i++) {
+		g = geometry_of(p, copies[i].geom);
+		if (g)
+			want += 2 * g->nr_layers * g->nr_kv_heads;
+	}
+	if (want > p->max_copies) {
+		more = realloc(p->copies, want * sizeof(*more));
+		if (!more) { /* still right, only not through the op table */
+			kv_step_run_copies(p->kv, p->step);
+			return 0;
+		}
+		p->copies = more;
+		p->max_copies = want;
+	}
+	for (i = 0; i < nr; i++) {
+		g = geometry_of(p, copies[i].geom);
+		if (g)
+			n += copy_runs(kv_base(p->kv), g, &copies[i],
+				       p->copies + n);
+	}
+	*list = p->copies;
+	return n;
+}
+
+static int paged_step_commit(struct kv_backend *b)
+{
+	struct paged *p = to_paged(b);
+	struct kv_step *step = p->step;
+
+	p->step = NULL;
+	kv_step_complete(p->kv, step);
+	return kv_step_commit(p->kv, step);
+}
+
+static void paged_step_abandon(struct kv_backend *b)
+{
+	struct paged *p = to_paged(b);
+
+	kv_step_abandon(p->kv, p->step);
+	p->step = NULL;
+}
+
+static void paged_shrink(struct kv_backend *b)
+{
+	(void)kv_shrink(to_paged(b)->kv);
+}
+
+static const char *paged_error(struct kv_backend *b)
+{
+	return kv_error(to_paged(b)->kv);
+}
+
+static void paged_destroy(struct kv_backend *b)
+{
+	struct paged *p = to_paged(b);
+
+	if (p->step)
+		paged_step_abandon(b);
+	free(p->copies);
+	free(p);
+}
+
+static const struct kv_backend_ops paged_ops = {
+	.name = "paged",
+	.space_create = paged_space_create,
+	.space_fork = paged_space_fork,
+	.space_truncate = paged_space_truncate,
+	.space_destroy = paged_space_destroy,
+	.space_table = paged_space_table,
+	.step_prepare = paged_step_prepare,
+	.step_prefetch = paged_step_prefetch,
+	.step_copies = paged_step_copies,
+	.step_commit = paged_step_commit,
+	.step_abandon = paged_step_abandon,
+	.shrink = paged_shrink,
+	.error = paged_error,
+	.destroy = paged_destroy,
+};
+
+int kv_paged_create(struct kv *kv, const struct model *m,
+		    const struct kv_namespace *ns, struct kv_backend **out,
+		    char *err)
+{
+	struct paged *p = calloc(1, sizeof(*p));
+	u32 i;
+	int rc;
+
+	if (!p)
+		return err_set(err, -ENOMEM, "no memory");
+	p->b.ops = &paged_ops;
+	p->b.nr_areas = m->nr_areas;
+	p->kv = kv;
+	p->args.nr_areas = (u16)m->nr_areas;
+	p->args.ns = *ns;
+	for (i = 0; i < m->nr_areas; i++) {
+		p->geom[i] = m->area[i].geom;
+		rc = kv_geometry_add(kv, &p->geom[i], &p->geom_id[i]);
+		if (rc) {
+			err_set(err, rc, "the page geometry was refused: %s",
+				kv_error(kv));
+			free(p);
+			return rc;
+		}
+		p->args.area[i] = (struct kv_area_args){
+			.geom = p->geom_id[i],
+			.window = m->area[i].window,
+			.nr_heads = p->geom[i].nr_kv_heads,
+		};
+		model_area_kv(&m->area[i], &p->b.kv[i]);
+		p->b.kv[i].base = kv_base(kv);
+		p->b.kv[i].unit = p->geom[i].unit_bytes;
+	}
+	*out = &p->b;
+	return 0;
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sched.c - who computes what in a step, and who gives way
+ *
+ * First come, first served. A step takes the running requests' sequences
+ * that miss one token (they decode), then chunks of those that miss more, by
+ * arrival, then admits waiting requests by arrival, until it is full. A
+ * request whose turn has not come is never overtaken.
+ *
+ * The pages of all of them are reserved in one call. When memory is short the
+ * latest arrival of the running requests gives way: its spaces are freed and
+ * it waits to be computed again. Nobody is admitted until one of the others
+ * has finished, or the same would happen at once. The earliest request is
+ * never preempted for another one, so it always gets on; alone and still
+ * short, because other clients hold the memory, it waits with a ticket, then
+ * gives everything back and begins again, and in the end fails.
+ *
+ * A request of several samples that is computed again shares its prompt as
+ * before: the first live sequence computes it alone, and is forked for the
+ * others.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine/engine_priv.h"
+
+#define RESTARTS_MAX 3 /* of a request that waits for memory alone */
+
+static bool seq_is_live(const struct seq *s)
+{
+	return s->finish == FINISH_NONE;
+}
+
+/* The sequence that computes the prompt, and whether others wait for it. */
+static struct seq *leader_of(const struct request *r, bool *others_wait)
+{
+	struct seq *leader = NULL;
+	u32 i;
+
+	*others_wait = false;
+	for (i = 0; i < r->nr_seqs; i++) {
+		if (!seq_is_live(r->seqs[i]))
+			continue;
+		if (!leader)
+			leader = r->seqs[i];
+		else if (r->seqs[i]->space == KV_SPACE_NONE)
+			*others_wait = true;
+	}
+	return leader;
+}
+
+/* Tokens this sequence could compute now. */
+static u32 seq_need(const struct seq *s)
+{
+	bool others_wait;
+	struct seq *leader = leader_of(s->req, &others_wait);
+	/* Nobody asks what follows the last token of a scored text. */
+	u32 goal = s->nr - (s->req->p.kind == REQUEST_SCORE);
+
+	if (!seq_is_live(s) || s->space == KV_SPACE_NONE)
+		return 0;
+	if (s == leader && others_wait)
+		goal = min(goal, s->req->p.nr_prompt);
+	return goal - min(goal, s->nr_computed);
+}
+
+static void take(struct engine *e, struct seq *s, u32 nr)
+{
+	if (e->nr_step == min(e->o.max_seqs, KV_RESV_MAX))
+		return;
+	s->step_tokens = nr;
+	e->step[e->nr_step] = s;
+	e->items[e->nr_step++] = (struct kv_resv_item){
+		.space = s->space,
+		.nr_tokens = nr,
+		.pos = s->nr_computed,
+	};
+	e->nr_tokens += nr;
+}
+
+/* Sequences of a running request that miss one token, or more. */
+static void take_request(struct engine *e, struct request *r, bool decode)
+{
+	u32 i, need, left;
+
+	for (i = 0; i < r->nr_seqs; i++) {
+		left = e->o.step_tokens - e->nr_tokens;
+		need = seq_need(r->seqs[i]);
+		if (!need || !left || (need == 1) != decode)
+			continue;
+		take(e, r->seqs[i], min(need, left));
+	}
+}
+
+static u32 nr_live(const struct request *r)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		n += seq_is_live(r->seqs[i]);
+	/* Before its fork a request is what it will be. */
+	return r->nr_seqs == 1 ? r->p.n : n;
+}
+
+/* Give a waiting request its first space. */
+static int admit(struct engine *e, struct request *r)
+{
+	bool others_wait;
+	struct seq *leader = leader_of(r, &others_wait);
+	int rc = 0;
+
+	if (leader && leader->space == KV_SPACE_NONE)
+		rc = e->b->ops->space_create(e->b, &leader->space);
+	if (!leader || rc) {
+		sched_fail(e, r, rc, "no space for the sequence: %s",
+			   e->b->ops->error(e->b));
+		return rc;
+	}
+	r->state = REQUEST_RUNNING;
+	return 0;
+}
+
+void sched_pick(struct engine *e)
+{
+	u32 i, running = 0;
+
+	e->nr_step = 0;
+	e->nr_tokens = 0;
+	for (i = 0; i < e->nr_reqs; i++) {
+		if (e->reqs[i]->state != REQUEST_RUNNING)
+			continue;
+		take_request(e, e->reqs[i], true);
+		running += nr_live(e->reqs[i]);
+	}
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_RUNNING)
+			take_request(e, e->reqs[i], false);
+	if (e->admit_hold && running)
+		return;
+	e->admit_hold = false;
+	for (i = 0; i < e->nr_reqs; i++) {
+		struct request *r = e->reqs[i];
+
+		if (r->state != REQUEST_WAITING)
+			continue;
+		if (e->nr_tokens == e->o.step_tokens ||
+		    running + nr_live(r) > e->o.max_seqs)
+			break;
+		if (admit(e, r))
+			continue;
+		running += nr_live(r);
+		take_request(e, r, true);
+		take_request(e, r, false);
+	}
+}
+
+void sched_drop_space(struct engine *e, struct seq *s)
+{
+	if (s->space != KV_SPACE_NONE)
+		e->b->ops->space_destroy(e->b, s->space);
+	s->space = KV_SPACE_NONE;
+	s->nr_computed = 0;
+}
+
+void sched_preempt(struct engine *e, struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++) {
+		sched_drop_space(e, r->seqs[i]);
+		r->seqs[i]->cand_ready = false;
+	}
+	r->state = REQUEST_WAITING;
+	r->nr_preempted++;
+	e->stats.nr_preempted++;
+	e->admit_hold = true;
+}
+
+void sched_finish(struct engine *e, struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (!r->p.keep || r->seqs[i]->finish == FINISH_FAILED)
+			sched_drop_space(e, r->seqs[i]);
+	r->state = REQUEST_DONE;
+	e->admit_hold = false;
+	if (r->p.events && r->p.events->done)
+		r->p.events->done(r, r->p.ctx);
+}
+
+void sched_fail(struct engine *e, struct request *r, int rc, const char *fmt,
+		...)
+{
+	va_list ap;
+	u32 i;
+
+	if (r->state == REQUEST_DONE)
+		return;
+	va_start(ap, fmt);
+	free(r->message);
+	if (vasprintf(&r->message, fmt, ap) < 0)
+		r->message = NULL;
+	va_end(ap);
+	r->error = rc;
+	for (i = 0; i < r->nr_seqs; i++)
+		r->seqs[i]->finish = FINISH_FAILED;
+	sched_finish(e, r);
+}
+
+/* Take a request's sequences out of the step at hand. */
+static void untake(struct engine *e, const struct request *r)
+{
+	u32 i, to = 0;
+
+	e->nr_tokens = 0;
+	for (i = 0; i < e->nr_step; i++) {
+		if (e->step[i]->req == r)
+			continue;
+		e->step[to] = e->step[i];
+		e->items[to++] = e->items[i];
+		e->nr_tokens += e->step[i]->step_tokens;
+	}
+	e->nr_step = to;
+}
+
+/* The latest arrival that holds pages, NULL if it is the only one. */
+static struct request *victim_of(const struct engine *e)
+{
+	struct request *last = NULL;
+	u32 i, n = 0;
+
+	for (i = 0; i < e->nr_reqs; i++) {
+		if (e->reqs[i]->state != REQUEST_RUNNING)
+			continue;
+		last = e->reqs[i];
+		n++;
+	}
+	return n > 1 ? last : NULL;
+}
+
+/* Alone and short: wait, then begin again, then give up. */
+static int reserve_alone(struct engine *e, struct request *r, int rc)
+{
+	if (rc == -EAGAIN) {
+		e->stats.nr_waits++;
+		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step,
+					     (int)e->o.wait_ms);
+		if (!rc)
+			return 0;
+	}
+	if (rc == -ETIMEDOUT && r->nr_preempted < RESTARTS_MAX) {
+		untake(e, r);
+		sched_preempt(e, r);
+		e->b->ops->shrink(e->b);
+		return 0;
+	}
+	if (rc != -E2BIG && rc != -ETIMEDOUT && rc != -EAGAIN)
+		return rc;
+	untake(e, r);
+	sched_fail(e, r, rc,
+		   rc == -E2BIG
+			   ? "the sequence needs more device memory than this "
+			     "client may ever have: %s"
+			   : "no device memory came free in time: %s",
+		   e->b->ops->error(e->b));
+	return 0;
+}
+
+int sched_reserve(struct engine *e, char *err)
+{
+	struct request *victim;
+	int rc;
+
+	while (e->nr_step) {
+		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, 0);
+		if (!rc)
+			return 0;
+		if (rc == -EAGAIN || rc == -E2BIG) {
+			victim = victim_of(e);
+			if (victim) {
+				untake(e, victim);
+				sched_preempt(e, victim);
+				continue;
+			}
+			rc = reserve_alone(e, e->step[0]->req, rc);
+			if (!rc)
+				return 0;
+		}
+		return err_set(err, rc, "the step's pages: %s",
+			       e->b->ops->error(e->b));
+	}
+	return 0;
+}
+
+/*
+ * The next step's items, as far as they are known: sequences that will
+ * decode once more, and the next chunk of the last prompt. A request that is
+ * about to fork is left out: which of its spaces will write is not decided.
+ */
+void sched_prefetch(struct engine *e)
+{
+	u32 i, n = 0, left = e->o.step_tokens;
+
+	for (i = 0; i < e->nr_step && left; i++) {
+		const struct seq *s = e->step[i];
+		u32 done = s->nr_computed + s->step_tokens, nr = 1;
+
+		if (s->req->p.n > 1)
+			continue;
+		if (done < s->nr)
+			nr = min(s->nr - done, left);
+		else if (s->req->p.kind == REQUEST_SCORE ||
+			 seq_nr_new(s) + 1 >= s->req->p.max_new ||
+			 s->nr + 1 >= e->o.context)
+			continue;
+		e->items[n++] = (struct kv_resv_item){
+			.space = s->space,
+			.nr_tokens = nr,
+			.pos = done,
+		};
+		left -= nr;
+	}
+	if (n)
+		e->b->ops->step_prefetch(e->b, e->items, n);
+}
+
+void sched_share_prompt(struct engine *e, struct request *r)
+{
+	bool others_wait;
+	struct seq *leader = leader_of(r, &others_wait);
+	u32 i;
+	int rc;
+
+	if (!others_wait || leader->nr_computed != r->p.nr_prompt)
+		return;
+	for (i = 0; i < r->nr_seqs; i++) {
+		struct seq *s = r->seqs[i];
+
+		if (!seq_is_live(s) || s->space != KV_SPACE_NONE)
+			continue;
+		rc = e->b->ops->space_fork(e->b, leader->space,
+					   leader->nr_computed, &s->space);
+		if (rc) {
+			s->space = KV_SPACE_NONE;
+			sched_fail(e, r, rc, "fork of the prompt: %s",
+				   e->b->ops->error(e->b));
+			return;
+		}
+		s->nr_computed = leader->nr_computed;
+	}
+}

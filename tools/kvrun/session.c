@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session.c - open the file, drop privileges, attach, share the weights
+ *
+ * The order matters. The file is opened, checked and digested as whoever
+ * started the program, and a private kvmd is started; then --user drops
+ * privileges; then everything else: attach, weights, threads. The weights
+ * are a mapping that kvmd holds once for all runtimes of the model; whoever
+ * comes first copies the file into it. Only --kv contig, which has no kvmd,
+ * uses a mapping of the file.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kv.h"
+#include "runtime/model/digest.h"
+#include "runtime/model/gguf.h"
+#include "runtime/model/model.h"
+#include "runtime/model/vocab.h"
+#include "tools/kvrun/cmd.h"
+#include "tools/kvrun/drop.h"
+#include "tools/kvrun/private_kvmd.h"
+#include "tools/kvrun/session.h"
+
+#define PACKING_GGUF	  1 /* the file's bytes as they are */
+#define CONTIG_SPACES	  64
+#define CONTIG_TOKENS_MAX 32768u
+#define HOLD_POLL_MS	  200
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int sig)
+{
+	caught = sig;
+}
+
+void session_catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal };
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+}
+
+int session_signal(void)
+{
+	return caught;
+}
+
+void session_clear_signal(void)
+{
+	caught = 0;
+}
+
+void session_usage(FILE *out)
+{
+	fputs("  -m, --model FILE     the model, a GGUF file\n"
+	      "  -t, --threads N      threads that compute (all CPUs)\n"
+	      "      --socket PATH    kvmd to attach to (KVMD_SOCKET,\n"
+	      "                       " KV_SOCKET_PATH ")\n"
+	      "      --private        start a kvmd for this command alone\n"
+	      "      --size BYTES     device size of a private kvmd\n"
+	      "      --user NAME      drop privileges to this user and group "
+	      "kvmem\n"
+	      "      --kv paged|contig  pages of kvmd, or the contiguous "
+	      "reference\n"
+	      "      --context N      refuse longer sequences (the model's)\n"
+	      "      --chunk N        tokens of a step (512)\n"
+	      "      --isa NAME       kernels: ref, avx2, avx512 (the best)\n"
+	      "      --stats          counters and speed on standard error\n",
+	      out);
+}
+
+int parse_count(const char *text, u32 *out)
+{
+	unsigned long long v;
+	char *end;
+
+	errno = 0;
+	v = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || v > 0x7fffffff)
+		return -EINVAL;
+	*out = (u32)v;
+	return 0;
+}
+
+int parse_real(const char *text, float *out)
+{
+	char *end;
+
+	*out = strtof(text, &end);
+	return end == text || *end ? -EINVAL : 0;
+}
+
+static int set_count(const char *name, const char *arg, u32 *out, char *err)
+{
+	if (parse_count(arg, out) || !*out)
+		return err_set(err, -EINVAL, "%s '%s' is no count", name, arg);
+	return 0;
+}
+
+int session_option(struct session_opts *o, int c, const char *arg, char *err)
+{
+	switch (c) {
+	case 'm':
+		o->model = arg;
+		return 0;
+	case 't':
+		return set_count("--threads", arg, &o->threads, err);
+	case SESSION_OPT_SOCKET:
+		o->socket = arg;
+		return 0;
+	case SESSION_OPT_PRIVATE:
+		o->private = true;
+		return 0;
+	case SESSION_OPT_USER:
+		o->user = arg;
+		return 0;
+	case SESSION_OPT_ISA:
+		o->isa = arg;
+		return 0;
+	case SESSION_OPT_SIZE:
+		o->size = arg;
+		return 0;
+	case SESSION_OPT_STATS:
+		o->stats = true;
+		return 0;
+	case SESSION_OPT_CHUNK:
+		return set_count("--chunk", arg, &o->step_tokens, err);
+	case SESSION_OPT_CONTEXT:
+		return set_count("--context", arg, &o->context, err);
+	case SESSION_OPT_KV:
+		o->contig = !strcmp(arg, "contig");
+		if (o->contig || !strcmp(arg, "paged"))
+			return 0;
+		return err_set(err, -EINVAL,
+			       "--kv '%s' is neither paged nor contig", arg);
+	}
+	return err_set(err, -EINVAL, "option %d is not known", c);
+}
+
+int session_exit_status(int rc)
+{
+	switch (rc) {
+	case 0:
+		return EXIT_OK;
+	case -EACCES:
+	case -EPERM:
+		return EXIT_NO_PERMISSION;
+	case -ECONNREFUSED:
+	case -ESHUTDOWN:
+		return EXIT_NO_DAEMON;
+	}
+	return EXIT_FAILED;
+}
+
+static int open_file(struct session *s)
+{
+	const char *path = s->o->model;
+	int rc;
+
+	s->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (s->fd < 0)
+		return err_set(s->err, -errno, "%s: %s", path, strerror(errno));
+	rc = gguf_open_fd(s->fd, path, &s->gguf, s->err);
+	if (!rc)
+		rc = vocab_load(s->gguf, &s->vocab, s->err);
+	if (!rc && !s->o->contig)
+		rc = digest_file(s->fd, path, s->digest, s->err);
+	return rc;
+}
+
+static int fill_weights(void *dst, size_t bytes, void *ctx)
+{
+	struct session *s = ctx;
+
+	if (bytes != gguf_size(s->gguf))
+		return err_set(s->err, -ESTALE, "%s: the file has changed",
+			       s->o->model);
+	return digest_copy(s->fd, s->o->model, dst, bytes, s->digest, s->err);
+}
+
+static void model_name(const struct session *s, char *out, size_t len)
+{
+	const char *slash = strrchr(s->o->model, '/');
+
+	snprintf(out, len, "%s", slash ? slash + 1 : s->o->model);
+}
+
+static int open_weights(struct session *s)
+{
+	struct kv_msg_weights key = {
+		.packing = PACKING_GGUF,
+		.bytes = gguf_size(s->gguf),
+	};
+	int rc;
+
+	memcpy(key.digest, s->digest, sizeof(key.digest));
+	model_name(s, key.name, sizeof(key.name));
+	s->weights = calloc(1, sizeof(*s->weights));
+	if (!s->weights)
+		return err_set(s->err, -ENOMEM, "no memory");
+	s->err[0] = '\0';
+	rc = kv_weights_open(s->kv, &key, fill_weights, s, s->weights);
+	if (!rc)
+		return 0;
+	free(s->weights);
+	s->weights = NULL;
+	if (!s->err[0]) /* else the file's sentence */
+		err_set(s->err, rc, "%s: %s", s->o->model, kv_error(s->kv));
+	return rc;
+}
+
+static int attach(struct session *s, struct kv_namespace *ns)
+{
+	char name[KV_NAME_LEN];
+	struct kv_attach_opts o = {
+		.sz = sizeof(o),
+		.socket = s->own ? private_kvmd_socket(s->own) : s->o->socket,
+		.name = name,
+		.ns = ns,
+	};
+	int rc;
+
+	model_name(s, name, sizeof(name));
+	rc = kv_attach(&o, &s->kv);
+	if (rc == -ENOENT) /* no socket: nobody to ask, as good as refused */
+		rc = -ECONNREFUSED;
+	if (rc)
+		err_set(s->err, rc, "%s", kv_attach_error());
+	return rc;
+}
+
+static int open_paged(struct session *s)
+{
+	struct kv_namespace ns = { 0 };
+	int rc;
+
+	memcpy(ns.model_digest, s->digest, sizeof(ns.model_digest));
+	rc = attach(s, &ns);
+	if (!rc)
+		rc = open_weights(s);
+	if (!rc)
+		rc = model_load(s->gguf, s->weights->addr, &s->model, s->err);
+	if (!rc)
+		rc = kv_paged_create(s->kv, s->model, &ns, &s->backend, s->err);
+	return rc;
+}
+
+static int open_contig(struct session *s)
+{
+	u32 context = s->o->context ? s->o->context : CONTIG_TOKENS_MAX;
+	int rc = model_load(s->gguf, NULL, &s->model, s->err);
+
+	if (rc)
+		return rc;
+	return kv_contig_create(s->model, CONTIG_SPACES,
+				min(context, s->model->hp.context), &s->backend,
+				s->err);
+}
+
+static int open_engine(struct session *s)
+{
+	struct engine_opts eo = {
+		.step_tokens = s->o->step_tokens,
+		.context = s->o->context
+				   ? min(s->o->context, s->model->hp.context)
+				   : 0,
+		.vocab = s->vocab,
+	};
+	int rc = kern_exec_init(&s->exec, s->o->isa, s->o->threads);
+
+	if (s->o->contig)
+		eo.max_seqs = CONTIG_SPACES;
+	if (rc == -EINVAL)
+		return err_set(s->err, rc, "this CPU has no kernels '%s'",
+			       s->o->isa ? s->o->isa : getenv("KV_ISA"));
+	if (rc)
+		return err_set(s->err, rc, "the threads: %s", strerror(-rc));
+	s->has_exec = true;
+	if (vocab_size(s->vocab) > s->model->hp.vocab)
+		return err_set(s->err, -EINVAL,
+			       "%s: the tokenizer has %u tokens, the network "
+			       "%u",
+			       s->o->model, vocab_size(s->vocab),
+			       s->model->hp.vocab);
+	return engine_create(s->model, &s->exec, s->backend, &eo, &s->engine,
+			     s->err);
+}
+
+int session_open(struct session *s, const struct session_opts *o)
+{
+	struct model_hparams hp;
+	int rc;
+
+	memset(s, 0, sizeof(*s));
+	s->o = o;
+	rc = open_file(s);
+	/* Refuse a network that is not known before anything is started. */
+	if (!rc)
+		rc = hparams_read(s->gguf, &hp, s->err);
+	if (!rc && o->private && !o->contig)
+		rc = private_kvmd_start(o->size, &s->own, s->err);
+	if (!rc && o->user)
+		rc = drop_privileges(o->user, s->err);
+	if (!rc)
+		rc = o->contig ? open_contig(s) : open_paged(s);
+	if (!rc)
+		rc = open_engine(s);
+	return session_exit_status(rc);
+}
+
+void session_close(struct session *s)
+{
+	engine_destroy(s->engine);
+	if (s->has_exec)
+		kern_exec_fini(&s->exec);
+	if (s->backend)
+		s->backend->ops->destroy(s->backend);
+	model_free(s->model);
+	if (s->weights)
+		kv_weights_close(s->kv, s->weights);
+	free(s->weights);
+	kv_detach(s->kv);
+	private_kvmd_stop(s->own);
+	vocab_free(s->vocab);
+	if (s->gguf)
+		gguf_close(s->gguf);
+	if (s->fd >= 0)
+		close(s->fd);
+}
+
+/* Is kvmd still there, and does it want to be? */
+static int look_at_kvmd(struct session *s)
+{
+	struct kv_event ev;
+	int rc;
+
+	if (!s->kv)
+		return 0;
+	while ((rc = kv_event_wait(s->kv, &ev, 0)) > 0) {
+		if (ev.type == KV_EVENT_SHRINK)
+			(void)kv_shrink(s->kv);
+		if (ev.type == KV_EVENT_DRAIN)
+			return err_set(s->err, -ESHUTDOWN,
+				       "kvmd is shutting down");
+	}
+	return rc == -ESHUTDOWN ? err_set(s->err, rc, "kvmd has gone away") : 0;
+}
+
+int session_step(struct session *s)
+{
+	int rc = look_at_kvmd(s);
+
+	if (rc)
+		return rc;
+	if (caught)
+		return err_set(s->err, -EINTR, "interrupted");
+	return engine_step(s->engine, s->err);
+}
+
+int session_hold(struct session *s)
+{
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+	char buf[512];
+	int rc;
+
+	fflush(stdout);
+	fprintf(stderr, "kvrun: holding\n");
+	while (!caught) {
+		rc = look_at_kvmd(s);
+		if (rc)
+			return rc;
+		rc = poll(&p, 1, HOLD_POLL_MS);
+		if (rc > 0 && read(STDIN_FILENO, buf, sizeof(buf)) <= 0)
+			break;
+	}
+	return 0;
+}
