@@ -1,3 +1,4 @@
 # SPDX-License-Identifier: MIT
 test-helpers-y += selftests/harness_victim
 test-y += selftests/lib_kvmd.o
+test-helpers-y += selftests/runtime/model/write_sample

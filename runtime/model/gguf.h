@@ -152,6 +152,17 @@ float gguf_arr_f32(const struct gguf_arr *arr, u64 i);
 /* The next string: *@pos is 0 at first and is moved on. */
 struct gguf_str gguf_arr_next_str(const struct gguf_arr *arr, u64 *pos);
 
+#define GGUF_SHOW_LEN 80
+
+/**
+ * gguf_show - a string of the file, fit for a sentence
+ * @buf: GGUF_SHOW_LEN bytes
+ *
+ * What is no printable ASCII becomes '?', what does not fit is cut.
+ * Return: @buf.
+ */
+const char *gguf_show(struct gguf_str s, char *buf);
+
 /* Metadata keys in file order, for dumps: NULL past the end. */
 const char *gguf_key(const struct gguf *g, u64 i, u32 *type);
 

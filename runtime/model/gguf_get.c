@@ -245,6 +245,16 @@ struct gguf_str gguf_arr_next_str(const struct gguf_arr *arr, u64 *pos)
 	return s;
 }
 
+const char *gguf_show(struct gguf_str s, char *buf)
+{
+	size_t n = min(s.len, (size_t)GGUF_SHOW_LEN - 1);
+
+	for (size_t i = 0; i < n; i++)
+		buf[i] = s.ptr[i] >= 0x20 && s.ptr[i] < 0x7f ? s.ptr[i] : '?';
+	buf[n] = '\0';
+	return buf;
+}
+
 const char *gguf_key(const struct gguf *g, u64 i, u32 *type)
 {
 	if (i >= g->nr_kvs)

@@ -22,6 +22,7 @@ struct cursor {
 	struct gguf *g;
 	u64 pos;
 	char *err;
+	int rc; /* why the last take failed */
 };
 
 /* What is being read, for the sentence when the file ends in it. */
@@ -31,13 +32,15 @@ static const u8 *take(struct cursor *c, u64 n, const char *what)
 	const u8 *p;
 
 	if (n > g->size - c->pos) {
-		err_set(c->err, -EINVAL,
+		c->rc = err_set(
+			c->err, -EINVAL,
 			"%s: the file ends inside %s (at byte %llu of %llu): "
 			"truncated?",
 			g->name, what, ULL(c->pos), ULL(g->size));
 		return NULL;
 	}
-	if (gguf_header_load(g, c->pos + n, c->err))
+	c->rc = gguf_header_load(g, c->pos + n, c->err);
+	if (c->rc)
 		return NULL;
 	p = g->header + c->pos;
 	c->pos += n;
@@ -75,9 +78,9 @@ static char *take_name(struct cursor *c, u64 max_len, const char *what)
 	if (!take_u64(c, &len, what))
 		return NULL;
 	if (!len || len > max_len) {
-		err_set(c->err, -EINVAL,
-			"%s: %s has a length of %llu, not 1 to %llu",
-			c->g->name, what, ULL(len), ULL(max_len));
+		c->rc = err_set(c->err, -EINVAL,
+				"%s: %s has a length of %llu, not 1 to %llu",
+				c->g->name, what, ULL(len), ULL(max_len));
 		return NULL;
 	}
 	p = take(c, len, what);
@@ -86,13 +89,15 @@ static char *take_name(struct cursor *c, u64 max_len, const char *what)
 	for (u64 i = 0; i < len; i++) {
 		if (p[i] >= 0x20 && p[i] != 0x7f)
 			continue;
-		err_set(c->err, -EINVAL, "%s: %s holds a control character",
-			c->g->name, what);
+		c->rc = err_set(c->err, -EINVAL,
+				"%s: %s holds a control character", c->g->name,
+				what);
 		return NULL;
 	}
 	s = strndup((const char *)p, len);
 	if (!s)
-		err_set(c->err, -ENOMEM, "%s: out of memory", c->g->name);
+		c->rc = err_set(c->err, -ENOMEM, "%s: out of memory",
+				c->g->name);
 	return s;
 }
 
@@ -143,7 +148,7 @@ static int parse_elems(struct cursor *c, struct gguf_kv *kv)
 					 kv->len);
 		kv->data = take(c, kv->len * bytes, "a value");
 		if (!kv->data)
-			return -EINVAL;
+			return c->rc;
 		return kv->elem_type == GGUF_BOOL ? check_bools(c, kv) : 0;
 	}
 	if (kv->len > (c->g->size - c->pos) / sizeof(len))
@@ -152,20 +157,20 @@ static int parse_elems(struct cursor *c, struct gguf_kv *kv)
 	kv->data = c->g->header + c->pos;
 	for (u64 i = 0; i < kv->len; i++)
 		if (!take_u64(c, &len, "a string") || !take(c, len, "a string"))
-			return -EINVAL;
+			return c->rc;
 	return 0;
 }
 
 static int parse_kv(struct cursor *c, struct gguf_kv *kv)
 {
 	if (!take_u32(c, &kv->type, "a value's type"))
-		return -EINVAL;
+		return c->rc;
 	kv->elem_type = kv->type;
 	kv->len = 1;
 	if (kv->type == GGUF_ARR) {
 		if (!take_u32(c, &kv->elem_type, "an array") ||
 		    !take_u64(c, &kv->len, "an array"))
-			return -EINVAL;
+			return c->rc;
 		if (kv->elem_type == GGUF_ARR)
 			return err_set(c->err, -EOPNOTSUPP,
 				       "%s: key '%.64s': arrays of arrays are "
@@ -190,7 +195,7 @@ static int parse_kvs(struct cursor *c, u64 nr)
 			return rc;
 		kv.key = take_name(c, GGUF_KEY_MAX, "a key");
 		if (!kv.key)
-			return -EINVAL;
+			return c->rc;
 		rc = parse_kv(c, &kv);
 		g->kvs[g->nr_kvs++] = kv; /* owned from here on */
 		if (rc)
@@ -237,7 +242,7 @@ static int check_shape(struct cursor *c, struct gguf_tensor *t)
 static int parse_tensor(struct cursor *c, struct gguf_tensor *t)
 {
 	if (!take_u32(c, &t->nr_dims, "a tensor"))
-		return -EINVAL;
+		return c->rc;
 	if (!t->nr_dims || t->nr_dims > GGUF_MAX_DIMS)
 		return err_set(c->err, -EINVAL,
 			       "%s: tensor '%s' has %u dimensions, not 1 to %u",
@@ -246,10 +251,10 @@ static int parse_tensor(struct cursor *c, struct gguf_tensor *t)
 		t->ne[i] = 1;
 	for (u32 i = 0; i < t->nr_dims; i++)
 		if (!take_u64(c, &t->ne[i], "a tensor"))
-			return -EINVAL;
+			return c->rc;
 	if (!take_u32(c, &t->type, "a tensor") ||
 	    !take_u64(c, &t->offset, "a tensor"))
-		return -EINVAL;
+		return c->rc;
 	return check_shape(c, t);
 }
 
@@ -266,7 +271,7 @@ static int parse_tensors(struct cursor *c, u64 nr)
 			return rc;
 		t.name = take_name(c, GGUF_NAME_MAX, "a tensor name");
 		if (!t.name)
-			return -EINVAL;
+			return c->rc;
 		rc = parse_tensor(c, &t);
 		g->tensors[g->nr_tensors++] = t; /* owned from here on */
 		if (rc)
@@ -422,7 +427,7 @@ static int check_version(struct cursor *c)
 	if (!magic || memcmp(magic, "GGUF", 4))
 		return err_set(c->err, -EINVAL, "%s: not a GGUF file", g->name);
 	if (!take_u32(c, &g->version, "the version"))
-		return -EINVAL;
+		return c->rc;
 	if (g->version == 2 || g->version == 3)
 		return 0;
 	if (!(g->version & 0xffff) && g->version)
@@ -445,7 +450,7 @@ int gguf_parse(struct gguf *g, char *err)
 		return rc;
 	if (!take_u64(&c, &nr_tensors, "the counts") ||
 	    !take_u64(&c, &nr_kvs, "the counts"))
-		return -EINVAL;
+		return c.rc;
 	/* the shortest row: name of 1, 1 dimension; key of 1, a u8 */
 	if (nr_tensors > g->size / 33 || nr_kvs > g->size / 14 ||
 	    nr_tensors > UINT32_MAX || nr_kvs > UINT32_MAX)

@@ -466,6 +466,7 @@ static int check_bytes(const struct vocab *v, const struct gguf *g, char *err)
 static int choose_kind(struct vocab *v, const struct gguf *g, char *err)
 {
 	struct gguf_str model, pre = { "", 0 };
+	char show[GGUF_SHOW_LEN];
 	int rc = gguf_get_str(g, "tokenizer.ggml.model", &model, err);
 
 	if (rc)
@@ -477,17 +478,15 @@ static int choose_kind(struct vocab *v, const struct gguf *g, char *err)
 	v->kind = VOCAB_GPT2;
 	if (!gguf_str_is(g, "tokenizer.ggml.model", "gpt2"))
 		return err_set(err, -EOPNOTSUPP,
-			       "%s: tokenizer model '%.*s' is not supported",
-			       gguf_name(g), (int)min(model.len, (size_t)64),
-			       model.ptr);
+			       "%s: tokenizer model '%s' is not supported",
+			       gguf_name(g), gguf_show(model, show));
 	rc = gguf_get_str(g, "tokenizer.ggml.pre", &pre, err);
 	if (rc && rc != -ENOENT)
 		return rc;
 	if (!gguf_str_is(g, "tokenizer.ggml.pre", "qwen2"))
 		return err_set(err, -EOPNOTSUPP,
-			       "%s: pre-tokenizer '%.*s' is not supported",
-			       gguf_name(g), (int)min(pre.len, (size_t)64),
-			       pre.ptr);
+			       "%s: pre-tokenizer '%s' is not supported",
+			       gguf_name(g), gguf_show(pre, show));
 	return 0;
 }
 

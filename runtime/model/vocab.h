@@ -39,6 +39,9 @@ enum {
 	VOCAB_STRIP_ADDED = 1 << 3,
 };
 
+/* No context is this long; a byte of text may take 36 of memory. */
+#define VOCAB_TEXT_MAX ((size_t)64 << 20)
+
 #define VOCAB_NONE ((u32)~0u) /* no such token */
 
 /**
@@ -60,7 +63,7 @@ void vocab_free(struct vocab *v);
  * @ids: set on success to an array to free(); never NULL
  * @nr: its length
  *
- * Return: 0, -E2BIG for a text of 1 GiB and over, -ENOMEM.
+ * Return: 0, -E2BIG for a text over VOCAB_TEXT_MAX bytes, -ENOMEM.
  */
 int __must_check vocab_tokenize(const struct vocab *v, const char *text,
 				size_t len, unsigned int flags, u32 **ids,

@@ -84,8 +84,10 @@ const struct merge *vocab_gpt2_merge(const struct vocab *v, u32 left, u32 right)
 static int bad_merge(const struct gguf *g, u64 i, struct gguf_str s,
 		     const char *why, char *err)
 {
-	return err_set(err, -EINVAL, "%s: merge %llu '%.*s' %s", gguf_name(g),
-		       ULL(i), (int)min(s.len, (size_t)64), s.ptr, why);
+	char show[GGUF_SHOW_LEN];
+
+	return err_set(err, -EINVAL, "%s: merge %llu '%s' %s", gguf_name(g),
+		       ULL(i), gguf_show(s, show), why);
 }
 
 /*

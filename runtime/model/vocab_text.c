@@ -17,8 +17,6 @@
 #include "runtime/model/unicode.h"
 #include "runtime/model/vocab_priv.h"
 
-#define TEXT_MAX ((size_t)1 << 30) /* times 3 for U+2581 fits in 32 bits */
-
 int idlist_add(struct idlist *l, u32 id)
 {
 	if (l->nr == l->cap) {
@@ -140,7 +138,7 @@ int vocab_tokenize_parts(const struct vocab *v, const struct vocab_part *parts,
 	int rc = 0;
 
 	for (size_t i = 0; i < nr_parts; i++) {
-		if (parts[i].len > TEXT_MAX - total)
+		if (parts[i].len > VOCAB_TEXT_MAX - total)
 			return -E2BIG;
 		total += parts[i].len;
 	}

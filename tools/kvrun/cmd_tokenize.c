@@ -136,6 +136,11 @@ static int print_ids(struct options *o, const char *text, size_t len)
 	if (!o->no_special)
 		flags |= VOCAB_PARSE_SPECIAL;
 	rc = vocab_tokenize(o->vocab, text, len, flags, &ids, &nr);
+	if (rc == -E2BIG)
+		return err_set(o->err, rc,
+			       "standard input: a text of %zu bytes is longer "
+			       "than %zu MiB",
+			       len, VOCAB_TEXT_MAX >> 20);
 	if (rc)
 		return err_set(o->err, rc,
 			       "standard input: a text of %zu bytes: %s", len,
