@@ -2,3 +2,4 @@
 test-helpers-y += selftests/harness_victim
 test-y += selftests/lib_kvmd.o
 test-helpers-y += selftests/runtime/model/write_sample
+test-y += selftests/libkv/seq.o

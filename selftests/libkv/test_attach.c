@@ -107,8 +107,9 @@ static void play_ring(struct attach_self *self)
 		return;
 	}
 	for (i = 0; i < 3; i++)
-		cq[tail++] = (struct kv_cqe){ .user_data = ~(uint64_t)(i + 1) - 256,
-					      .res = 5 };
+		cq[tail++] =
+			(struct kv_cqe){ .user_data = ~(uint64_t)(i + 1) - 256,
+					 .res = 5 };
 	cq[tail++] =
 		(struct kv_cqe){ .user_data = sq[0].user_data, .res = -ENOSPC };
 	kv_store_release(&self->ring->cq_tail.v, tail);
