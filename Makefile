@@ -94,7 +94,14 @@ kernels: $(kernels-a) ## build the kernels
 runtime: $(O)/bin/kvrun ## build the model runtime
 tools: $(O)/bin/kvctl $(O)/bin/kvbench ## build kvctl and kvbench
 
-$(O)/obj/%.o: %.c
+# Objects are made again when the compiler or its flags are others.
+.PHONY: FORCE
+$(O)/flags: export KV_FLAGS = $(CC) $(KV_CFLAGS)
+$(O)/flags: FORCE
+	@mkdir -p $(@D)
+	@printenv KV_FLAGS | cmp -s - $@ || printenv KV_FLAGS >$@
+
+$(O)/obj/%.o: %.c $(O)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$*.o)$(CC) $(KV_CFLAGS) $(if $(filter selftests/%,$*),$(test-flags)) \
 		$(CFLAGS-$*.o) -MMD -MP -c -o $@ $<

@@ -4,7 +4,7 @@ kernels-y += kernels/ref/dequant.o kernels/ref/norm.o kernels/ref/pointwise.o \
 	kernels/ref/logits.o
 kernels-y += kernels/cpu/select.o kernels/cpu/pool.o kernels/cpu/exec.o \
 	kernels/cpu/attn_plan.o
-kernels-y += kernels/cpu/avx2.o
+kernels-y += kernels/cpu/avx2.o kernels/cpu/gemm_avx2.o kernels/cpu/attn_avx2.o
 kernels-y += kernels/cpu/avx512.o kernels/cpu/gemm_avx512.o \
 	kernels/cpu/attn_avx512.o kernels/cpu/gemm_avx512bf16.o
 
@@ -14,6 +14,8 @@ avx2-flags := -mavx2 -mfma -mf16c
 avx512-flags := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c \
 	-mprefer-vector-width=512
 CFLAGS-kernels/cpu/avx2.o := $(avx2-flags)
+CFLAGS-kernels/cpu/gemm_avx2.o := $(avx2-flags)
+CFLAGS-kernels/cpu/attn_avx2.o := $(avx2-flags)
 CFLAGS-kernels/cpu/avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/gemm_avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/attn_avx512.o := $(avx512-flags)

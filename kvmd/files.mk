@@ -1,1 +1,14 @@
 # SPDX-License-Identifier: MIT
+mm-y += kvmd/mm/check.o
+mm-y += kvmd/mm/client.o
+mm-y += kvmd/mm/extent.o
+mm-y += kvmd/mm/fork.o
+mm-y += kvmd/mm/info.o
+mm-y += kvmd/mm/mm.o
+mm-y += kvmd/mm/move.o
+mm-y += kvmd/mm/pgtable.o
+mm-y += kvmd/mm/resv.o
+mm-y += kvmd/mm/slab.o
+mm-y += kvmd/mm/space.o
+mm-y += kvmd/mm/tenant.o
+mm-y += kvmd/mm/ticket.o

@@ -1,1 +1,3 @@
 # SPDX-License-Identifier: MIT
+lib-y += lib/bitmap.o
+lib-y += lib/hash.o

@@ -26,12 +26,21 @@ missing_packages() {
 as_root() {
 	if [ "$(id -u)" = 0 ]; then
 		"$@"
-	elif ! command -v sudo >/dev/null; then
-		die "needs root: $* (no sudo here)"
-	elif [ -t 0 ] && [ -t 2 ]; then
-		sudo "$@"
 	else
 		sudo -n "$@"
+	fi
+}
+
+# Get the right to act as root, or say what it is wanted for. On a terminal
+# sudo may ask for the password here, once.
+need_root() { # PURPOSE
+	[ "$(id -u)" = 0 ] && return
+	command -v sudo >/dev/null || die "$1 needs root, and there is no sudo"
+	if [ -t 0 ] && [ -t 2 ]; then
+		sudo -v || die "$1 needs root"
+	else
+		sudo -n true 2>/dev/null ||
+			die "$1 needs root, and sudo asks for a password"
 	fi
 }
 
@@ -39,6 +48,7 @@ command -v dpkg-query >/dev/null ||
 	die "this is no Debian; install by hand: $(paste -sd' ' scripts/packages.txt)"
 mapfile -t missing < <(missing_packages)
 if [ ${#missing[@]} != 0 ]; then
+	need_root "installing ${missing[*]}"
 	echo "installing ${#missing[@]} Debian packages: ${missing[*]}"
 	log=$(mktemp) || die "no room in the temporary folder"
 	trap 'rm -f "$log"' EXIT

@@ -230,7 +230,7 @@ while read -r pass fail skip _ leg name; do
 	skipped=$((skipped + skip))
 	log=$logs/$leg/$name
 	if [ "$skip" != 0 ]; then
-		sed -nE "s/^(ok|1\.\.0) .*# *SKIP/skip $name:/Ip" "$log.tap" |
+		sed -nE "s,^(ok|1\.\.0) .*# *SKIP,skip $name:,Ip" "$log.tap" |
 			sort | uniq -c | sed 's/^ *1 //; s/^ *\([0-9]*\) /\1x /'
 	fi
 	[ "$fail" = 0 ] && continue

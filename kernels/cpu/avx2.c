@@ -1,6 +1,21 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * avx2.c - the row for AVX2 with FMA
+ */
+#include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
+#include "kernels/cpu/vec_ops.h"
 
 const struct kern_ops kern_ops_avx2 = {
 	.name = "avx2",
+	.rmsnorm = vec_rmsnorm,
+	.round = vec_round,
+	.add = vec_add,
+	.gated = vec_gated,
+	.softcap = vec_softcap,
+	.gemm = avx2_gemm,
+	.rope = vec_rope,
+	.attn = avx2_attn,
+	.attn_merge = avx2_attn_merge,
+	.logits = vec_logits,
 };

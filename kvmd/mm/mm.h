@@ -68,7 +68,13 @@ struct mm_host_ops {
 	void (*trace)(void *host, u32 point, u32 client, u64 arg);
 };
 
-/* Life cycle */
+/*
+ * Life cycle. @state is zeroed memory of mm_state_bytes(), page aligned. It
+ * is large and sparse (arrays at their maximum size): map it, don't touch it.
+ * mm_state_bytes() is 0 and mm_create() -EINVAL for a device that is no
+ * multiple of KV_EXTENT_SIZE, empty, or over MM_DEVICE_MAX.
+ */
+#define MM_DEVICE_MAX (1ull << 42)
 size_t mm_state_bytes(const struct mm_config *cfg);
 int __must_check mm_create(const struct mm_config *cfg, void *state,
 			   const struct mm_host_ops *ops, void *host,
@@ -82,8 +88,11 @@ bool mm_wants_tick(const struct mm *mm);
 /* Requests */
 enum mm_req_type {
 	MM_REQ_POPULATE, /* extent: back it with zeroed memory */
-	MM_REQ_SCRUB, /* extent: make it zero again; nobody maps it */
-	MM_REQ_RELEASE, /* extent: give its memory back to the system */
+	MM_REQ_SCRUB, /* extent: make it zero again. Its last client may
+		       * still map the old memory: where a mapping cannot be
+		       * taken from it, free that and make new memory */
+	MM_REQ_RELEASE, /* extent: give its memory back to the system; done
+			 * when it is asked for, before a later POPULATE */
 	MM_REQ_GRANT, /* client, extent, seq: pass the descriptor */
 	MM_REQ_WITHDRAW, /* client, extent, seq: tell it to unmap */
 	MM_REQ_COMPLETE, /* client: a pending operation ends, see cqe */
@@ -125,8 +134,8 @@ void mm_tenant_uncharge(struct mm *mm, u32 tenant, u64 bytes);
 struct mm_attach {
 	u32 tenant;
 	u32 reserved;
-	struct kv_table_hdr
-		*table; /* header page is there; the core fills it */
+	struct kv_table_hdr *table; /* zero, KV_TABLE_LEAVES_OFF bytes of it
+				     * are there; the core fills it */
 	struct kv_status *status; /* untrusted, read with care */
 	struct kv_rank rank;
 	struct kv_namespace ns;
@@ -177,6 +186,9 @@ struct mm_resv {
 int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *resv,
 	       struct kv_copy *copies, u32 *extent_seq, u64 *extra);
 int mm_cancel(struct mm *mm, u32 client, u64 ticket);
+/* mm_holders - who could give memory to @client, the most first; after
+ * -EAGAIN. Return: how many were written to @out, at most @room. */
+u32 mm_holders(struct mm *mm, u32 client, struct kv_holder *out, u32 room);
 int mm_shrink(struct mm *mm, u32 client);
 
 /* Moving a frame (K0-K5); compaction and swap build on it. -EBUSY: not idle */
@@ -190,6 +202,7 @@ struct mm_counts {
 	u64 pages_alloc, pages_free, forks, truncates, moves, moves_busy;
 	u64 copies_tokens, window_freed, extents_granted, extents_returned;
 	u64 tickets_granted, tickets_cancelled, limit_hits, invalid;
+	u64 events_dropped;
 };
 
 struct mm_usage {

@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.c - fsck of the books: recompute every count from what is truth
+ *
+ * Truth, in this order: extents and chunk heads say who owns which memory;
+ * entries say who maps which frame; frame descriptors, class, client and
+ * tenant counts and all lists have to agree with them. Each disagreement is
+ * one sentence.
+ *
+ * References are counted in the scratch arrays of the block, so that the
+ * walk needs no memory of its own.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "kvmd/mm/rmap.h"
+
+struct check {
+	const struct mm *mm;
+	void (*report)(void *ctx, const char *sentence);
+	void *ctx;
+	unsigned int faults;
+};
+
+static void __printf(2, 3) fault(struct check *k, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	k->faults++;
+	if (!k->report)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	k->report(k->ctx, text);
+}
+
+static void expect(struct check *k, const char *what, u32 who, u64 books,
+		   u64 found)
+{
+	if (books != found)
+		fault(k, "%s of %u: the books say %llu, found %llu", what, who,
+		      (unsigned long long)books, (unsigned long long)found);
+}
+
+/* ---- one client: its tables ---- */
+
+static void check_entry(struct check *k, const struct client *c, u32 slot,
+			u32 area, u32 page)
+{
+	const struct mm *mm = k->mm;
+	const struct space *sp = &mm_spaces(mm, c)[slot];
+	const struct space_area *a = &sp->area[area];
+	kv_pte_t pte = *pte_at(c, a, page);
+	u32 frame = pte_frame(mm, c, a, pte), ci = client_index(mm, c);
+	const struct frame *f;
+
+	if (frame == MM_NONE || !kv_pte_is_present(pte)) {
+		fault(k,
+		      "client %u space %u area %u page %u: entry %#llx "
+		      "is no frame of this client",
+		      ci, slot, area, page, (unsigned long long)pte);
+		return;
+	}
+	f = &mm_frames(mm)[frame];
+	mm_seen(mm)[frame]++;
+	if (f->state != FRAME_USED)
+		fault(k, "client %u space %u area %u page %u: frame %u is free",
+		      ci, slot, area, page, frame);
+	if (f->family != sp->family || f->area != area || f->page != page)
+		fault(k,
+		      "frame %u: family %u area %u page %u, mapped by family "
+		      "%u area %u page %u of client %u",
+		      frame, f->family, f->area, f->page, sp->family, area,
+		      page, ci);
+	if ((pte & KV_PTE_WRITE) && f->refs != 1)
+		fault(k,
+		      "client %u space %u area %u page %u: writable, but %u "
+		      "entries map it",
+		      ci, slot, area, page, f->refs);
+}
+
+static void check_area(struct check *k, const struct client *c, u32 slot,
+		       u32 area, u32 *leaves)
+{
+	const struct space *sp = &mm_spaces(k->mm, c)[slot];
+	const struct space_area *a = &sp->area[area];
+	const struct kv_area_desc *d = &space_desc(k->mm, c, sp)->area[area];
+	u32 i, page, lo, hi, ci = client_index(k->mm, c);
+
+	if (a->page_first > a->page_end || a->page_end > KV_AREA_PAGES ||
+	    d->page_first != a->page_first || d->page_end != a->page_end)
+		fault(k,
+		      "client %u space %u area %u: pages [%u, %u), table "
+		      "says [%u, %u)",
+		      ci, slot, area, a->page_first, a->page_end, d->page_first,
+		      d->page_end);
+	for (i = 0; i < KV_AREA_LEAVES; i++) {
+		bool has = a->leaf_mask & (1u << i);
+
+		lo = i * KV_LEAF_PTES;
+		hi = lo + KV_LEAF_PTES;
+		if (has != (a->page_first < hi && a->page_end > lo &&
+			    a->page_first < a->page_end))
+			fault(k, "client %u space %u area %u: leaf %u %s", ci,
+			      slot, area, i, has ? "is useless" : "is missing");
+		if (d->leaf[i] != (has ? a->leaf[i] : KV_LEAF_NONE))
+			fault(k,
+			      "client %u space %u area %u: the table's leaf "
+			      "%u differs",
+			      ci, slot, area, i);
+		if (!has)
+			continue;
+		++*leaves;
+		if (!bitmap_test(c->leaf_map, a->leaf[i]))
+			fault(k, "client %u: leaf %u is used and free", ci,
+			      a->leaf[i]);
+		for (page = lo; page < hi; page++) {
+			if (page >= a->page_first && page < a->page_end)
+				check_entry(k, c, slot, area, page);
+			else if (*pte_at(c, a, page))
+				fault(k,
+				      "client %u space %u area %u page %u: "
+				      "an entry outside the area",
+				      ci, slot, area, page);
+		}
+	}
+}
+
+static void check_spaces(struct check *k, const struct client *c)
+{
+	const struct space *sps = mm_spaces(k->mm, c), *sp;
+	u32 i, area, live = 0, leaves = 0, ci = client_index(k->mm, c);
+
+	for (i = 0; i < c->space_top; i++) {
+		sp = &sps[i];
+		if (space_desc(k->mm, c, sp)->gen != sp->gen)
+			fault(k,
+			      "client %u space %u: the table's generation "
+			      "differs",
+			      ci, i);
+		if (space_desc(k->mm, c, sp)->state != sp->state)
+			fault(k,
+			      "client %u space %u: the table's state "
+			      "differs",
+			      ci, i);
+		if (sp->state != KV_SPACE_LIVE)
+			continue;
+		live++;
+		for (area = 0; area < sp->nr_areas; area++)
+			check_area(k, c, i, area, &leaves);
+	}
+	expect(k, "live spaces", ci, c->nr_spaces, live);
+	expect(k, "leaves", ci, c->leaves_used, leaves);
+	expect(k, "leaf map", ci, c->leaves_used,
+	       bitmap_weight(c->leaf_map, KV_LEAF_MAX));
+	expect(k, "published leaves", ci, c->nr_leaves, c->table->nr_leaves);
+}
+
+/* ---- one client: its slabs and frames ---- */
+
+struct tally {
+	u32 slabs, free, used, leaving, shared;
+	u64 extra;
+};
+
+static void check_frame(struct check *k, u32 frame, struct tally *t)
+{
+	const struct frame *f = &mm_frames(k->mm)[frame];
+	u32 seen = mm_seen(k->mm)[frame];
+
+	if (f->state == FRAME_FREE) {
+		t->free++;
+		if (seen)
+			fault(k, "frame %u is free and mapped %u times", frame,
+			      seen);
+		return;
+	}
+	t->used++;
+	t->leaving += f->state == FRAME_LEAVING;
+	t->shared += f->refs > 1;
+	t->extra += f->refs > 1 ? f->refs - 1 : 0;
+	expect(k, "references of frame", frame, f->refs, seen);
+	if ((f->state == FRAME_LEAVING) != !f->refs)
+		fault(k, "frame %u: state %u with %u references", frame,
+		      f->state, f->refs);
+}
+
+static void check_slab(struct check *k, const struct client *c, u32 head,
+		       struct tally *tally)
+{
+	const struct chunk *s = &mm_chunks(k->mm)[head];
+	u32 pages = c->cls[s->geom].geom.slab_pages;
+	u32 i, frame, nr_free = 0, used = tally->used;
+
+	tally->slabs++;
+	tally->free += pages - s->nr_fresh;
+	for (i = 0; i < s->nr_fresh; i++)
+		check_frame(k, head * FRAMES_PER_CHUNK + i, tally);
+	expect(k, "used frames of slab", head, s->nr_used, tally->used - used);
+	for (frame = s->free; frame != MM_NONE && nr_free <= pages;
+	     frame = mm_frames(k->mm)[frame].next)
+		nr_free++;
+	expect(k, "free list of slab", head, nr_free, s->nr_fresh - s->nr_used);
+	if (!s->nr_used)
+		fault(k, "slab %u is empty and still there", head);
+	if (s->bucket == SLAB_FULL ? s->nr_used != pages
+				   : s->nr_used < s->bucket_low ||
+					     s->nr_used >= s->bucket_high)
+		fault(k, "slab %u: %u used is not of bucket %u", head,
+		      s->nr_used, s->bucket);
+}
+
+static void check_extent(struct check *k, const struct client *c, u32 e,
+			 struct tally tally[KV_GEOM_MAX])
+{
+	const struct extent *x = &mm_extents(k->mm)[e];
+	const struct chunk *s = &mm_chunks(k->mm)[e * KV_EXTENT_CHUNKS];
+	u32 i, free_mask = 0;
+
+	for (i = 0; i < KV_EXTENT_CHUNKS; i++) {
+		if (s[i].state == CHUNK_FREE) {
+			free_mask |= 1u << i;
+		} else if (s[i].state == CHUNK_HEAD) {
+			if (s[i].client != client_index(k->mm, c) ||
+			    s[i].geom >= c->nr_geoms) {
+				fault(k, "extent %u: a slab of client %u", e,
+				      s[i].client);
+				continue;
+			}
+			check_slab(k, c, e * KV_EXTENT_CHUNKS + i,
+				   &tally[s[i].geom]);
+		} else if (s[i].back > i ||
+			   s[i - s[i].back].state != CHUNK_HEAD) {
+			fault(k, "extent %u chunk %u belongs to no slab", e, i);
+		}
+	}
+	if (x->state == EXTENT_GRANTED && free_mask != x->free_mask)
+		fault(k, "extent %u: free chunks %#x, found %#x", e,
+		      x->free_mask, free_mask);
+}
+
+static void check_classes(struct check *k, const struct client *c,
+			  const struct tally tally[KV_GEOM_MAX])
+{
+	u32 g, b, on_lists, i, ci = client_index(k->mm, c), leaving = 0;
+
+	for (g = 0; g < c->nr_geoms; g++) {
+		const struct frame_class *cls = &c->cls[g];
+
+		expect(k, "slabs of a class, client", ci, cls->nr_slabs,
+		       tally[g].slabs);
+		expect(k, "free frames of a class, client", ci, cls->nr_free,
+		       tally[g].free);
+		expect(k, "used frames of a class, client", ci, cls->nr_used,
+		       tally[g].used);
+		expect(k, "leaving frames of a class, client", ci,
+		       cls->nr_leaving, tally[g].leaving);
+		expect(k, "shared frames of a class, client", ci,
+		       cls->nr_shared, tally[g].shared);
+		expect(k, "extra references of a class, client", ci,
+		       cls->nr_extra, tally[g].extra);
+		leaving += cls->nr_leaving;
+		on_lists = 0;
+		for (b = 0; b < SLAB_BUCKETS; b++) {
+			on_lists += cls->bucket[b].nr;
+			if (!cls->bucket[b].nr != !(cls->buckets & (1u << b)))
+				fault(k,
+				      "client %u class %u: bucket %u's bit "
+				      "is wrong",
+				      ci, g, b);
+		}
+		if (on_lists > cls->nr_slabs)
+			fault(k, "client %u class %u: %u slabs on lists of %u",
+			      ci, g, on_lists, cls->nr_slabs);
+	}
+	expect(k, "leaving frames of client", ci, c->nr_leaving, leaving);
+	b = 0;
+	for (i = c->leaving_first; i != MM_NONE && b <= c->nr_leaving;
+	     i = mm_frames(k->mm)[i].next)
+		b++;
+	expect(k, "leaving list of client", ci, c->nr_leaving, b);
+}
+
+static void clear_seen(const struct mm *mm, u32 extent)
+{
+	u32 *seen = mm_seen(mm);
+	u32 i, n, head, chunk = extent * KV_EXTENT_CHUNKS;
+	const struct chunk *s;
+
+	for (i = 0; i < KV_EXTENT_CHUNKS; i++) {
+		s = &mm_chunks(mm)[chunk + i];
+		if (s->state != CHUNK_HEAD)
+			continue;
+		head = (chunk + i) * FRAMES_PER_CHUNK;
+		for (n = 0; n < s->nr_fresh; n++)
+			seen[head + n] = 0;
+	}
+}
+
+static void check_client(struct check *k, const struct client *c)
+{
+	struct tally tally[KV_GEOM_MAX] = { { 0 } };
+	u32 e, ci = client_index(k->mm, c), extents = 0, empty = 0;
+
+	for (e = 0; e < k->mm->nr_extents; e++)
+		if (mm_extents(k->mm)[e].client == ci)
+			clear_seen(k->mm, e);
+	check_spaces(k, c);
+	for (e = 0; e < k->mm->nr_extents; e++) {
+		const struct extent *x = &mm_extents(k->mm)[e];
+
+		if (x->client != ci)
+			continue;
+		extents++;
+		empty += x->state == EXTENT_GRANTED &&
+			 x->free_mask == EXTENT_ALL_FREE;
+		check_extent(k, c, e, tally);
+	}
+	expect(k, "extents of client", ci, c->nr_extents, extents);
+	expect(k, "empty extents of client", ci, c->nr_empty, empty);
+	check_classes(k, c, tally);
+}
+
+/* ---- the device and the tenants ---- */
+
+static void check_extents(struct check *k)
+{
+	const struct mm *mm = k->mm;
+	u32 nr[EXTENT_NR_STATES] = { 0 }, e, backed;
+
+	for (e = 0; e < mm->nr_extents; e++) {
+		const struct extent *x = &mm_extents(mm)[e];
+		bool owned = x->state == EXTENT_GRANTED ||
+			     x->state == EXTENT_QUARANTINE;
+
+		nr[x->state]++;
+		if (owned != (x->client != MM_NONE))
+			fault(k, "extent %u: state %u with owner %u", e,
+			      x->state, x->client);
+		else if (owned && (x->client >= MM_CLIENT_MAX ||
+				   !mm_clients(mm)[x->client].state))
+			fault(k, "extent %u: owner %u is no client", e,
+			      x->client);
+	}
+	for (e = 0; e < EXTENT_NR_STATES; e++)
+		if (e != EXTENT_GRANTED)
+			expect(k, "extents in state", e, mm->by_state[e].nr,
+			       nr[e]);
+	expect(k, "granted extents", 0, mm->nr_granted, nr[EXTENT_GRANTED]);
+	backed = mm->nr_extents - nr[EXTENT_BARE];
+	if ((u64)backed * KV_EXTENT_SIZE + mm->charged > mm->cfg.device_bytes)
+		fault(k, "the device holds %llu bytes too many",
+		      (unsigned long long)((u64)backed * KV_EXTENT_SIZE +
+					   mm->charged - mm->cfg.device_bytes));
+}
+
+static void check_tenants(struct check *k)
+{
+	const struct mm *mm = k->mm;
+	const struct client *cs = mm_clients(mm);
+	u64 held, charged = 0;
+	u32 t, i, clients, tickets, total = 0;
+
+	for (t = 0; t < MM_TENANT_MAX; t++) {
+		const struct tenant *te = &mm->tenants[t];
+
+		held = 0;
+		clients = 0;
+		tickets = 0;
+		ilist_for_each(i, &mm->clients, ILINKS(mm_clients(mm), link))
+		{
+			if (cs[i].tenant != t)
+				continue;
+			clients++;
+			held += (u64)cs[i].nr_extents * KV_EXTENT_SIZE;
+			tickets += cs[i].nr_tickets;
+		}
+		total += tickets;
+		charged += te->charged;
+		expect(k, "bytes held by tenant", t, te->held, held);
+		expect(k, "clients of tenant", t, te->nr_clients, clients);
+		expect(k, "tickets of tenant", t, te->nr_tickets, tickets);
+	}
+	expect(k, "charged bytes", 0, mm->charged, charged);
+	expect(k, "waiting tickets", 0, mm->waiting.nr, total);
+}
+
+unsigned int mm_check(const struct mm *mm,
+		      void (*report)(void *ctx, const char *sentence),
+		      void *ctx)
+{
+	struct check k = { .mm = mm, .report = report, .ctx = ctx };
+	const struct client *cs = mm_clients(mm);
+	u32 i, nr = 0, leaving = 0;
+
+	check_extents(&k);
+	check_tenants(&k);
+	ilist_for_each(i, &mm->clients, ILINKS(mm_clients(mm), link))
+	{
+		check_client(&k, &cs[i]);
+		leaving += cs[i].nr_leaving;
+	}
+	for (i = 0; i < MM_CLIENT_MAX; i++)
+		nr += cs[i].state != CLIENT_FREE;
+	expect(&k, "clients", 0, mm->clients.nr, nr);
+	expect(&k, "leaving frames", 0, mm->nr_leaving, leaving);
+	return k.faults;
+}

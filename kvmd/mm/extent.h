@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_MM_EXTENT_H
+#define KVMD_MM_EXTENT_H
+/*
+ * extent.h - who has which 8 MiB of the device, and on whose account
+ */
+#include "kvmd/mm/state.h"
+
+/* extent_init - all of the device is bare */
+void extent_init(struct mm *mm);
+
+/* extent_refill - ask for memory until enough is ready or coming */
+void extent_refill(struct mm *mm);
+
+/* extent_nr_possible - bare extents that the device's size still allows */
+u32 extent_nr_possible(const struct mm *mm);
+
+/* extent_nr_coming - extents being populated or scrubbed */
+u32 extent_nr_coming(const struct mm *mm);
+
+/* extent_tenant_room - extents that @tenant may still be given */
+u32 extent_tenant_room(const struct mm *mm, u32 tenant);
+
+/**
+ * extent_grant - give a ready extent to a client
+ * @mm: core
+ * @c: client; its tenant is charged and has room
+ *
+ * Return: the extent, on the client's list of wholly free ones.
+ */
+u32 extent_grant(struct mm *mm, struct client *c);
+
+/* extent_set_mask - chunks of a granted extent were taken or given back */
+void extent_set_mask(struct mm *mm, struct client *c, u32 e, u8 free_mask);
+
+/**
+ * extent_return - take an extent without slabs from its client
+ * @mm: core
+ * @c: client
+ * @e: granted extent, wholly free
+ * @release: give the memory to the system instead of scrubbing it
+ */
+void extent_return(struct mm *mm, struct client *c, u32 e, bool release);
+
+/* extent_trim - return empty extents beyond @keep; how many went */
+u32 extent_trim(struct mm *mm, struct client *c, u32 keep, bool release);
+
+/**
+ * extent_reclaim - return empty extents of other clients
+ * @mm: core
+ * @tenant: of this tenant, MM_NONE: of all
+ * @except: a client that keeps its own, or NULL
+ * @release: as for extent_return()
+ *
+ * Return: how many went.
+ */
+u32 extent_reclaim(struct mm *mm, u32 tenant, const struct client *except,
+		   bool release);
+
+/* extent_release_ready - make room for @bytes of weights, if that helps */
+void extent_release_ready(struct mm *mm, u64 bytes);
+
+/* extent_quarantine - the client is going: its extents wait, still charged */
+void extent_quarantine(struct mm *mm, struct client *c);
+
+/* extent_scrub_all - no kernel can run: uncharge and scrub them */
+void extent_scrub_all(struct mm *mm, struct client *c);
+
+#endif

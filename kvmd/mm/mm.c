@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * mm.c - the core as a whole: its memory block, its clock, its requests
+ *
+ * Requests to the host form one queue, in the order in which they were
+ * decided: an extent's GRANT stands before the completion that needs it, a
+ * client's WITHDRAW before the SCRUB of what was withdrawn. The host drains
+ * the queue after every call. A request for a client that has gone since is
+ * dropped, even if its slot has a new client.
+ *
+ * The queue cannot overflow: an extent has at most one of POPULATE, SCRUB,
+ * RELEASE out, plus a GRANT and a WITHDRAW between two answers of the host;
+ * a completion belongs to a ticket; events are dropped, and counted, beyond
+ * MM_EVENTS_QUEUED.
+ *
+ * Tickets are looked at when the queue is empty, so that work that was asked
+ * for goes out before more is decided.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "kvmd/mm/extent.h"
+#include "kvmd/mm/ticket.h"
+
+static u32 queue_entries(u32 nr_extents)
+{
+	u32 want = 8 * nr_extents + MM_TICKET_MAX + MM_EVENTS_QUEUED;
+
+	return 1u << (32 - __builtin_clz(want - 1));
+}
+
+static u64 place(u64 *end, u64 bytes)
+{
+	u64 at = *end;
+
+	*end = ALIGN_UP(at + bytes, 4096ull);
+	return at;
+}
+
+static void layout(const struct mm_config *cfg, struct mm_layout *l)
+{
+	u64 end = 0, clients = MM_CLIENT_MAX;
+	u64 frames;
+
+	l->nr_extents = (u32)(cfg->device_bytes / KV_EXTENT_SIZE);
+	l->nr_chunks = l->nr_extents * KV_EXTENT_CHUNKS;
+	l->queue_mask = queue_entries(l->nr_extents) - 1;
+	frames = (u64)l->nr_chunks * FRAMES_PER_CHUNK;
+	place(&end, sizeof(struct mm));
+	l->extents_off = place(&end, l->nr_extents * sizeof(struct extent));
+	l->chunks_off = place(&end, l->nr_chunks * sizeof(struct chunk));
+	l->frames_off = place(&end, frames * sizeof(struct frame));
+	l->marks_off = place(&end, frames * sizeof(u32));
+	l->seen_off = place(&end, frames * sizeof(u32));
+	l->clients_off = place(&end, clients * sizeof(struct client));
+	l->spaces_off =
+		place(&end, clients * KV_SPACE_MAX * sizeof(struct space));
+	l->families_off =
+		place(&end, clients * KV_SPACE_MAX * sizeof(struct family));
+	l->tickets_off = place(&end, MM_TICKET_MAX * sizeof(struct ticket));
+	l->items_off = place(&end, (u64)MM_TICKET_MAX * KV_RESV_MAX *
+					   sizeof(struct kv_resv_item));
+	l->queue_off =
+		place(&end, (l->queue_mask + 1ull) * sizeof(struct queued));
+	l->copies_off = place(&end, (u64)KV_RESV_MAX * KV_AREA_MAX *
+					    sizeof(struct kv_copy));
+	l->state_bytes = end;
+}
+
+static bool config_is_valid(const struct mm_config *cfg)
+{
+	return cfg->device_bytes && cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
+	       cfg->device_bytes <= MM_DEVICE_MAX && !cfg->reserved;
+}
+
+size_t mm_state_bytes(const struct mm_config *cfg)
+{
+	struct mm_layout l;
+
+	if (!config_is_valid(cfg))
+		return 0;
+	layout(cfg, &l);
+	return l.state_bytes;
+}
+
+int mm_create(const struct mm_config *cfg, void *state,
+	      const struct mm_host_ops *ops, void *host, struct mm **out)
+{
+	struct mm *mm = state;
+
+	if (!config_is_valid(cfg) || !state || !ops->table_grow)
+		return -EINVAL;
+	layout(cfg, &mm->lay);
+	mm->nr_extents = mm->lay.nr_extents;
+	mm->nr_chunks = mm->lay.nr_chunks;
+	mm->magic = MM_MAGIC;
+	mm->version = MM_VERSION;
+	mm->cfg = *cfg;
+	mm->ops = ops;
+	mm->host = host;
+	extent_init(mm);
+	ticket_init(mm);
+	ilist_init(&mm->clients);
+	*out = mm;
+	return 0;
+}
+
+void mm_destroy(struct mm *mm)
+{
+	/* The block is the host's; a later mm_create() wants it zeroed. */
+	if (mm)
+		mm->magic = 0;
+}
+
+void mm_tick(struct mm *mm, u64 now_ns)
+{
+	struct client *cs = mm_clients(mm);
+	u32 i;
+
+	mm->now_ns = max(mm->now_ns, now_ns);
+	if (mm->backoff && mm->now_ns >= mm->backoff_until) {
+		mm->backoff = false;
+		mm->dirty = true;
+	}
+	if (!mm->nr_leaving)
+		return;
+	ilist_for_each(i, &mm->clients,
+		       ILINKS(cs, link)) if (cs[i].state == CLIENT_LIVE &&
+					     cs[i].nr_leaving)
+		client_reap(mm, &cs[i]);
+}
+
+bool mm_wants_tick(const struct mm *mm)
+{
+	return mm->nr_leaving || mm->backoff;
+}
+
+static struct queued *queue_at(const struct mm *mm, u32 i)
+{
+	struct queued *q = mm_at(mm, mm->lay.queue_off);
+
+	return &q[i & mm->lay.queue_mask];
+}
+
+static struct queued *queue_push(struct mm *mm, enum mm_req_type type,
+				 const struct client *c)
+{
+	struct queued *q = queue_at(mm, mm->queue_tail++);
+
+	memset(q, 0, sizeof(*q));
+	q->type = (u8)type;
+	q->client = c ? client_index(mm, c) : MM_NONE;
+	q->serial = c ? c->serial : 0;
+	return q;
+}
+
+void mm_queue(struct mm *mm, enum mm_req_type type, const struct client *c,
+	      u32 extent, u32 seq)
+{
+	struct queued *q = queue_push(mm, type, c);
+
+	q->extent = extent;
+	q->seq = seq;
+}
+
+void mm_queue_event(struct mm *mm, const struct client *c, u32 type, u64 arg)
+{
+	struct queued *q;
+
+	if (mm->nr_events >= MM_EVENTS_QUEUED) {
+		mm->counts.events_dropped++;
+		return;
+	}
+	mm->nr_events++;
+	q = queue_push(mm, MM_REQ_EVENT, c);
+	q->index = type;
+	q->arg = arg;
+}
+
+void mm_queue_complete(struct mm *mm, const struct client *c, u32 ticket)
+{
+	queue_push(mm, MM_REQ_COMPLETE, c)->index = ticket;
+}
+
+static bool is_stale(const struct mm *mm, const struct queued *q)
+{
+	const struct client *c;
+
+	if (q->client == MM_NONE)
+		return false;
+	c = &mm_clients(mm)[q->client];
+	return c->state != CLIENT_LIVE || c->serial != q->serial;
+}
+
+static void fill_complete(struct mm *mm, u32 ticket, struct mm_request *req)
+{
+	struct ticket *t = &mm_tickets(mm)[ticket];
+
+	req->cqe = t->cqe;
+	req->out_off = t->out_off;
+	req->out_room = t->out_room;
+	req->copies = t->cqe.res >= 0 ? mm_copies(mm) : NULL;
+	req->holders = t->cqe.res == -EAGAIN ? mm->holders : NULL;
+}
+
+static bool queue_pop(struct mm *mm, struct mm_request *req)
+{
+	struct queued *q;
+	bool stale;
+
+	while (mm->queue_head != mm->queue_tail) {
+		q = queue_at(mm, mm->queue_head++);
+		stale = is_stale(mm, q);
+		mm->nr_events -= q->type == MM_REQ_EVENT;
+		memset(req, 0, sizeof(*req));
+		req->type = q->type;
+		req->client = q->client;
+		req->extent = q->extent;
+		req->seq = q->seq;
+		if (q->type == MM_REQ_EVENT) {
+			req->event.type = q->index;
+			req->event.arg = q->arg;
+			req->event.time_ns = mm->now_ns;
+		} else if (q->type == MM_REQ_COMPLETE) {
+			fill_complete(mm, q->index, req);
+			ticket_free(mm, q->index);
+		}
+		if (!stale)
+			return true;
+	}
+	return false;
+}
+
+bool mm_next_request(struct mm *mm, struct mm_request *req)
+{
+	for (;;) {
+		if (queue_pop(mm, req))
+			return true;
+		extent_refill(mm);
+		if (mm->queue_head == mm->queue_tail && !ticket_run(mm))
+			return false;
+	}
+}

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resv.c - a step's reservation: count, make room, commit
+ *
+ * All or nothing. The first pass validates every item and counts frames and
+ * leaves; it changes nothing. Then room is made: leaves (the only thing that
+ * can fail), extents, slabs. The last pass cannot fail.
+ *
+ * Per item and area a step touches pages [p0, p1]:
+ *
+ *	below p0	what the first row reads must be there; pages wholly
+ *			below a window leave, pinned to the steps before
+ *	present		writable: nothing. Read-only with one reference left:
+ *			made writable. Shared: a new frame takes its place
+ *			and the tokens in use are copied by the client, first
+ *			thing in the step; the source is pinned to the step
+ *	past the end	fresh frames, not scrubbed (the client's own)
+ *
+ * Each space that changed is bumped after all its entries (K6), and every
+ * space of the batch is taken as busy with the step from now on.
+ */
+#include <errno.h>
+
+#include "kvmd/mm/resv.h"
+#include "kvmd/mm/extent.h"
+
+/* Pages [@p0, @end) of @a that are read-only: how many take a new frame? */
+static u32 count_cow(const struct mm *mm, const struct client *c,
+		     const struct space_area *a, u32 p0, u32 end)
+{
+	u32 page, frame, n = 0;
+	kv_pte_t pte;
+
+	for (page = p0; page < end; page++) {
+		pte = *pte_at(c, a, page);
+		if (pte & KV_PTE_WRITE)
+			continue;
+		frame = pte_frame(mm, c, a, pte);
+		n += frame == MM_NONE || mm_frames(mm)[frame].refs > 1;
+	}
+	return n;
+}
+
+static int plan_area(const struct mm *mm, const struct client *c,
+		     const struct space_area *a, const struct kv_resv_item *it,
+		     struct resv_plan *p)
+{
+	u32 shift = c->cls[a->geom].page_shift, p0, end, need, n;
+	u64 cap = (u64)KV_AREA_PAGES << shift;
+
+	if (it->pos >= cap || it->nr_tokens > cap - it->pos)
+		return -E2BIG;
+	if (it->pos > (u64)a->page_end << shift)
+		return -EINVAL;
+	p0 = (u32)(it->pos >> shift);
+	end = (u32)((it->pos + it->nr_tokens - 1) >> shift) + 1;
+	need = area_first_needed(c, a, it->pos);
+	if (need < a->page_first)
+		return -ENODATA;
+	n = count_cow(mm, c, a, p0, min(end, a->page_end));
+	p->nr_cow += n;
+	p->need[a->geom] += n;
+	if (end > a->page_end) {
+		p->need[a->geom] += end - a->page_end;
+		p->leaves += pgtable_leaves_missing(a, a->page_end, end);
+	}
+	return 0;
+}
+
+int resv_plan(struct mm *mm, struct client *c, struct resv_plan *p)
+{
+	u32 i, k;
+	int rc;
+
+	if (!p->step || !p->nr_items || p->nr_items > KV_RESV_MAX)
+		return -EINVAL;
+	p->priority = 0;
+	p->leaves = 0;
+	p->nr_cow = 0;
+	for (k = 0; k < KV_GEOM_MAX; k++)
+		p->need[k] = 0;
+	mm->resv_seq++;
+	for (i = 0; i < p->nr_items; i++) {
+		const struct kv_resv_item *it = &p->items[i];
+		struct space *sp = space_find(mm, c, it->space);
+
+		if (!sp)
+			return -ENOENT;
+		if (!it->nr_tokens || sp->mark == mm->resv_seq)
+			return -EINVAL;
+		if (p->step <= sp->resv)
+			return -EBUSY;
+		sp->mark = mm->resv_seq;
+		p->priority = max(p->priority, sp->priority);
+		for (k = 0; k < sp->nr_areas; k++) {
+			rc = plan_area(mm, c, &sp->area[k], it, p);
+			if (rc)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+/* The space of an item that resv_plan() has accepted. */
+static struct space *item_space(const struct mm *mm, const struct client *c,
+				const struct kv_resv_item *it)
+{
+	return &mm_spaces(mm, c)[it->space];
+}
+
+/* Visit the read-only pages that an item writes in one area. */
+#define for_each_written(page, a, it, shift)                                \
+	for ((page) = (u32)((it)->pos >> (shift));                          \
+	     (page) < (a)->page_end &&                                      \
+	     (page) <= (u32)(((it)->pos + (it)->nr_tokens - 1) >> (shift)); \
+	     (page)++)
+
+/*
+ * The exact number of copies. Where every mapper of a page is in the batch,
+ * the last one to write keeps the frame: count the batch's mappers of each
+ * shared frame. Only done when the bound does not fit.
+ */
+static void plan_exact_area(struct mm *mm, struct client *c,
+			    struct space_area *a, const struct kv_resv_item *it,
+			    struct resv_plan *p)
+{
+	u32 shift = c->cls[a->geom].page_shift, page, frame;
+	u32 *marks = mm_marks(mm), *seen = mm_seen(mm);
+
+	for_each_written(page, a, it, shift)
+	{
+		kv_pte_t pte = *pte_at(c, a, page);
+
+		frame = pte_frame(mm, c, a, pte);
+		if ((pte & KV_PTE_WRITE) || frame == MM_NONE ||
+		    mm_frames(mm)[frame].refs < 2)
+			continue;
+		if (marks[frame] != mm->mark_seq) {
+			marks[frame] = mm->mark_seq;
+			seen[frame] = 0;
+		}
+		if (++seen[frame] == mm_frames(mm)[frame].refs) {
+			p->need[a->geom]--;
+			p->nr_cow--;
+		}
+	}
+}
+
+static void plan_exact(struct mm *mm, struct client *c, struct resv_plan *p)
+{
+	struct space *sp;
+	u32 i, k;
+
+	mm->mark_seq++;
+	for (i = 0; i < p->nr_items; i++) {
+		sp = item_space(mm, c, &p->items[i]);
+		for (k = 0; k < sp->nr_areas; k++)
+			plan_exact_area(mm, c, &sp->area[k], &p->items[i], p);
+	}
+}
+
+enum ticket_block resv_room(struct mm *mm, struct client *c,
+			    struct resv_plan *p, u32 *extents)
+{
+	u32 want, coming;
+
+	*extents = slab_extents_short(c, p->need);
+	if (!*extents)
+		return BLOCK_NONE;
+	if (p->nr_cow > 1) {
+		plan_exact(mm, c, p);
+		*extents = slab_extents_short(c, p->need);
+		if (!*extents)
+			return BLOCK_NONE;
+	}
+	want = *extents;
+	if (want > extent_tenant_room(mm, c->tenant))
+		extent_reclaim(mm, c->tenant, c, false);
+	if (want > extent_tenant_room(mm, c->tenant))
+		return BLOCK_TENANT;
+	if (want <= mm->by_state[EXTENT_READY].nr)
+		return BLOCK_NONE;
+	want -= mm->by_state[EXTENT_READY].nr;
+	if (want > extent_nr_coming(mm) + extent_nr_possible(mm))
+		extent_reclaim(mm, MM_NONE, c, false);
+	coming = extent_nr_coming(mm) + extent_nr_possible(mm);
+	return want <= coming ? BLOCK_SOON : BLOCK_DEVICE;
+}
+
+/* Distinct frames that the step's spaces hold and keep. */
+static void count_kept(struct mm *mm, struct client *c,
+		       const struct resv_plan *p, u64 frames[KV_GEOM_MAX])
+{
+	u32 *marks = mm_marks(mm);
+	u32 seq = ++mm->mark_seq;
+	u32 i, k, page, frame;
+
+	for (i = 0; i < p->nr_items; i++) {
+		struct space *sp = item_space(mm, c, &p->items[i]);
+
+		for (k = 0; k < sp->nr_areas; k++) {
+			struct space_area *a = &sp->area[k];
+
+			page = max(area_first_needed(c, a, p->items[i].pos),
+				   a->page_first);
+			for (; page < a->page_end; page++) {
+				frame = pte_frame(mm, c, a,
+						  *pte_at(c, a, page));
+				if (frame == MM_NONE || marks[frame] == seq)
+					continue;
+				marks[frame] = seq;
+				frames[a->geom]++;
+			}
+		}
+	}
+}
+
+bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
+{
+	const struct tenant *t = &mm->tenants[c->tenant];
+	u64 frames[KV_GEOM_MAX] = { 0 }, cap, bytes;
+	u32 g;
+
+	count_kept(mm, c, p, frames);
+	for (g = 0; g < c->nr_geoms; g++)
+		frames[g] += p->need[g];
+	bytes = (u64)slab_extents_min(c, frames) * KV_EXTENT_SIZE;
+	cap = min(t->limits.max_bytes, mm->cfg.device_bytes);
+	return bytes <= cap && t->charged <= cap - bytes &&
+	       mm->charged <= mm->cfg.device_bytes - bytes;
+}
+
+static u32 frame_take(struct mm *mm, struct client *c, const struct space *sp,
+		      u32 area, u32 page)
+{
+	u32 frame = frame_alloc(mm, c, sp->area[area].geom);
+	struct frame *f = &mm_frames(mm)[frame];
+
+	f->family = sp->family;
+	f->page = (u16)page;
+	f->area = (u8)area;
+	return frame;
+}
+
+/*
+ * Make a present page writable. @tokens of it are in use by earlier rows.
+ * Return: true if @copy was filled in.
+ */
+static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
+			 u32 area, u32 page, u32 tokens, u64 step,
+			 struct kv_copy *copy)
+{
+	struct space_area *a = &sp->area[area];
+	kv_pte_t *p = pte_at(c, a, page), pte = *p;
+	u32 frame = pte_frame(mm, c, a, pte), to, entry;
+	u64 pin = space_pin(mm, c, sp);
+
+	if (likely(frame != MM_NONE) && mm_frames(mm)[frame].refs == 1) {
+		kv_store_relaxed(p, (pte | KV_PTE_WRITE) & ~KV_PTE_SHARED);
+		return false;
+	}
+	to = frame_take(mm, c, sp, area, page);
+	entry = frame_entry(mm, &c->cls[a->geom], to);
+	kv_store_relaxed(
+		p, pte_make(entry, KV_PTE_PRESENT | KV_PTE_WRITE, sp->gen + 1));
+	if (unlikely(frame == MM_NONE)) {
+		mm->counts.invalid++;
+		return false;
+	}
+	frame_put(mm, c, a->geom, frame, tokens ? max(pin, step) : pin);
+	mm->counts.faults_cow++;
+	mm_trace(mm, KV_TP_RESV_COW, client_index(mm, c), step);
+	if (!tokens)
+		return false;
+	mm->counts.copies_tokens += tokens;
+	*copy = (struct kv_copy){ .geom = a->geom,
+				  .src = kv_pte_frame(pte),
+				  .dst = entry,
+				  .tokens = tokens };
+	return true;
+}
+
+/* Fresh pages up to @end. */
+static void commit_fresh(struct mm *mm, struct client *c, struct space *sp,
+			 u32 area, struct kv_area_desc *d, u32 end)
+{
+	struct space_area *a = &sp->area[area];
+	const struct frame_class *cls = &c->cls[a->geom];
+	u32 page, frame;
+
+	pgtable_add(c, a, d, a->page_end, end);
+	for (page = a->page_end; page < end; page++) {
+		frame = frame_take(mm, c, sp, area, page);
+		kv_store_relaxed(pte_at(c, a, page),
+				 pte_make(frame_entry(mm, cls, frame),
+					  KV_PTE_PRESENT | KV_PTE_WRITE,
+					  sp->gen + 1));
+	}
+	mm->counts.faults_fresh += end - a->page_end;
+	a->page_end = end;
+	kv_store_relaxed(&d->page_end, end);
+}
+
+/* One area of one item. Return: true if an entry changed. */
+static bool commit_area(struct mm *mm, struct client *c, struct space *sp,
+			u32 area, const struct kv_resv_item *it, u64 step,
+			struct kv_copy *copies, u32 *nr_copies)
+{
+	struct space_area *a = &sp->area[area];
+	struct kv_area_desc *d = &space_desc(mm, c, sp)->area[area];
+	u32 shift = c->cls[a->geom].page_shift, page, first, end, n;
+	u64 start;
+	bool changed = false;
+
+	first = area_first_needed(c, a, it->pos);
+	end = (u32)((it->pos + it->nr_tokens - 1) >> shift) + 1;
+	if (first > a->page_first) {
+		n = pgtable_unmap(mm, c, a, d, first, a->page_end,
+				  space_pin(mm, c, sp));
+		mm->counts.window_freed += n;
+		changed |= n > 0;
+		mm_trace(mm, KV_TP_RESV_WINDOW, client_index(mm, c), step);
+	}
+	for_each_written(page, a, it, shift)
+	{
+		if (*pte_at(c, a, page) & KV_PTE_WRITE)
+			continue;
+		start = (u64)page << shift;
+		changed = true;
+		if (commit_write(mm, c, sp, area, page,
+				 it->pos > start ? (u32)(it->pos - start) : 0,
+				 step, &copies[*nr_copies]))
+			(*nr_copies)++;
+	}
+	if (end > a->page_end) {
+		commit_fresh(mm, c, sp, area, d, end);
+		changed = true;
+	}
+	return changed;
+}
+
+int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
+		struct kv_copy *copies)
+{
+	u32 self = client_index(mm, c), i, k, nr_copies = 0;
+	int rc;
+
+	if (p->leaves) {
+		rc = pgtable_grow(mm, c, p->leaves);
+		if (rc)
+			return rc;
+	}
+	slab_make(mm, c, p->need);
+	c->keep_slabs = true;
+	mm_trace(mm, KV_TP_RESV_ALLOC, self, p->step);
+	for (i = 0; i < p->nr_items; i++) {
+		const struct kv_resv_item *it = &p->items[i];
+		struct space *sp = item_space(mm, c, it);
+		bool changed = false;
+
+		for (k = 0; k < sp->nr_areas; k++)
+			changed |= commit_area(mm, c, sp, k, it, p->step,
+					       copies, &nr_copies);
+		mm_trace(mm, KV_TP_RESV_TABLE, self, p->step);
+		sp->resv = p->step;
+		kv_store_relaxed(&space_desc(mm, c, sp)->resv_step, p->step);
+		if (changed)
+			space_bump(mm, c, sp);
+		mm_trace(mm, KV_TP_RESV_BUMP, self, p->step);
+	}
+	c->keep_slabs = false;
+	if (c->has_empty || p->nr_cow > 1)
+		slab_trim(mm, c);
+	c->has_empty = false;
+	mm->counts.reserves++;
+	mm_trace(mm, KV_TP_RESV_REPLY, self, p->step);
+	return (int)nr_copies;
+}

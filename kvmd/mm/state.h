@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_MM_STATE_H
+#define KVMD_MM_STATE_H
+/*
+ * state.h - how the core's one memory block is laid out
+ *
+ *	struct mm | extents | chunks | frames | marks | clients | spaces |
+ *	families | tickets | ticket items | request queue | copies
+ *
+ * Everything refers to everything else by index, so the block means the same
+ * wherever it is mapped. The block comes zeroed and sparse: arrays are sized
+ * for the maximum, and an element is written when it is first used; zero
+ * means free in every array. The pointers in struct client and struct mm
+ * (tables, host ops) belong to the process and are given anew by whoever
+ * maps the block.
+ *
+ * Truth and cache. Page table entries (in the clients' tables), frame
+ * descriptors, chunk heads, extents and charges are truth. Lists, counts per
+ * class and per client are caches of it; mm_check() recomputes every one.
+ *
+ * Frames are numbered by where they lie: frame k of the slab whose first
+ * chunk is c has number c * FRAMES_PER_CHUNK + k. A page is at least 4 KiB,
+ * so the numbers of different slabs never meet.
+ */
+#include "kvmd/mm/mm.h"
+#include "lib/bitmap.h"
+#include "lib/ilist.h"
+#include <kv/trace.h>
+
+#define MM_MAGIC   0x6b766d6dull
+#define MM_VERSION 1u
+
+#define FRAMES_PER_CHUNK  (KV_CHUNK_SIZE / 4096u)
+#define EXTENT_ALL_FREE	  ((1u << KV_EXTENT_CHUNKS) - 1)
+#define SLAB_BUCKETS	  8u
+#define SLAB_FULL	  0xffu /* on no list: every frame is used */
+#define MM_TICKET_MAX	  4096u
+#define MM_CLIENT_TICKETS 8u
+#define MM_HOLDER_MAX	  16u
+#define MM_EVENTS_QUEUED  4096u
+#define MM_BACKOFF_NS	  100000000ull /* after a refused populate */
+
+enum extent_state {
+	EXTENT_BARE, /* no memory behind it */
+	EXTENT_FILLING, /* MM_REQ_POPULATE is out */
+	EXTENT_READY, /* zero, nobody's */
+	EXTENT_GRANTED, /* a client's */
+	EXTENT_QUARANTINE, /* its client left, kernels may run */
+	EXTENT_SCRUBBING, /* MM_REQ_SCRUB is out */
+	EXTENT_NR_STATES
+};
+
+struct extent {
+	u8 state; /* enum extent_state */
+	u8 free_mask; /* GRANTED: chunks without a slab */
+	u16 reserved;
+	u32 client; /* GRANTED, QUARANTINE */
+	u32 seq; /* GRANTED: the client's number for it */
+	struct ilink link; /* client's list by mask, or the state's */
+};
+
+enum chunk_state {
+	CHUNK_FREE,
+	CHUNK_HEAD, /* first chunk of a slab; the other fields count */
+	CHUNK_BODY, /* @back chunks behind the head */
+};
+
+struct chunk {
+	u8 state; /* enum chunk_state */
+	u8 back; /* 0 for a head */
+	u8 geom; /* class of the owner */
+	u8 bucket; /* list it is on, or SLAB_FULL */
+	u16 nr_used; /* frames not free, leaving ones included */
+	u16 nr_fresh; /* frames below this were used before */
+	u16 bucket_low, bucket_high; /* nr_used range of the bucket */
+	u32 client;
+	u32 free; /* first free frame below nr_fresh, or MM_NONE */
+	struct ilink link;
+};
+
+enum frame_state {
+	FRAME_FREE, /* on its slab's free list, or never used */
+	FRAME_USED, /* refs entries map it */
+	FRAME_LEAVING, /* no entry; waits for completed >= pin */
+};
+
+struct frame {
+	u32 refs; /* entries that map it */
+	u32 family; /* fork family, for the reverse map */
+	u16 page; /* page index, the same in every mapper */
+	u8 area;
+	u8 state; /* enum frame_state */
+	u32 next; /* FREE: slab's list; LEAVING: client's */
+	u64 pin; /* K7: no reuse before completed reaches this */
+};
+
+/* A geometry of one client and its slabs. */
+struct frame_class {
+	struct kv_geometry geom;
+	u64 recip; /* 2^32 / units per page, rounded up */
+	u32 page_units; /* entry units of a page */
+	u8 unit_shift; /* log2 of unit_bytes */
+	u8 page_shift; /* log2 of page_tokens */
+	u16 buckets; /* bit set: list has a slab */
+	u32 nr_slabs;
+	u32 nr_free; /* free frames in slabs */
+	u32 nr_used; /* mapped and leaving ones */
+	u32 nr_leaving;
+	u32 nr_shared; /* frames with refs > 1 */
+	u64 nr_extra; /* sum of refs - 1 over them */
+	struct ilist bucket[SLAB_BUCKETS]; /* slabs with a free frame */
+};
+
+enum client_state {
+	CLIENT_FREE,
+	CLIENT_LIVE,
+	CLIENT_EXITING, /* extents in quarantine, table still there */
+};
+
+struct client {
+	u32 state; /* enum client_state */
+	u32 serial; /* how often the slot was used */
+	u32 tenant;
+	u32 nr_geoms;
+	struct kv_table_hdr *table;
+	struct kv_status *status;
+	u64 completed; /* highest seen */
+	u64 steps_from;
+	u32 nr_spaces;
+	u32 space_top; /* slots at and above were never used */
+	u32 space_free; /* first free slot below, or MM_NONE */
+	u32 family_top, family_free;
+	u32 nr_leaves; /* in the file */
+	u32 leaves_used;
+	u32 nr_extents, nr_empty; /* held; of them without a slab */
+	u32 extent_seq;
+	u32 nr_tickets;
+	u32 leaving_first, leaving_last; /* frames, oldest first */
+	u32 nr_leaving;
+	bool dirty; /* frames came free since tickets were looked at */
+	bool keep_slabs; /* a reservation counts on empty ones */
+	bool has_empty; /* and has left one */
+	u32 blocked; /* ticket pass in which one of its has to wait */
+	struct ilink link; /* mm->clients */
+	struct ilist extents[EXTENT_ALL_FREE + 1]; /* by free_mask */
+	struct frame_class cls[KV_GEOM_MAX];
+	char name[KV_NAME_LEN];
+	struct kv_namespace ns;
+	struct kv_rank rank;
+	u64 leaf_map[BITMAP_WORDS(KV_LEAF_MAX)]; /* leaves in use */
+};
+
+/* Pages [page_first, page_end) are present, no other. */
+struct space_area {
+	u32 geom;
+	u32 window; /* 0: all */
+	u32 page_first, page_end;
+	u32 leaf_mask; /* which of leaf[] exist */
+	u16 leaf[KV_AREA_LEAVES];
+};
+
+struct space {
+	u8 state; /* enum kv_space_state */
+	u8 nr_areas;
+	u16 priority;
+	u32 serial;
+	u32 family;
+	u32 parent;
+	u32 next_free;
+	u64 mark; /* last reservation that named it */
+	struct ilink sibling; /* family's list */
+	u64 gen; /* ours; the descriptor's is a copy */
+	u64 resv; /* K6: last step granted; kept when the slot is reused */
+	u64 created_ns;
+	struct space_area area[KV_AREA_MAX];
+};
+
+struct family {
+	struct ilist spaces;
+	u32 next_free;
+};
+
+struct tenant {
+	u32 refs; /* mm_tenant_get() calls, clients */
+	u32 nr_clients;
+	struct mm_limits limits;
+	u64 held; /* bytes of extents granted or in quarantine */
+	u64 charged; /* weights */
+	u64 max_seen;
+	u64 limit_hits;
+	u32 nr_tickets;
+	u32 blocked; /* ticket pass that found it at its limit */
+	char name[KV_NAME_LEN];
+};
+
+enum ticket_state {
+	TICKET_FREE,
+	TICKET_WAITING,
+	TICKET_DONE, /* its MM_REQ_COMPLETE is queued */
+};
+
+enum ticket_block {
+	BLOCK_NONE,
+	BLOCK_SOON, /* memory is being populated or scrubbed */
+	BLOCK_TENANT, /* its tenant is at its limit */
+	BLOCK_DEVICE, /* no memory left */
+};
+
+struct ticket {
+	u8 state; /* enum ticket_state */
+	u8 block; /* enum ticket_block, when last looked at */
+	u16 priority;
+	u32 client;
+	u64 id;
+	u32 serial; /* how often the slot was used */
+	u32 nr_items;
+	u32 flags; /* KV_SQE_WAIT: shown to the client */
+	u32 out_off, out_room;
+	u32 extents; /* it lacks, when last looked at */
+	u64 step;
+	u64 user_data;
+	u64 since_ns;
+	struct kv_cqe cqe; /* DONE */
+	struct ilink link; /* by priority, then age; or free */
+};
+
+struct queued {
+	u8 type; /* enum mm_req_type */
+	u8 reserved[3];
+	u32 client, serial; /* MM_NONE: no client */
+	u32 extent, seq;
+	u32 index; /* ticket, or kv_event type */
+	u64 arg;
+};
+
+/* Where each array begins in the block. */
+struct mm_layout {
+	u64 state_bytes;
+	u32 nr_extents, nr_chunks;
+	u32 queue_mask, reserved;
+	u64 extents_off, chunks_off, frames_off, marks_off, seen_off;
+	u64 clients_off, spaces_off, families_off, tickets_off, items_off;
+	u64 queue_off, copies_off;
+};
+
+struct mm {
+	u64 magic;
+	u32 version;
+	u32 nr_extents, nr_chunks;
+	struct mm_layout lay;
+	struct mm_config cfg;
+	const struct mm_host_ops *ops;
+	void *host;
+	u64 now_ns;
+
+	struct ilist by_state[EXTENT_NR_STATES]; /* GRANTED: unused */
+	u64 charged; /* weights of all tenants */
+	u32 nr_granted; /* extents */
+	u32 demand; /* extents wanted beyond cfg.ready_extents */
+	u64 backoff_until; /* no populate before */
+	bool backoff;
+
+	struct ilist clients;
+	u32 nr_leaving; /* frames of all clients */
+
+	struct ilist waiting; /* tickets */
+	u32 ticket_top, ticket_free;
+	u64 ticket_seq;
+	bool dirty; /* memory or a limit moved since the last pass */
+	bool client_dirty; /* some client is dirty */
+	u32 pass;
+
+	u32 queue_head, queue_tail, nr_events;
+	u64 resv_seq; /* marks spaces of one reservation */
+	u32 mark_seq; /* marks frames of one count */
+	struct mm_counts counts;
+	struct kv_holder holders[MM_HOLDER_MAX];
+	struct tenant tenants[MM_TENANT_MAX];
+};
+
+static inline void *mm_at(const struct mm *mm, u64 off)
+{
+	return (char *)(uintptr_t)mm + off;
+}
+
+static inline struct extent *mm_extents(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.extents_off);
+}
+
+static inline struct chunk *mm_chunks(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.chunks_off);
+}
+
+static inline struct frame *mm_frames(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.frames_off);
+}
+
+/* Scratch of counts that walk frames: mark_seq in marks, refs in seen. */
+static inline u32 *mm_marks(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.marks_off);
+}
+
+static inline u32 *mm_seen(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.seen_off);
+}
+
+static inline struct client *mm_clients(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.clients_off);
+}
+
+static inline u32 client_index(const struct mm *mm, const struct client *c)
+{
+	return (u32)(c - mm_clients(mm));
+}
+
+/* The KV_SPACE_MAX spaces of one client. */
+static inline struct space *mm_spaces(const struct mm *mm,
+				      const struct client *c)
+{
+	return (struct space *)mm_at(mm, mm->lay.spaces_off) +
+	       (size_t)client_index(mm, c) * KV_SPACE_MAX;
+}
+
+static inline struct family *mm_families(const struct mm *mm,
+					 const struct client *c)
+{
+	return (struct family *)mm_at(mm, mm->lay.families_off) +
+	       (size_t)client_index(mm, c) * KV_SPACE_MAX;
+}
+
+static inline struct ticket *mm_tickets(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.tickets_off);
+}
+
+static inline struct kv_resv_item *mm_ticket_items(const struct mm *mm, u32 t)
+{
+	return (struct kv_resv_item *)mm_at(mm, mm->lay.items_off) +
+	       (size_t)t * KV_RESV_MAX;
+}
+
+static inline struct kv_copy *mm_copies(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.copies_off);
+}
+
+/* mm_trace - a transition of KV_TRACE_POINTS has just happened */
+static inline void mm_trace(const struct mm *mm, u32 point, u32 client, u64 arg)
+{
+	if (unlikely(mm->ops->trace))
+		mm->ops->trace(mm->host, point, client, arg);
+}
+
+/**
+ * mm_client_live - find a client that may ask for things
+ * @mm: core
+ * @client: index, any value
+ * @out: set on success
+ *
+ * Return: 0, -ENOENT, -ESHUTDOWN while it is being removed.
+ */
+int mm_client_live(struct mm *mm, u32 client, struct client **out);
+
+/* mm_queue - append a request for the host; @c may be NULL */
+void mm_queue(struct mm *mm, enum mm_req_type type, const struct client *c,
+	      u32 extent, u32 seq);
+/* mm_queue_event - put an event on a client's ring; dropped if too many */
+void mm_queue_event(struct mm *mm, const struct client *c, u32 type, u64 arg);
+/* mm_queue_complete - a ticket that is TICKET_DONE */
+void mm_queue_complete(struct mm *mm, const struct client *c, u32 ticket);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tenant.c - on whose account memory is held, and how much may be
+ *
+ * A tenant is charged for whole extents, from the grant until the memory may
+ * be reused, and for the weights it opened. Its maximum is checked before
+ * every charge, so it is never exceeded by a byte; lowered below what is in
+ * use it takes nothing away, but nothing is added until use has fallen, and
+ * the tenant's clients are told to shrink.
+ *
+ * A slot lives while somebody refers to it (the host, a client) or memory
+ * stands on its account.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "kvmd/mm/extent.h"
+
+static u64 used(const struct tenant *t)
+{
+	return t->held + t->charged;
+}
+
+static struct tenant *tenant_find(struct mm *mm, u32 tenant)
+{
+	if (tenant >= MM_TENANT_MAX || !mm->tenants[tenant].refs)
+		return NULL;
+	return &mm->tenants[tenant];
+}
+
+int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
+{
+	struct tenant *t = NULL;
+	u32 i;
+
+	if (!name[0] || strnlen(name, KV_NAME_LEN) >= KV_NAME_LEN)
+		return -EINVAL;
+	for (i = 0; i < MM_TENANT_MAX; i++) {
+		if (mm->tenants[i].refs && !strcmp(mm->tenants[i].name, name)) {
+			mm->tenants[i].refs++;
+			*tenant = i;
+			return 0;
+		}
+		if (!mm->tenants[i].refs && !used(&mm->tenants[i]) && !t)
+			t = &mm->tenants[i];
+	}
+	if (!t)
+		return -ENOSPC;
+	memset(t, 0, sizeof(*t));
+	memcpy(t->name, name, strlen(name));
+	t->refs = 1;
+	t->limits.max_bytes = MM_LIMIT_NONE;
+	t->limits.weight = 100;
+	*tenant = (u32)(t - mm->tenants);
+	return 0;
+}
+
+void mm_tenant_put(struct mm *mm, u32 tenant)
+{
+	struct tenant *t = tenant_find(mm, tenant);
+
+	if (t)
+		t->refs--;
+}
+
+/* Tell the tenant's clients what changed. */
+static void tell(struct mm *mm, u32 tenant, u32 type, u64 arg)
+{
+	struct client *cs = mm_clients(mm);
+	u32 i;
+
+	ilist_for_each(i, &mm->clients,
+		       ILINKS(cs, link)) if (cs[i].state == CLIENT_LIVE &&
+					     cs[i].tenant == tenant)
+		mm_queue_event(mm, &cs[i], type, arg);
+}
+
+int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
+{
+	struct tenant *t = tenant_find(mm, tenant);
+
+	if (!t)
+		return -ENOENT;
+	if (lim->min_bytes > lim->low_bytes || lim->low_bytes > lim->max_bytes)
+		return -EINVAL;
+	t->limits = *lim;
+	mm->dirty = true;
+	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
+	tell(mm, tenant, KV_EVENT_LIMIT, lim->max_bytes);
+	if (used(t) > lim->max_bytes)
+		extent_reclaim(mm, tenant, NULL, false);
+	if (used(t) > lim->max_bytes)
+		tell(mm, tenant, KV_EVENT_SHRINK, used(t) - lim->max_bytes);
+	return 0;
+}
+
+int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)
+{
+	struct tenant *t = tenant_find(mm, tenant);
+	u64 backed;
+
+	if (!t)
+		return -ENOENT;
+	if (bytes > t->limits.max_bytes ||
+	    used(t) > t->limits.max_bytes - bytes)
+		extent_reclaim(mm, tenant, NULL, false);
+	if (bytes > t->limits.max_bytes ||
+	    used(t) > t->limits.max_bytes - bytes) {
+		t->limit_hits++;
+		mm->counts.limit_hits++;
+		return -EDQUOT;
+	}
+	if (bytes > mm->cfg.device_bytes)
+		return -ENOSPC;
+	extent_release_ready(mm, bytes);
+	backed = (u64)(mm->nr_extents - mm->by_state[EXTENT_BARE].nr) *
+		 KV_EXTENT_SIZE;
+	if (backed + mm->charged > mm->cfg.device_bytes - bytes)
+		return -ENOSPC;
+	t->charged += bytes;
+	mm->charged += bytes;
+	t->max_seen = max(t->max_seen, used(t));
+	mm_trace(mm, KV_TP_CHARGE, MM_NONE, tenant);
+	return 0;
+}
+
+void mm_tenant_uncharge(struct mm *mm, u32 tenant, u64 bytes)
+{
+	struct tenant *t = tenant < MM_TENANT_MAX ? &mm->tenants[tenant] : NULL;
+
+	if (!t || bytes > t->charged) {
+		mm->counts.invalid++;
+		return;
+	}
+	t->charged -= bytes;
+	mm->charged -= bytes;
+	mm->dirty = true;
+	mm_trace(mm, KV_TP_CHARGE, MM_NONE, tenant);
+}

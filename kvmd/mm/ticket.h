@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_MM_TICKET_H
+#define KVMD_MM_TICKET_H
+/*
+ * ticket.h - reservations that wait for memory
+ */
+#include "kvmd/mm/resv.h"
+
+void ticket_init(struct mm *mm);
+
+/**
+ * ticket_ahead - must a new request wait behind one that waits already?
+ * @mm: core
+ * @c: its client
+ * @p: its plan
+ * @extents: extents it lacks
+ *
+ * Return: BLOCK_NONE, or what the waiting one waits for.
+ */
+enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
+			       const struct resv_plan *p, u32 extents);
+
+/**
+ * ticket_create - keep a reservation until there is memory
+ * @mm: core
+ * @c: client
+ * @r: request; its items are copied
+ * @p: its plan
+ * @block: what it waits for
+ * @extents: extents it lacks
+ * @id: the ticket's id
+ *
+ * Return: 0, -EAGAIN if the client or everybody has too many.
+ */
+int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
+		  const struct resv_plan *p, enum ticket_block block,
+		  u32 extents, u64 *id);
+
+/* ticket_run - look at the waiting ones; true if a request was queued */
+bool ticket_run(struct mm *mm);
+
+/* ticket_drop - forget a client's waiting tickets, without a completion */
+void ticket_drop(struct mm *mm, struct client *c);
+
+/* ticket_free - its completion has been taken */
+void ticket_free(struct mm *mm, u32 ticket);
+
+#endif

@@ -1,0 +1,54 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# tokenizers.sh - our ids against the reference's and other tokenizers'
+#
+# quick: no
+# timeout: 240
+#
+# `sentencepiece` and `tokenizers` come from PyPI into BUILD/venv, once, with
+# the vocabulary rebuilt from the model's file.
+. selftests/tap.sh
+
+[ -n "${KV_GEMMA:-}${KV_QWEN:-}" ] || skip_all "no model here"
+
+here=selftests/e2e/tokenizers
+venv=$BUILD/venv
+kvrun=$BUILD/bin/kvrun
+stamp=$venv/stamp-$(cksum <$here/requirements.txt | tr ' ' -)
+if [ ! -e "$stamp" ]; then
+	rm -rf "$venv"
+	{ python3 -m venv "$venv" && "$venv/bin/pip" install -q --no-deps \
+		--disable-pip-version-check -r $here/requirements.txt; } \
+		>"$KV_LOG_DIR/pip.log" 2>&1 && touch "$stamp"
+fi
+if [ -e "$stamp" ]; then
+	python=$venv/bin/python
+else
+	diag "$(tail -3 "$KV_LOG_DIR/pip.log")"
+	python=
+fi
+
+# one SENTENCE CHECK MODEL
+one() {
+	if [ -z "$3" ]; then
+		skip "$1" "no such model here"
+	elif [ -z "$python" ]; then
+		skip "$1" "the Python packages could not be installed"
+	else
+		check "$1" "$python" -B $here/compare.py "$2" "$kvrun" "$3"
+	fi
+}
+
+one "character classes equal those of tokenizers" classes \
+	"${KV_GEMMA:-$KV_QWEN}"
+REFERENCE=gemma-3-270m one "gemma: ids equal the reference" \
+	reference "${KV_GEMMA:-}"
+REFERENCE=qwen2.5-coder-1.5b one "qwen: ids equal the reference" \
+	reference "${KV_QWEN:-}"
+one "gemma: random texts as sentencepiece and tokenizers read them" \
+	gemma "${KV_GEMMA:-}"
+one "qwen: random texts as tokenizers reads them" qwen "${KV_QWEN:-}"
+one "gemma: text survives the way there and back" roundtrip "${KV_GEMMA:-}"
+one "qwen: text survives the way there and back" roundtrip "${KV_QWEN:-}"
+tap_done
