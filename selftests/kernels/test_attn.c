@@ -423,6 +423,9 @@ TEST(attn, pages_and_contiguous_memory_give_the_same_bits)
 		free(x);
 		free(y);
 	}
+	free(c.a.kv.base);
+	free(id);
+	free_batch(&b);
 }
 
 TEST(attn, a_plan_covers_every_row_head_and_segment_once)

@@ -128,6 +128,10 @@ TEST(gemm, a_row_has_the_same_bits_alone_and_in_a_batch)
 			EXPECT_SAME(one, all + m * N, N, ops->name);
 		}
 	}
+	free((void *)w.data);
+	free(x);
+	free(all);
+	free(one);
 }
 
 /* fp64 sum of the same bf16 products: the definition is a good sum. */
@@ -155,6 +159,9 @@ TEST(gemm, is_close_to_exact_arithmetic)
 		}
 		EXPECT_LE(fabs((double)y[i] - sum), 2e-6 * abs);
 	}
+	free((void *)w.data);
+	free(x);
+	free(y);
 }
 
 /* The pool's cut of several products at once leaves the same bits. */
@@ -175,7 +182,7 @@ TEST(gemm, is_the_same_on_any_number_of_threads)
 			float *y = kt_alloc(M * ns[i] * 4);
 
 			if (threads == 1) {
-				want[i] = kt_alloc(M * ns[i] * 4);
+				want[i] = y;
 				p[i] = (struct kern_gemm){
 					kt_mat(&seed, KV_DTYPE_Q5_0, ns[i], K),
 					x,
@@ -193,8 +200,16 @@ TEST(gemm, is_the_same_on_any_number_of_threads)
 		e.ops->gemm(&e, p, 3);
 		for (u32 i = 0; i < 3; i++)
 			EXPECT_SAME(p[i].y, want[i], M * ns[i], "threads");
+		for (u32 i = 0; i < 3; i++)
+			if (p[i].y != want[i])
+				free(p[i].y);
 		kern_exec_fini(&e);
 	}
+	for (u32 i = 0; i < 3; i++) {
+		free((void *)p[i].w.data);
+		free(want[i]);
+	}
+	free(x);
 }
 
 TEST_HARNESS_MAIN

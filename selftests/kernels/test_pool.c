@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_pool.c - every item once, whatever the threads do; idle means asleep
+ */
+#include <pthread.h>
+#include <sys/resource.h>
+#include <xmmintrin.h>
+
+#include "kernels/cpu/pool.h"
+#include "selftests/kernels/kern_test.h"
+
+struct marks {
+	u32 *count; /* [nr] */
+	u32 sum;
+};
+
+static void mark(void *arg, u32 item, void *scratch)
+{
+	struct marks *m = arg;
+
+	*(volatile u8 *)scratch = (u8)item;
+	__atomic_add_fetch(&m->count[item], 1, __ATOMIC_RELAXED);
+}
+
+TEST(pool, runs_each_item_once)
+{
+	u64 seed = test_seed();
+
+	for (u32 threads = 1; threads <= 5; threads++) {
+		struct pool *p;
+
+		ASSERT_EQ(0, pool_create(threads, &p));
+		EXPECT_EQ(threads, pool_nr_threads(p));
+		for (u32 round = 0; round < 400; round++) {
+			u32 nr = kt_below(&seed, 50), bad = 0;
+			struct marks m = { calloc(50, sizeof(u32)), 0 };
+
+			pool_run(p, mark, &m, nr);
+			for (u32 i = 0; i < 50; i++)
+				bad += m.count[i] != (i < nr);
+			EXPECT_EQ(0, bad);
+			free(m.count);
+			if (round % 100 == 99)
+				usleep(1000); /* let them fall asleep */
+		}
+		pool_destroy(p);
+	}
+}
+
+static void check_csr(void *arg, u32 item, void *scratch)
+{
+	u32 csr = _mm_getcsr();
+	bool flush = (csr & 0x8040) == 0x8040;
+
+	usleep(200); /* so that every thread gets some */
+	if (!flush)
+		__atomic_add_fetch((u32 *)arg, 1, __ATOMIC_RELAXED);
+}
+
+TEST(pool, workers_flush_denormals)
+{
+	struct pool *p;
+	u32 bad = 0;
+
+	kern_thread_init();
+	ASSERT_EQ(0, pool_create(4, &p));
+	pool_run(p, check_csr, &bad, 64);
+	EXPECT_EQ(0, bad);
+	pool_destroy(p);
+}
+
+static u64 cpu_us(void)
+{
+	struct rusage r;
+
+	getrusage(RUSAGE_SELF, &r);
+	return (u64)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) * 1000000 +
+	       (u64)(r.ru_utime.tv_usec + r.ru_stime.tv_usec);
+}
+
+static void nothing(void *arg, u32 item, void *scratch)
+{
+}
+
+TEST(pool, is_not_busy_when_idle)
+{
+	struct pool *p;
+	u64 before;
+
+	ASSERT_EQ(0, pool_create(4, &p));
+	pool_run(p, nothing, NULL, 100);
+	usleep(20000);
+	before = cpu_us();
+	usleep(300000);
+	EXPECT_LT(cpu_us() - before, 20000);
+	pool_destroy(p);
+}
+
+static void *other_owner(void *arg)
+{
+	struct marks m = { calloc(8, sizeof(u32)), 0 };
+	u32 *bad = arg;
+	struct pool *p;
+
+	if (pool_create(2, &p))
+		return NULL;
+	for (u32 i = 0; i < 2000; i++)
+		pool_run(p, mark, &m, 8);
+	for (u32 i = 0; i < 8; i++)
+		*bad += m.count[i] != 2000;
+	pool_destroy(p);
+	free(m.count);
+	return NULL;
+}
+
+TEST(pool, two_pools_do_not_meet)
+{
+	pthread_t t[2];
+	u32 bad[2] = { 0, 0 };
+
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&t[i], NULL, other_owner, &bad[i]));
+	for (int i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	EXPECT_EQ(0, bad[0] + bad[1]);
+}
+
+TEST(pool, more_items_than_a_ticket_counts)
+{
+	enum { NR = (1 << 24) + 5 };
+	struct marks m = { calloc(NR, sizeof(u32)), 0 };
+	struct pool *p;
+	u32 bad = 0;
+
+	ASSERT_TRUE(m.count);
+	ASSERT_EQ(0, pool_create(2, &p));
+	pool_run(p, mark, &m, NR);
+	for (u32 i = 0; i < NR; i++)
+		bad += m.count[i] != 1;
+	EXPECT_EQ(0, bad);
+	pool_destroy(p);
+	free(m.count);
+}
+
+TEST(select, knows_its_rows_and_refuses_others)
+{
+	const char *const *isa = kern_isa_list();
+
+	for (; *isa; isa++)
+		EXPECT_EQ(0, strcmp(*isa, kern_select(*isa)->name));
+	EXPECT_EQ(0, strcmp("ref", isa[-1]));
+	EXPECT_EQ(NULL, kern_select("sse9"));
+	setenv("KV_ISA", "ref", 1);
+	EXPECT_EQ(0, strcmp("ref", kern_select(NULL)->name));
+	setenv("KV_ISA", "none", 1);
+	EXPECT_EQ(NULL, kern_select(NULL));
+}
+
+TEST(select, every_row_has_every_function)
+{
+	for (const char *const *isa = kern_isa_list(); *isa; isa++) {
+		const struct kern_ops *ops = kern_select(*isa);
+		void *const *fn = (void *const *)(const void *)ops;
+
+		for (size_t i = 0; i < sizeof(*ops) / sizeof(*fn); i++)
+			EXPECT_NE(NULL, fn[i]);
+	}
+}
+
+TEST_HARNESS_MAIN
