@@ -369,7 +369,7 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 		mm_trace(mm, KV_TP_RESV_BUMP, self, p->step);
 	}
 	c->keep_slabs = false;
-	if (c->has_empty || p->nr_cow > 1)
+	if (c->has_empty || p->nr_cow)
 		slab_trim(mm, c);
 	c->has_empty = false;
 	mm->counts.reserves++;

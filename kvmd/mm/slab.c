@@ -210,7 +210,7 @@ void frame_free_now(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	c->dirty = true;
 	mm->client_dirty = true;
 	k->nr_used--;
-	c->has_empty |= !k->nr_used && c->keep_slabs;
+	c->has_empty |= c->keep_slabs;
 	if (!k->nr_used && !c->keep_slabs)
 		slab_release(mm, c, head);
 	else if (k->nr_used < k->bucket_low)

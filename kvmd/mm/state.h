@@ -139,7 +139,7 @@ struct client {
 	u32 nr_leaving;
 	bool dirty; /* frames came free since tickets were looked at */
 	bool keep_slabs; /* a reservation counts on empty ones */
-	bool has_empty; /* and has left one */
+	bool has_empty; /* and may have left one */
 	u32 blocked; /* ticket pass in which one of its has to wait */
 	struct ilink link; /* mm->clients */
 	struct ilist extents[EXTENT_ALL_FREE + 1]; /* by free_mask */

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_sim.c - the simulator: many seeds, everything at once
+ *
+ * SEED=n replays one run; SIM_TURNS=n makes the runs longer.
+ */
+#include "selftests/harness.h"
+#include "selftests/sim/sim.h"
+
+static u64 env_u64(const char *name, u64 otherwise)
+{
+	const char *v = getenv(name);
+
+	return v && *v ? strtoull(v, NULL, 0) : otherwise;
+}
+
+static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
+{
+	struct sim *s = calloc(1, sizeof(*s));
+	u64 one = env_u64("SEED", 0), i, steps = 0;
+
+	ASSERT_TRUE(s != NULL);
+	cfg.turns = env_u64("SIM_TURNS", cfg.turns);
+	for (i = 0; i < (one ? 1 : nr); i++) {
+		cfg.seed = one ? one : first + i;
+		sim_run(s, &cfg);
+		steps += s->nr_steps;
+		if (s->nr_errors)
+			TH_LOG("SEED=%llu fails", (unsigned long long)cfg.seed);
+		ASSERT_EQ(s->nr_errors, 0);
+	}
+	TH_LOG("seeds from %llu: last run %llu steps, %llu waits, %llu again, "
+	       "%llu too big, %llu forks, %llu copies, %llu moves, %llu exits",
+	       (unsigned long long)first, (unsigned long long)s->nr_steps,
+	       (unsigned long long)s->nr_waits, (unsigned long long)s->nr_again,
+	       (unsigned long long)s->nr_big, (unsigned long long)s->nr_forks,
+	       (unsigned long long)s->nr_copies,
+	       (unsigned long long)s->nr_moves,
+	       (unsigned long long)s->nr_exits);
+	EXPECT_GT(steps, 0);
+	free(s);
+}
+
+TEST(sim, calm_runs_keep_every_token)
+{
+	struct sim_cfg cfg = {
+		.turns = 20000, .extents = 40, .ready = 2, .check_every = 500
+	};
+
+	run_seeds(cfg, 1, 6);
+}
+
+TEST(sim, scarce_memory_with_delays_keeps_every_token)
+{
+	struct sim_cfg cfg = { .turns = 20000,
+			       .extents = 9,
+			       .ready = 1,
+			       .check_every = 200,
+			       .delays = true,
+			       .moves = true };
+
+	run_seeds(cfg, 100, 8);
+}
+
+TEST(sim, everything_at_once_keeps_every_token)
+{
+	struct sim_cfg cfg = { .turns = 20000,
+			       .extents = 16,
+			       .ready = 2,
+			       .check_every = 100,
+			       .delays = true,
+			       .moves = true,
+			       .crashes = true,
+			       .limits = true,
+			       .liar = true,
+			       .faults = true };
+
+	run_seeds(cfg, 1000, 12);
+}
+
+TEST(sim, the_same_seed_gives_the_same_run)
+{
+	struct sim_cfg cfg = { .seed = 7,
+			       .turns = 5000,
+			       .extents = 16,
+			       .ready = 2,
+			       .delays = true,
+			       .moves = true,
+			       .crashes = true,
+			       .limits = true,
+			       .liar = true,
+			       .faults = true };
+	struct sim *s = calloc(1, sizeof(*s));
+	u64 a, b;
+
+	ASSERT_TRUE(s != NULL);
+	a = sim_run(s, &cfg);
+	EXPECT_EQ(s->nr_errors, 0);
+	b = sim_run(s, &cfg);
+	EXPECT_EQ(a, b);
+	cfg.seed = 8;
+	EXPECT_NE(a, sim_run(s, &cfg));
+	TH_LOG("seed 7: hash %#llx", (unsigned long long)a);
+	free(s);
+}
+
+TEST_HARNESS_MAIN
