@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon.c - the loop
+ *
+ * A turn: rings, then the core's clock and timers, then what was closed or
+ * kicked is taken apart, then the kernel is asked for events; it is waited
+ * for only when no ring is hot. After every call into the core kvmd_pump()
+ * does what the core has asked for; that order is what makes a completion
+ * come after the descriptors it speaks of.
+ *
+ * The core has no clock. While it waits for clients' steps to end it is told
+ * the time often, and less and less often the longer nothing moves.
+ */
+#include "kvmd/kvmd.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+#include "include/kv/errbuf.h"
+#include "kvmd/ipc/conn.h"
+#include "kvmd/ipc/memfd.h"
+#include "kvmd/ipc/ring.h"
+#include "kvmd/ipc/session.h"
+#include "kvmd/ipc/tenant.h"
+#include "kvmd/trace.h"
+
+#define READY_EXTENTS	4u
+#define NR_WORKERS	2u
+#define TICK_FIRST_NS	100000ull
+#define TICK_MOST_NS	5000000ull
+#define STALL_LOOK_NS	500000ll
+#define AUDIT_PERIOD_NS 250000000ull
+#define SPIN_IO_TURNS	16u /* turns between looks at the kernel's events */
+
+u64 kvmd_clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+/* ---- what the core asks for ---- */
+
+struct extent_job {
+	struct dev_req req;
+	struct kvmd *d;
+};
+
+static void extent_done(struct dev_req *req)
+{
+	struct extent_job *job = container_of(req, struct extent_job, req);
+	struct kvmd *d = job->d;
+
+	if (req->err) {
+		d->n.device_errors++;
+		event_add(&d->events, d->now_ns, LOG_LEVEL_ERR, "device_error",
+			  EVENT_NOBODY, NULL, "extent %u: %s failed: %s",
+			  req->extent, dev_op_name(req->op),
+			  strerror(-req->err));
+	}
+	if (req->op == DEV_POPULATE) {
+		d->n.populates++;
+		mm_populate_done(d->mm, req->extent, req->err);
+	} else if (req->op == DEV_SCRUB) {
+		d->n.scrubs++;
+		mm_scrub_done(d->mm, req->extent, req->err);
+	}
+	free(job);
+	kvmd_pump(d);
+}
+
+static void extent_submit(struct kvmd *d, enum dev_op op, u32 extent)
+{
+	struct extent_job *job = calloc(1, sizeof(*job));
+
+	if (!job) {
+		if (op == DEV_POPULATE)
+			mm_populate_done(d->mm, extent, -ENOMEM);
+		else if (op == DEV_SCRUB)
+			mm_scrub_done(d->mm, extent, -ENOMEM);
+		return;
+	}
+	job->d = d;
+	job->req.op = op;
+	job->req.extent = extent;
+	job->req.done = extent_done;
+	dev_submit(d->dev, &job->req);
+}
+
+static void extent_tell(struct session *s, u32 extent, u32 seq, u32 flags,
+			int fd)
+{
+	struct {
+		struct kv_msg msg;
+		struct kv_msg_extent body;
+	} out = {
+		.msg = { .type = KV_MSG_EXTENT },
+		.body = { .extent = extent, .seq = seq, .flags = flags },
+	};
+
+	s->extent_seq = seq;
+	conn_send(s->conn, &out, sizeof(out), &fd, fd >= 0);
+}
+
+static void extent_grant(struct kvmd *d, struct session *s,
+			 const struct mm_request *req)
+{
+	int fd = d->dev->ops->export(d->dev, req->extent, s->id);
+
+	if (fd < 0) {
+		session_kick(s, "extent %u cannot be passed: %s", req->extent,
+			     strerror(-fd));
+		return;
+	}
+	extent_tell(s, req->extent, req->seq, 0, fd);
+	close(fd);
+}
+
+static void audit_arm(struct kvmd *d)
+{
+	if (!d->audit_timer.armed)
+		timer_set(&d->timers, &d->audit_timer,
+			  d->now_ns + AUDIT_PERIOD_NS);
+}
+
+static void request_handle(struct kvmd *d, struct mm_request *req)
+{
+	struct session *s =
+		req->client < MM_CLIENT_MAX ? d->sessions[req->client] : NULL;
+
+	switch (req->type) {
+	case MM_REQ_POPULATE:
+		extent_submit(d, DEV_POPULATE, req->extent);
+		return;
+	case MM_REQ_SCRUB:
+		extent_submit(d, DEV_SCRUB, req->extent);
+		return;
+	case MM_REQ_RELEASE:
+		extent_submit(d, DEV_RELEASE, req->extent);
+		return;
+	case MM_REQ_GRANT:
+		if (s && s->state == SESSION_LIVE)
+			extent_grant(d, s, req);
+		return;
+	case MM_REQ_WITHDRAW:
+		if (s && s->state == SESSION_LIVE)
+			extent_tell(s, req->extent, req->seq, KV_EXTENT_GONE,
+				    -1);
+		audit_arm(d);
+		return;
+	case MM_REQ_COMPLETE:
+		if (s)
+			ring_complete(s, req);
+		return;
+	case MM_REQ_EVENT:
+		req->event.time_ns = d->now_ns;
+		if (s)
+			ring_event(s, &req->event);
+		return;
+	}
+}
+
+void kvmd_pump(struct kvmd *d)
+{
+	struct mm_request req;
+
+	while (mm_next_request(d->mm, &req))
+		request_handle(d, &req);
+}
+
+/* ---- watching over what was taken back ---- */
+
+static void memory_touched(void *ctx, u32 client, u32 extent, u64 bytes)
+{
+	struct kvmd *d = ctx;
+	struct session *s = d->sessions[client];
+
+	d->n.audit_faults++;
+	event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "audit_fault", client,
+		  s ? s->tenant_name : NULL,
+		  "extent %u was taken back and touched again (%llu bytes)",
+		  extent, (unsigned long long)bytes);
+	if (!s || peer_kill(&s->peer))
+		return;
+	d->n.kills++;
+	event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "client_kill", client,
+		  s->tenant_name, "%s (pid %d): uses memory it gave back",
+		  s->name, (int)s->peer.pid);
+}
+
+static void audit_fire(struct timer *t)
+{
+	struct kvmd *d = container_of(t, struct kvmd, audit_timer);
+
+	if (d->dev->ops->audit(d->dev, memory_touched, d))
+		audit_arm(d);
+}
+
+/* ---- ending ---- */
+
+static void drain_over(struct timer *t)
+{
+	container_of(t, struct kvmd, drain_timer)->state = KVMD_ENDING;
+}
+
+void kvmd_drain(struct kvmd *d)
+{
+	struct kv_event ev = { .type = KV_EVENT_DRAIN, .time_ns = d->now_ns };
+	struct session *s;
+
+	if (d->state != KVMD_SERVING) {
+		d->state = KVMD_ENDING;
+		return;
+	}
+	d->state = KVMD_DRAINING;
+	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "drain", EVENT_NOBODY,
+		  NULL, "%u clients are told", d->nr_sessions);
+	io_del(d->io, &d->listener.watch);
+	listen_close(&d->listener);
+	TAILQ_FOREACH(s, &d->all, link)
+	ring_event(s, &ev);
+	timer_set(&d->timers, &d->drain_timer,
+		  d->now_ns + (u64)d->opt->drain_ms * 1000000);
+}
+
+static void signals_ready(struct io_watch *w, u32 events)
+{
+	struct kvmd *d = container_of(w, struct kvmd, signals);
+	struct signalfd_siginfo si;
+
+	while (read(w->fd, &si, sizeof(si)) == (ssize_t)sizeof(si)) {
+		log_info("signal", "number=%u pid=%u", si.ssi_signo,
+			 si.ssi_pid);
+		kvmd_drain(d);
+	}
+}
+
+static void parent_gone(struct io_watch *w, u32 events)
+{
+	struct kvmd *d = container_of(w, struct kvmd, parent);
+
+	io_del(d->io, w);
+	log_info("parent ended", "pid=%d", (int)getppid());
+	kvmd_drain(d);
+}
+
+/* ---- the loop ---- */
+
+static void core_tick(struct kvmd *d, bool traffic)
+{
+	if (traffic)
+		d->tick_step_ns = TICK_FIRST_NS;
+	if (d->now_ns < d->next_tick_ns)
+		return;
+	mm_tick(d->mm, d->now_ns);
+	kvmd_pump(d);
+	d->tick_step_ns = min(d->tick_step_ns * 2, TICK_MOST_NS);
+	d->next_tick_ns = d->now_ns + d->tick_step_ns;
+}
+
+static s64 loop_timeout(struct kvmd *d)
+{
+	s64 timeout = timer_next_ns(&d->timers, d->now_ns), tick;
+
+	if (d->nr_spinning)
+		return 0;
+	if (!TAILQ_EMPTY(&d->hot))
+		timeout = timeout < 0 ? STALL_LOOK_NS
+				      : min(timeout, (s64)STALL_LOOK_NS);
+	if (mm_wants_tick(d->mm)) {
+		tick = (s64)(d->next_tick_ns - min(d->next_tick_ns, d->now_ns));
+		timeout = timeout < 0 ? tick : min(timeout, tick);
+	}
+	return timeout;
+}
+
+int kvmd_run(struct kvmd *d)
+{
+	unsigned int nr, turns = 0;
+	s64 timeout;
+	int rc;
+
+	while (d->state != KVMD_ENDING) {
+		d->now_ns = kvmd_clock_ns();
+		nr = ring_turn(d);
+		core_tick(d, nr > 0);
+		timer_run(&d->timers, d->now_ns);
+		while (session_reap(d) | conn_reap(d))
+			;
+		if (d->state == KVMD_DRAINING && !d->nr_sessions)
+			break;
+		timeout = loop_timeout(d);
+		if (!timeout && d->nr_spinning && ++turns % SPIN_IO_TURNS)
+			continue;
+		if (timeout)
+			d->n.sleeps++;
+		rc = io_wait(d->io, timeout);
+		if (rc < 0) {
+			log_err("the loop cannot wait", "error=\"%s\"",
+				strerror(-rc));
+			return rc;
+		}
+	}
+	return 0;
+}
+
+/* ---- setup ---- */
+
+static const struct mm_host_ops host_ops = {
+	.table_grow = session_table_grow,
+	.trace = trace_point,
+};
+
+static int open_core(struct kvmd *d, char *err)
+{
+	const struct mm_config cfg = {
+		.device_bytes = d->dev->bytes,
+		.ready_extents = min(READY_EXTENTS, d->dev->nr_extents),
+		.seed = d->started_ns,
+	};
+	int rc;
+
+	d->state_bytes = ALIGN_UP(mm_state_bytes(&cfg), 4096);
+	d->state_fd = memfd_create_sealed("kvmd-state", d->state_bytes, 0);
+	if (d->state_fd < 0)
+		return err_set(err, d->state_fd, "kvmd's state: %s",
+			       strerror(-d->state_fd));
+	d->state_map = memfd_map(d->state_fd, d->state_bytes);
+	if (!d->state_map)
+		return err_set(err, -ENOMEM, "kvmd's state: no memory for it");
+	rc = mm_create(&cfg, d->state_map, &host_ops, d, &d->mm);
+	if (rc)
+		return err_set(err, rc, "the core cannot be set up: %s",
+			       strerror(-rc));
+	mm_tick(d->mm, d->now_ns);
+	return tenant_setup(d, err);
+}
+
+static int open_signals(struct kvmd *d)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	d->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (d->signals.fd < 0)
+		return -errno;
+	d->signals.events = EPOLLIN;
+	d->signals.kind = IO_LEVEL;
+	d->signals.ready = signals_ready;
+	return io_add(d->io, &d->signals);
+}
+
+static int open_parent(struct kvmd *d)
+{
+	if (!d->opt->exit_with_parent)
+		return 0;
+	d->parent.fd = pidfd_open(getppid(), 0);
+	if (d->parent.fd < 0)
+		return -errno;
+	d->parent.events = EPOLLIN;
+	d->parent.kind = IO_LEVEL;
+	d->parent.ready = parent_gone;
+	return io_add(d->io, &d->parent);
+}
+
+static int open_loop(struct kvmd *d, char *err)
+{
+	struct rlimit lim;
+	int rc;
+
+	/* descriptors: six a client and one an extent */
+	if (!getrlimit(RLIMIT_NOFILE, &lim) && lim.rlim_cur < lim.rlim_max) {
+		lim.rlim_cur = lim.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &lim);
+	}
+	rc = io_create(d->opt->io, &d->io);
+	if (rc)
+		return err_set(err, rc, "io %s: not possible here: %s",
+			       d->opt->io, strerror(-rc));
+	rc = work_pool_create(d->io, NR_WORKERS, &d->pool);
+	if (!rc)
+		rc = open_signals(d);
+	if (!rc)
+		rc = open_parent(d);
+	return rc ? err_set(err, rc, "the loop cannot be set up: %s",
+			    strerror(-rc))
+		  : 0;
+}
+
+static int open_socket(struct kvmd *d, char *err)
+{
+	int rc = listen_open(&d->listener, d->opt->socket, err);
+
+	if (rc)
+		return rc;
+	d->listener.watch.events = EPOLLIN;
+	d->listener.watch.kind = IO_LEVEL;
+	d->listener.watch.ready = conn_accept;
+	rc = io_add(d->io, &d->listener.watch);
+	return rc ? err_set(err, rc, "socket %s: %s", d->opt->socket,
+			    strerror(-rc))
+		  : 0;
+}
+
+int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
+{
+	struct kvmd *d = calloc(1, sizeof(*d));
+	int rc;
+
+	if (!d)
+		return err_set(err, -ENOMEM, "no memory");
+	d->opt = opt;
+	d->state_fd = d->signals.fd = d->listener.watch.fd = d->parent.fd = -1;
+	d->now_ns = d->started_ns = kvmd_clock_ns();
+	TAILQ_INIT(&d->timers);
+	TAILQ_INIT(&d->conns);
+	TAILQ_INIT(&d->all);
+	TAILQ_INIT(&d->hot);
+	TAILQ_INIT(&d->weights.list);
+	d->drain_timer.fire = drain_over;
+	d->audit_timer.fire = audit_fire;
+	d->listener.lock_fd = -1;
+	rc = trace_setup(err);
+	if (!rc)
+		rc = open_loop(d, err);
+	if (!rc)
+		rc = dev_open(opt->device, opt->size_bytes, d->pool, &d->dev,
+			      err);
+	if (!rc)
+		rc = open_core(d, err);
+	if (!rc)
+		rc = open_socket(d, err);
+	if (rc) {
+		kvmd_destroy(d);
+		return rc;
+	}
+	kvmd_pump(d);
+	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "start", EVENT_NOBODY,
+		  NULL, "kvmd %s, pid %d, %s, device %s of %llu bytes, io %s",
+		  KV_VERSION, (int)getpid(), opt->socket, opt->device,
+		  (unsigned long long)d->dev->bytes, io_name(d->io));
+	*out = d;
+	return 0;
+}
+
+void kvmd_destroy(struct kvmd *d)
+{
+	struct conn *c;
+
+	if (!d)
+		return;
+	if (d->io)
+		io_del(d->io, &d->listener.watch);
+	listen_close(&d->listener);
+	if (d->pool && d->mm) {
+		work_pool_flush(d->pool);
+		session_destroy_all(d);
+		TAILQ_FOREACH(c, &d->conns, link)
+		conn_close(c);
+		work_pool_flush(d->pool);
+		conn_reap(d);
+		weights_destroy_all(d);
+		work_pool_flush(d->pool);
+	}
+	work_pool_destroy(d->pool);
+	mm_destroy(d->mm);
+	dev_close(d->dev);
+	if (d->state_map)
+		munmap(d->state_map, d->state_bytes);
+	if (d->state_fd >= 0)
+		close(d->state_fd);
+	if (d->io) {
+		io_del(d->io, &d->signals);
+		io_del(d->io, &d->parent);
+	}
+	if (d->signals.fd >= 0)
+		close(d->signals.fd);
+	if (d->parent.fd >= 0)
+		close(d->parent.fd);
+	io_destroy(d->io);
+	free(d);
+}

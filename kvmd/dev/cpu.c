@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cpu.c - host memory as a device: one sealed memfd per extent
+ *
+ * The loop owns the table of extents; a worker gets the descriptors it works
+ * on in its request and hands new ones back in it, so no lock is needed.
+ *
+ * Populate maps the memfd for a moment, asks for huge pages where the system
+ * gives them to shared memory, and lets the kernel fault all of it in: the
+ * client's first touch then never allocates. Scrub punches the old memfd and
+ * populates a new one. The same time is spent as for zeroing in place, and a
+ * descriptor or mapping that a client kept shows it nothing but zero pages of
+ * its own ("retired"), which audit() finds by st_blocks.
+ */
+#include "kvmd/dev/dev.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "include/kv/errbuf.h"
+#include "include/uapi/kv/abi.h"
+#include "kvmd/ipc/memfd.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define CLIENT_NONE (~0u)
+#define RETIRED_MAX 1024u
+#define COPY_STEP   (256u << 10)
+
+struct cpu_extent {
+	int fd; /* -1: bare */
+	u32 client; /* who got a descriptor, CLIENT_NONE: nobody alive */
+};
+
+struct cpu_retired {
+	int fd;
+	u32 client, extent;
+};
+
+struct cpu {
+	struct cpu_extent *extents;
+	struct cpu_retired retired[RETIRED_MAX];
+	u32 nr_retired;
+	u64 touched_bytes;
+	char thp[32];
+};
+
+/* The bracketed word of /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
+static void thp_setting(char *word, size_t size)
+{
+	char text[128] = "", *from, *to;
+	FILE *f;
+
+	snprintf(word, size, "none");
+	f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	if (!f)
+		return;
+	if (fgets(text, sizeof(text), f) && (from = strchr(text, '[')) &&
+	    (to = strchr(from, ']')))
+		snprintf(word, size, "%.*s", (int)(to - from - 1), from + 1);
+	fclose(f);
+}
+
+static int cpu_open(struct dev *dev, const char *args, u64 bytes, char *err)
+{
+	struct cpu *cpu;
+	u32 i;
+
+	if (*args)
+		return err_set(err, -EINVAL,
+			       "device cpu: takes no argument, not \"%s\"",
+			       args);
+	cpu = calloc(1, sizeof(*cpu));
+	if (!cpu)
+		return err_set(err, -ENOMEM, "device cpu: no memory");
+	cpu->extents = calloc(dev->nr_extents, sizeof(*cpu->extents));
+	if (!cpu->extents) {
+		free(cpu);
+		return err_set(err, -ENOMEM, "device cpu: no memory");
+	}
+	for (i = 0; i < dev->nr_extents; i++) {
+		cpu->extents[i].fd = -1;
+		cpu->extents[i].client = CLIENT_NONE;
+	}
+	thp_setting(cpu->thp, sizeof(cpu->thp));
+	dev->priv = cpu;
+	return 0;
+}
+
+static void cpu_close(struct dev *dev)
+{
+	struct cpu *cpu = dev->priv;
+	u32 i;
+
+	for (i = 0; i < dev->nr_extents; i++) {
+		if (cpu->extents[i].fd >= 0)
+			close(cpu->extents[i].fd);
+	}
+	for (i = 0; i < cpu->nr_retired; i++)
+		close(cpu->retired[i].fd);
+	free(cpu->extents);
+	free(cpu);
+}
+
+static int cpu_punch(int fd)
+{
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+		      KV_EXTENT_SIZE))
+		return -errno;
+	return 0;
+}
+
+/* A new memfd with all of its pages there and zero; descriptor or -errno. */
+static int cpu_fresh(void)
+{
+	int fd = memfd_create_sealed("kvmd-extent", KV_EXTENT_SIZE, 0), rc = 0;
+	void *p;
+
+	if (fd < 0)
+		return fd;
+	p = memfd_map(fd, KV_EXTENT_SIZE);
+	if (!p) {
+		rc = -ENOMEM;
+	} else {
+		madvise(p, KV_EXTENT_SIZE, MADV_HUGEPAGE); /* if it can */
+		if (madvise(p, KV_EXTENT_SIZE, MADV_POPULATE_WRITE))
+			rc = -errno;
+		munmap(p, KV_EXTENT_SIZE);
+	}
+	if (rc == -EINVAL && !fallocate(fd, 0, 0, KV_EXTENT_SIZE))
+		rc = 0;
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int cpu_copy(const struct dev_req *req)
+{
+	char *buf = malloc(COPY_STEP);
+	u64 done = 0, at, step;
+	int rc = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	while (done < req->bytes && !rc) {
+		step = min(req->bytes - done, (u64)COPY_STEP);
+		at = (req->src + done) % KV_EXTENT_SIZE;
+		if (pread(req->fd[0], buf, step, (off_t)at) != (ssize_t)step)
+			rc = -EIO;
+		at = (req->dst + done) % KV_EXTENT_SIZE;
+		if (!rc &&
+		    pwrite(req->fd[1], buf, step, (off_t)at) != (ssize_t)step)
+			rc = -EIO;
+		done += step;
+	}
+	free(buf);
+	return rc;
+}
+
+/* On a worker: req->fd[0] is what there was, fd[1] what there will be. */
+static void cpu_run(struct work *w)
+{
+	struct dev_req *req = container_of(w, struct dev_req, work);
+
+	switch (req->op) {
+	case DEV_POPULATE:
+		req->fd[1] = cpu_fresh();
+		req->err = min(req->fd[1], 0);
+		break;
+	case DEV_SCRUB:
+		req->err = cpu_punch(req->fd[0]);
+		if (req->err)
+			break;
+		req->fd[1] = cpu_fresh();
+		req->err = min(req->fd[1], 0);
+		break;
+	case DEV_RELEASE:
+		if (req->fd[0] >= 0)
+			req->err = cpu_punch(req->fd[0]);
+		break;
+	case DEV_COPY:
+		req->err = cpu_copy(req);
+		break;
+	default:
+		req->err = -EOPNOTSUPP;
+	}
+}
+
+/* Keep an eye on memory that a living client may still have mapped. */
+static void cpu_retire(struct cpu *cpu, int fd, u32 client, u32 extent)
+{
+	if (client == CLIENT_NONE) {
+		close(fd);
+		return;
+	}
+	if (cpu->nr_retired == RETIRED_MAX) {
+		close(cpu->retired[0].fd);
+		memmove(&cpu->retired[0], &cpu->retired[1],
+			--cpu->nr_retired * sizeof(cpu->retired[0]));
+	}
+	cpu->retired[cpu->nr_retired++] = (struct cpu_retired){
+		.fd = fd,
+		.client = client,
+		.extent = extent,
+	};
+}
+
+static void cpu_done(struct work *w)
+{
+	struct dev_req *req = container_of(w, struct dev_req, work);
+	struct cpu *cpu = req->dev->priv;
+	struct cpu_extent *x = &cpu->extents[req->extent];
+
+	if (req->op == DEV_RELEASE) {
+		if (req->fd[0] >= 0)
+			cpu_retire(cpu, req->fd[0], (u32)req->src, req->extent);
+	} else if (req->op != DEV_COPY && !req->err) {
+		if (x->fd >= 0)
+			cpu_retire(cpu, x->fd, x->client, req->extent);
+		x->fd = req->fd[1];
+		x->client = CLIENT_NONE;
+	}
+	req->done(req);
+}
+
+static void cpu_submit(struct dev *dev, struct dev_req *req)
+{
+	struct cpu *cpu = dev->priv;
+	struct cpu_extent *x = &cpu->extents[req->extent];
+
+	req->dev = dev;
+	req->fd[0] = -1;
+	req->fd[1] = -1;
+	if (req->op == DEV_COPY) {
+		req->fd[0] = cpu->extents[req->src >> KV_EXTENT_SHIFT].fd;
+		req->fd[1] = cpu->extents[req->dst >> KV_EXTENT_SHIFT].fd;
+	} else {
+		req->fd[0] = x->fd;
+	}
+	if (req->op == DEV_RELEASE) { /* bare from now on */
+		req->src = x->client;
+		x->fd = -1;
+		x->client = CLIENT_NONE;
+	}
+	req->work.run = cpu_run;
+	req->work.done = cpu_done;
+	work_submit(dev->pool, &req->work);
+}
+
+static int cpu_export(struct dev *dev, u32 extent, u32 client)
+{
+	struct cpu *cpu = dev->priv;
+	struct cpu_extent *x = &cpu->extents[extent];
+	int fd;
+
+	if (x->fd < 0)
+		return -ENXIO;
+	if (x->client != CLIENT_NONE && x->client != client)
+		return -EBUSY;
+	fd = fcntl(x->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	x->client = client;
+	return fd;
+}
+
+static s64 cpu_resident(struct dev *dev, u32 extent)
+{
+	struct cpu *cpu = dev->priv;
+	int fd = cpu->extents[extent].fd;
+
+	return fd < 0 ? 0 : memfd_resident(fd);
+}
+
+static int cpu_extent_fd(struct dev *dev, u32 extent)
+{
+	struct cpu *cpu = dev->priv;
+
+	return cpu->extents[extent].fd;
+}
+
+static bool cpu_stream_gone(struct dev *dev, u32 client, bool process_gone)
+{
+	return process_gone;
+}
+
+static bool cpu_fence(struct dev *dev, const u64 *completed, u64 step)
+{
+	return __atomic_load_n(completed, __ATOMIC_ACQUIRE) >= step;
+}
+
+static u32 cpu_audit(struct dev *dev,
+		     void (*touched)(void *ctx, u32 client, u32 extent,
+				     u64 bytes),
+		     void *ctx)
+{
+	struct cpu *cpu = dev->priv;
+	s64 bytes;
+	u32 i;
+
+	for (i = 0; i < cpu->nr_retired; i++) {
+		const struct cpu_retired *r = &cpu->retired[i];
+
+		bytes = memfd_resident(r->fd);
+		if (bytes <= 0)
+			continue;
+		cpu->touched_bytes += (u64)bytes;
+		cpu_punch(r->fd);
+		touched(ctx, r->client, r->extent, (u64)bytes);
+	}
+	return cpu->nr_retired;
+}
+
+static void cpu_client_gone(struct dev *dev, u32 client)
+{
+	struct cpu *cpu = dev->priv;
+	u32 i, kept = 0;
+
+	for (i = 0; i < dev->nr_extents; i++) {
+		if (cpu->extents[i].client == client)
+			cpu->extents[i].client = CLIENT_NONE;
+	}
+	for (i = 0; i < cpu->nr_retired; i++) {
+		if (cpu->retired[i].client == client) {
+			cpu_punch(cpu->retired[i].fd);
+			close(cpu->retired[i].fd);
+			continue;
+		}
+		cpu->retired[kept++] = cpu->retired[i];
+	}
+	cpu->nr_retired = kept;
+}
+
+static void cpu_facts(struct dev *dev, struct dev_facts *out)
+{
+	struct cpu *cpu = dev->priv;
+	s64 bytes;
+	u32 i;
+
+	memset(out, 0, sizeof(*out));
+	out->backend = "cpu";
+	memcpy(out->note, cpu->thp, sizeof(out->note));
+	out->total_bytes = dev->bytes;
+	out->host_addressable = true;
+	out->retired_bytes = cpu->touched_bytes;
+	for (i = 0; i < dev->nr_extents; i++) {
+		bytes = cpu_resident(dev, i);
+		out->resident_bytes += bytes > 0 ? (u64)bytes : 0;
+	}
+}
+
+const struct dev_ops dev_cpu_ops = {
+	.name = "cpu",
+	.open = cpu_open,
+	.close = cpu_close,
+	.submit = cpu_submit,
+	.export = cpu_export,
+	.resident = cpu_resident,
+	.extent_fd = cpu_extent_fd,
+	.stream_gone = cpu_stream_gone,
+	.fence = cpu_fence,
+	.audit = cpu_audit,
+	.client_gone = cpu_client_gone,
+	.facts = cpu_facts,
+};

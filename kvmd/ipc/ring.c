@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ring.c - the service of the clients' rings
+ *
+ * Everything in a ring may change under our eyes. So: an index is loaded
+ * once and checked against kvmd's own copy; an entry is copied as words and
+ * only the copy is looked at; arguments in the arena are copied by .prep and
+ * only then validated and used (.issue sees private memory alone). What the
+ * indices say can be nonsense only if the client has broken its ring: it is
+ * removed with a sentence. Everything else is a completion with -EINVAL.
+ *
+ * Fairness. A turn takes at most RING_BUDGET units from a client, a unit
+ * being a request or RING_ITEMS_PER_UNIT items of one, then goes on to the
+ * next client; what is left waits for the next turn.
+ *
+ * Room. A request is taken only if its completions fit: the one that answers
+ * it now, the one that a ticket brings later, and those that earlier tickets
+ * are still to bring (nr_async).
+ *
+ * A client that takes no completions stalls its own ring, which is then looked
+ * at every half a millisecond: nothing rings when it takes one.
+ *
+ * Sleeping. A ring is hot while requests come, and for s->spin_ns after the
+ * last one; then kvmd sets sq_sleeping and the client must ring the doorbell.
+ * Spinning has to pay: spin_ns is halved whenever it was for nothing, and set
+ * to its maximum when a doorbell follows so soon after going to sleep that
+ * spinning would have caught it. An idle client costs nothing.
+ */
+#include "kvmd/ipc/ring.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "kvmd/ipc/conn.h"
+#include "kvmd/ipc/session.h"
+#include "kvmd/kvmd.h"
+
+#define RING_BUDGET	    64u
+#define RING_ITEMS_PER_UNIT 16u
+#define RING_HOLDERS_MAX    16u
+#define SPIN_MIN_NS	    1000u
+
+/* A request's private copy. One at a time is worked on: the loop's own. */
+struct ring_req {
+	struct kv_sqe sqe;
+	u32 nr_copies_room;
+	union {
+		struct kv_space_args space;
+		struct kv_resv_item items[KV_RESV_MAX];
+	};
+	struct kv_copy copies[KV_RESV_MAX * KV_AREA_MAX];
+};
+
+/**
+ * struct op_def - an opcode
+ * @name: for the log
+ * @flags: flags that a request may carry
+ * @prep: copy the arguments and check them; 0 or -errno; NULL: has none
+ * @issue: act; what it returns is the completion's res, unless it is
+ *	-EINPROGRESS; cqe's other fields are zero and its to fill
+ */
+struct op_def {
+	const char *name;
+	u8 flags;
+	int (*prep)(struct session *s, struct ring_req *r);
+	int (*issue)(struct session *s, struct ring_req *r, struct kv_cqe *cqe);
+};
+
+static struct ring_req the_req;
+
+static struct kv_ring_hdr *ring_hdr(const struct session *s)
+{
+	return s->ring;
+}
+
+static void *ring_at(const struct session *s, u32 off)
+{
+	return (char *)s->ring + off;
+}
+
+/* [off, off + len) lies in the arena, 8-aligned. */
+static bool arena_has(u32 off, u64 len)
+{
+	return off % 8 == 0 && off <= KV_ARENA_SIZE &&
+	       len <= KV_ARENA_SIZE - off;
+}
+
+static void arena_read(const struct session *s, void *dst, u32 off, size_t len)
+{
+	memcpy(dst, ring_at(s, KV_RING_ARENA_OFF + off), len);
+	/* what was copied is what is used: no second read by the compiler */
+	__asm__ __volatile__("" ::: "memory");
+}
+
+static void arena_write(const struct session *s, u32 off, const void *src,
+			size_t len)
+{
+	memcpy(ring_at(s, KV_RING_ARENA_OFF + off), src, len);
+}
+
+/* ---- completions and events ---- */
+
+static void futex_wake_all(struct kvmd *d, struct kv_ring_index *word)
+{
+	/* the word changes first: who is about to wait on it does not */
+	kv_store_release(&word->v, 0u);
+	syscall(SYS_futex, &word->v, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	d->n.wakes++;
+}
+
+static void cq_wake(struct session *s)
+{
+	if (kv_ring_must_wake(&ring_hdr(s)->cq_sleeping))
+		futex_wake_all(s->d, &ring_hdr(s)->cq_sleeping);
+}
+
+/* Entries in the completion ring, or a number above its size: garbage. */
+static u32 cq_used(const struct session *s)
+{
+	return kv_ring_used(kv_ring_avail(&ring_hdr(s)->cq_head), s->cq_tail);
+}
+
+static void cq_post(struct session *s, const struct kv_cqe *cqe)
+{
+	struct kv_cqe *ring = ring_at(s, KV_RING_CQ_OFF);
+
+	if (cq_used(s) >= KV_CQ_ENTRIES) {
+		session_kick(s, "its completion ring is full or its head "
+				"makes no sense");
+		return;
+	}
+	ring[s->cq_tail & (KV_CQ_ENTRIES - 1)] = *cqe;
+	kv_ring_publish(&ring_hdr(s)->cq_tail, ++s->cq_tail);
+}
+
+/* Copies or holders of a reply go to the arena, as far as there is room. */
+static void reply_write(struct session *s, struct kv_cqe *cqe, u32 off,
+			u32 room, const struct kv_copy *copies,
+			const struct kv_holder *holders)
+{
+	const void *src = NULL;
+	u64 len = 0;
+
+	if (cqe->res > 0 && copies) {
+		src = copies;
+		len = (u64)cqe->res * sizeof(*copies);
+	} else if (cqe->res == -EAGAIN && holders) {
+		src = holders;
+		len = min(cqe->out_len, room);
+		len -= len % sizeof(*holders);
+	}
+	if (!src || len > room || !arena_has(off, len)) {
+		cqe->out_len = 0;
+		return;
+	}
+	arena_write(s, off, src, len);
+	cqe->out_len = (u32)len;
+}
+
+void ring_complete(struct session *s, const struct mm_request *req)
+{
+	struct kv_cqe cqe = req->cqe;
+
+	if (s->state != SESSION_LIVE || s->doomed)
+		return;
+	if (s->nr_async)
+		s->nr_async--;
+	reply_write(s, &cqe, req->out_off, req->out_room, req->copies,
+		    req->holders);
+	cq_post(s, &cqe);
+	cq_wake(s);
+}
+
+void ring_event(struct session *s, const struct kv_event *ev)
+{
+	struct kv_ring_hdr *hdr = ring_hdr(s);
+	struct kv_event *ring = ring_at(s, KV_RING_EQ_OFF);
+	u32 used;
+
+	if (s->state != SESSION_LIVE || s->doomed)
+		return;
+	used = kv_ring_used(kv_ring_avail(&hdr->eq_head), s->eq_tail);
+	if (used >= KV_EQ_ENTRIES) {
+		/* full, or a head that makes no sense: the loss is its own */
+		__atomic_fetch_or(&hdr->eq_flags.v, KV_EQ_OVERFLOW,
+				  __ATOMIC_RELEASE);
+		s->d->n.events_lost++;
+	} else {
+		ring[s->eq_tail & (KV_EQ_ENTRIES - 1)] = *ev;
+		kv_ring_publish(&hdr->eq_tail, ++s->eq_tail);
+	}
+	if (kv_ring_must_wake(&hdr->eq_sleeping))
+		futex_wake_all(s->d, &hdr->eq_sleeping);
+}
+
+/* ---- opcodes ---- */
+
+static int nop_issue(struct session *s, struct ring_req *r, struct kv_cqe *cqe)
+{
+	return 0;
+}
+
+static int space_create_prep(struct session *s, struct ring_req *r)
+{
+	if (!arena_has(r->sqe.arg_off, sizeof(r->space)))
+		return -EINVAL;
+	arena_read(s, &r->space, r->sqe.arg_off, sizeof(r->space));
+	return 0;
+}
+
+static int space_create_issue(struct session *s, struct ring_req *r,
+			      struct kv_cqe *cqe)
+{
+	return mm_space_create(s->d->mm, s->id, &r->space);
+}
+
+static int space_destroy_issue(struct session *s, struct ring_req *r,
+			       struct kv_cqe *cqe)
+{
+	return mm_space_destroy(s->d->mm, s->id, r->sqe.space);
+}
+
+static int space_fork_issue(struct session *s, struct ring_req *r,
+			    struct kv_cqe *cqe)
+{
+	return mm_space_fork(s->d->mm, s->id, r->sqe.space, r->sqe.arg[0]);
+}
+
+static int space_truncate_issue(struct session *s, struct ring_req *r,
+				struct kv_cqe *cqe)
+{
+	return mm_space_truncate(s->d->mm, s->id, r->sqe.space, r->sqe.arg[0]);
+}
+
+static int reserve_prep(struct session *s, struct ring_req *r)
+{
+	const u64 per_item = sizeof(struct kv_copy) * KV_AREA_MAX;
+	u32 nr = r->sqe.nr;
+
+	if (!nr || nr > KV_RESV_MAX)
+		return -EINVAL;
+	if (!arena_has(r->sqe.arg_off, nr * sizeof(r->items[0])) ||
+	    !arena_has(r->sqe.out_off, r->sqe.out_len) ||
+	    r->sqe.out_len < nr * per_item)
+		return -EINVAL;
+	arena_read(s, r->items, r->sqe.arg_off, nr * sizeof(r->items[0]));
+	return 0;
+}
+
+static int reserve_issue(struct session *s, struct ring_req *r,
+			 struct kv_cqe *cqe)
+{
+	const struct mm_resv resv = {
+		.step = r->sqe.step,
+		.user_data = r->sqe.user_data,
+		.items = r->items,
+		.nr_items = r->sqe.nr,
+		.flags = r->sqe.flags & KV_SQE_WAIT,
+		.out_off = r->sqe.out_off,
+		.out_room = r->sqe.out_len,
+	};
+	struct kv_holder holders[RING_HOLDERS_MAX];
+	int rc;
+
+	rc = mm_reserve(s->d->mm, s->id, &resv, r->copies, &cqe->extent_seq,
+			&cqe->extra);
+	/* cached weights that nobody has open give way to a step */
+	if (rc == -EAGAIN && weights_make_room(s->d, cqe->extra, false, 0))
+		rc = mm_reserve(s->d->mm, s->id, &resv, r->copies,
+				&cqe->extent_seq, &cqe->extra);
+	cqe->res = rc;
+	if (rc == -EAGAIN) {
+		cqe->out_len =
+			(u32)sizeof(holders[0]) *
+			mm_holders(s->d->mm, s->id, holders, RING_HOLDERS_MAX);
+		reply_write(s, cqe, r->sqe.out_off, r->sqe.out_len, NULL,
+			    holders);
+	} else {
+		reply_write(s, cqe, r->sqe.out_off, r->sqe.out_len, r->copies,
+			    NULL);
+	}
+	return rc;
+}
+
+static int cancel_issue(struct session *s, struct ring_req *r,
+			struct kv_cqe *cqe)
+{
+	return mm_cancel(s->d->mm, s->id, r->sqe.arg[0]);
+}
+
+static int shrink_issue(struct session *s, struct ring_req *r,
+			struct kv_cqe *cqe)
+{
+	return mm_shrink(s->d->mm, s->id);
+}
+
+static const struct op_def op_defs[KV_OP_NR] = {
+	[KV_OP_NOP] = { .name = "nop", .issue = nop_issue },
+	[KV_OP_SPACE_CREATE] = { .name = "space_create",
+				 .prep = space_create_prep,
+				 .issue = space_create_issue },
+	[KV_OP_SPACE_DESTROY] = { .name = "space_destroy",
+				  .issue = space_destroy_issue },
+	[KV_OP_SPACE_FORK] = { .name = "space_fork",
+			       .issue = space_fork_issue },
+	[KV_OP_SPACE_TRUNCATE] = { .name = "space_truncate",
+				   .issue = space_truncate_issue },
+	[KV_OP_RESERVE] = { .name = "reserve",
+			    .flags = KV_SQE_WAIT,
+			    .prep = reserve_prep,
+			    .issue = reserve_issue },
+	[KV_OP_CANCEL] = { .name = "cancel", .issue = cancel_issue },
+	[KV_OP_SHRINK] = { .name = "shrink", .issue = shrink_issue },
+};
+
+static int req_prep(struct session *s, struct ring_req *r)
+{
+	const struct op_def *def;
+
+	if (r->sqe.opcode >= KV_OP_NR)
+		return -EOPNOTSUPP;
+	def = &op_defs[r->sqe.opcode];
+	if ((r->sqe.flags & ~def->flags) || r->sqe.reserved[0] ||
+	    r->sqe.reserved[1] || r->sqe.reserved[2])
+		return -EINVAL;
+	return def->prep ? def->prep(s, r) : 0;
+}
+
+/*
+ * The core answers later. A ticket is shown at once, before anything that
+ * could already end it; without one, memory is there in a moment.
+ */
+static void req_pending(struct session *s, struct kv_cqe *cqe)
+{
+	s->nr_async++;
+	if (cqe->extra) {
+		cqe->res = -EAGAIN;
+		cqe->flags = KV_CQE_MORE;
+		cqe->extent_seq = s->extent_seq;
+		cq_post(s, cqe);
+		weights_make_room(s->d, KV_EXTENT_SIZE, false, 0);
+	}
+	kvmd_pump(s->d);
+}
+
+static void req_run(struct session *s, struct ring_req *r)
+{
+	struct kv_cqe cqe = { .user_data = r->sqe.user_data };
+	int rc = req_prep(s, r);
+
+	s->nr_requests++;
+	s->d->n.ring_requests++;
+	if (rc) {
+		s->nr_invalid++;
+		s->d->n.ring_invalid++;
+		log_debug("request invalid", "client=%u op=%u error=%d", s->id,
+			  r->sqe.opcode, rc);
+	} else {
+		rc = op_defs[r->sqe.opcode].issue(s, r, &cqe);
+	}
+	if (rc == -EINPROGRESS) {
+		req_pending(s, &cqe);
+		return;
+	}
+	/* descriptors of granted extents leave before the completion */
+	kvmd_pump(s->d);
+	cqe.res = rc;
+	if (!cqe.extent_seq)
+		cqe.extent_seq = s->extent_seq;
+	cq_post(s, &cqe);
+}
+
+/* ---- turns ---- */
+
+static void sqe_copy(const struct session *s, struct kv_sqe *out)
+{
+	const struct kv_sqe *ring = ring_at(s, KV_RING_SQ_OFF);
+	const struct kv_sqe *src = &ring[s->sq_head & (KV_SQ_ENTRIES - 1)];
+	u64 *to = (u64 *)(void *)out;
+	const u64 *from = (const u64 *)(const void *)src;
+	unsigned int i;
+
+	for (i = 0; i < sizeof(*out) / sizeof(*to); i++)
+		to[i] = READ_ONCE(from[i]);
+}
+
+/* Take requests of one client. Return: how many. */
+static unsigned int ring_serve(struct session *s)
+{
+	u32 tail = kv_ring_avail(&ring_hdr(s)->sq_tail);
+	u32 used = kv_ring_used(s->sq_head, tail), room;
+	unsigned int nr = 0, units = 0;
+
+	if (!used || s->doomed)
+		return 0;
+	if (used > KV_SQ_ENTRIES) {
+		session_kick(s,
+			     "its submission ring makes no sense: tail %u, "
+			     "head %u",
+			     tail, s->sq_head);
+		return 0;
+	}
+	while (nr < used && units < RING_BUDGET && !s->doomed) {
+		room = cq_used(s);
+		if (room > KV_CQ_ENTRIES) {
+			session_kick(s, "its completion ring's head makes no "
+					"sense");
+			break;
+		}
+		room = KV_CQ_ENTRIES - room;
+		s->stalled = room < s->nr_async + 2;
+		if (s->stalled)
+			break;
+		sqe_copy(s, &the_req.sqe);
+		kv_ring_release(&ring_hdr(s)->sq_head, ++s->sq_head);
+		units += 1 + the_req.sqe.nr / RING_ITEMS_PER_UNIT;
+		nr++;
+		req_run(s, &the_req);
+	}
+	if (nr) {
+		s->d->n.ring_batches++;
+		cq_wake(s);
+	}
+	return nr;
+}
+
+void ring_wake(struct session *s)
+{
+	if (s->hot || s->state != SESSION_LIVE)
+		return;
+	s->hot = true;
+	s->last_traffic_ns = s->d->now_ns;
+	kv_ring_awake(&ring_hdr(s)->sq_sleeping);
+	TAILQ_INSERT_TAIL(&s->d->hot, s, hot_link);
+}
+
+void ring_forget(struct session *s)
+{
+	if (s->hot)
+		TAILQ_REMOVE(&s->d->hot, s, hot_link);
+	s->hot = false;
+}
+
+void ring_doorbell(struct io_watch *w, u32 events)
+{
+	struct session *s = container_of(w, struct session, doorbell);
+	u64 now = kvmd_clock_ns();
+	u64 most = (u64)s->d->opt->spin_us * 1000;
+
+	if (s->hot)
+		return;
+	s->d->n.doorbells++;
+	if (now - s->slept_ns < most)
+		s->spin_ns = most;
+	ring_wake(s);
+	s->last_traffic_ns = now;
+}
+
+/* Nothing came for long enough: sleep, unless something came just now. */
+static void ring_sleep(struct session *s)
+{
+	kv_ring_sleep(&ring_hdr(s)->sq_sleeping);
+	if (kv_ring_avail(&ring_hdr(s)->sq_tail) != s->sq_head) {
+		kv_ring_awake(&ring_hdr(s)->sq_sleeping);
+		return;
+	}
+	s->spin_ns /= 2;
+	if (s->spin_ns < SPIN_MIN_NS)
+		s->spin_ns = 0;
+	s->slept_ns = s->d->now_ns;
+	ring_forget(s);
+}
+
+unsigned int ring_turn(struct kvmd *d)
+{
+	struct session *s, *next;
+	unsigned int nr = 0, n;
+
+	d->nr_spinning = 0;
+	for (s = TAILQ_FIRST(&d->hot); s; s = next) {
+		next = TAILQ_NEXT(s, hot_link);
+		n = ring_serve(s);
+		nr += n;
+		if (n) {
+			s->last_traffic_ns = d->now_ns;
+			d->nr_spinning++;
+		} else if (s->stalled) {
+			s->last_traffic_ns = d->now_ns;
+		} else if (d->now_ns - s->last_traffic_ns >= s->spin_ns) {
+			if (s->last_traffic_ns != d->now_ns)
+				d->n.spin_ns += d->now_ns - s->last_traffic_ns;
+			ring_sleep(s);
+			d->nr_spinning += s->hot;
+		} else {
+			d->nr_spinning++;
+		}
+	}
+	return nr;
+}

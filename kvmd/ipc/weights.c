@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weights.c - file mappings: model weights that kvmd holds once
+ */
+#include "kvmd/ipc/weights.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "kvmd/ipc/conn.h"
+#include "kvmd/ipc/memfd.h"
+#include "kvmd/ipc/session.h"
+#include "kvmd/kvmd.h"
+
+#define WEIGHTS_MAX    256u
+#define SEAL_RETRY_NS  2000000u
+#define SEAL_TRIES_MAX 500u
+#define PAGE_BYTES     4096ull
+
+static void weights_offer(struct weights *w);
+
+static struct weights_user *user_of(const struct weights *w,
+				    const struct session *s)
+{
+	struct weights_user *u;
+
+	TAILQ_FOREACH(u, &w->users, link)
+	{
+		if (u->session == s)
+			return u;
+	}
+	return NULL;
+}
+
+static struct weights *weights_by_id(struct kvmd *d, u32 id)
+{
+	struct weights *w;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		if (w->id == id)
+			return w;
+	}
+	return NULL;
+}
+
+u32 weights_users(const struct weights *w)
+{
+	const struct weights_user *u;
+	u32 nr = 0;
+
+	TAILQ_FOREACH(u, &w->users, link)
+	nr += !u->waits;
+	return nr;
+}
+
+u32 weights_waiters(const struct weights *w)
+{
+	const struct weights_user *u;
+	u32 nr = 0;
+
+	TAILQ_FOREACH(u, &w->users, link)
+	nr += u->waits;
+	return nr;
+}
+
+u64 weights_of(const struct kvmd *d, const struct session *s)
+{
+	const struct weights *w;
+	const struct weights_user *u;
+	u64 bytes = 0;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		u = user_of(w, s);
+		if (u && !u->waits)
+			bytes += w->charged_bytes;
+	}
+	return bytes;
+}
+
+static void weights_free(struct weights *w)
+{
+	struct kvmd *d = w->d;
+	struct weights_user *u;
+
+	while ((u = TAILQ_FIRST(&w->users))) {
+		TAILQ_REMOVE(&w->users, u, link);
+		free(u);
+	}
+	timer_cancel(&d->timers, &w->seal_timer);
+	if (w->fd >= 0)
+		close(w->fd);
+	mm_tenant_uncharge(d->mm, w->tenant, w->charged_bytes);
+	mm_tenant_put(d->mm, w->tenant);
+	TAILQ_REMOVE(&d->weights.list, w, link);
+	d->weights.nr--;
+	free(w);
+	kvmd_pump(d);
+}
+
+static void weights_drop(struct weights *w, const char *why)
+{
+	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_drop",
+		  EVENT_NOBODY, NULL, "%s, %llu bytes: %s", w->key.name,
+		  (unsigned long long)w->charged_bytes, why);
+	w->d->n.weights_drops++;
+	weights_free(w);
+}
+
+bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant)
+{
+	struct weights *w, *oldest;
+	u64 got = 0;
+
+	while (got < bytes) {
+		oldest = NULL;
+		TAILQ_FOREACH(w, &d->weights.list, link)
+		{
+			if (w->state != WEIGHTS_READY ||
+			    !TAILQ_EMPTY(&w->users) ||
+			    (of_tenant && w->tenant != tenant))
+				continue;
+			if (!oldest || w->idle_since_ns < oldest->idle_since_ns)
+				oldest = w;
+		}
+		if (!oldest)
+			break;
+		got += oldest->charged_bytes;
+		weights_drop(oldest, "nobody has it open and room is wanted");
+	}
+	return got > 0;
+}
+
+/* ---- filling ---- */
+
+static void reply_state(struct weights *w, struct weights_user *u,
+			enum kv_weights_state state, int fd)
+{
+	struct kv_msg_weights out = w->key;
+
+	out.state = state;
+	out.id = w->id;
+	u->waits = false;
+	u->nr_opens++;
+	conn_reply(u->session->conn, &u->msg, &out, sizeof(out), &fd, 1);
+}
+
+/* READY: everybody who waits gets it. */
+static void weights_serve(struct weights *w)
+{
+	struct weights_user *u;
+	int ro;
+
+	TAILQ_FOREACH(u, &w->users, link)
+	{
+		if (!u->waits)
+			continue;
+		ro = memfd_reopen_ro(w->fd);
+		if (ro < 0) {
+			session_kick(u->session, "weights %s: %s", w->key.name,
+				     strerror(-ro));
+			continue;
+		}
+		reply_state(w, u, KV_WEIGHTS_READY, ro);
+		close(ro);
+	}
+}
+
+/* Make new memory and tell the first waiter to fill it; or free @w. */
+static void weights_offer(struct weights *w)
+{
+	struct weights_user *u, *next;
+
+	if (w->fd >= 0)
+		close(w->fd);
+	w->filler = NULL;
+	w->fd = -1;
+	w->nr_seal_tries = 0;
+	timer_cancel(&w->d->timers, &w->seal_timer);
+	w->state = WEIGHTS_FILLING;
+	for (u = TAILQ_FIRST(&w->users); u && !u->waits; u = next) {
+		next = TAILQ_NEXT(u, link);
+	}
+	if (!u) {
+		weights_drop(w, "nobody is left to fill it");
+		return;
+	}
+	w->fd = memfd_create_sealed("kvmd-weights", w->charged_bytes,
+				    MEMFD_UNSEALED);
+	if (w->fd < 0) {
+		TAILQ_FOREACH(u, &w->users, link)
+		conn_refuse(u->session->conn, &u->msg, w->fd,
+			    "weights %s: no memory for it: %s", w->key.name,
+			    strerror(-w->fd));
+		weights_free(w);
+		return;
+	}
+	w->filler = u->session;
+	w->d->n.weights_fills++;
+	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_fill",
+		  u->session->id, u->session->tenant_name, "%s, %llu bytes",
+		  w->key.name, (unsigned long long)w->charged_bytes);
+	reply_state(w, u, KV_WEIGHTS_FILL, w->fd);
+}
+
+/* The filler is gone or gave up. */
+static void weights_refill(struct weights *w)
+{
+	struct weights_user *u = user_of(w, w->filler);
+
+	if (u) {
+		TAILQ_REMOVE(&w->users, u, link);
+		free(u);
+	}
+	weights_offer(w);
+}
+
+static void weights_try_seal(struct weights *w)
+{
+	const int seals = F_SEAL_WRITE | F_SEAL_SEAL;
+	struct kv_msg_weights out = w->key;
+	int rc = fcntl(w->fd, F_ADD_SEALS, seals) ? -errno : 0;
+
+	if (rc == -EBUSY && w->nr_seal_tries++ < SEAL_TRIES_MAX) {
+		timer_set(&w->d->timers, &w->seal_timer,
+			  w->d->now_ns + SEAL_RETRY_NS);
+		return;
+	}
+	if (rc) {
+		conn_refuse(w->filler->conn, &w->seal_msg, rc,
+			    "weights %s: cannot be sealed: %s", w->key.name,
+			    rc == -EBUSY ? "it is still mapped writable"
+					 : strerror(-rc));
+		weights_refill(w);
+		return;
+	}
+	out.state = KV_WEIGHTS_READY;
+	out.id = w->id;
+	conn_reply(w->filler->conn, &w->seal_msg, &out, sizeof(out), NULL, 0);
+	w->state = WEIGHTS_READY;
+	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_ready",
+		  w->filler->id, w->filler->tenant_name, "%s, %llu bytes",
+		  w->key.name, (unsigned long long)w->charged_bytes);
+	w->filler = NULL;
+	weights_serve(w);
+}
+
+static void seal_again(struct timer *t)
+{
+	weights_try_seal(container_of(t, struct weights, seal_timer));
+}
+
+/* ---- messages ---- */
+
+/* Take @bytes for @tenant, dropping cached mappings if need be. */
+static int weights_charge(struct kvmd *d, u32 tenant, u64 bytes)
+{
+	int rc = mm_tenant_charge(d->mm, tenant, bytes);
+
+	if ((rc == -EDQUOT || rc == -ENOSPC) &&
+	    weights_make_room(d, bytes, rc == -EDQUOT, tenant))
+		rc = mm_tenant_charge(d->mm, tenant, bytes);
+	kvmd_pump(d);
+	return rc;
+}
+
+static int weights_create(struct kvmd *d, struct session *s,
+			  const struct kv_msg_weights *key,
+			  struct weights **out)
+{
+	u64 bytes = ALIGN_UP(key->bytes, PAGE_BYTES);
+	struct weights *w;
+	int rc;
+
+	if (d->weights.nr >= WEIGHTS_MAX)
+		return -ENFILE;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return -ENOMEM;
+	rc = mm_tenant_get(d->mm, s->tenant_name, &w->tenant);
+	if (rc)
+		goto out_free;
+	rc = weights_charge(d, w->tenant, bytes);
+	if (rc)
+		goto out_put_tenant;
+	w->d = d;
+	w->id = ++d->weights.next_id;
+	w->key = *key;
+	w->charged_bytes = bytes;
+	w->fd = -1;
+	w->seal_timer.fire = seal_again;
+	TAILQ_INIT(&w->users);
+	TAILQ_INSERT_TAIL(&d->weights.list, w, link);
+	d->weights.nr++;
+	*out = w;
+	return 0;
+
+out_put_tenant:
+	mm_tenant_put(d->mm, w->tenant);
+out_free:
+	free(w);
+	return rc;
+}
+
+static void refuse_create(struct session *s, const struct kv_msg *msg,
+			  const struct kv_msg_weights *key, int rc)
+{
+	const char *why = strerror(-rc);
+
+	if (rc == -EDQUOT)
+		why = "over the tenant's limit";
+	if (rc == -ENOSPC)
+		why = "the device is full";
+	conn_refuse(s->conn, msg, rc,
+		    "weights %s: %llu bytes for tenant %s: %s", key->name,
+		    (unsigned long long)key->bytes, s->tenant_name, why);
+}
+
+static bool same_key(const struct weights *w, const struct kv_msg_weights *key,
+		     u32 tenant)
+{
+	return !memcmp(w->key.digest, key->digest, sizeof(key->digest)) &&
+	       w->key.packing == key->packing && w->key.isa == key->isa &&
+	       w->tenant == tenant;
+}
+
+void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		  const void *body)
+{
+	struct kv_msg_weights key;
+	struct weights_user *u;
+	struct weights *w;
+	bool is_new;
+	int rc = 0;
+
+	memcpy(&key, body, sizeof(key));
+	log_text(key.name, sizeof(key.name),
+		 (const char *)body + offsetof(struct kv_msg_weights, name),
+		 sizeof(key.name));
+	if (!key.bytes || key.bytes > d->dev->bytes) {
+		refuse_create(s, msg, &key, key.bytes ? -ENOSPC : -EINVAL);
+		return;
+	}
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		if (same_key(w, &key, s->tenant))
+			break;
+	}
+	if (w && w->key.bytes != key.bytes) {
+		conn_refuse(s->conn, msg, -EBADMSG,
+			    "weights %s: this digest is known with %llu bytes, "
+			    "not %llu",
+			    key.name, (unsigned long long)w->key.bytes,
+			    (unsigned long long)key.bytes);
+		return;
+	}
+	if (w && (u = user_of(w, s)) && (u->waits || w->filler == s)) {
+		conn_refuse(s->conn, msg, -EBUSY,
+			    "weights %s: this client is opening it already",
+			    key.name);
+		return;
+	}
+	is_new = !w;
+	if (is_new)
+		rc = weights_create(d, s, &key, &w);
+	if (rc) {
+		refuse_create(s, msg, &key, rc);
+		return;
+	}
+	u = user_of(w, s);
+	if (!u) {
+		u = calloc(1, sizeof(*u));
+		if (!u) {
+			if (is_new)
+				weights_free(w);
+			conn_refuse(s->conn, msg, -ENOMEM, "weights %s: %s",
+				    key.name, strerror(ENOMEM));
+			return;
+		}
+		u->session = s;
+		TAILQ_INSERT_TAIL(&w->users, u, link);
+	}
+	u->msg = *msg;
+	u->waits = true;
+	if (is_new) {
+		weights_offer(w);
+	} else if (w->state == WEIGHTS_READY) {
+		d->n.weights_hits++;
+		weights_serve(w);
+	}
+}
+
+void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		  const void *body)
+{
+	struct kv_msg_weights in;
+	struct weights *w;
+
+	memcpy(&in, body, sizeof(in));
+	w = weights_by_id(d, in.id);
+	if (!w || w->filler != s || w->state != WEIGHTS_FILLING) {
+		conn_refuse(s->conn, msg, w ? -EPERM : -ENOENT,
+			    "weights %u: not this client's to seal", in.id);
+		return;
+	}
+	w->state = WEIGHTS_SEALING;
+	w->seal_msg = *msg;
+	weights_try_seal(w);
+}
+
+/* One lease less, or as many as @u has. */
+static void user_release(struct weights *w, struct weights_user *u, bool all)
+{
+	if (w->filler && w->filler == u->session) {
+		weights_refill(w);
+		return;
+	}
+	if (!u->waits && !all && --u->nr_opens)
+		return;
+	TAILQ_REMOVE(&w->users, u, link);
+	free(u);
+	w->idle_since_ns = w->d->now_ns;
+}
+
+void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		   const void *body)
+{
+	struct kv_msg_weights in;
+	struct weights_user *u;
+	struct weights *w;
+
+	memcpy(&in, body, sizeof(in));
+	w = weights_by_id(d, in.id);
+	u = w ? user_of(w, s) : NULL;
+	if (!u) {
+		conn_refuse(s->conn, msg, -ENOENT,
+			    "weights %u: this client has no such mapping open",
+			    in.id);
+		return;
+	}
+	user_release(w, u, false);
+	conn_reply(s->conn, msg, NULL, 0, NULL, 0);
+}
+
+void weights_session_exit(struct kvmd *d, struct session *s)
+{
+	struct weights *w, *next;
+	struct weights_user *u;
+
+	for (w = TAILQ_FIRST(&d->weights.list); w; w = next) {
+		next = TAILQ_NEXT(w, link);
+		u = user_of(w, s);
+		if (u)
+			user_release(w, u, true);
+	}
+}
+
+void weights_destroy_all(struct kvmd *d)
+{
+	struct weights *w;
+
+	while ((w = TAILQ_FIRST(&d->weights.list)))
+		weights_free(w);
+}

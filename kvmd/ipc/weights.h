@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_IPC_WEIGHTS_H
+#define KVMD_IPC_WEIGHTS_H
+/*
+ * weights.h - file mappings: model weights that kvmd holds once
+ *
+ * One mapping per (digest, packing, isa) and tenant. A runtime of the tenant
+ * filled it, so it is shared inside the tenant only.
+ *
+ *	FILLING -> SEALING -> READY -> freed
+ *	   ^  |        |
+ *	   +--+--------+	the filler died, gave up, or cannot be sealed:
+ *				the next waiter fills, into new memory
+ *
+ *	FILLING	one session, the filler, has it open for writing
+ *	SEALING	the filler has said it is done; kvmd adds F_SEAL_WRITE, which
+ *		fails while a writable mapping is left, and tries again for a
+ *		moment
+ *	READY	read-only for good; sessions hold leases on it
+ *
+ * Charged to the tenant from FILLING on. A READY mapping without a lease is
+ * kept, so that the next start finds it, until its bytes are wanted: by
+ * another mapping or by a reservation.
+ */
+#include <sys/queue.h>
+#include <kv/msg.h>
+#include "include/kv/types.h"
+#include "kvmd/io/timer.h"
+
+struct kvmd;
+struct session;
+
+enum weights_state {
+	WEIGHTS_FILLING,
+	WEIGHTS_SEALING,
+	WEIGHTS_READY,
+};
+
+/* A session that has it open or waits for it. */
+struct weights_user {
+	struct session *session;
+	struct kv_msg msg; /* the OPEN, while waiting */
+	bool waits;
+	u32 nr_opens; /* leases, when not waiting */
+	TAILQ_ENTRY(weights_user) link;
+};
+
+struct weights {
+	struct kvmd *d;
+	u32 id;
+	enum weights_state state;
+	struct kv_msg_weights key; /* as the first OPEN said, name cleaned */
+	u32 tenant; /* a reference is held */
+	int fd;
+	u64 charged_bytes;
+	struct session *filler; /* FILLING, SEALING */
+	struct kv_msg seal_msg;
+	struct timer seal_timer;
+	unsigned int nr_seal_tries;
+	u64 idle_since_ns; /* READY and no user */
+	TAILQ_HEAD(, weights_user) users; /* in order of OPEN */
+	TAILQ_ENTRY(weights) link;
+};
+
+TAILQ_HEAD(weights_head, weights);
+
+struct weights_set {
+	struct weights_head list;
+	u32 next_id;
+	u32 nr;
+};
+
+/* Messages; they answer themselves. */
+void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		  const void *body);
+void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		  const void *body);
+void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		   const void *body);
+/* weights_session_exit - drop what @s has open, fills or waits for */
+void weights_session_exit(struct kvmd *d, struct session *s);
+/**
+ * weights_make_room - drop mappings that nobody has open, oldest first
+ * @d: daemon
+ * @bytes: wanted
+ * @of_tenant: only those of @tenant
+ * @tenant: see @of_tenant
+ *
+ * Return: whether any was dropped.
+ */
+bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant);
+/* weights_users - sessions that have it open */
+u32 weights_users(const struct weights *w);
+u32 weights_waiters(const struct weights *w);
+/* weights_of - bytes that @s has open */
+u64 weights_of(const struct kvmd *d, const struct session *s);
+void weights_destroy_all(struct kvmd *d);
+
+#endif

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options.c - kvmd's command line
+ */
+#include "kvmd/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SIZE_DEFAULT_MAX (8ull << 30)
+
+static const char usage[] =
+	"usage: kvmd [OPTIONS]\n"
+	"  --socket PATH      where clients attach (KVMD_SOCKET,\n"
+	"                     " KV_SOCKET_PATH ")\n"
+	"  --device NAME      cpu; error:cpu and delay:cpu for tests\n"
+	"  --size BYTES       memory to own, 4G (25 % of RAM, at most 8G)\n"
+	"  --limit [TENANT=]BYTES  hard limit of a tenant, or of all others\n"
+	"  --tenant-key KEY   who is one tenant: uid, cgroup or pid (uid)\n"
+	"  --io NAME          uring, epoll or auto (auto)\n"
+	"  --spin USEC        spin before sleeping, at most (20)\n"
+	"  --log-file PATH    append log lines here (standard error)\n"
+	"  --log-level LEVEL  error, warn, info or debug (info)\n"
+	"  --pid-file PATH    write the process id here\n"
+	"  --drain MSEC       at the end wait so long for clients (500)\n"
+	"  --ready-fd N       write one byte there when clients may attach\n"
+	"  --exit-with-parent end when the process that started kvmd ends\n"
+	"  --foreground       stay in the foreground (kvmd always does)\n"
+	"  --check            check the options and the system, then end\n"
+	"  --version, --help\n";
+
+enum {
+	OPT_SOCKET = 256,
+	OPT_DEVICE,
+	OPT_SIZE,
+	OPT_LIMIT,
+	OPT_TENANT_KEY,
+	OPT_IO,
+	OPT_SPIN,
+	OPT_LOG_FILE,
+	OPT_LOG_LEVEL,
+	OPT_PID_FILE,
+	OPT_DRAIN,
+	OPT_READY_FD,
+	OPT_EXIT_WITH_PARENT,
+	OPT_FOREGROUND,
+	OPT_CHECK,
+	OPT_VERSION,
+	OPT_HELP,
+};
+
+static const struct option long_options[] = {
+	{ "socket", required_argument, NULL, OPT_SOCKET },
+	{ "device", required_argument, NULL, OPT_DEVICE },
+	{ "size", required_argument, NULL, OPT_SIZE },
+	{ "limit", required_argument, NULL, OPT_LIMIT },
+	{ "tenant-key", required_argument, NULL, OPT_TENANT_KEY },
+	{ "io", required_argument, NULL, OPT_IO },
+	{ "spin", required_argument, NULL, OPT_SPIN },
+	{ "log-file", required_argument, NULL, OPT_LOG_FILE },
+	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
+	{ "pid-file", required_argument, NULL, OPT_PID_FILE },
+	{ "drain", required_argument, NULL, OPT_DRAIN },
+	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
+	{ "exit-with-parent", no_argument, NULL, OPT_EXIT_WITH_PARENT },
+	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
+	{ "check", no_argument, NULL, OPT_CHECK },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ NULL, 0, NULL, 0 },
+};
+
+static const char *const key_names[] = {
+	[TENANT_KEY_UID] = "uid",
+	[TENANT_KEY_CGROUP] = "cgroup",
+	[TENANT_KEY_PID] = "pid",
+};
+
+const char *tenant_key_name(enum tenant_key key)
+{
+	return key_names[key];
+}
+
+int options_bytes(const char *text, u64 *out)
+{
+	unsigned int shift = 0;
+	char *end;
+	u64 n;
+
+	if (!strcmp(text, "max")) {
+		*out = ~0ull;
+		return 0;
+	}
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	n = strtoull(text, &end, 0);
+	if (errno)
+		return -EINVAL;
+	switch (*end) {
+	case 'k':
+	case 'K':
+		shift = 10;
+		break;
+	case 'm':
+	case 'M':
+		shift = 20;
+		break;
+	case 'g':
+	case 'G':
+		shift = 30;
+		break;
+	case 't':
+	case 'T':
+		shift = 40;
+		break;
+	}
+	if (shift)
+		end++;
+	if (!strcmp(end, "iB") || !strcmp(end, "B"))
+		end += strlen(end);
+	if (*end || (shift && n >> (64 - shift)))
+		return -EINVAL;
+	*out = n << shift;
+	return 0;
+}
+
+static int parse_number(const char *text, unsigned int most, unsigned int *out)
+{
+	u64 n;
+
+	if (options_bytes(text, &n) || n > most)
+		return -EINVAL;
+	*out = (unsigned int)n;
+	return 0;
+}
+
+static int parse_limit(struct options *o, const char *text)
+{
+	const char *eq = strrchr(text, '=');
+	struct tenant_option *t = &o->limits[o->nr_limits];
+	u64 bytes;
+
+	if (options_bytes(eq ? eq + 1 : text, &bytes))
+		return -EINVAL;
+	if (!eq) {
+		o->default_limit_bytes = bytes;
+		return 0;
+	}
+	if (eq == text || eq - text >= KV_NAME_LEN ||
+	    o->nr_limits == OPTIONS_LIMITS_MAX)
+		return -EINVAL;
+	memcpy(t->tenant, text, (size_t)(eq - text));
+	t->tenant[eq - text] = '\0';
+	t->max_bytes = bytes;
+	o->nr_limits++;
+	return 0;
+}
+
+static int parse_key(const char *text, enum tenant_key *out)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(key_names); i++) {
+		if (!strcmp(text, key_names[i])) {
+			*out = (enum tenant_key)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static int parse_io(const char *text, const char **out)
+{
+	if (strcmp(text, "uring") && strcmp(text, "epoll") &&
+	    strcmp(text, "auto"))
+		return -EINVAL;
+	*out = text;
+	return 0;
+}
+
+/* Apply one option. Return: 0 or -EINVAL. */
+static int apply(struct options *o, int opt, const char *arg)
+{
+	unsigned int n = 0;
+	int rc;
+
+	switch (opt) {
+	case OPT_SOCKET:
+		o->socket = arg;
+		return *arg ? 0 : -EINVAL;
+	case OPT_DEVICE:
+		o->device = arg;
+		return 0;
+	case OPT_SIZE:
+		return options_bytes(arg, &o->size_bytes);
+	case OPT_LIMIT:
+		return parse_limit(o, arg);
+	case OPT_TENANT_KEY:
+		return parse_key(arg, &o->tenant_key);
+	case OPT_IO:
+		return parse_io(arg, &o->io);
+	case OPT_SPIN:
+		return parse_number(arg, 1000, &o->spin_us);
+	case OPT_LOG_FILE:
+		o->log_file = arg;
+		return 0;
+	case OPT_LOG_LEVEL:
+		return log_level_parse(arg, &o->log_level);
+	case OPT_PID_FILE:
+		o->pid_file = arg;
+		return 0;
+	case OPT_DRAIN:
+		return parse_number(arg, 600000, &o->drain_ms);
+	case OPT_READY_FD:
+		rc = parse_number(arg, 65535, &n);
+		o->ready_fd = (int)n;
+		return rc;
+	case OPT_EXIT_WITH_PARENT:
+		o->exit_with_parent = true;
+		return 0;
+	case OPT_CHECK:
+		o->check = true;
+		return 0;
+	}
+	return 0;
+}
+
+static void options_defaults(struct options *o)
+{
+	const char *env = getenv("KVMD_SOCKET");
+	u64 ram = (u64)sysconf(_SC_PHYS_PAGES) * (u64)sysconf(_SC_PAGE_SIZE);
+
+	memset(o, 0, sizeof(*o));
+	o->socket = env && *env ? env : KV_SOCKET_PATH;
+	o->device = "cpu";
+	o->size_bytes = min(ram / 4, SIZE_DEFAULT_MAX);
+	o->log_level = LOG_LEVEL_INFO;
+	o->default_limit_bytes = ~0ull;
+	o->io = "auto";
+	o->drain_ms = 500;
+	o->spin_us = 20;
+	o->ready_fd = -1;
+}
+
+enum options_verdict options_parse(struct options *o, int argc, char **argv)
+{
+	int opt, at = 0;
+
+	options_defaults(o);
+	while ((opt = getopt_long(argc, argv, "", long_options, &at)) != -1) {
+		if (opt == OPT_VERSION) {
+			printf("kvmd %s (abi %u.%u)\n", KV_VERSION,
+			       KV_ABI_MAJOR, KV_ABI_MINOR);
+			return OPTIONS_DONE;
+		}
+		if (opt == OPT_HELP) {
+			fputs(usage, stdout);
+			return OPTIONS_DONE;
+		}
+		if (opt == '?') {
+			fputs(usage, stderr);
+			return OPTIONS_WRONG;
+		}
+		if (apply(o, opt, optarg)) {
+			fprintf(stderr,
+				"kvmd: --%s: \"%s\" is not possible here\n",
+				long_options[at].name, optarg ? optarg : "");
+			return OPTIONS_WRONG;
+		}
+	}
+	if (optind != argc) {
+		fprintf(stderr, "kvmd: \"%s\": kvmd takes options only\n",
+			argv[optind]);
+		return OPTIONS_WRONG;
+	}
+	return OPTIONS_RUN;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_OPTIONS_H
+#define KVMD_OPTIONS_H
+/*
+ * options.h - what kvmd was told on its command line
+ */
+#include <kv/abi.h>
+#include "include/kv/types.h"
+#include "kvmd/log.h"
+
+#define OPTIONS_LIMITS_MAX 64u
+
+enum tenant_key {
+	TENANT_KEY_UID,
+	TENANT_KEY_CGROUP,
+	TENANT_KEY_PID,
+};
+
+struct tenant_option {
+	char tenant[KV_NAME_LEN];
+	u64 max_bytes;
+};
+
+struct options {
+	const char *socket;
+	const char *device;
+	u64 size_bytes;
+	const char *log_file;
+	enum log_level log_level;
+	enum tenant_key tenant_key;
+	struct tenant_option limits[OPTIONS_LIMITS_MAX];
+	unsigned int nr_limits;
+	u64 default_limit_bytes; /* of tenants without one of their own */
+	const char *io;
+	const char *pid_file;
+	unsigned int drain_ms;
+	unsigned int spin_us;
+	int ready_fd; /* -1: none */
+	bool exit_with_parent;
+	bool check;
+};
+
+enum options_verdict {
+	OPTIONS_RUN,
+	OPTIONS_DONE, /* --help or --version was printed */
+	OPTIONS_WRONG, /* said on standard error */
+};
+
+enum options_verdict options_parse(struct options *o, int argc, char **argv);
+/* options_bytes - "4G", "512M", "max"; 0 or -EINVAL */
+int options_bytes(const char *text, u64 *out);
+const char *tenant_key_name(enum tenant_key key);
+
+#endif
