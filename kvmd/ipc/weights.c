@@ -223,12 +223,16 @@ static void weights_try_seal(struct weights *w)
 {
 	const int seals = F_SEAL_WRITE | F_SEAL_SEAL;
 	struct kv_msg_weights out = w->key;
-	int rc = fcntl(w->fd, F_ADD_SEALS, seals) ? -errno : 0;
+	int rc = fcntl(w->fd, F_ADD_SEALS, seals) ? -errno : 0, ro = -1;
 
 	if (rc == -EBUSY && w->nr_seal_tries++ < SEAL_TRIES_MAX) {
 		timer_set(&w->d->timers, &w->seal_timer,
 			  w->d->now_ns + SEAL_RETRY_NS);
 		return;
+	}
+	if (!rc) {
+		ro = memfd_reopen_ro(w->fd);
+		rc = min(ro, 0);
 	}
 	if (rc) {
 		conn_refuse(w->filler->conn, &w->seal_msg, rc,
@@ -240,7 +244,8 @@ static void weights_try_seal(struct weights *w)
 	}
 	out.state = KV_WEIGHTS_READY;
 	out.id = w->id;
-	conn_reply(w->filler->conn, &w->seal_msg, &out, sizeof(out), NULL, 0);
+	conn_reply(w->filler->conn, &w->seal_msg, &out, sizeof(out), &ro, 1);
+	close(ro);
 	w->state = WEIGHTS_READY;
 	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_ready",
 		  w->filler->id, w->filler->tenant_name, "%s, %llu bytes",
