@@ -37,6 +37,8 @@ one() {
 		skip "$1" "the Python packages could not be installed"
 	else
 		check "$1" "$python" -B $here/compare.py "$2" "$kvrun" "$3"
+		diag "$(sed -n "s/^\(.*agree\).*/figure: $1: \1/p" \
+			"$T/check.out")"
 	fi
 }
 
