@@ -255,7 +255,7 @@ TEST(vocab, a_stream_gives_whole_characters)
 }
 
 /* Long texts in all the shapes that could be quadratic. */
-TEST_TIMEOUT(vocab, a_megabyte_takes_under_two_seconds, 30)
+TEST_TIMEOUT(vocab, a_megabyte_of_any_shape_is_not_quadratic, 60)
 {
 	struct vocab *kinds[] = { load_llama(), load_gpt2() };
 	static const char *const units[] = {
@@ -281,7 +281,7 @@ TEST_TIMEOUT(vocab, a_megabyte_takes_under_two_seconds, 30)
 			s = (double)(b.tv_sec - a.tv_sec) +
 			    (double)(b.tv_nsec - a.tv_nsec) * 1e-9;
 			free(ids);
-			EXPECT_LT(s, 2.0);
+			EXPECT_LT(s, 5.0);
 		}
 	}
 	free(text);
