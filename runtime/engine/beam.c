@@ -26,11 +26,16 @@ struct choice {
 	double cum;
 };
 
+u32 beam_width(const struct engine *e, const struct request *r)
+{
+	return min(2 * r->p.n, e->m->hp.vocab);
+}
+
 void beam_row(struct engine *e, struct seq *s, const struct row_info *row)
 {
 	u32 i;
 
-	for (i = 0; i < 2 * s->req->p.n; i++)
+	for (i = 0; i < beam_width(e, s->req); i++)
 		s->cand[i] = (struct token_logprob){
 			row->top_ids[i],
 			(float)((double)row->top[i] - row->lse),
@@ -102,9 +107,10 @@ static int end_hypothesis(struct request *r, const struct choice *c,
 }
 
 /* All continuations, best first. */
-static struct choice *rank(const struct request *r, u32 *nr)
+static struct choice *rank(const struct engine *e, const struct request *r,
+			   u32 *nr)
 {
-	u32 per = 2 * r->p.n, i, j, n = 0;
+	u32 per = beam_width(e, r), i, j, n = 0;
 	struct choice *c = malloc((size_t)r->nr_seqs * per * sizeof(*c));
 
 	for (i = 0; c && i < r->nr_seqs; i++)
@@ -256,7 +262,7 @@ void beam_advance(struct engine *e, struct request *r)
 	for (i = 0; i < r->nr_seqs; i++)
 		if (!r->seqs[i]->cand_ready)
 			return;
-	c = rank(r, &nr);
+	c = rank(e, r, &nr);
 	rc = c ? split(e, r, c, nr, &nr_next) : -ENOMEM;
 	e->stats.nr_decode += nr_next;
 	if (!rc && nr_next && !is_settled(r, &c[0]))

@@ -23,15 +23,16 @@ bool decide_is_end(const struct engine *e, const struct request *r, u32 id)
 	return !r->p.ignore_eog && e->o.vocab && vocab_is_eog(e->o.vocab, id);
 }
 
-static u32 row_nr_top(const struct request *r)
+static u32 row_nr_top(const struct engine *e, const struct request *r)
 {
-	return r->p.kind == REQUEST_BEAM ? max(2 * r->p.n, r->p.nr_logprobs)
-					 : r->p.nr_logprobs;
+	return r->p.kind == REQUEST_BEAM
+		       ? max(beam_width(e, r), r->p.nr_logprobs)
+		       : r->p.nr_logprobs;
 }
 
-static bool row_wants_lse(const struct request *r)
+static bool row_wants_lse(const struct engine *e, const struct request *r)
 {
-	return r->p.kind == REQUEST_SCORE || row_nr_top(r);
+	return r->p.kind == REQUEST_SCORE || row_nr_top(e, r);
 }
 
 static void append_failed(struct engine *e, struct request *r)
@@ -79,7 +80,7 @@ static void sample_row(struct engine *e, struct seq *s,
 			row->top_ids[i],
 			(float)((double)row->top[i] - row->lse),
 		};
-	if (row_wants_lse(r))
+	if (row_wants_lse(e, r))
 		s->cum += (double)row->logits[id] - row->lse;
 	accept(e, s, id, e->lps);
 }
@@ -179,8 +180,8 @@ static void block(struct engine *e, u32 first, u32 nr)
 	for (i = 0; i < nr; i++) {
 		const struct request *r = e->out[first + i].seq->req;
 
-		p.k = max(p.k, row_nr_top(r));
-		if (row_wants_lse(r))
+		p.k = max(p.k, row_nr_top(e, r));
+		if (row_wants_lse(e, r))
 			p.lse = e->lse;
 	}
 	e->x->ops->logits(e->x, &p, nr);

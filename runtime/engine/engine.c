@@ -149,11 +149,10 @@ static int check_params(const struct engine *e, const struct request_params *p,
 			       p->n, most);
 	if (p->kind != REQUEST_SCORE && !p->max_new)
 		return err_set(err, -EINVAL, "no token is asked for");
-	if (p->nr_logprobs > min(LOGPROBS_MAX, e->m->hp.vocab) ||
-	    (p->kind == REQUEST_BEAM && 2 * p->n > e->m->hp.vocab))
+	if (p->nr_logprobs > min(LOGPROBS_MAX, e->m->hp.vocab))
 		return err_set(err, -EINVAL,
 			       "%u alternatives per token are too many",
-			       max(p->nr_logprobs, 2 * p->n));
+			       p->nr_logprobs);
 	return check_ids(e, p->prompt, p->nr_prompt, err);
 }
 

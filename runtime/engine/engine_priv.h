@@ -82,6 +82,8 @@ bool decide_is_end(const struct engine *e, const struct request *r, u32 id);
 
 /* ---- beam.c ---- */
 
+/* Continuations that a beam looks at: 2n, so that n are left if n end. */
+u32 beam_width(const struct engine *e, const struct request *r);
 /* A beam's row: remember its best continuations. */
 void beam_row(struct engine *e, struct seq *s, const struct row_info *row);
 /* If every beam of the request has them: the next generation. */
