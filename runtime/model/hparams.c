@@ -25,6 +25,9 @@
 #define HP_HEADS_MAX  1024u
 #define HP_VOCAB_MAX  (1u << 22)
 #define HP_CTX_MAX    (1u << 28)
+/* What the attention kernels take (attn_plan.h). */
+#define HP_HEAD_STEP 16u
+#define HP_HEAD_MAX  256u
 
 /* Gemma 3's usual values, left out of files that have them. */
 #define GEMMA3_GLOBAL_EVERY 6
@@ -133,7 +136,8 @@ static int read_sizes(struct reader *r, struct model_hparams *hp)
 			    hp->head_dim, &hp->rot);
 	if (rc)
 		return rc;
-	if (hp->head_dim < 2 || hp->head_dim % 2 || hp->rot % 2 ||
+	if (hp->head_dim < HP_HEAD_STEP || hp->head_dim % HP_HEAD_STEP ||
+	    hp->head_dim > HP_HEAD_MAX || hp->rot % 2 ||
 	    (u64)hp->nr_heads * hp->head_dim > 4 * HP_DIM_MAX)
 		return err_set(r->err, -EINVAL,
 			       "%s: heads of %u dimensions, %u of them rotated,"

@@ -187,7 +187,7 @@ TEST(model, odd_sizes_work)
 	c.ffn = 100;
 	c.heads = 6;
 	c.kv_heads = 3;
-	c.head_dim = 12;
+	c.head_dim = 48;
 	c.vocab = 37;
 	EXPECT_LT(nmse(&c, NULL), NMSE_MAX);
 	c = tiny_gemma(KV_DTYPE_F32);
@@ -307,8 +307,14 @@ static void with_wild_base(struct tiny_cfg *c, struct gguf_writer *w)
 	c->rope_base = 0.5;
 }
 
+static void with_odd_heads(struct tiny_cfg *c, struct gguf_writer *w)
+{
+	c->head_dim = 24;
+}
+
 TEST(model, what_is_not_supported_or_wrong_is_named)
 {
+	refused(with_odd_heads, -EINVAL, "24 dimensions");
 	refused(with_yarn, -EOPNOTSUPP, "yarn");
 	refused(with_a_stranger, -EOPNOTSUPP, "tensors are unknown");
 	refused(with_bad_heads, -EINVAL, "3 KV heads");
