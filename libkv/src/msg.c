@@ -9,8 +9,9 @@
  *	EXTENT, KV_EXTENT_GONE		the reservation is put back over it
  *	a reply with another cookie	dropped, its descriptors closed
  *
- * Extents are numbered without gaps; a completion says up to which number
- * they must be here before its reply means anything.
+ * Grants are numbered without gaps; a completion says up to which number they
+ * must be here before its reply means anything. GONE repeats the number of the
+ * grant that it ends.
  *
  * A descriptor is mapped populated: kvmd has the pages already, and a fault
  * per page in the middle of a kernel would cost more.
@@ -89,7 +90,7 @@ static int extent_take(struct kv *kv, const struct packet *p, int bytes, int fd)
 		return client_dead(kv, -EPROTO);
 	}
 	gone = e->flags & KV_EXTENT_GONE;
-	if (e->seq != kv->extent_seq + 1 ||
+	if ((!gone && e->seq != kv->extent_seq + 1) ||
 	    e->extent >= kv->info.device_bytes >> KV_EXTENT_SHIFT ||
 	    (fd < 0) != gone) {
 		kv_fail(kv, -EPROTO,
@@ -97,7 +98,8 @@ static int extent_take(struct kv *kv, const struct packet *p, int bytes, int fd)
 			e->extent, e->seq, kv->extent_seq);
 		return client_dead(kv, -EPROTO);
 	}
-	kv->extent_seq = e->seq;
+	if (!gone)
+		kv->extent_seq = e->seq;
 	return extent_map(kv, e, fd);
 }
 

@@ -114,7 +114,8 @@ uint64_t *seq_row(const struct seqs *c, u32 space, u32 area, u32 pos, u32 layer,
 		  u32 kind)
 {
 	const struct kv_geometry *g = &c->geom[area];
-	const u32 *table = kv_space_table(c->kv, space, area);
+	const u32 *table = c->table[area] ? c->table[area]
+					  : kv_space_table(c->kv, space, area);
 	char *page = (char *)kv_base(c->kv) +
 		     (u64)table[pos / g->page_tokens] * g->unit_bytes;
 
@@ -160,10 +161,10 @@ static void fault(struct seqs *c, const struct seq *s, u32 area, u32 pos,
 {
 	if (c->faults++ < 4)
 		printf("space %u area %u token %u of %u layer %u %c: "
-		       "%016llx, not %016llx (page %u)\n",
+		       "%016llx, not %016llx (at %p)\n",
 		       s->space, area, pos, s->len, layer, kind ? 'V' : 'K',
 		       (unsigned long long)has, (unsigned long long)want,
-		       kv_space_table(c->kv, s->space, area)[pos / 16]);
+		       (void *)seq_row(c, s->space, area, pos, layer, kind));
 }
 
 static void verify_token(struct seqs *c, const struct seq *s, u32 a, u32 t)

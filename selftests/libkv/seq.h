@@ -32,6 +32,8 @@ struct seqs {
 	struct kv_geometry geom[2];
 	uint32_t gid[2];
 	struct kv_space_args args;
+	/* tables to go by instead of the library's, for one space at a time */
+	const uint32_t *table[2];
 	uint64_t checked; /* rows compared */
 	uint64_t faults; /* rows that were wrong, the first ones printed */
 };

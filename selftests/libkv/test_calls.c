@@ -112,14 +112,15 @@ TEST_F(libkv, forks_in_the_middle_and_truncates)
 
 	ASSERT_EQ(0, seq_create(&self->c, p));
 	ASSERT_EQ(0, step1(self, p, 90));
+	ASSERT_EQ(0, step1(self, p, 10));
 	/* the window holds 40 tokens, so 20 is too far back */
 	refuses(self, -ENODATA, seq_fork(&self->c, p, 20, ch), "window");
 	refuses(self, -ENODATA, seq_truncate(&self->c, p, 20), "window");
-	EXPECT_EQ(90, kv_space_len(self->c.kv, p->space));
-	ASSERT_EQ(0, seq_fork(&self->c, p, 85, ch));
+	EXPECT_EQ(100, kv_space_len(self->c.kv, p->space));
+	ASSERT_EQ(0, seq_fork(&self->c, p, 95, ch));
 	ASSERT_EQ(0, step1(self, ch, 3));
-	ASSERT_EQ(0, seq_truncate(&self->c, p, 88));
-	EXPECT_EQ(88, kv_space_len(self->c.kv, p->space));
+	ASSERT_EQ(0, seq_truncate(&self->c, p, 98));
+	EXPECT_EQ(98, kv_space_len(self->c.kv, p->space));
 	ASSERT_EQ(0, step1(self, p, 3));
 	EXPECT_TRUE(seq_verify(&self->c, p, p->len));
 	EXPECT_TRUE(seq_verify(&self->c, ch, ch->len));

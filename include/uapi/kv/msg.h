@@ -117,7 +117,7 @@ enum kv_weights_state {
 /* An extent of this client: map the descriptor at base + index << 23. */
 struct kv_msg_extent {
 	uint32_t extent; /* index in the device's offset space */
-	uint32_t seq; /* 1, 2, 3 ... per client */
+	uint32_t seq; /* of the grant: 1, 2, 3 ... per client */
 	uint32_t flags; /* KV_EXTENT_* */
 	uint32_t reserved;
 };
