@@ -3,3 +3,5 @@ test-helpers-y += selftests/harness_victim
 test-y += selftests/lib_kvmd.o
 test-helpers-y += selftests/runtime/model/write_sample
 test-y += selftests/libkv/seq.o
+test-y += selftests/sim/sim.o
+test-y += selftests/sim/sim_client.o

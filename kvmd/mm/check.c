@@ -364,7 +364,7 @@ static void check_tenants(struct check *k)
 	u32 t, i, clients, tickets, total = 0;
 
 	for (t = 0; t < MM_TENANT_MAX; t++) {
-		const struct tenant *te = &mm->tenants[t];
+		const struct tenant *x = &mm->tenants[t];
 
 		held = 0;
 		clients = 0;
@@ -378,10 +378,10 @@ static void check_tenants(struct check *k)
 			tickets += cs[i].nr_tickets;
 		}
 		total += tickets;
-		charged += te->charged;
-		expect(k, "bytes held by tenant", t, te->held, held);
-		expect(k, "clients of tenant", t, te->nr_clients, clients);
-		expect(k, "tickets of tenant", t, te->nr_tickets, tickets);
+		charged += x->charged;
+		expect(k, "bytes held by tenant", t, x->held, held);
+		expect(k, "clients of tenant", t, x->nr_clients, clients);
+		expect(k, "tickets of tenant", t, x->nr_tickets, tickets);
 	}
 	expect(k, "charged bytes", 0, mm->charged, charged);
 	expect(k, "waiting tickets", 0, mm->waiting.nr, total);

@@ -3,6 +3,8 @@
  * test_sim.c - the simulator: many seeds, everything at once
  *
  * SEED=n replays one run; SIM_TURNS=n makes the runs longer.
+ *
+ * san: address
  */
 #include "selftests/harness.h"
 #include "selftests/sim/sim.h"

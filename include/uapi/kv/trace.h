@@ -14,6 +14,7 @@
  *	100..199 libkv
  *	200..299 kvmd around the core
  */
+#include <stddef.h>
 
 /**
  * KV_TRACE_POINTS - every trace point, in order of number
@@ -21,50 +22,50 @@
  */
 #define KV_TRACE_POINTS(X)                                                    \
 	/* core: clients; argument: tenant, geometry, extents held */         \
-	X(1, ATTACH, "attach", "client slot taken, table header written")    \
-	X(2, GEOM_ADD, "geom_add", "geometry registered")                    \
-	X(3, EXIT, "exit", "client marked as going, tickets cancelled")      \
-	X(4, GONE, "gone", "client's extents uncharged, slot free")          \
+	X(1, ATTACH, "attach", "client slot taken, table header written")     \
+	X(2, GEOM_ADD, "geom_add", "geometry registered")                     \
+	X(3, EXIT, "exit", "client marked as going, tickets cancelled")       \
+	X(4, GONE, "gone", "client's extents uncharged, slot free")           \
 	/* core: spaces; argument: slot */                                    \
-	X(10, SPACE_CREATE, "space_create", "descriptor live, bumped")       \
+	X(10, SPACE_CREATE, "space_create", "descriptor live, bumped")        \
 	X(11, SPACE_DESTROY_BEGIN, "space_destroy_begin", "found, untouched") \
-	X(12, SPACE_DESTROY_TABLE, "space_destroy_table", "entries gone")    \
-	X(13, SPACE_DESTROY, "space_destroy", "slot free, bumped")           \
-	X(14, FORK_BEGIN, "fork_begin", "child's slot and leaves are there") \
-	X(15, FORK_TABLE, "fork_table", "entries copied, references taken")  \
-	X(16, FORK, "fork", "both sides bumped")                             \
-	X(17, TRUNCATE_TABLE, "truncate_table", "entries above gone")        \
-	X(18, TRUNCATE, "truncate", "bumped")                                \
+	X(12, SPACE_DESTROY_TABLE, "space_destroy_table", "entries gone")     \
+	X(13, SPACE_DESTROY, "space_destroy", "slot free, bumped")            \
+	X(14, FORK_BEGIN, "fork_begin", "child's slot and leaves are there")  \
+	X(15, FORK_TABLE, "fork_table", "entries copied, references taken")   \
+	X(16, FORK, "fork", "both sides bumped")                              \
+	X(17, TRUNCATE_TABLE, "truncate_table", "entries above gone")         \
+	X(18, TRUNCATE, "truncate", "bumped")                                 \
 	/* core: step reservation; argument: step */                          \
-	X(20, RESV_BEGIN, "resv_begin", "request validated and counted")     \
-	X(21, RESV_ALLOC, "resv_alloc", "room made: slabs and leaves exist") \
-	X(22, RESV_COW, "resv_cow", "a shared page was replaced")            \
-	X(23, RESV_WINDOW, "resv_window", "pages below the window left")     \
-	X(24, RESV_TABLE, "resv_table", "all entries of a space written")    \
-	X(25, RESV_BUMP, "resv_bump", "generation of a space moved")         \
-	X(26, RESV_REPLY, "resv_reply", "granted, reply about to leave")     \
-	X(27, TICKET_WAIT, "ticket_wait", "request kept as a ticket")        \
-	X(28, TICKET_GRANT, "ticket_grant", "waiting request granted")       \
-	X(29, TICKET_CANCEL, "ticket_cancel", "waiting request given up")    \
+	X(20, RESV_BEGIN, "resv_begin", "request validated and counted")      \
+	X(21, RESV_ALLOC, "resv_alloc", "room made: slabs and leaves exist")  \
+	X(22, RESV_COW, "resv_cow", "a shared page was replaced")             \
+	X(23, RESV_WINDOW, "resv_window", "pages below the window left")      \
+	X(24, RESV_TABLE, "resv_table", "all entries of a space written")     \
+	X(25, RESV_BUMP, "resv_bump", "generation of a space moved")          \
+	X(26, RESV_REPLY, "resv_reply", "granted, reply about to leave")      \
+	X(27, TICKET_WAIT, "ticket_wait", "request kept as a ticket")         \
+	X(28, TICKET_GRANT, "ticket_grant", "waiting request granted")        \
+	X(29, TICKET_CANCEL, "ticket_cancel", "waiting request given up")     \
 	/* core: moving a frame, steps of the protocol; argument: entry */    \
-	X(40, MOVE_CHECK, "move_check", "K0: looks idle, target taken")      \
-	X(41, MOVE_ENTRY, "move_entry", "K1: an entry is moving")            \
-	X(42, MOVE_BUMP, "move_bump", "K2: a generation moved")              \
-	X(43, MOVE_FENCE, "move_fence", "K3: behind the full barrier")       \
-	X(44, MOVE_COPY, "move_copy", "K5: idle, content copied")            \
-	X(45, MOVE_DONE, "move_done", "K5: new entries in place, bumped")    \
-	X(46, MOVE_BACK, "move_back", "K5: busy, old entries back, bumped")  \
+	X(40, MOVE_CHECK, "move_check", "K0: looks idle, target taken")       \
+	X(41, MOVE_ENTRY, "move_entry", "K1: an entry is moving")             \
+	X(42, MOVE_BUMP, "move_bump", "K2: a generation moved")               \
+	X(43, MOVE_FENCE, "move_fence", "K3: behind the full barrier")        \
+	X(44, MOVE_COPY, "move_copy", "K5: idle, content copied")             \
+	X(45, MOVE_DONE, "move_done", "K5: new entries in place, bumped")     \
+	X(46, MOVE_BACK, "move_back", "K5: busy, old entries back, bumped")   \
 	/* core: extents; argument: extent */                                 \
-	X(60, POPULATE, "populate", "memory asked for")                      \
-	X(61, POPULATED, "populated", "memory is there, or was refused")     \
-	X(62, GRANT, "grant", "extent charged and given to a client")        \
-	X(63, WITHDRAW, "withdraw", "empty extent taken from a client")      \
-	X(64, QUARANTINE, "quarantine", "extent waits for kernels to end")   \
-	X(65, SCRUB, "scrub", "extent uncharged, zeroing asked for")         \
-	X(66, SCRUBBED, "scrubbed", "extent is zero again, or was refused")  \
-	X(67, RELEASE, "release", "memory given back to the system")         \
+	X(60, POPULATE, "populate", "memory asked for")                       \
+	X(61, POPULATED, "populated", "memory is there, or was refused")      \
+	X(62, GRANT, "grant", "extent charged and given to a client")         \
+	X(63, WITHDRAW, "withdraw", "empty extent taken from a client")       \
+	X(64, QUARANTINE, "quarantine", "extent waits for kernels to end")    \
+	X(65, SCRUB, "scrub", "extent uncharged, zeroing asked for")          \
+	X(66, SCRUBBED, "scrubbed", "extent is zero again, or was refused")   \
+	X(67, RELEASE, "release", "memory given back to the system")          \
 	/* core: tenants; argument: tenant */                                 \
-	X(80, LIMIT, "limit", "limits of a tenant changed")                  \
+	X(80, LIMIT, "limit", "limits of a tenant changed")                   \
 	X(81, CHARGE, "charge", "weights charged or uncharged")
 
 enum kv_trace_point {

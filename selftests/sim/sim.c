@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sim.c - everybody but the clients: memory, administrator, fate, the turns
+ */
+#include "selftests/sim/sim.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static void *sim_map(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED) {
+		perror("mmap");
+		abort();
+	}
+	return p;
+}
+
+/* ---- memory ---- */
+
+static void sim_junk(struct sim *s, u32 extent)
+{
+	u32 i, n = KV_EXTENT_SIZE / 4096 * 16;
+
+	for (i = 0; i < n; i++)
+		s->mem[(size_t)extent * n + i] = SIM_JUNK;
+}
+
+static void sim_answer(struct sim *s, u32 i)
+{
+	u32 e = s->pending[i];
+	int err = s->cfg.faults && sim_chance(s, 5) ? -ENOMEM : 0;
+
+	s->pending[i] = s->pending[--s->nr_pending];
+	if (!err)
+		sim_junk(s, e & ~(1u << 31));
+	if (e >> 31)
+		mm_scrub_done(s->mm, e & ~(1u << 31), err);
+	else
+		mm_populate_done(s->mm, e, err);
+}
+
+static int sim_grow(void *host, u32 client, u32 nr_leaves)
+{
+	struct sim *s = host;
+
+	(void)client;
+	(void)nr_leaves;
+	return s->cfg.faults && sim_chance(s, 20) ? -ENOMEM : 0;
+}
+
+static const struct mm_host_ops sim_ops = { .table_grow = sim_grow };
+
+static void sim_completed(struct sim *s, const struct mm_request *req)
+{
+	struct sim_client *c = NULL;
+	u32 k;
+
+	for (k = 0; k < SIM_CLIENTS; k++)
+		if (s->cl[k].attached && s->cl[k].index == req->client)
+			c = &s->cl[k];
+	sim_note(s, (u64)(u32)req->cqe.res);
+	if (!c || !c->waiting || req->cqe.user_data != c->wait.nr) {
+		SIM_FAIL(s, "a completion nobody waits for");
+		return;
+	}
+	c->waiting = false;
+	for (k = 0; k < c->wait.nr_items; k++)
+		c->wait.item[k].sp->in_ticket = false;
+	if (req->cqe.res < 0) {
+		sim_refused(s, c, req->cqe.res);
+		return;
+	}
+	memcpy(c->wait.copies, req->copies,
+	       sizeof(*req->copies) * (u32)req->cqe.res);
+	sim_granted(s, c, &c->wait, req->cqe.res);
+}
+
+static void sim_drain(struct sim *s)
+{
+	struct mm_request req;
+
+	while (mm_next_request(s->mm, &req)) {
+		sim_note(s, (u64)req.type << 32 | req.extent);
+		if (req.type == MM_REQ_POPULATE || req.type == MM_REQ_SCRUB) {
+			s->pending[s->nr_pending++] =
+				req.extent |
+				(req.type == MM_REQ_SCRUB ? 1u << 31 : 0);
+			if (!s->cfg.delays)
+				sim_answer(s, s->nr_pending - 1);
+		} else if (req.type == MM_REQ_COMPLETE) {
+			sim_completed(s, &req);
+		}
+	}
+}
+
+/* ---- attach and death ---- */
+
+static struct kv_geometry sim_geometry(u32 page_bytes, u32 page_tokens)
+{
+	return (struct kv_geometry){
+		.page_tokens = page_tokens,
+		.nr_layers = 1,
+		.nr_kv_heads = 1,
+		.head_dim = 64,
+		.elem = KV_ELEM_BF16,
+		.token_stride = 128,
+		.head_stride = 128,
+		.v_offset = page_bytes / 2,
+		.layer_stride = page_bytes,
+		.page_bytes = page_bytes,
+	};
+}
+
+static void sim_attach(struct sim *s, struct sim_client *c)
+{
+	static const u32 kinds[][4] = {
+		/* bytes, tokens, window of a first, of a second area */
+		{ 48 * 1024, 16, 0, 64 }, { 448 * 1024, 16, 0, 0 },
+		{ 4096, 1, 0, 0 },	  { 240 * 1024, 16, 100, 0 },
+		{ 1536 * 1024, 8, 0, 1 },
+	};
+	struct mm_attach at = { .name = "sim" };
+	u32 kind = sim_rand(s, 5), k;
+
+	if (!c->table) {
+		c->table = sim_map(KV_TABLE_SIZE_MAX);
+		c->status = sim_map(sizeof(struct kv_status));
+	}
+	madvise(c->table, KV_TABLE_SIZE_MAX, MADV_DONTNEED);
+	memset(c->status, 0, sizeof(*c->status));
+	at.table = c->table;
+	at.status = c->status;
+	c->tenant = sim_rand(s, SIM_TENANTS);
+	at.tenant = s->tenant[c->tenant];
+	if (mm_client_attach(s->mm, &at, &c->index))
+		SIM_FAIL(s, "attach");
+	c->attached = true;
+	c->exiting = false;
+	c->waiting = false;
+	c->step = 0;
+	c->nr_run = 0;
+	c->liar = s->cfg.liar && c == &s->cl[0];
+	c->nr_areas = kinds[kind][3] ? 2 : 1;
+	memset(c->space, 0, sizeof(c->space));
+	for (k = 0; k < c->nr_areas; k++) {
+		c->area[k].window = kinds[kind][2 + k];
+		c->area[k].g = sim_geometry(k ? 240 * 1024 : kinds[kind][0],
+					    k ? 16 : kinds[kind][1]);
+		if (mm_geom_add(s->mm, c->index, &c->area[k].g,
+				&c->area[k].geom))
+			SIM_FAIL(s, "geom_add");
+	}
+}
+
+static void sim_kill(struct sim *s, struct sim_client *c)
+{
+	mm_client_exit(s->mm, c->index);
+	c->exiting = true;
+	c->waiting = false;
+	s->nr_exits++;
+}
+
+/* ---- everybody else ---- */
+
+static void sim_check_limits(struct sim *s)
+{
+	struct mm_tenant_info ti;
+	u64 used;
+	u32 i;
+
+	for (i = 0; i < SIM_TENANTS; i++) {
+		mm_tenant_info(s->mm, s->tenant[i], &ti);
+		used = ti.held_bytes + ti.charged_bytes;
+		/* Over a lowered limit it may only shrink. */
+		s->allowed[i] =
+			max(ti.limits.max_bytes, min(s->allowed[i], used));
+		if (used > s->allowed[i])
+			SIM_FAIL(s, "tenant %u holds %llu of %llu", i,
+				 (unsigned long long)used,
+				 (unsigned long long)s->allowed[i]);
+	}
+}
+
+static void sim_admin(struct sim *s)
+{
+	u32 i = sim_rand(s, SIM_TENANTS);
+	struct mm_limits lim = { .max_bytes = MM_LIMIT_NONE };
+	struct mm_tenant_info ti;
+	u64 bytes;
+
+	if (sim_chance(s, 50)) {
+		if (!sim_chance(s, 30))
+			lim.max_bytes = (u64)sim_rand(s, s->cfg.extents) *
+						KV_EXTENT_SIZE +
+					sim_rand(s, 4096);
+		mm_tenant_info(s->mm, s->tenant[i], &ti);
+		s->allowed[i] =
+			max(lim.max_bytes, ti.held_bytes + ti.charged_bytes);
+		if (mm_tenant_limit(s->mm, s->tenant[i], &lim))
+			SIM_FAIL(s, "limit");
+	} else if (s->weights[i]) {
+		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
+		s->weights[i] = 0;
+	} else {
+		bytes = sim_rand(s, 4 * KV_EXTENT_SIZE);
+		if (!mm_tenant_charge(s->mm, s->tenant[i], bytes))
+			s->weights[i] = bytes;
+	}
+}
+
+static void sim_copy(void *ctx, u64 src, u64 dst, u64 bytes)
+{
+	struct sim *s = ctx;
+
+	memcpy(&s->mem[dst / 4096 * 16], &s->mem[src / 4096 * 16],
+	       bytes / 4096 * 64);
+}
+
+static void sim_move(struct sim *s, struct sim_client *c)
+{
+	struct sim_space *sp = &c->space[sim_rand(s, SIM_SPACES)];
+	u32 area = sim_rand(s, c->nr_areas), pages, rc;
+
+	if (!sp->used)
+		return;
+	pages = sp->len / c->area[area].g.page_tokens + 1;
+	rc = (u32)mm_move_page(s->mm, c->index, sp->slot, area,
+			       sim_rand(s, pages), sim_copy, s);
+	sim_note(s, rc);
+	s->nr_moves += !rc;
+}
+
+static void sim_report(void *ctx, const char *sentence)
+{
+	struct sim *s = ctx;
+
+	SIM_FAIL(s, "mm_check: %s", sentence);
+}
+
+static void sim_turn(struct sim *s)
+{
+	struct sim_client *c = &s->cl[sim_rand(s, SIM_CLIENTS)];
+	u32 what = sim_rand(s, 1000);
+
+	s->now += sim_rand(s, 1000000);
+	if (!c->attached) {
+		sim_attach(s, c);
+	} else if (c->exiting) {
+		/* The stream outlives its process. */
+		if (c->nr_run) {
+			sim_device(s, c);
+		} else if (sim_chance(s, 20)) {
+			mm_client_gone(s->mm, c->index);
+			c->attached = false;
+		}
+	} else if (what < 600) {
+		sim_act(s, c);
+	} else if (what < 850) {
+		sim_device(s, c);
+	} else if (what < 940) {
+		if (s->nr_pending)
+			sim_answer(s, sim_rand(s, s->nr_pending));
+	} else if (what < 960) {
+		mm_tick(s->mm, s->now);
+	} else if (what < 990) {
+		if (s->cfg.moves)
+			sim_move(s, c);
+	} else if (what < 998) {
+		if (s->cfg.limits)
+			sim_admin(s);
+	} else if (s->cfg.crashes) {
+		sim_kill(s, c);
+	}
+	sim_drain(s);
+	sim_check_limits(s);
+}
+
+static void sim_init(struct sim *s, const struct sim_cfg *cfg)
+{
+	char name[8];
+	u32 i;
+
+	memset(s, 0, sizeof(*s));
+	s->cfg = *cfg;
+	s->rng = cfg->seed;
+	s->mm_cfg.device_bytes = (u64)cfg->extents * KV_EXTENT_SIZE;
+	s->mm_cfg.ready_extents = cfg->ready;
+	s->state = sim_map(mm_state_bytes(&s->mm_cfg));
+	s->mem = sim_map((size_t)cfg->extents * KV_EXTENT_SIZE / 4096 * 64);
+	if (mm_create(&s->mm_cfg, s->state, &sim_ops, s, &s->mm))
+		SIM_FAIL(s, "mm_create");
+	for (i = 0; i < SIM_TENANTS; i++) {
+		snprintf(name, sizeof(name), "t%u", i);
+		if (mm_tenant_get(s->mm, name, &s->tenant[i]))
+			SIM_FAIL(s, "tenant");
+		s->allowed[i] = MM_LIMIT_NONE;
+	}
+}
+
+/* Everybody goes; nothing may be left. */
+static void sim_end(struct sim *s)
+{
+	struct mm_usage u;
+	u32 i;
+
+	for (i = 0; i < SIM_CLIENTS; i++) {
+		if (s->cl[i].attached)
+			mm_client_gone(s->mm, s->cl[i].index);
+		s->cl[i].waiting = false;
+	}
+	for (i = 0; i < SIM_TENANTS; i++)
+		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
+	sim_drain(s);
+	while (s->nr_pending) {
+		sim_answer(s, 0);
+		sim_drain(s);
+	}
+	if (mm_check(s->mm, sim_report, s))
+		SIM_FAIL(s, "mm_check at the end");
+	mm_usage_get(s->mm, &u);
+	if (u.held_bytes || u.frame_bytes || u.charged_bytes)
+		SIM_FAIL(s, "left: %llu held, %llu in frames, %llu charged",
+			 (unsigned long long)u.held_bytes,
+			 (unsigned long long)u.frame_bytes,
+			 (unsigned long long)u.charged_bytes);
+	for (i = 0; i < SIM_CLIENTS; i++) {
+		if (!s->cl[i].table)
+			continue;
+		munmap(s->cl[i].table, KV_TABLE_SIZE_MAX);
+		munmap(s->cl[i].status, sizeof(struct kv_status));
+	}
+	mm_destroy(s->mm);
+	munmap(s->state, mm_state_bytes(&s->mm_cfg));
+	munmap(s->mem, (size_t)s->cfg.extents * KV_EXTENT_SIZE / 4096 * 64);
+}
+
+u64 sim_run(struct sim *s, const struct sim_cfg *cfg)
+{
+	sim_init(s, cfg);
+	for (s->turn = 0; s->turn < cfg->turns && s->nr_errors < 10;
+	     s->turn++) {
+		sim_turn(s);
+		if (cfg->check_every && s->turn % cfg->check_every == 0)
+			mm_check(s->mm, sim_report, s);
+	}
+	sim_end(s);
+	return s->hash;
+}
