@@ -5,6 +5,8 @@
  * K and V of a batch lie in a pool of shuffled pages. Every byte that no row
  * may read (rows past kv_len, pages of nobody) is a NaN, and table entries
  * before a window point outside the address space.
+ *
+ * san: address
  */
 #include <math.h>
 

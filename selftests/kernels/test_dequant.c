@@ -4,6 +4,8 @@
  *
  * The decoder here goes block by block in the order of the bytes, where ref
  * asks for one element at a time: the two share no code.
+ *
+ * san: address
  */
 #include <math.h>
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_gemm.c - every row's matrix product gives ref's bits
+ *
+ * san: address
  */
 #include <math.h>
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_logits.c - the largest logits and the log of the sum
+ *
+ * san: address
  */
 #include <math.h>
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_pointwise.c - norms, activations and roundings: ref's bits, and libm
+ *
+ * san: address
  */
 #include <math.h>
 

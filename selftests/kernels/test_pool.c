@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_pool.c - every item once, whatever the threads do; idle means asleep
+ *
+ * san: address thread
  */
 #include <pthread.h>
 #include <sys/resource.h>

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_rope.c - rotary positions and the write into the pages
+ *
+ * san: address
  */
 #include <math.h>
 
