@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench_bw.c - what this machine can do: read bandwidth, multiply-adds
+ *
+ * read	every thread sums its own part of a buffer far larger than the caches,
+ *	with loads as wide as the CPU has; the best of several passes, as STREAM
+ *	counts. This is the bound of everything that reads weights or KV.
+ * fma	every thread runs chains of multiply-adds in registers, long enough to
+ *	hide their latency: fp32, and bf16 pairs where the CPU has them.
+ */
+#include "tools/kvbench/bench.h"
+
+#include <errno.h>
+#include <immintrin.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define BW_THREADS_MAX 256
+#define FMA_CHAINS     12
+#define FMA_ROUNDS     1000000
+
+struct bw_thread {
+	pthread_t thread;
+	pthread_barrier_t *barrier;
+	void *(*body)(void *);
+	const char *p;
+	size_t bytes;
+	u32 rounds;
+	double sink; /* keeps the loop alive */
+	double start, end;
+};
+
+/*
+ * Four streams a quarter apart, eight lines ahead by hand: this is what the
+ * hardware's own prefetch does not always do.
+ */
+__attribute__((target("avx512f"))) static double sum_avx512(const char *p,
+							    size_t bytes)
+{
+	size_t quarter = bytes / 4, i;
+	__m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+
+	for (i = 0; i < quarter; i += 64) {
+		_mm_prefetch(p + i + 1024, _MM_HINT_T0);
+		_mm_prefetch(p + quarter + i + 1024, _MM_HINT_T0);
+		_mm_prefetch(p + 2 * quarter + i + 1024, _MM_HINT_T0);
+		_mm_prefetch(p + 3 * quarter + i + 1024, _MM_HINT_T0);
+		a = _mm512_add_epi64(a, _mm512_load_si512(p + i));
+		b = _mm512_add_epi64(b, _mm512_load_si512(p + quarter + i));
+		c = _mm512_add_epi64(c, _mm512_load_si512(p + 2 * quarter + i));
+		d = _mm512_add_epi64(d, _mm512_load_si512(p + 3 * quarter + i));
+	}
+	a = _mm512_add_epi64(_mm512_add_epi64(a, b), _mm512_add_epi64(c, d));
+	return (double)_mm512_reduce_add_epi64(a);
+}
+
+static double sum_plain(const char *p, size_t bytes)
+{
+	const u64 *v = (const u64 *)(const void *)p;
+	u64 a = 0, b = 0, c = 0, d = 0;
+	size_t i;
+
+	for (i = 0; i < bytes / 8; i += 4) {
+		a += v[i];
+		b += v[i + 1];
+		c += v[i + 2];
+		d += v[i + 3];
+	}
+	return (double)(a + b + c + d);
+}
+
+static void *read_body(void *arg)
+{
+	struct bw_thread *t = arg;
+
+	pthread_barrier_wait(t->barrier);
+	t->start = bench_now();
+	t->sink = __builtin_cpu_supports("avx512f") ? sum_avx512(t->p, t->bytes)
+						    : sum_plain(t->p, t->bytes);
+	t->end = bench_now();
+	return NULL;
+}
+
+/* 12 chains of 16 lanes: two units of latency 4 want eight at least. */
+__attribute__((target("avx512f"))) static double fma_f32(u32 rounds)
+{
+	__m512 acc[FMA_CHAINS], x = _mm512_set1_ps(0.999f);
+	u32 i, c;
+
+	for (c = 0; c < FMA_CHAINS; c++)
+		acc[c] = _mm512_set1_ps((float)c);
+	for (i = 0; i < rounds; i++) {
+#pragma GCC unroll 12
+		for (c = 0; c < FMA_CHAINS; c++)
+			acc[c] = _mm512_fmadd_ps(acc[c], x, x);
+	}
+	for (c = 1; c < FMA_CHAINS; c++)
+		acc[0] = _mm512_add_ps(acc[0], acc[c]);
+	return (double)_mm512_reduce_add_ps(acc[0]);
+}
+
+__attribute__((target("avx512f,avx512bf16"))) static double fma_bf16(u32 rounds)
+{
+	__m512 acc[FMA_CHAINS];
+	__m512bh x = (__m512bh)_mm512_set1_epi32(0x3f003f00);
+	u32 i, c;
+
+	for (c = 0; c < FMA_CHAINS; c++)
+		acc[c] = _mm512_set1_ps((float)c);
+	for (i = 0; i < rounds; i++) {
+#pragma GCC unroll 12
+		for (c = 0; c < FMA_CHAINS; c++)
+			acc[c] = _mm512_dpbf16_ps(acc[c], x, x);
+	}
+	for (c = 1; c < FMA_CHAINS; c++)
+		acc[0] = _mm512_add_ps(acc[0], acc[c]);
+	return (double)_mm512_reduce_add_ps(acc[0]);
+}
+
+static void *fma_f32_body(void *arg)
+{
+	struct bw_thread *t = arg;
+
+	pthread_barrier_wait(t->barrier);
+	t->start = bench_now();
+	t->sink = fma_f32(t->rounds);
+	t->end = bench_now();
+	return NULL;
+}
+
+static void *fma_bf16_body(void *arg)
+{
+	struct bw_thread *t = arg;
+
+	pthread_barrier_wait(t->barrier);
+	t->start = bench_now();
+	t->sink = fma_bf16(t->rounds);
+	t->end = bench_now();
+	return NULL;
+}
+
+/* Seconds from the first start to the last end, or a negative errno. */
+static double run_threads(struct bw_thread *t, u32 nr, void *(*body)(void *))
+{
+	pthread_barrier_t barrier;
+	double start, end;
+	u32 i;
+
+	pthread_barrier_init(&barrier, NULL, nr);
+	for (i = 1; i < nr; i++) {
+		t[i].barrier = &barrier;
+		if (pthread_create(&t[i].thread, NULL, body, &t[i]))
+			abort(); /* the others wait at the barrier for ever */
+	}
+	t[0].barrier = &barrier;
+	body(&t[0]);
+	start = t[0].start;
+	end = t[0].end;
+	for (i = 1; i < nr; i++) {
+		pthread_join(t[i].thread, NULL);
+		start = min(start, t[i].start);
+		end = max(end, t[i].end);
+	}
+	pthread_barrier_destroy(&barrier);
+	return end - start;
+}
+
+static double measure_read(const struct bench_opts *o, u32 nr)
+{
+	static struct bw_thread t[BW_THREADS_MAX];
+	const size_t each = o->tiny ? 4u << 20 : 256u << 20;
+	double best = 0, s;
+	char *p;
+	u32 i, pass;
+
+	nr = min(nr, (u32)BW_THREADS_MAX);
+	p = mmap(NULL, each * nr + 4096, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return 0;
+	madvise(p, each * nr, MADV_HUGEPAGE);
+	memset(p, 1, each * nr + 4096);
+	for (i = 0; i < nr; i++) {
+		t[i].p = p + i * each;
+		t[i].bytes = each;
+	}
+	for (pass = 0; pass < (o->tiny ? 1u : 8u); pass++) {
+		s = run_threads(t, nr, read_body);
+		if (s > 0)
+			best = max(best, (double)each * nr / s);
+	}
+	munmap(p, each * nr + 4096);
+	return best;
+}
+
+static double measure_fma(const struct bench_opts *o, void *(*body)(void *),
+			  double flop)
+{
+	static struct bw_thread t[BW_THREADS_MAX];
+	u32 nr = min(bench_threads(o), (u32)BW_THREADS_MAX), i, pass;
+	const u32 rounds = o->tiny ? 1000 : FMA_ROUNDS * 4;
+	double best = 0, s;
+
+	for (pass = 0; pass < 3; pass++) {
+		for (i = 0; i < nr; i++)
+			t[i].rounds = rounds;
+		s = run_threads(t, nr, body);
+		if (s > 0)
+			best = max(best, flop * rounds * FMA_CHAINS * nr / s);
+	}
+	return best;
+}
+
+double bw_read_peak(const struct bench_opts *o)
+{
+	static double memo;
+
+	if (memo == 0)
+		memo = measure_read(o, bench_threads(o));
+	return memo;
+}
+
+static double peak_f32(const struct bench_opts *o)
+{
+	if (!__builtin_cpu_supports("avx512f"))
+		return 0;
+	return measure_fma(o, fma_f32_body, 32);
+}
+
+static double peak_bf16(const struct bench_opts *o)
+{
+	if (!__builtin_cpu_supports("avx512bf16"))
+		return 0;
+	return measure_fma(o, fma_bf16_body, 64);
+}
+
+double bw_fma_peak(const struct bench_opts *o)
+{
+	static double memo;
+
+	if (memo == 0)
+		memo = peak_f32(o);
+	return memo;
+}
+
+static const struct report_col bw_cols[] = {
+	{ "what", "what", 0 },
+	{ "threads", "threads", 0 },
+	{ "rate", "rate", 1 },
+	{ "unit", "unit", 0 },
+};
+
+static int run_bw(const struct bench_opts *o, struct report *r)
+{
+	u32 nr = bench_threads(o);
+
+	r->cols = bw_cols;
+	r->nr_cols = ARRAY_SIZE(bw_cols);
+	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "read",
+				"threads", 1, "rate", measure_read(o, 1) / 1e9,
+				"unit", "GB/s"));
+	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "read",
+				"threads", (int)nr, "rate",
+				bw_read_peak(o) / 1e9, "unit", "GB/s"));
+	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "fma fp32",
+				"threads", (int)nr, "rate",
+				bw_fma_peak(o) / 1e9, "unit", "GFLOP/s"));
+	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "dot bf16",
+				"threads", (int)nr, "rate", peak_bf16(o) / 1e9,
+				"unit", "GFLOP/s"));
+	return 0;
+}
+
+SUBJECT(bw, .name = "bw", .what = "the machine: read bandwidth, multiply-adds",
+	.run = run_bw);

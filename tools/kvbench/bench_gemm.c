@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * bench_gemm.c - the matrix product for each weight type and batch
+ *
+ * Weights of a model lie in memory one after the other and are read once a
+ * step, so each run takes the next of several copies that together are larger
+ * than the caches. The bound is what the machine allows: the weights' bytes at
+ * the read bandwidth, or the products at the rate of fp32 multiply-adds,
+ * whichever takes longer.
+ */
+#include "tools/kvbench/bench.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include "kernels/include/kern.h"
+
+#define GEMM_COLD_BYTES (192u << 20)
+#define GEMM_RUNS_MAX	2000
+
+struct gemm_case {
+	u32 dtype, n, k;
+};
+
+static const struct gemm_case gemm_cases[] = {
+	{ KV_DTYPE_Q4_K, 8960, 1536 }, { KV_DTYPE_Q6_K, 1536, 8960 },
+	{ KV_DTYPE_Q5_0, 2048, 640 },  { KV_DTYPE_Q8_0, 32768, 640 },
+	{ KV_DTYPE_Q4_0, 4096, 2048 }, { KV_DTYPE_BF16, 4096, 2048 },
+	{ KV_DTYPE_F32, 2048, 2048 },
+};
+static const u32 gemm_batches[] = { 1, 8, 32, 256 };
+
+struct gemm_result {
+	double seconds, bytes, flop;
+	u32 runs;
+};
+
+/*
+ * Any byte pattern is a block; these make every fp16 scale a finite number
+ * of ordinary size.
+ */
+static void fill_weights(u8 *p, size_t bytes, struct bench_rng *rng)
+{
+	size_t i;
+
+	for (i = 0; i + 8 <= bytes; i += 8) {
+		u64 v = bench_rand(rng) & 0x2f2f2f2f2f2f2f2full;
+
+		memcpy(p + i, &v, 8);
+	}
+}
+
+static int gemm_measure(const struct bench_opts *o, const struct gemm_case *c,
+			u32 m, struct gemm_result *res)
+{
+	static double t[GEMM_RUNS_MAX];
+	u32 n_rows = o->tiny ? 64 : c->n;
+	u64 row = dtype_row_bytes(c->dtype, c->k), one = row * n_rows;
+	u32 copies = o->tiny ? 1 : (u32)(GEMM_COLD_BYTES / one) + 1, i;
+	struct bench_rng rng = { o->seed };
+	struct kern_exec x = { 0 };
+	struct kern_gemm g = { .m = m, .x_stride = c->k, .y_stride = n_rows };
+	size_t bytes = one * copies + 64, n = 0;
+	u16 *in = aligned_alloc(64, ALIGN_UP(2ul * m * c->k, 64));
+	float *out = aligned_alloc(64, ALIGN_UP(4ul * m * n_rows, 64));
+	u8 *w = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	double end;
+	int rc = -ENOMEM;
+
+	if (w == MAP_FAILED || !in || !out)
+		goto out_free;
+	madvise(w, bytes, MADV_HUGEPAGE);
+	fill_weights(w, bytes, &rng);
+	for (i = 0; i < m * c->k; i++)
+		in[i] = kern_f32_to_bf16((float)bench_uniform(&rng) - 0.5f);
+	rc = kern_exec_init(&x, NULL, o->threads);
+	if (rc)
+		goto out_free;
+	g.w = (struct kern_mat){ .row_bytes = row,
+				 .rows = n_rows,
+				 .cols = c->k,
+				 .dtype = c->dtype,
+				 .layout = KERN_LAYOUT_GGUF };
+	g.x = in;
+	g.y = out;
+	end = bench_now() + o->seconds / 2;
+	do {
+		double start;
+
+		g.w.data = w + one * (n % copies);
+		start = bench_now();
+		x.ops->gemm(&x, &g, 1);
+		t[n++] = bench_now() - start;
+	} while (n < GEMM_RUNS_MAX && (n < 3 || bench_now() < end));
+	kern_exec_fini(&x);
+	res->seconds = bench_median(t, n);
+	res->bytes = (double)one;
+	res->flop = 2.0 * m * n_rows * c->k;
+	res->runs = (u32)n;
+out_free:
+	if (w != MAP_FAILED)
+		munmap(w, bytes);
+	free(in);
+	free(out);
+	return rc;
+}
+
+static const struct report_col gemm_cols[] = {
+	{ "dtype", "type", 0 },
+	{ "m", "M", 0 },
+	{ "n", "N", 0 },
+	{ "k", "K", 0 },
+	{ "us", "us", 1 },
+	{ "mbytes", "MB", 2 },
+	{ "gbps", "GB/s", 2 },
+	{ "gflops", "GFLOP/s", 1 },
+	{ "bound_us", "bound us", 1 },
+	{ "bound_what", "of", 0 },
+	{ "share", "share", 2 },
+	{ "runs", "runs", 0 },
+};
+
+static int run_gemm(const struct bench_opts *o, struct report *rep)
+{
+	double bw = bw_read_peak(o), fma = bw_fma_peak(o);
+	unsigned int i, b;
+	int rc;
+
+	rep->cols = gemm_cols;
+	rep->nr_cols = ARRAY_SIZE(gemm_cols);
+	for (i = 0; i < ARRAY_SIZE(gemm_cases); i++) {
+		for (b = 0; b < ARRAY_SIZE(gemm_batches); b++) {
+			const struct gemm_case *c = &gemm_cases[i];
+			struct gemm_result r;
+			double mem, mul, bound;
+
+			rc = gemm_measure(o, c, gemm_batches[b], &r);
+			if (rc)
+				return rc;
+			mem = r.bytes / bw;
+			mul = fma > 0 ? r.flop / fma : 0;
+			bound = max(mem, mul);
+			report_row(
+				rep,
+				json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:f, "
+					  "s:f, s:f, s:s, s:f, s:i}",
+					  "dtype", dtype_name(c->dtype), "m",
+					  (int)gemm_batches[b], "n", (int)c->n,
+					  "k", (int)c->k, "us", r.seconds * 1e6,
+					  "mbytes", r.bytes / 1e6, "gbps",
+					  r.bytes / r.seconds / 1e9, "gflops",
+					  r.flop / r.seconds / 1e9, "bound_us",
+					  bound * 1e6, "bound_what",
+					  mem > mul ? "read" : "fp32 fma",
+					  "share", bound / r.seconds, "runs",
+					  (int)r.runs));
+		}
+	}
+	return 0;
+}
+
+SUBJECT(gemm, .name = "gemm",
+	.what = "matrix product by weight type and batch, share of bound",
+	.run = run_gemm);
