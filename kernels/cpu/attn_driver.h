@@ -107,9 +107,33 @@ static void find_rows(struct attn_work *w, u32 first, u32 lo, u32 hi)
 	}
 }
 
-/* Keys j .. j + 31 side by side; those outside [lo, hi) as zeros. */
-static void fill_keys(struct attn_work *w, u32 j, u32 lo, u32 hi)
+/*
+ * Towards the caches, while the keys of a panel are laid out: the V rows of
+ * this panel, whose turn is at the end of the segment, and the K rows of the
+ * next one. Pages follow each other in no order that hardware could guess.
+ */
+static void prefetch_row(const u8 *row, u32 bytes)
 {
+	for (u32 i = 0; i < bytes; i += 64)
+		__builtin_prefetch(row + i, 0, 2);
+}
+
+static void prefetch_key(const struct attn_work *w, u32 pos, u32 end)
+{
+	const struct kern_kv *kv = &w->p->kv;
+
+	if (pos < end)
+		prefetch_row(kv->base + kv->layer_off + kv->k_off +
+				     w->it->kv_head * kv->head_stride +
+				     kern_kv_row(kv, w->seq->table, pos),
+			     2 * w->dim);
+}
+
+/* Keys j .. j + 31 side by side; those outside [lo, hi) as zeros. */
+static void fill_keys(struct attn_work *w, u32 first, u32 j, u32 lo, u32 hi)
+{
+	u32 last = attn_row_hi(w->seq, w->it->row + w->it->nr_rows - 1);
+	u32 end = min(last, w->it->seg1 * SEGMENT);
 	u32 pairs = ALIGN_UP(w->dim, 32u) / 2;
 
 	for (u32 half = 0; half < PANEL_COLS; half += 16) {
@@ -117,10 +141,13 @@ static void fill_keys(struct attn_work *w, u32 j, u32 lo, u32 hi)
 			u32 key = j + half + i;
 			u16 *to = w->s->gather[i];
 
-			if (key >= lo && key < hi)
+			prefetch_key(w, first + key + PANEL_COLS, end);
+			if (key >= lo && key < hi) {
+				prefetch_row(w->s->key[key] + w->p->kv.v_off,
+					     2 * w->dim);
 				memcpy(to, w->s->key[key] + w->p->kv.k_off,
 				       w->dim * sizeof(*to));
-			else
+			} else
 				memset(to, 0, w->dim * sizeof(*to));
 			memset(to + w->dim, 0,
 			       (2 * pairs - w->dim) * sizeof(*to));
@@ -134,12 +161,12 @@ static void fill_keys(struct attn_work *w, u32 j, u32 lo, u32 hi)
 	}
 }
 
-static void qk(struct attn_work *w, u32 lo, u32 hi)
+static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
 {
 	struct attn_scratch *s = w->s;
 
 	for (u32 j = lo / PANEL_COLS * PANEL_COLS; j < hi; j += PANEL_COLS) {
-		fill_keys(w, j, lo, hi);
+		fill_keys(w, first, j, lo, hi);
 		for (u32 i = 0; i < w->rows; i++)
 			memset(s->s[i] + j, 0, PANEL_COLS * sizeof(float));
 		for (u32 i = 0; i < w->rows; i += TILE_ROWS)
@@ -348,7 +375,7 @@ static void run_item(struct attn_work *w)
 		find_ranges(w, seg * SEGMENT, &lo, &hi);
 		if (lo < hi) {
 			find_rows(w, seg * SEGMENT, lo, hi);
-			qk(w, lo, hi);
+			qk(w, seg * SEGMENT, lo, hi);
 			for (u32 i = 0; i < w->rows; i++)
 				if (s->lo[i] < s->hi[i])
 					softmax_row(w, i);
