@@ -8,7 +8,8 @@
  * and one token of every other sequence. Admission is first come first
  * served while 1 % of the pool stays free; when a step finds no page, the
  * latest arrival is preempted, its pages go, and it is recomputed later, at
- * the head of the queue. Steps count as equally long.
+ * the head of the queue; nobody is admitted then until somebody finishes.
+ * Steps count as equally long.
  *
  *	paged		pages are reserved as tokens need them
  *	reserve-max	a sequence reserves all 2,048 tokens when it starts
@@ -27,7 +28,6 @@
 
 #define UTIL_CONTEXT 2048u /* tokens of the worst case */
 #define UTIL_SIGMA   1.0 /* of both lognormals */
-#define UTIL_QUEUE   64u /* preempted ones that wait */
 
 struct util_params {
 	u64 pool_bytes;
@@ -63,8 +63,9 @@ struct util_sim {
 	struct kv_space_args space_args;
 	struct useq *run; /* by arrival */
 	u32 nr_run, max_run;
-	struct useq wait[UTIL_QUEUE]; /* preempted, by arrival */
+	struct useq *wait; /* [max_run] preempted, by arrival */
 	u32 nr_wait;
+	bool hold; /* preempted: admit nobody until somebody finishes */
 	u64 arrivals;
 	u64 pool_pages, used_pages;
 	double mu_in, mu_out;
@@ -143,13 +144,15 @@ static int sim_init(struct util_sim *s, const struct util_params *p)
 		p->pool_bytes / KV_CHUNK_SIZE / g->slab_chunks * g->slab_pages;
 	s->max_run = (u32)min(s->pool_pages, (u64)KV_SPACE_MAX);
 	s->run = calloc(s->max_run, sizeof(*s->run));
+	s->wait = calloc(s->max_run, sizeof(*s->wait));
 	fit_lengths(s);
-	return s->run ? 0 : -ENOMEM;
+	return s->run && s->wait ? 0 : -ENOMEM;
 }
 
 static void sim_fini(struct util_sim *s)
 {
 	free(s->run);
+	free(s->wait);
 	if (s->h.mm)
 		mmhost_fini(&s->h);
 }
@@ -178,10 +181,11 @@ static int preempt_last(struct util_sim *s)
 	struct useq q;
 	u32 i;
 
-	if (!s->nr_run || s->nr_wait == UTIL_QUEUE)
+	if (!s->nr_run || s->nr_wait == s->max_run)
 		return -ENOSPC;
 	q = s->run[s->nr_run - 1];
 	s->st.preempted++;
+	s->hold = true;
 	s->st.recomputed += q.len;
 	for (i = s->nr_wait; i && s->wait[i - 1].arrival > q.arrival; i--)
 		s->wait[i] = s->wait[i - 1];
@@ -217,7 +221,7 @@ static int admit(struct util_sim *s, u32 *prefill)
 	u32 first, pages;
 	int rc;
 
-	if (s->nr_run == s->max_run)
+	if (s->nr_run == s->max_run || (s->hold && s->nr_run))
 		return 0;
 	if (s->nr_wait)
 		q = s->wait[0];
@@ -289,6 +293,7 @@ static int decode(struct util_sim *s, bool count)
 		if (s->run[i].len < s->run[i].total)
 			continue;
 		s->st.finished++;
+		s->hold = false;
 		rc = seq_end(s, i);
 		if (rc)
 			return rc;
