@@ -295,7 +295,8 @@ int kvmd_run(struct kvmd *d)
 		timer_run(&d->timers, d->now_ns);
 		while (session_reap(d) | conn_reap(d))
 			;
-		if (d->state == KVMD_DRAINING && !d->nr_sessions)
+		if (d->state == KVMD_ENDING ||
+		    (d->state == KVMD_DRAINING && !d->nr_sessions))
 			break;
 		timeout = loop_timeout(d);
 		if (!timeout && d->nr_spinning && ++turns % SPIN_IO_TURNS)

@@ -24,6 +24,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/ipc/peer.h"
 
 #define LISTEN_BACKLOG 128
 #define LOCK_TRIES     16
@@ -85,6 +86,22 @@ static int lock_once(struct listener *l, char *err)
 	return 0;
 }
 
+/*
+ * Does a living process answer on @fd? A socket can outlive its process for
+ * a moment: io_uring lets go of its files after the process has ended.
+ */
+static bool peer_lives(int fd)
+{
+	struct peer p;
+	bool lives;
+
+	if (peer_get(fd, &p))
+		return true;
+	lives = !peer_is_gone(&p);
+	peer_put(&p);
+	return lives;
+}
+
 /* Remove a socket that nobody answers on. */
 static int remove_stale(struct listener *l, const struct sockaddr_un *sun,
 			char *err)
@@ -107,6 +124,8 @@ static int remove_stale(struct listener *l, const struct sockaddr_un *sun,
 			       strerror(errno));
 	rc = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) ? -errno
 								     : 0;
+	if (!rc && !peer_lives(fd))
+		rc = -ECONNREFUSED;
 	close(fd);
 	if (rc != -ECONNREFUSED && rc != -ENOENT)
 		return err_set(err, rc == -EACCES ? rc : -EADDRINUSE,
