@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 test-helpers-y += selftests/harness_victim
+test-helpers-y += selftests/kernels/dequant_dump
 test-y += selftests/lib_kvmd.o
 test-helpers-y += selftests/runtime/model/write_sample
 test-y += selftests/libkv/seq.o
