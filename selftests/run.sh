@@ -18,8 +18,8 @@
 # What makes a test pass is its TAP: one plan, every number of the plan once
 # and in order, an exit status that agrees. Whatever is missing counts as one
 # failure more. So do a process it leaves behind, found by the token in its
-# environment, and a BUG or WARN line in a log under KV_LOG_DIR. Logs stay in
-# BUILD/test-logs. Output ends with "N passed, N failed, N skipped".
+# environment, and a BUG, WARN or level=err line in a log under KV_LOG_DIR.
+# Logs stay in BUILD/test-logs. Output ends with "N passed, N failed, N skipped".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -145,7 +145,7 @@ run_one() { # LEG SOURCE COMMAND
 	done
 	while IFS= read -r line; do
 		[ -n "$line" ] && extra+=("in a log: $line")
-	done < <(grep -rhE '(^|[^a-z])(BUG|WARN(ING)?)[: ]' "$log.d" \
+	done < <(grep -rhE '(^|[^a-z])(BUG|WARN(ING)?)[: ]|level=err ' "$log.d" \
 		2>/dev/null | head -5)
 	{
 		read -r pass fail skip
@@ -244,9 +244,10 @@ while read -r pass fail skip _ leg name; do
 		cat "$log.tap"
 	fi
 	tail -40 "$log.err"
-	find "$log.d" -type f 2>/dev/null | while read -r f; do
+	for f in $(find "$log.d" -type f -printf '%T@ %p\n' 2>/dev/null |
+		sort -nr | head -2 | cut -d' ' -f2-); do
 		echo "---- ${f##*/}"
-		tail -20 "$f"
+		tail -15 "$f"
 	done
 done < <(find "$logs" -name '*.res' -print0 | sort -z | xargs -0r cat)
 
