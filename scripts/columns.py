@@ -89,10 +89,11 @@ def paint(streams, above):
 
 def tell(streams, last):
     """Print the whole lines that are new, each after its title."""
+    pad_to = max(len(s.title) for s in streams)
     for s in streams:
         end = len(s.text) if last else s.text.rfind("\n") + 1
         for line in s.text[s.shown:end].splitlines():
-            print(f"{s.title}| {line}", flush=True)
+            print(f"{s.title:{pad_to}}| {line}", flush=True)
         s.shown = max(s.shown, end)
 
 

@@ -181,6 +181,11 @@ fi
 mkfifo "$T/stdin"
 exec 8<>"$T/stdin"
 
+# Long enough for the four samples to share pages of 16 tokens.
+prompt_a="Once upon a time, in a small town at the foot of the mountains, \
+there lived a clockmaker who never slept. Her shop was full of clocks, and no \
+two of them agreed about the hour. One winter morning a stranger came in, \
+shook the snow from his coat, and said:"
 if [ -n "$own_model" ]; then
 	[ -r "$own_model" ] || die "cannot read the model $own_model"
 	a=$own_model b=$own_model chat=$own_model
@@ -195,11 +200,13 @@ else
 	prompt_b=$(chatml "Explain in three sentences what a page table does.")
 fi
 
+# Each runtime gets its share of the cores: they answer at the same time.
+half=$((($(nproc) + 1) / 2))
 start_kvmd
 say "two models, one device memory"
-start_runtime a -m "$a" --prompt "A page table is" -n 48 --n-samples 4 \
-	--temp 0.8 --seed 7 --hold
-start_runtime b -m "$b" --prompt "$prompt_b" -n 120 --temp 0 --hold
+start_runtime a -m "$a" --prompt "$prompt_a" -n 40 --n-samples 4 \
+	--temp 0.8 --seed 7 -t $half --hold
+start_runtime b -m "$b" --prompt "$prompt_b" -n 100 --temp 0 -t $half --hold
 show "$title_a" a "$title_b" b
 
 ask kvctl status
