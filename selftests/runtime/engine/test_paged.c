@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_paged.c - the engine over pages of a real kvmd
+ *
+ * The same tokens and bits as over contiguous memory; and the bytes that
+ * kvmd counts as frames are those of a closed form over lengths, samples and
+ * the beams' ids, computed here.
+ */
+#include "kv.h"
+#include "runtime/engine/kv_backend.h"
+#include "selftests/lib_kvmd.h"
+#include "selftests/runtime/engine/rig.h"
+
+#define P MODEL_PAGE_TOKENS
+
+struct paged {
+	struct rig r;
+	struct kv *kv;
+};
+
+static void open_paged(struct paged *p, const struct tiny_cfg *c,
+		       const char *socket, u32 step_tokens)
+{
+	struct kv_attach_opts ao = { .sz = sizeof(ao), .socket = socket };
+	struct engine_opts eo = { .step_tokens = step_tokens, .max_seqs = 64 };
+	struct kv_namespace ns = { .salt = 1 };
+
+	rig_load(&p->r, c, 1);
+	ASSERT_EQ(0, kv_attach(&ao, &p->kv));
+	ASSERT_EQ(0, kv_paged_create(p->kv, p->r.m, &ns, &p->r.b, p->r.err));
+	rig_start(&p->r, &eo);
+}
+
+static void close_paged(struct paged *p)
+{
+	rig_close(&p->r);
+	kv_detach(p->kv);
+}
+
+FIXTURE(paged)
+{
+	struct test_kvmd d;
+};
+
+FIXTURE_SETUP(paged)
+{
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", "128M",
+				     NULL));
+}
+
+FIXTURE_TEARDOWN(paged)
+{
+	if (!self->d.pid)
+		return;
+	EXPECT_EQ(0, test_kvmd_check(&self->d));
+	EXPECT_EQ(0, test_kvmd_stop(&self->d));
+}
+
+static u64 meminfo(const struct test_kvmd *d, const char *key)
+{
+	char *json = test_kvmd_ctl(d, "meminfo");
+	u64 v = ~0ull;
+
+	ASSERT_TRUE(json != NULL);
+	EXPECT_EQ(0, test_json_u64(json, key, &v));
+	free(json);
+	return v;
+}
+
+/*
+ * First page of an area. A window gives pages back when a step reserves: by
+ * the first row of that step, at position @resv.
+ */
+static u32 first_page(const struct model_area *a, u32 resv)
+{
+	if (!a->window || resv + 1 <= a->window)
+		return 0;
+	return (resv + 1 - a->window) / P;
+}
+
+/*
+ * Do two sequences share what lies before position @upto? Samples part at the
+ * end of the prompt, even if they choose the same tokens; beams where their
+ * ids do.
+ */
+static bool is_shared(const struct seq *a, const struct seq *b, u32 upto)
+{
+	if (a->req->p.kind == REQUEST_GENERATE)
+		return upto <= a->req->p.nr_prompt;
+	return !memcmp(a->ids, b->ids, upto * sizeof(u32));
+}
+
+/* Will the next token go to a page that two of them share? */
+static bool will_copy(struct seq *const *seqs, u32 nr)
+{
+	u32 i, j;
+
+	for (i = 0; i < nr; i++)
+		for (j = 0; j < i; j++)
+			if (is_shared(seqs[i], seqs[j], seqs[i]->nr_computed))
+				return true;
+	return false;
+}
+
+/* Bytes of frames of live sequences that share by prefix. */
+static u64 closed_form(const struct model *m, struct seq *const *seqs, u32 nr,
+		       u32 resv)
+{
+	u64 bytes = 0;
+	u32 a, i, j, k;
+
+	for (a = 0; a < m->nr_areas; a++)
+		for (i = 0; i < nr; i++) {
+			u32 done = seqs[i]->nr_computed;
+
+			for (k = first_page(&m->area[a], resv); k * P < done;
+			     k++) {
+				u32 upto = min((k + 1) * P, done);
+
+				/* count a page at its first owner */
+				for (j = 0; j < i; j++)
+					if (is_shared(seqs[i], seqs[j], upto))
+						break;
+				if (j == i)
+					bytes += m->area[a].geom.page_bytes;
+			}
+		}
+	return bytes;
+}
+
+static struct tiny_cfg config(int i)
+{
+	return i ? tiny_qwen(KV_DTYPE_Q8_0) : tiny_gemma(KV_DTYPE_Q8_0);
+}
+
+TEST_F(paged, pages_give_the_bits_of_contiguous_memory)
+{
+	static const u32 lens[] = { 1, 16, 17, 90, 33, 64 };
+	struct request *want[6], *got[6];
+	struct request_params p;
+	struct paged pg;
+	struct rig r;
+	u32 ids[128];
+
+	for (int model = 0; model < 2; model++) {
+		struct tiny_cfg c = config(model);
+
+		rig_open(&r, &c, 1, 512);
+		open_paged(&pg, &c, self->d.socket, 70);
+		for (u32 i = 0; i < 6; i++) {
+			rig_ids(&r, ids, lens[i], i);
+			p = rig_params(ids, lens[i], 40);
+			want[i] = rig_submit(&r, &p);
+			got[i] = rig_submit(&pg.r, &p);
+		}
+		rig_run(&r);
+		rig_run(&pg.r);
+		for (u32 i = 0; i < 6; i++)
+			EXPECT_TRUE(
+				rig_same(want[i]->seqs[0], got[i]->seqs[0]));
+		rig_close(&r);
+		close_paged(&pg);
+	}
+}
+
+/* Run to the end, comparing books and closed form after every step. */
+static void run_and_count(struct paged *pg, const struct test_kvmd *d,
+			  struct request *q)
+{
+	u32 steps = 0, resv = 0, pos;
+	int rc;
+
+	do {
+		pos = q->seqs[0]->nr_computed;
+		if (pos % P == 0 || will_copy(q->seqs, q->nr_seqs))
+			resv = pos;
+		rc = engine_step(pg->r.e, pg->r.err);
+		if (q->state != REQUEST_RUNNING)
+			break;
+		if (!EXPECT_EQ(closed_form(pg->r.m, q->seqs, q->nr_seqs, resv),
+			       meminfo(d, "frame_bytes")))
+			TH_LOG("step %u, %u sequences of %u", steps, q->nr_seqs,
+			       q->seqs[0]->nr_computed);
+		steps++;
+	} while (rc == 1);
+	EXPECT_EQ(0, engine_step(pg->r.e, pg->r.err));
+}
+
+static void count(const struct test_kvmd *d, enum request_kind kind, u32 n)
+{
+	static const u32 lens[] = { 5, 16, 41, 64 };
+
+	for (int model = 0; model < 2; model++)
+		for (u32 i = 0; i < 4; i++) {
+			struct tiny_cfg c = config(model);
+			struct request_params p;
+			struct paged pg;
+			struct request *q;
+			u32 ids[128];
+
+			open_paged(&pg, &c, d->socket, 512);
+			rig_ids(&pg.r, ids, lens[i], i);
+			p = rig_params(ids, lens[i], 36);
+			p.kind = kind;
+			p.n = n;
+			p.sampling.temperature = 2.0f;
+			q = rig_submit(&pg.r, &p);
+			run_and_count(&pg, d, q);
+			EXPECT_EQ(0, q->error);
+			EXPECT_EQ(0, meminfo(d, "frame_bytes"));
+			close_paged(&pg);
+		}
+}
+
+TEST_F(paged, samples_2_4_6_hold_the_pages_of_the_closed_form)
+{
+	count(&self->d, REQUEST_GENERATE, 2);
+	count(&self->d, REQUEST_GENERATE, 4);
+	count(&self->d, REQUEST_GENERATE, 6);
+}
+
+TEST_F(paged, beams_2_4_6_hold_the_pages_of_the_closed_form)
+{
+	count(&self->d, REQUEST_BEAM, 2);
+	count(&self->d, REQUEST_BEAM, 4);
+	count(&self->d, REQUEST_BEAM, 6);
+}
+
+TEST_F(paged, n_samples_save_n_minus_1_times_the_prompts_full_pages)
+{
+	const u32 len = 70, new = 20, n = 4;
+	struct tiny_cfg c = config(1);
+	struct request_params p;
+	struct paged pg;
+	u32 ids[128];
+	u64 page;
+
+	open_paged(&pg, &c, self->d.socket, 512);
+	page = pg.r.m->area[0].geom.page_bytes;
+	rig_ids(&pg.r, ids, len, 1);
+	p = rig_params(ids, len, new);
+	p.n = n;
+	p.keep = true;
+	p.sampling.temperature = 2.0f;
+	rig_submit(&pg.r, &p);
+	rig_run(&pg.r);
+	EXPECT_EQ((n - 1) * (len / P) * page, meminfo(&self->d, "saved_bytes"));
+	/* the last token is not computed */
+	EXPECT_EQ((len / P + n * (DIV_ROUND_UP(len + new - 1, P) - len / P)) *
+			  page,
+		  meminfo(&self->d, "frame_bytes"));
+	close_paged(&pg);
+}
+
+TEST_F(paged, a_window_gives_its_frames_back)
+{
+	struct tiny_cfg c = config(0);
+	struct request_params p;
+	struct paged pg;
+	struct request *q, *want;
+	struct rig r;
+	u32 ids[128];
+	u64 local;
+
+	open_paged(&pg, &c, self->d.socket, 512);
+	rig_open(&r, &c, 1, 512);
+	rig_ids(&r, ids, 100, 1);
+	p = rig_params(ids, 100, 150);
+	p.keep = true;
+	want = rig_submit(&r, &p);
+	rig_run(&r);
+	q = rig_submit(&pg.r, &p);
+	rig_run(&pg.r);
+	EXPECT_TRUE(rig_same(want->seqs[0], q->seqs[0]));
+	/* 249 tokens in all pages, 24 of them in at most 3 of the window */
+	local = meminfo(&self->d, "frame_bytes") -
+		16 * pg.r.m->area[0].geom.page_bytes;
+	EXPECT_LE(local, 3 * pg.r.m->area[1].geom.page_bytes);
+	EXPECT_GE(local, 2 * pg.r.m->area[1].geom.page_bytes);
+	rig_close(&r);
+	close_paged(&pg);
+}
+
+TEST_F(paged, a_conversation_goes_on_in_its_space)
+{
+	for (int model = 0; model < 2; model++) {
+		struct tiny_cfg c = config(model);
+		struct request *a, *b;
+		struct request_params p;
+		struct paged pg;
+		struct rig r;
+		u32 ids[300], nr;
+
+		open_paged(&pg, &c, self->d.socket, 512);
+		rig_open(&r, &c, 1, 512);
+		rig_ids(&r, ids, 300, 3);
+		p = rig_params(ids, 70, 10);
+		p.keep = true;
+		a = rig_submit(&pg.r, &p);
+		rig_run(&pg.r);
+		for (int turn = 0; turn < 3; turn++) {
+			nr = a->seqs[0]->nr - (turn == 1 ? 8 : 0);
+			memcpy(ids, a->seqs[0]->ids, nr * sizeof(*ids));
+			nr += 20;
+			ASSERT_EQ(0, engine_extend(pg.r.e, a, ids, nr, 10,
+						   pg.r.err));
+			rig_run(&pg.r);
+			p = rig_params(ids, nr, 10);
+			b = rig_submit(&r, &p);
+			rig_run(&r);
+			EXPECT_TRUE(rig_same(a->seqs[0], b->seqs[0]));
+		}
+		rig_close(&r);
+		close_paged(&pg);
+	}
+}
+
+TEST(paged_limit, under_a_real_limit_the_latest_gives_way)
+{
+	struct tiny_cfg c = config(1);
+	struct request *got[14], *want;
+	struct request_params p;
+	struct test_kvmd d;
+	struct paged pg;
+	struct rig r;
+	u32 ids[512], i;
+
+	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+				     "--limit", "8M", NULL));
+	open_paged(&pg, &c, d.socket, 512);
+	rig_open(&r, &c, 2, 512);
+	for (i = 0; i < 14; i++) {
+		rig_ids(&r, ids, 420 + i, i);
+		p = rig_params(ids, 420 + i, 30);
+		got[i] = rig_submit(&pg.r, &p);
+	}
+	rig_run(&pg.r);
+	TH_LOG("%llu preempted, %u at a time",
+	       (unsigned long long)engine_stats(pg.r.e)->nr_preempted,
+	       engine_stats(pg.r.e)->max_running);
+	EXPECT_GT(engine_stats(pg.r.e)->nr_preempted, 0);
+	EXPECT_EQ(0, got[0]->nr_preempted);
+	for (i = 0; i < 14; i++) {
+		EXPECT_EQ(0, got[i]->error);
+		rig_ids(&r, ids, 420 + i, i);
+		p = rig_params(ids, 420 + i, 30);
+		want = rig_submit(&r, &p);
+		rig_run(&r);
+		EXPECT_TRUE(rig_same(want->seqs[0], got[i]->seqs[0]));
+	}
+	/* and one that never fits fails with a sentence */
+	close_paged(&pg);
+	c.context = 100000;
+	open_paged(&pg, &c, d.socket, 512);
+	{
+		static u32 many[8000];
+
+		p = rig_params(many, 8000, 1);
+		want = rig_submit(&pg.r, &p);
+		rig_run(&pg.r);
+		EXPECT_NE(0, want->error);
+		TH_LOG("%s", want->message);
+	}
+	close_paged(&pg);
+	rig_close(&r);
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
+TEST_HARNESS_MAIN
