@@ -6,3 +6,4 @@ test-helpers-y += selftests/runtime/model/write_sample
 test-y += selftests/libkv/seq.o
 test-y += selftests/sim/sim.o
 test-y += selftests/sim/sim_client.o
+test-y += selftests/explore/explore.o
