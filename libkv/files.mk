@@ -4,3 +4,4 @@ libkv-y += $(addprefix libkv/src/,attach.o connect.o copy.o ctl.o event.o \
 examples-y += examples/fork examples/weights
 # its tests share these
 test-y += selftests/libkv/seq.o selftests/libkv/mix.o
+test-helpers-y += selftests/libkv/kill_client

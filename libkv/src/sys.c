@@ -25,7 +25,9 @@ static int sys_result(long rc, int saved)
 	int err = errno;
 
 	errno = saved;
-	return rc < 0 ? -err : (int)rc;
+	if (rc >= 0)
+		return (int)rc;
+	return err > 0 ? -err : -EIO;
 }
 
 u64 sys_now_ns(void)
