@@ -8,43 +8,81 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 #include <kv/trace.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/ipc/session.h"
+#include "kvmd/kvmd.h"
 
-static struct {
+struct kill_at {
 	u32 point; /* 0: none */
 	u64 nr_left;
-} kill_at;
+};
 
-int trace_setup(char *err)
+static struct kill_at kill_self, kill_client;
+
+static int read_kill_at(const char *var, struct kill_at *k, char *err)
 {
-	const char *text = getenv("KV_KILL_AT");
+	const char *text = getenv(var);
 	const char *name;
 	size_t len;
 	u32 i;
 
-	kill_at.point = 0;
+	k->point = 0;
 	if (!text || !*text)
 		return 0;
 	len = strcspn(text, ":");
 	for (i = 1; i < KV_TP_MAX; i++) {
 		name = kv_trace_name(i);
 		if (name && strlen(name) == len && !strncmp(name, text, len))
-			kill_at.point = i;
+			k->point = i;
 	}
-	kill_at.nr_left = text[len] ? strtoull(text + len + 1, NULL, 10) : 1;
-	if (!kill_at.point || !kill_at.nr_left)
+	k->nr_left = text[len] ? strtoull(text + len + 1, NULL, 10) : 1;
+	if (!k->point || !k->nr_left)
 		return err_set(err, -EINVAL,
-			       "KV_KILL_AT=%s: not a trace point and a count",
+			       "%s=%s: not a trace point and a count", var,
 			       text);
 	return 0;
 }
 
+int trace_setup(char *err)
+{
+	int rc = read_kill_at("KV_KILL_AT", &kill_self, err);
+
+	return rc ? rc : read_kill_at("KV_KILL_CLIENT_AT", &kill_client, err);
+}
+
+/* The client that a point is about; for extents that are nobody's, any. */
+static const struct session *find_victim(const struct kvmd *d, u32 client)
+{
+	const struct session *s = NULL;
+
+	if (client < MM_CLIENT_MAX)
+		s = d->sessions[client];
+	else
+		TAILQ_FOREACH(s, &d->all, link)
+	if (!strncmp(s->name, "victim", 6))
+		break;
+	return s && !strncmp(s->name, "victim", 6) ? s : NULL;
+}
+
+static void kill_victim(const struct kvmd *d, u32 client)
+{
+	const struct session *s = find_victim(d, client);
+
+	if (!s || --kill_client.nr_left)
+		return;
+	kill_client.point = 0;
+	pidfd_send_signal(s->peer.pidfd, SIGKILL, NULL, 0);
+}
+
 void trace_point(void *host, u32 point, u32 client, u64 arg)
 {
-	if (likely(point != kill_at.point))
+	if (unlikely(point == kill_client.point))
+		kill_victim(host, client);
+	if (likely(point != kill_self.point))
 		return;
-	if (!--kill_at.nr_left)
+	if (!--kill_self.nr_left)
 		kill(getpid(), SIGKILL);
 }

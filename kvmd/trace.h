@@ -5,12 +5,14 @@
  * trace.h - trace points as crash points
  *
  * With KV_KILL_AT=NAME:N in its environment kvmd kills itself when it passes
- * the trace point NAME (include/uapi/kv/trace.h) for the N-th time. Without
- * it a point costs one comparison.
+ * the trace point NAME (include/uapi/kv/trace.h) for the N-th time. With
+ * KV_KILL_CLIENT_AT=NAME:N it kills the client that the point is about, if
+ * that client's name begins with "victim". Without them a point costs two
+ * comparisons.
  */
 #include "include/kv/types.h"
 
-/* trace_setup - read KV_KILL_AT; -EINVAL if it names no point */
+/* trace_setup - read both; -EINVAL if one names no point */
 int __must_check trace_setup(char *err);
 /* trace_point - mm_host_ops.trace */
 void trace_point(void *host, u32 point, u32 client, u64 arg);

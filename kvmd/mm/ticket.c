@@ -200,7 +200,8 @@ int mm_cancel(struct mm *mm, u32 client, u64 ticket)
 
 /* One pass over the waiting list: what has been found short so far. */
 struct pass {
-	bool device; /* no extent for anybody */
+	/* BLOCK_SOON or BLOCK_DEVICE: no extent for anybody behind */
+	enum ticket_block device;
 };
 
 static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
@@ -211,7 +212,7 @@ static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
 	if (block == BLOCK_TENANT)
 		mm->tenants[c->tenant].blocked = mm->pass;
 	else
-		pass->device = true;
+		pass->device = max(pass->device, block);
 }
 
 /* Return: true if the ticket is done, one way or the other. */
@@ -239,7 +240,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	}
 	extents = slab_extents_short(c, p.need);
 	if (extents && pass->device)
-		block = BLOCK_DEVICE;
+		block = pass->device;
 	else if (extents && mm->tenants[c->tenant].blocked == mm->pass)
 		block = BLOCK_TENANT;
 	else
@@ -271,7 +272,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 bool ticket_run(struct mm *mm)
 {
 	struct client *cs = mm_clients(mm);
-	struct pass pass = { .device = false };
+	struct pass pass = { .device = BLOCK_NONE };
 	u32 i, next, head = mm->queue_tail;
 
 	if (!mm->dirty && !mm->client_dirty)

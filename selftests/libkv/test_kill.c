@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/* timeout: 180 */
+/* alone: yes */
+/*
+ * test_kill.c - clients are killed at every named transition, others work on
+ *
+ * The victim (kill_client) goes through all that a client does and dies by
+ * SIGKILL: at each of libkv's own points, at each point of kvmd that is passed
+ * on a client's behalf, and at random ones. Two bystanders, tenants of their
+ * own, meanwhile work through rounds whose outcome is known from a run that
+ * nobody disturbed. After each death the victim's memory has to come back and
+ * the books have to be in order; in the end nothing is held by anyone.
+ */
+#include "selftests/harness.h"
+#include "selftests/lib_kvmd.h"
+#include "selftests/libkv/mix.h"
+#include "libkv/src/point.h"
+#include <kv/trace.h>
+
+#define NR_BYSTANDERS 2
+#define NR_ROUNDS     4
+#define ROUND_OPS     150
+
+struct others {
+	_Atomic bool stop;
+	_Atomic uint64_t rounds, wrong, rows;
+	uint64_t expected[NR_ROUNDS];
+};
+
+FIXTURE(kill)
+{
+	struct test_kvmd d;
+	struct others *o;
+	pid_t pid[NR_BYSTANDERS];
+	uint64_t nr_killed;
+};
+
+/* One round of a bystander: the digest says all that was written. */
+static uint64_t one_round(struct mix *m, uint64_t seed, bool *ok)
+{
+	uint64_t i, digest;
+
+	mix_begin(m, seed, 400);
+	for (i = 0; i < ROUND_OPS && *ok; i++)
+		*ok = mix_op(m);
+	digest = m->digest;
+	*ok = *ok && mix_verify(m);
+	for (i = 0; i < MIX_SEQS; i++)
+		seq_destroy(&m->c, &m->seq[i]);
+	return digest;
+}
+
+static void bystander(const struct test_kvmd *d, struct others *o)
+{
+	static struct mix m;
+	uint64_t r = 0;
+	bool ok = true;
+
+	if (seqs_attach(&m.c, d->socket, "bystander"))
+		_exit(2);
+	while (!o->stop && ok) {
+		if (one_round(&m, r % NR_ROUNDS, &ok) !=
+		    o->expected[r % NR_ROUNDS])
+			ok = false;
+		o->rounds++;
+		r++;
+	}
+	if (!ok)
+		printf("a bystander: answer %d, %llu rows wrong, %llu times "
+		       "short of memory\n",
+		       m.rc, (unsigned long long)m.c.faults,
+		       (unsigned long long)m.nr_short);
+	o->wrong += !ok;
+	o->rows += m.c.checked;
+	kv_detach(m.c.kv);
+	_exit(ok ? 0 : 1);
+}
+
+/* What the rounds give when nobody dies. */
+static void learn(const struct test_kvmd *d, struct others *o)
+{
+	static struct mix m;
+	bool ok = true;
+	int i;
+
+	ASSERT_EQ(0, seqs_attach(&m.c, d->socket, "undisturbed"));
+	for (i = 0; i < NR_ROUNDS; i++)
+		o->expected[i] = one_round(&m, (uint64_t)i, &ok);
+	ASSERT_TRUE(ok);
+	kv_detach(m.c.kv);
+}
+
+static void start_kvmd(struct kill_self *self)
+{
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", "256M",
+				     "--tenant-key", "pid", "--limit", "32M",
+				     NULL));
+}
+
+static void start_others(struct kill_self *self)
+{
+	int i;
+
+	for (i = 0; i < NR_BYSTANDERS; i++) {
+		self->pid[i] = fork();
+		if (!self->pid[i])
+			bystander(&self->d, self->o);
+	}
+}
+
+/* The bystanders end well, and then nothing is held. */
+static void stop_others(struct kill_self *self)
+{
+	int i, status;
+
+	self->o->stop = true;
+	for (i = 0; i < NR_BYSTANDERS; i++) {
+		if (self->pid[i] <= 0)
+			continue;
+		ASSERT_EQ(self->pid[i], waitpid(self->pid[i], &status, 0));
+		EXPECT_EQ(0, status);
+		self->pid[i] = 0;
+	}
+	self->o->stop = false;
+	EXPECT_EQ(0, self->o->wrong);
+}
+
+static uint64_t meminfo(const struct test_kvmd *d, const char *key)
+{
+	char *json = test_kvmd_ctl(d, "meminfo");
+	uint64_t n = ~0ull;
+
+	if (json)
+		test_json_u64(json, key, &n);
+	free(json);
+	return n;
+}
+
+static void expect_nothing_held(struct kill_self *self)
+{
+	EXPECT_EQ(0, test_kvmd_settle(&self->d, 0, 5000));
+	EXPECT_EQ(0, meminfo(&self->d, "frame_bytes"));
+	EXPECT_EQ(0, meminfo(&self->d, "weights_open_bytes"));
+	EXPECT_EQ(0, test_kvmd_check(&self->d));
+}
+
+FIXTURE_SETUP(kill)
+{
+	self->o = mmap(NULL, sizeof(*self->o), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	start_kvmd(self);
+	learn(&self->d, self->o);
+}
+
+FIXTURE_TEARDOWN(kill)
+{
+	if (self->d.pid <= 0)
+		return;
+	stop_others(self);
+	expect_nothing_held(self);
+	EXPECT_EQ(0, test_kvmd_stop(&self->d));
+}
+
+/* Run the victim. Return: its wait status. */
+static int run_victim(struct kill_self *self, const char *at,
+		      const char *counts)
+{
+	char bin[600];
+	int status = -1;
+	pid_t pid;
+
+	snprintf(bin, sizeof(bin), "%s/selftests/libkv/kill_client",
+		 test_build_dir());
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		if (at)
+			setenv("KV_KILL_AT", at, 1);
+		execl(bin, bin, self->d.socket, counts, NULL);
+		_exit(127);
+	}
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return status;
+}
+
+static bool was_killed(int status)
+{
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+/* kvmd has let go of the victim, and its books are in order. */
+static bool expect_recovery(struct kill_self *self, const char *at)
+{
+	double end = th_now() + 5;
+	bool there = true;
+	char *json;
+
+	while (there && th_now() < end) {
+		json = test_kvmd_ctl(&self->d, "client list");
+		there = !json || strstr(json, "\"victim\"");
+		free(json);
+		if (there)
+			usleep(1000);
+	}
+	json = test_kvmd_ctl(&self->d, "check");
+	if (!there && json && strstr(json, "\"faults\":[]")) {
+		free(json);
+		return true;
+	}
+	th_fail(__FILE__, __LINE__, "after a death at %s: victim %s, %s", at,
+		there ? "still there" : "gone", json ? json : "no answer");
+	free(json);
+	return false;
+}
+
+/* How often the scenario passes each point, if nobody kills it. */
+static void read_counts(struct kill_self *self, uint64_t count[200],
+			uint64_t *any)
+{
+	static const struct {
+		unsigned int nr;
+		const char *name;
+	} rows[] = {
+#define ROW(nr, id, name, what) { nr, name },
+		KV_TRACE_LIBKV(ROW)
+#undef ROW
+	};
+	char path[300], word[64];
+	unsigned long long n;
+	size_t i;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%.200s/counts", test_tmpdir());
+	ASSERT_EQ(0, run_victim(self, NULL, path));
+	f = fopen(path, "re");
+	ASSERT_TRUE(f != NULL);
+	while (fscanf(f, "%63s %llu", word, &n) == 2) {
+		for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+			if (!strcmp(rows[i].name, word))
+				count[rows[i].nr] = n;
+		}
+		if (!strcmp(word, "any"))
+			*any = n;
+	}
+	fclose(f);
+}
+
+TEST_F_TIMEOUT(kill, at_each_transition_of_libkv_costs_nobody_else, 300)
+{
+	static const struct {
+		unsigned int nr;
+		const char *name;
+	} rows[] = {
+#define ROW(nr, id, name, what) { nr, name },
+		KV_TRACE_LIBKV(ROW)
+#undef ROW
+	};
+	unsigned int i, done = 0, total = sizeof(rows) / sizeof(rows[0]);
+	uint64_t count[200] = { 0 }, any = 0, twice = 0;
+	char at[64];
+
+	read_counts(self, count, &any);
+	start_others(self);
+	for (i = 0; i < total; i++) {
+		snprintf(at, sizeof(at), "%s:1", rows[i].name);
+		if (EXPECT_TRUE(was_killed(run_victim(self, at, NULL))) &
+		    expect_recovery(self, at))
+			done++;
+		else
+			TH_LOG("point %s", at);
+		if (count[rows[i].nr] < 2)
+			continue;
+		snprintf(at, sizeof(at), "%s:%llu", rows[i].name,
+			 (unsigned long long)(count[rows[i].nr] + 1) / 2);
+		run_victim(self, at, NULL);
+		expect_recovery(self, at);
+		twice++;
+	}
+	stop_others(self);
+	TH_LOG("killed at %u/%u transitions of libkv (%llu of them a second "
+	       "time); %llu rounds of bystanders unchanged",
+	       done, total, (unsigned long long)twice,
+	       (unsigned long long)self->o->rounds);
+	EXPECT_EQ(total, done);
+	EXPECT_GT(self->o->rounds, 2);
+}
+
+TEST_F_TIMEOUT(kill, at_random_transitions_costs_nobody_else, 1200)
+{
+	uint64_t seed = test_seed(), count[200] = { 0 }, any = 0, i, n = 100;
+	char at[64];
+
+	if (getenv("KV_LONG"))
+		n = 1000;
+	read_counts(self, count, &any);
+	ASSERT_GT(any, 100);
+	start_others(self);
+	for (i = 0; i < n; i++) {
+		/* every second one among the first: attach and first steps */
+		snprintf(at, sizeof(at), "any:%llu",
+			 (unsigned long long)(1 + test_rand(&seed) %
+							  (i % 2 ? any : 200)));
+		self->nr_killed += was_killed(run_victim(self, at, NULL));
+		if (!expect_recovery(self, at))
+			break;
+	}
+	stop_others(self);
+	TH_LOG("killed at %llu random transitions of %llu; %llu rounds of "
+	       "bystanders unchanged, %llu rows read",
+	       (unsigned long long)self->nr_killed, (unsigned long long)any,
+	       (unsigned long long)self->o->rounds,
+	       (unsigned long long)self->o->rows);
+	EXPECT_GE(self->nr_killed, n * 95 / 100);
+}
+
+/* Points that no living client's request passes. */
+static bool is_never_on_behalf(const char *name)
+{
+	static const char *const never[] = {
+		"attach", /* the client's end: attach_hello, attach_welcome */
+		"exit", "gone", /* it is dead by then */
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(never) / sizeof(never[0]); i++) {
+		if (!strcmp(never[i], name))
+			return true;
+	}
+	/* moves come with compaction; the simulator kills there */
+	return !strncmp(name, "move_", 5);
+}
+
+TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
+{
+	static const char *const names[] = {
+#define ROW(nr, id, name, what) name,
+		KV_TRACE_POINTS(ROW)
+#undef ROW
+	};
+	unsigned int i, try, done = 0, total = 0;
+	char at[64];
+	bool killed;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (is_never_on_behalf(names[i]))
+			continue;
+		total++;
+		killed = false;
+		EXPECT_EQ(0, test_kvmd_stop(&self->d));
+		snprintf(at, sizeof(at), "%s:1", names[i]);
+		setenv("KV_KILL_CLIENT_AT", at, 1);
+		start_kvmd(self);
+		unsetenv("KV_KILL_CLIENT_AT");
+		start_others(self);
+		/* who needs fresh memory when is a matter of chance */
+		for (try = 0; try < 8 && !killed; try++)
+			killed = was_killed(run_victim(self, NULL, NULL));
+		if (killed)
+			done += expect_recovery(self, at);
+		else
+			TH_LOG("%s: nobody was killed", names[i]);
+		stop_others(self);
+		expect_nothing_held(self);
+	}
+	TH_LOG("killed at %u/%u transitions of kvmd", done, total);
+	EXPECT_EQ(total, done);
+}
+
+TEST_HARNESS_MAIN
