@@ -75,6 +75,8 @@ static void extent_done(struct dev_req *req)
 	}
 	free(job);
 	kvmd_pump(d);
+	if (!--d->nr_jobs)
+		weights_retry(d);
 }
 
 static void extent_submit(struct kvmd *d, enum dev_op op, u32 extent)
@@ -88,6 +90,7 @@ static void extent_submit(struct kvmd *d, enum dev_op op, u32 extent)
 			mm_scrub_done(d->mm, extent, -ENOMEM);
 		return;
 	}
+	d->nr_jobs++;
 	job->d = d;
 	job->req.op = op;
 	job->req.extent = extent;
@@ -429,6 +432,7 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	TAILQ_INIT(&d->all);
 	TAILQ_INIT(&d->hot);
 	TAILQ_INIT(&d->weights.list);
+	TAILQ_INIT(&d->weights.late);
 	d->drain_timer.fire = drain_over;
 	d->audit_timer.fire = audit_fire;
 	d->listener.lock_fd = -1;

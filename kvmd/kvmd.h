@@ -67,6 +67,7 @@ struct kvmd {
 	struct timer drain_timer;
 
 	struct dev *dev;
+	unsigned int nr_jobs; /* extents being populated or scrubbed */
 	struct mm *mm;
 	int state_fd;
 	void *state_map;

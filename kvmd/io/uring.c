@@ -20,6 +20,7 @@
 #define URING_ENTRIES 512
 #define URING_CANCEL  (~0ull) /* user_data of cancellations: ignored */
 #define URING_BATCH   64
+#define URING_ROUNDS  32
 
 struct uring {
 	struct io_uring ring;
@@ -179,16 +180,39 @@ static int uring_complete(struct io *io, u64 key, int res, u32 flags)
 	return 1;
 }
 
+/* Tell what has completed. Return: how many callbacks were called. */
+static int uring_reap(struct io *io)
+{
+	struct uring *u = io->priv;
+	struct io_uring_cqe *cqes[URING_BATCH];
+	unsigned int i, n, round;
+	int nr = 0;
+
+	for (round = 0; round < URING_ROUNDS; round++) {
+		n = io_uring_peek_batch_cqe(&u->ring, cqes, URING_BATCH);
+		for (i = 0; i < n; i++) {
+			u64 key = cqes[i]->user_data;
+			int res = cqes[i]->res;
+			u32 flags = cqes[i]->flags;
+
+			nr += uring_complete(io, key, res, flags);
+		}
+		io_uring_cq_advance(&u->ring, n);
+		if (n < URING_BATCH)
+			break;
+	}
+	return nr;
+}
+
 static int uring_wait(struct io *io, s64 timeout_ns)
 {
 	struct uring *u = io->priv;
-	struct io_uring_cqe *cqes[URING_BATCH], *cqe;
+	struct io_uring_cqe *cqe;
 	struct __kernel_timespec ts = {
 		.tv_sec = timeout_ns / 1000000000,
 		.tv_nsec = timeout_ns % 1000000000,
 	};
-	unsigned int i, n;
-	int nr = 0, rc = 0;
+	int rc = 0;
 
 	if (timeout_ns == 0) {
 		if (io_uring_sq_ready(&u->ring))
@@ -200,16 +224,7 @@ static int uring_wait(struct io *io, s64 timeout_ns)
 	if (rc < 0 && rc != -ETIME && rc != -EINTR && rc != -EAGAIN &&
 	    rc != -EBUSY)
 		return rc;
-	n = io_uring_peek_batch_cqe(&u->ring, cqes, URING_BATCH);
-	for (i = 0; i < n; i++) {
-		u64 key = cqes[i]->user_data;
-		int res = cqes[i]->res;
-		u32 flags = cqes[i]->flags;
-
-		nr += uring_complete(io, key, res, flags);
-	}
-	io_uring_cq_advance(&u->ring, n);
-	return nr;
+	return uring_reap(io);
 }
 
 const struct io_ops io_uring_ops = {

@@ -19,6 +19,7 @@
 #define SEAL_RETRY_NS  2000000u
 #define SEAL_TRIES_MAX 500u
 #define PAGE_BYTES     4096ull
+#define LATE_TRIES_MAX 3u
 
 static void weights_offer(struct weights *w);
 
@@ -333,8 +334,34 @@ static bool same_key(const struct weights *w, const struct kv_msg_weights *key,
 	       w->tenant == tenant;
 }
 
-void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
-		  const void *body)
+/*
+ * No room now, but extents are being populated or scrubbed: one that is
+ * between two states cannot give way, so look again when they are through.
+ * Not for ever, as the core may well fill the next ones. Return: whether the
+ * request is kept.
+ */
+static bool open_later(struct kvmd *d, struct session *s,
+		       const struct kv_msg *msg, const void *body,
+		       unsigned int nr_tries)
+{
+	struct weights_late *l;
+
+	if (!d->nr_jobs || nr_tries >= LATE_TRIES_MAX)
+		return false;
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return false;
+	l->session = s;
+	l->msg = *msg;
+	memcpy(&l->body, body, sizeof(l->body));
+	l->nr_tries = nr_tries + 1;
+	TAILQ_INSERT_TAIL(&d->weights.late, l, link);
+	return true;
+}
+
+static void open_try(struct kvmd *d, struct session *s,
+		     const struct kv_msg *msg, const void *body,
+		     unsigned int nr_tries)
 {
 	struct kv_msg_weights key;
 	struct weights_user *u;
@@ -372,6 +399,8 @@ void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 	is_new = !w;
 	if (is_new)
 		rc = weights_create(d, s, &key, &w);
+	if (rc == -ENOSPC && open_later(d, s, msg, body, nr_tries))
+		return;
 	if (rc) {
 		refuse_create(s, msg, &key, rc);
 		return;
@@ -396,6 +425,26 @@ void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 	} else if (w->state == WEIGHTS_READY) {
 		d->n.weights_hits++;
 		weights_serve(w);
+	}
+}
+
+void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		  const void *body)
+{
+	open_try(d, s, msg, body, 0);
+}
+
+void weights_retry(struct kvmd *d)
+{
+	struct weights_late *l,
+		*last = TAILQ_LAST(&d->weights.late, weights_lates);
+
+	while (last && (l = TAILQ_FIRST(&d->weights.late))) {
+		TAILQ_REMOVE(&d->weights.late, l, link);
+		open_try(d, l->session, &l->msg, &l->body, l->nr_tries);
+		if (l == last)
+			last = NULL;
+		free(l);
 	}
 }
 
@@ -453,9 +502,17 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 
 void weights_session_exit(struct kvmd *d, struct session *s)
 {
+	struct weights_late *l, *next_late;
 	struct weights *w, *next;
 	struct weights_user *u;
 
+	for (l = TAILQ_FIRST(&d->weights.late); l; l = next_late) {
+		next_late = TAILQ_NEXT(l, link);
+		if (l->session != s)
+			continue;
+		TAILQ_REMOVE(&d->weights.late, l, link);
+		free(l);
+	}
 	for (w = TAILQ_FIRST(&d->weights.list); w; w = next) {
 		next = TAILQ_NEXT(w, link);
 		u = user_of(w, s);

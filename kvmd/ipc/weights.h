@@ -64,8 +64,18 @@ struct weights {
 
 TAILQ_HEAD(weights_head, weights);
 
+/* An OPEN that found no room while extents were between two states. */
+struct weights_late {
+	struct session *session;
+	struct kv_msg msg;
+	struct kv_msg_weights body;
+	unsigned int nr_tries;
+	TAILQ_ENTRY(weights_late) link;
+};
+
 struct weights_set {
 	struct weights_head list;
+	TAILQ_HEAD(weights_lates, weights_late) late;
 	u32 next_id;
 	u32 nr;
 };
@@ -89,6 +99,8 @@ void weights_session_exit(struct kvmd *d, struct session *s);
  * Return: whether any was dropped.
  */
 bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant);
+/* weights_retry - no extent is being populated or scrubbed any more */
+void weights_retry(struct kvmd *d);
 /* weights_users - sessions that have it open */
 u32 weights_users(const struct weights *w);
 u32 weights_waiters(const struct weights *w);

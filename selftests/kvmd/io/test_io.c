@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_io.c - the event loop's two backends, its workers and its timers
+ */
+#include "selftests/harness.h"
+#include "kvmd/io/io.h"
+#include "kvmd/io/timer.h"
+#include "kvmd/io/work.h"
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+FIXTURE(io)
+{
+	struct io *io;
+	int fds[2];
+};
+
+FIXTURE_VARIANT(io)
+{
+	const char *name;
+};
+
+FIXTURE_VARIANT_ADD(io, uring){ .name = "uring" };
+FIXTURE_VARIANT_ADD(io, epoll){ .name = "epoll" };
+
+FIXTURE_SETUP(io)
+{
+	int rc = io_create(variant->name, &self->io);
+
+	if (rc && !strcmp(variant->name, "uring"))
+		th_skip("io_uring is not allowed here: %s", strerror(-rc));
+	ASSERT_EQ(rc, 0);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0,
+				self->fds));
+}
+
+FIXTURE_TEARDOWN(io)
+{
+	io_destroy(self->io);
+	close(self->fds[0]);
+	close(self->fds[1]);
+}
+
+struct seen {
+	struct io_watch w;
+	struct io *io;
+	unsigned int nr;
+	u32 events;
+	bool del, read;
+};
+
+static void on_ready(struct io_watch *w, u32 events)
+{
+	struct seen *s = container_of(w, struct seen, w);
+	char buf[64];
+
+	s->nr++;
+	s->events |= events;
+	if (s->read && read(w->fd, buf, sizeof(buf)) < 0)
+		s->events |= EPOLLERR;
+	if (s->del)
+		io_del(s->io, w);
+}
+
+static struct seen watch(struct io *io, int fd, enum io_kind kind)
+{
+	struct seen s = {
+		.io = io,
+		.w = { .fd = fd,
+		       .events = EPOLLIN,
+		       .kind = kind,
+		       .ready = on_ready },
+	};
+
+	return s;
+}
+
+TEST_F(io, a_level_watch_comes_until_it_is_read)
+{
+	struct seen s = watch(self->io, self->fds[0], IO_LEVEL);
+
+	ASSERT_EQ(0, io_add(self->io, &s.w));
+	EXPECT_EQ(0, io_wait(self->io, 1000000));
+	EXPECT_EQ(1, write(self->fds[1], "x", 1));
+	EXPECT_EQ(1, io_wait(self->io, 1000000000));
+	EXPECT_EQ(1, io_wait(self->io, 1000000000));
+	s.read = true;
+	EXPECT_EQ(1, io_wait(self->io, 1000000000));
+	EXPECT_EQ(3, s.nr);
+	EXPECT_EQ(0, io_wait(self->io, 1000000));
+	io_del(self->io, &s.w);
+}
+
+TEST_F(io, an_edge_watch_comes_once_a_wake_up)
+{
+	int fd = eventfd(0, EFD_NONBLOCK);
+	struct seen s = watch(self->io, fd, IO_EDGE);
+	const u64 one = 1;
+	int i;
+
+	ASSERT_EQ(0, io_add(self->io, &s.w));
+	EXPECT_EQ(0, io_wait(self->io, 1000000));
+	for (i = 1; i <= 5; i++) {
+		EXPECT_EQ(8, write(fd, &one, 8));
+		EXPECT_EQ(1, io_wait(self->io, 1000000000));
+		EXPECT_EQ(i, s.nr);
+		EXPECT_EQ(0, io_wait(self->io, 1000000));
+	}
+	io_del(self->io, &s.w);
+	close(fd);
+}
+
+TEST_F(io, a_removed_watch_is_silent)
+{
+	struct seen s = watch(self->io, self->fds[0], IO_LEVEL);
+	int i;
+
+	s.del = true;
+	for (i = 0; i < 20; i++) {
+		ASSERT_EQ(0, io_add(self->io, &s.w));
+		EXPECT_EQ(1, write(self->fds[1], "x", 1));
+		EXPECT_EQ(1, io_wait(self->io, 1000000000));
+		EXPECT_EQ(0, io_wait(self->io, 500000));
+	}
+	EXPECT_EQ(20, s.nr);
+	/* and one that was ready and is removed before it is told */
+	s.nr = 0;
+	ASSERT_EQ(0, io_add(self->io, &s.w));
+	io_del(self->io, &s.w);
+	EXPECT_EQ(0, io_wait(self->io, 1000000));
+	EXPECT_EQ(0, s.nr);
+}
+
+TEST_F(io, slots_are_reused_without_mixing_up)
+{
+	struct seen a, b;
+	int i;
+
+	for (i = 0; i < 3 * (int)IO_SLOT_MAX; i++) {
+		a = watch(self->io, self->fds[0], IO_LEVEL);
+		ASSERT_EQ(0, io_add(self->io, &a.w));
+		io_del(self->io, &a.w);
+		if (i % 64 == 0)
+			io_wait(self->io, 0);
+	}
+	b = watch(self->io, self->fds[0], IO_LEVEL);
+	ASSERT_EQ(0, io_add(self->io, &b.w));
+	EXPECT_EQ(1, write(self->fds[1], "x", 1));
+	while (!b.nr)
+		ASSERT_GE(io_wait(self->io, 1000000000), 0);
+	EXPECT_EQ(1, b.nr);
+	EXPECT_EQ(0, a.nr);
+	io_del(self->io, &b.w);
+}
+
+TEST_F(io, the_events_of_a_watch_can_change)
+{
+	struct seen s = watch(self->io, self->fds[0], IO_LEVEL);
+
+	ASSERT_EQ(0, io_add(self->io, &s.w));
+	EXPECT_EQ(0, io_wait(self->io, 1000000));
+	s.w.events = EPOLLIN | EPOLLOUT;
+	io_mod(self->io, &s.w);
+	while (!s.nr)
+		ASSERT_GE(io_wait(self->io, 1000000000), 0);
+	EXPECT_TRUE(s.events & EPOLLOUT);
+	io_del(self->io, &s.w);
+}
+
+TEST_F(io, a_hang_up_is_told)
+{
+	struct seen s = watch(self->io, self->fds[0], IO_LEVEL);
+
+	ASSERT_EQ(0, io_add(self->io, &s.w));
+	shutdown(self->fds[1], SHUT_RDWR);
+	EXPECT_EQ(1, io_wait(self->io, 1000000000));
+	EXPECT_TRUE(s.events & EPOLLHUP);
+	io_del(self->io, &s.w);
+}
+
+/* ---- workers ---- */
+
+struct job {
+	struct work w;
+	_Atomic int ran;
+	int done;
+};
+
+static void job_run(struct work *w)
+{
+	container_of(w, struct job, w)->ran++;
+}
+
+static void job_done(struct work *w)
+{
+	container_of(w, struct job, w)->done++;
+}
+
+TEST_F(io, a_job_runs_elsewhere_and_ends_on_the_loop)
+{
+	struct job jobs[200];
+	struct work_pool *p;
+	int i, nr = 0;
+
+	memset(jobs, 0, sizeof(jobs));
+	ASSERT_EQ(0, work_pool_create(self->io, 2, &p));
+	for (i = 0; i < 200; i++) {
+		jobs[i].w.run = job_run;
+		jobs[i].w.done = job_done;
+		work_submit(p, &jobs[i].w);
+	}
+	while (nr < 200) {
+		ASSERT_GE(io_wait(self->io, 2000000000), 0);
+		for (i = nr = 0; i < 200; i++)
+			nr += jobs[i].done;
+	}
+	for (i = 0; i < 200; i++)
+		EXPECT_EQ(jobs[i].ran, 1);
+	work_pool_destroy(p);
+}
+
+TEST_F(io, a_paused_pool_begins_nothing)
+{
+	struct job j = { .w = { .run = job_run, .done = job_done } };
+	struct work_pool *p;
+
+	ASSERT_EQ(0, work_pool_create(self->io, 2, &p));
+	work_pool_pause(p);
+	work_submit(p, &j.w);
+	usleep(5000);
+	EXPECT_EQ(j.ran, 0);
+	work_pool_resume(p);
+	work_pool_flush(p);
+	EXPECT_EQ(j.done, 1);
+	work_pool_destroy(p);
+}
+
+/* ---- timers ---- */
+
+struct alarm {
+	struct timer t;
+	struct timer_list *l;
+	int nr;
+};
+
+static void ring(struct timer *t)
+{
+	container_of(t, struct alarm, t)->nr++;
+}
+
+TEST(timer, those_due_fire_in_order_and_once)
+{
+	struct timer_list l = TAILQ_HEAD_INITIALIZER(l);
+	struct alarm a[100];
+	unsigned int i;
+
+	memset(a, 0, sizeof(a));
+	for (i = 0; i < 100; i++) {
+		a[i].t.fire = ring;
+		timer_set(&l, &a[i].t, 1000 + i * 37 % 100);
+	}
+	EXPECT_EQ(timer_next_ns(&l, 900), 100);
+	timer_cancel(&l, &a[0].t);
+	timer_run(&l, 1049);
+	for (i = 1; i < 100; i++)
+		EXPECT_EQ(a[i].nr, i * 37 % 100 <= 49);
+	EXPECT_EQ(a[0].nr, 0);
+	EXPECT_EQ(timer_next_ns(&l, 1049), 1);
+	timer_run(&l, 5000);
+	timer_run(&l, 5000);
+	EXPECT_EQ(timer_next_ns(&l, 5000), -1);
+	for (i = 1; i < 100; i++)
+		EXPECT_EQ(a[i].nr, 1);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_weights.c - one mapping for all who open the same model
+ */
+#include "selftests/kvmd/ipc/raw.h"
+
+#define BYTES (4u << 20)
+
+FIXTURE(weights)
+{
+	struct test_kvmd d;
+	struct raw a, b;
+	struct kv_msg_weights got;
+};
+
+FIXTURE_SETUP(weights)
+{
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", "64M",
+				     "--drain", "20", NULL));
+	raw_attach(&self->a, self->d.socket);
+	raw_attach(&self->b, self->d.socket);
+}
+
+FIXTURE_TEARDOWN(weights)
+{
+	EXPECT_EQ(0, test_kvmd_check(&self->d));
+	EXPECT_EQ(0, test_kvmd_stop(&self->d));
+}
+
+static struct kv_msg_weights key(unsigned int digest, uint64_t bytes)
+{
+	struct kv_msg_weights k = { .packing = 1,
+				    .bytes = bytes,
+				    .name = "model" };
+
+	k.digest[0] = (uint8_t)digest;
+	return k;
+}
+
+static void ask(struct raw *r, unsigned int digest, uint64_t bytes)
+{
+	struct kv_msg_weights k = key(digest, bytes);
+
+	raw_send(r, KV_MSG_WEIGHTS_OPEN, &k, sizeof(k));
+}
+
+/* The reply to ask(); its descriptor, or -errno. */
+static int answer(struct weights_self *self, struct raw *r)
+{
+	int rc = raw_reply(r);
+
+	if (rc)
+		return rc;
+	memcpy(&self->got, r->body, sizeof(self->got));
+	ASSERT_EQ(r->nr_fds, 1);
+	r->nr_fds = 0;
+	return r->fds[0];
+}
+
+static void fill(int fd, int byte)
+{
+	void *p = raw_map(fd, BYTES, PROT_READ | PROT_WRITE);
+
+	memset(p, byte, BYTES);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+static int seal(struct weights_self *self, struct raw *r)
+{
+	struct kv_msg_weights k = self->got;
+
+	raw_send(r, KV_MSG_WEIGHTS_SEAL, &k, sizeof(k));
+	return raw_reply(r);
+}
+
+static int drop(struct raw *r, uint32_t id)
+{
+	struct kv_msg_weights k = { .id = id };
+
+	raw_send(r, KV_MSG_WEIGHTS_CLOSE, &k, sizeof(k));
+	return raw_reply(r);
+}
+
+static uint64_t meminfo(struct weights_self *self, const char *word)
+{
+	char *json = test_kvmd_ctl(&self->d, "meminfo");
+	uint64_t n = ~0ull;
+
+	EXPECT_EQ(0, test_json_u64(json, word, &n));
+	free(json);
+	return n;
+}
+
+TEST_F(weights, the_second_client_waits_and_maps_the_same_memory)
+{
+	struct stat sa, sb;
+	int fd, ro;
+	char *p;
+
+	ask(&self->a, 1, BYTES);
+	fd = answer(self, &self->a);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(self->got.state, KV_WEIGHTS_FILL);
+	ask(&self->b, 1, BYTES);
+	EXPECT_EQ(-ETIMEDOUT, raw_recv(&self->b, 50));
+	fill(fd, 0x5a);
+	EXPECT_EQ(0, seal(self, &self->a));
+	ASSERT_EQ(self->a.nr_fds, 1);
+	EXPECT_EQ(0, fstat(self->a.fds[0], &sa));
+	ro = answer(self, &self->b);
+	ASSERT_GE(ro, 0);
+	EXPECT_EQ(self->got.state, KV_WEIGHTS_READY);
+	EXPECT_EQ(0, fstat(ro, &sb));
+	EXPECT_EQ(sa.st_ino, sb.st_ino);
+	p = raw_map(ro, BYTES, PROT_READ);
+	EXPECT_EQ(p[0], 0x5a);
+	EXPECT_EQ(p[BYTES - 1], 0x5a);
+	EXPECT_TRUE(mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, ro, 0) ==
+		    MAP_FAILED);
+	EXPECT_EQ(meminfo(self, "weights_bytes"), BYTES);
+	EXPECT_EQ(meminfo(self, "weights_resident_bytes"), BYTES);
+	munmap(p, BYTES);
+	close(ro);
+}
+
+TEST_F(weights, a_kept_writable_mapping_is_never_served)
+{
+	void *p;
+	int fd;
+
+	ask(&self->a, 2, BYTES);
+	fd = answer(self, &self->a);
+	p = raw_map(fd, BYTES, PROT_READ | PROT_WRITE);
+	ask(&self->b, 2, BYTES);
+	EXPECT_EQ(-EBUSY, seal(self, &self->a));
+	EXPECT_TRUE(strstr(self->a.body, "writable"));
+	/* the next one fills memory that the first has no hand on */
+	fd = answer(self, &self->b);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(self->got.state, KV_WEIGHTS_FILL);
+	memset(p, 1, BYTES);
+	EXPECT_EQ(0, seal(self, &self->b) ? 0 : 0);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+TEST_F(weights, when_the_filler_dies_the_next_one_fills)
+{
+	int fd;
+
+	ask(&self->a, 3, BYTES);
+	close(answer(self, &self->a));
+	ask(&self->b, 3, BYTES);
+	EXPECT_EQ(-ETIMEDOUT, raw_recv(&self->b, 20));
+	raw_detach(&self->a);
+	fd = answer(self, &self->b);
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(self->got.state, KV_WEIGHTS_FILL);
+	fill(fd, 3);
+	EXPECT_EQ(0, seal(self, &self->b));
+}
+
+TEST_F(weights, a_filler_may_give_up)
+{
+	int fd;
+
+	ask(&self->a, 4, BYTES);
+	close(answer(self, &self->a));
+	ask(&self->b, 4, BYTES);
+	EXPECT_EQ(0, drop(&self->a, self->got.id));
+	fd = answer(self, &self->b);
+	ASSERT_GE(fd, 0);
+	close(fd);
+	EXPECT_EQ(0, drop(&self->b, self->got.id));
+	EXPECT_EQ(meminfo(self, "weights_bytes"), 0);
+}
+
+TEST_F(weights, one_digest_has_one_size)
+{
+	ask(&self->a, 5, BYTES);
+	close(answer(self, &self->a));
+	ask(&self->b, 5, BYTES * 2);
+	EXPECT_EQ(-EBADMSG, answer(self, &self->b));
+	EXPECT_TRUE(strstr(self->b.body, "4194304"));
+	ask(&self->b, 6, 0);
+	EXPECT_EQ(-EINVAL, answer(self, &self->b));
+	ask(&self->b, 6, 1ull << 40);
+	EXPECT_EQ(-ENOSPC, answer(self, &self->b));
+	ask(&self->a, 5, BYTES);
+	EXPECT_EQ(-EBUSY, answer(self, &self->a));
+	EXPECT_EQ(-ENOENT, drop(&self->b, 4711));
+}
+
+TEST_F(weights, unused_ones_stay_until_room_is_wanted)
+{
+	uint32_t i, s;
+	int fd;
+
+	ask(&self->a, 7, 40u << 20);
+	fd = answer(self, &self->a);
+	close(fd);
+	EXPECT_EQ(0, seal(self, &self->a));
+	EXPECT_EQ(0, drop(&self->a, self->got.id));
+	EXPECT_EQ(meminfo(self, "weights_bytes"), 40u << 20);
+	ask(&self->b, 7, 40u << 20);
+	close(answer(self, &self->b));
+	EXPECT_EQ(self->got.state, KV_WEIGHTS_READY);
+	/* in use: another model does not fit */
+	ask(&self->a, 8, 40u << 20);
+	EXPECT_EQ(-ENOSPC, answer(self, &self->a));
+	EXPECT_EQ(0, drop(&self->b, self->got.id));
+	/* not in use: it gives way to a reservation */
+	i = raw_geom(&self->a);
+	for (s = 0; s < 5; s++)
+		EXPECT_EQ(0, raw_reserve(&self->a,
+					 (uint32_t)raw_space(&self->a, i, 0), 0,
+					 16000)
+				     .res);
+	EXPECT_EQ(meminfo(self, "weights_bytes"), 0);
+}
+
+TEST_F(weights, a_limit_counts_them)
+{
+	char req[128], *json;
+
+	snprintf(req, sizeof(req), "tenant limit uid:%u max=8M", getuid());
+	json = test_kvmd_ctl(&self->d, req);
+	EXPECT_TRUE(json);
+	free(json);
+	ask(&self->a, 9, 16u << 20);
+	EXPECT_EQ(-EDQUOT, answer(self, &self->a));
+	ask(&self->a, 9, BYTES);
+	close(answer(self, &self->a));
+	EXPECT_EQ(0, seal(self, &self->a));
+	ask(&self->a, 10, 6u << 20);
+	EXPECT_EQ(-EDQUOT, answer(self, &self->a));
+}
+
+TEST_HARNESS_MAIN
