@@ -30,6 +30,7 @@
  */
 #include "kvmd/mm/slab.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/ticket.h"
 
 /* Free masks of an extent in the order in which a slab prefers them. */
 static const u8 prefer_one[] = { 1, 2,	4,  8,	5, 6,  9, 10,
@@ -155,7 +156,7 @@ static void slab_release(struct mm *mm, struct client *c, u32 head)
 	u32 e = head / KV_EXTENT_CHUNKS;
 	u8 mask = mm_extents(mm)[e].free_mask;
 	bool tight =
-		!ilist_is_empty(&mm->waiting) ||
+		ticket_needs(mm, c->tenant) ||
 		mm->tenants[c->tenant].held + mm->tenants[c->tenant].charged >
 			mm->tenants[c->tenant].limits.max_bytes;
 

@@ -50,6 +50,20 @@ static void update_demand(struct mm *mm)
 	mm->demand = (u32)min(sum, (u64)mm->nr_extents);
 }
 
+bool ticket_needs(const struct mm *mm, u32 tenant)
+{
+	const struct ticket *ts = mm_tickets(mm);
+	const struct client *cs = mm_clients(mm);
+	u32 i;
+
+	ilist_for_each(i, &mm->waiting,
+		       TICKET_LINKS(mm)) if (ts[i].block == BLOCK_DEVICE ||
+					     (ts[i].block == BLOCK_TENANT &&
+					      cs[ts[i].client].tenant ==
+						      tenant)) return true;
+	return false;
+}
+
 enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 			       const struct resv_plan *p, u32 extents)
 {

@@ -36,6 +36,13 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 		  const struct resv_plan *p, enum ticket_block block,
 		  u32 extents, u64 *id);
 
+/*
+ * ticket_needs - does somebody wait for an extent that a client of @tenant
+ * could give? Not those whose memory is being populated or scrubbed already:
+ * to take an extent for them would only make its owner wait in turn.
+ */
+bool ticket_needs(const struct mm *mm, u32 tenant);
+
 /* ticket_run - look at the waiting ones; true if a request was queued */
 bool ticket_run(struct mm *mm);
 
