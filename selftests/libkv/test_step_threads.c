@@ -473,6 +473,98 @@ static void make_core(struct daemon *d)
 	drain(d);
 }
 
+/* Both threads, and nothing in between: @d runs, @c is attached. */
+static void start(struct daemon *d, struct seqs *c, pthread_t *t, u64 seed)
+{
+	int pair[2];
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
+	d->kv = make_client(pair[0]);
+	d->sock = pair[1];
+	d->rand = seed;
+	make_core(d);
+	begin(d->kv);
+	ASSERT_EQ(0, pthread_create(t, NULL, daemon_run, d));
+	ASSERT_EQ(0, seqs_begin(c, d->kv));
+}
+
+static void stop(struct daemon *d, pthread_t t)
+{
+	__atomic_store_n(&d->stop, true, __ATOMIC_RELEASE);
+	pthread_join(t, NULL);
+	EXPECT_EQ(0, mm_check(d->mm, NULL, NULL));
+}
+
+TEST(step, is_stale_when_the_epoch_moved_under_it)
+{
+	static struct daemon d;
+	static struct seqs c;
+	static struct seq s;
+	struct kv_resv_item it = { .nr_tokens = 4 };
+	struct kv_step *st;
+	pthread_t t;
+	u32 add = 4;
+
+	start(&d, &c, &t, 1);
+	ASSERT_EQ(0, seq_create(&c, &s));
+	ASSERT_EQ(0, seq_step(&c, &(struct seq *){ &s }, &add, 1, 1, 0, 0));
+	it.space = s.space;
+	it.pos = 4;
+	ASSERT_EQ(0, kv_step_prepare(c.kv, &it, 1, 0, 0, &st));
+	kv_step_complete(c.kv, st);
+	__atomic_fetch_add(&d.kv->table->epoch, 1, __ATOMIC_SEQ_CST);
+	EXPECT_EQ(-ESTALE, kv_step_commit(c.kv, st));
+	TH_LOG("%s", kv_error(c.kv));
+	EXPECT_EQ(4, kv_space_len(c.kv, s.space));
+	EXPECT_EQ(4, d.kv->status->space[s.space].len);
+	EXPECT_EQ(1, d.kv->nr.stale);
+	/* the next step knows the new epoch */
+	EXPECT_EQ(0, seq_step(&c, &(struct seq *){ &s }, &add, 1, 9, 0, 0));
+	EXPECT_EQ(8, kv_space_len(c.kv, s.space));
+	EXPECT_EQ(0, c.faults);
+	stop(&d, t);
+}
+
+static void *release_hold(void *arg)
+{
+	struct daemon *d = arg;
+
+	usleep(20000);
+	kv_store_release(&d->kv->table->hold_step, ~0ull);
+	return NULL;
+}
+
+TEST(step, waits_while_kvmd_holds)
+{
+	static struct daemon d;
+	static struct seqs c;
+	static struct seq s;
+	struct kv_resv_item it = { .nr_tokens = 1 };
+	struct kv_step *st;
+	pthread_t t, t2;
+	u32 add = 4;
+	double t0;
+
+	start(&d, &c, &t, 1);
+	ASSERT_EQ(0, seq_create(&c, &s));
+	ASSERT_EQ(0, seq_step(&c, &(struct seq *){ &s }, &add, 1, 1, 0, 0));
+	kv_store_release(&d.kv->table->hold_step, d.kv->issued);
+	t0 = th_now();
+	ASSERT_EQ(0, pthread_create(&t2, NULL, release_hold, &d));
+	ASSERT_EQ(0, seq_step(&c, &(struct seq *){ &s }, &add, 1, 5, 0, 0));
+	EXPECT_GE(th_now() - t0, 0.015);
+	pthread_join(t2, NULL);
+	/* with a step under way waiting would never end */
+	it.space = s.space;
+	it.pos = 8;
+	ASSERT_EQ(0, kv_step_prepare(c.kv, &it, 1, 0, 0, &st));
+	kv_store_release(&d.kv->table->hold_step, d.kv->issued);
+	it.pos++;
+	EXPECT_EQ(-EBUSY, kv_step_prepare(c.kv, &it, 1, 0, 0, &st));
+	TH_LOG("%s", kv_error(c.kv));
+	stop(&d, t);
+}
+
 TEST(step, reads_exactly_its_content_while_kvmd_moves_frames)
 {
 	static struct daemon d;
@@ -480,7 +572,6 @@ TEST(step, reads_exactly_its_content_while_kvmd_moves_frames)
 				   .cond = PTHREAD_COND_INITIALIZER };
 	static struct front f;
 	pthread_t td, ts;
-	int pair[2];
 	u64 rand = test_seed(), i, rounds = 60000;
 
 #ifdef __SANITIZE_THREAD__
@@ -488,14 +579,7 @@ TEST(step, reads_exactly_its_content_while_kvmd_moves_frames)
 #endif
 	if (getenv("KV_LONG"))
 		rounds *= 20;
-	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
-	d.kv = make_client(pair[0]);
-	d.sock = pair[1];
-	d.rand = rand ^ 1;
-	make_core(&d);
-	begin(d.kv);
-	ASSERT_EQ(0, pthread_create(&td, NULL, daemon_run, &d));
-	ASSERT_EQ(0, seqs_begin(&f.c, d.kv));
+	start(&d, &f.c, &td, rand ^ 1);
 	s.c = f.c;
 	f.token = 1;
 	ASSERT_EQ(0, pthread_create(&ts, NULL, stream_run, &s));
@@ -508,8 +592,7 @@ TEST(step, reads_exactly_its_content_while_kvmd_moves_frames)
 	pthread_join(ts, NULL);
 	while (f.nr_open)
 		commit_oldest(&f);
-	__atomic_store_n(&d.stop, true, __ATOMIC_RELEASE);
-	pthread_join(td, NULL);
+	stop(&d, td);
 	TH_LOG("%llu steps, %llu forks, %llu moves of %llu tried, %llu rows, "
 	       "%llu quiet steps, kvmd slept %llu times",
 	       (unsigned long long)f.nr_steps, (unsigned long long)f.nr_forks,
@@ -518,7 +601,6 @@ TEST(step, reads_exactly_its_content_while_kvmd_moves_frames)
 	       (unsigned long long)d.kv->nr.steps_quiet,
 	       (unsigned long long)d.nr_sleeps);
 	EXPECT_EQ(0, s.c.faults);
-	EXPECT_EQ(0, mm_check(d.mm, NULL, NULL));
 	EXPECT_GT(d.nr_moves, 100);
 	EXPECT_GT(f.nr_forks, 100);
 	EXPECT_GT(d.kv->nr.steps_quiet, 100);
