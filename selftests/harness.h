@@ -174,6 +174,16 @@ static inline uint64_t test_seed(void)
 	return seed;
 }
 
+/*
+ * TEST_SLOWDOWN - how much slower a sanitizer build may be: the factor that a
+ * test's limit of time is multiplied with
+ */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_SLOWDOWN 10
+#else
+#define TEST_SLOWDOWN 1
+#endif
+
 /* test_rand - next number of the generator at @state (splitmix64) */
 static inline uint64_t test_rand(uint64_t *state)
 {

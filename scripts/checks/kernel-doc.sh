@@ -9,6 +9,7 @@ git ls-files 'libkv/include/*.h' 'include/**/*.h' 'kvmd/**/*.h' 'lib/*.h' \
 	'runtime/**/*.h' 'kernels/**/*.h' | xargs awk '
 function judge(   sig, args, n, i, a, name, fn, seen, k) {
 	sig = proto
+	gsub(/[ \t]+/, " ", sig)
 	gsub(/__attribute__ *\(\([^)]*\)+\)|__must_check|__printf\([^)]*\)/, "", sig)
 	if (sig !~ /\(/ || sig ~ /\(\*/) return
 	fn = sig

@@ -8,6 +8,8 @@ mm=$BUILD/lib/libmm-int.a lib=$BUILD/lib/liblib-int.a
 allowed='memcpy|memset|memmove|memcmp|memchr|bcmp|strlen|strnlen|strcmp|strncmp'
 allowed+='|snprintf|vsnprintf|qsort|bsearch|abort|__assert_fail'
 allowed+='|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail|__[a-z]*_chk|__(asan|ubsan|tsan)_.*'
+# gcc's own helpers for what the processor may lack
+allowed+='|__(popcount|ctz|clz|ffs)[sdt]i2|__u?(div|mod)[dt]i3'
 # The hooks that whoever links the core provides (include/kv, kvmd/mm/mm.h).
 allowed+='|kv_bug|kv_warn|kv_crash_point|mm_(bug|warn|trace|log|emit)[a-z_]*'
 

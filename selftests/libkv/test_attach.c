@@ -259,8 +259,10 @@ TEST_F(attach, refuses_what_is_no_kvmd)
 
 TEST_F(attach, passes_on_what_kvmd_says)
 {
+	const char text[] = "there is no device 4";
+
 	self->a.msg.status = -ENODEV;
-	strcpy((char *)&self->a.w, "there is no device 4");
+	memcpy(&self->a.w, text, sizeof(text));
 	refused(self, -ENODEV, "there is no device 4");
 }
 
