@@ -35,18 +35,24 @@ struct gemm_scratch {
 _Static_assert(sizeof(struct gemm_scratch) <= KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds it");
 
-/* Where the bytes of some rows of w lie, from column k0 on. */
+/*
+ * Where the bytes of up to 16 rows of w lie, from column k0 on. While these
+ * are decoded their share of the same rows of the next panel is prefetched,
+ * in the order of memory.
+ */
 struct row_bytes {
 	const u8 *at; /* of the first row */
 	u64 stride;
-	s64 ahead; /* what is needed next lies this far ahead */
-	u32 len; /* bytes of nr columns */
+	const u8 *ahead;
+	u32 ahead_len; /* for each row */
 };
 
-vec_inline void prefetch_row(const u8 *b, const struct row_bytes *r)
+vec_inline void prefetch_ahead(const struct row_bytes *r, u32 row)
 {
-	for (u32 i = 0; i < r->len; i += 64)
-		_mm_prefetch((const char *)b + r->ahead + i, _MM_HINT_T0);
+	const u8 *b = r->ahead + (size_t)row * r->ahead_len;
+
+	for (u32 i = 0; i < r->ahead_len; i += 64)
+		_mm_prefetch((const char *)b + i, _MM_HINT_T1);
 }
 
 /* One loop per type, so that its constants stay in registers. */
@@ -55,7 +61,7 @@ vec_inline void prefetch_row(const u8 *b, const struct row_bytes *r)
 		for (u32 i = 0; i < rows; i++) {                           \
 			const u8 *b = r.at + i * r.stride;                 \
                                                                            \
-			prefetch_row(b, &r);                               \
+			prefetch_ahead(&r, i);                             \
 			for (u32 k = 0; k < nr; k += elements, b += bytes) \
 				block(b, out[i] + k);                      \
 		}                                                          \
@@ -69,14 +75,12 @@ static void dequant_rows(const struct kern_mat *w, u32 row, u32 rows, u32 k0,
 		.at = (const u8 *)w->data + row * w->row_bytes +
 		      dtype_row_bytes(w->dtype, k0),
 		.stride = w->row_bytes,
-		.len = (u32)dtype_row_bytes(w->dtype, nr),
 	};
+	u32 steps = DIV_ROUND_UP(w->cols, (u32)GEMM_K);
 
-	/* Next comes the next block of k, or the next panel's first one. */
-	r.ahead = k0 + nr < w->cols
-			  ? r.len
-			  : (s64)(PANEL_COLS * w->row_bytes) -
-				    (s64)dtype_row_bytes(w->dtype, k0);
+	r.ahead_len = (u32)DIV_ROUND_UP(w->row_bytes, (u64)steps);
+	r.ahead = (const u8 *)w->data + (row + PANEL_COLS) * w->row_bytes +
+		  (size_t)(k0 / GEMM_K) * 16 * r.ahead_len;
 	switch (w->dtype) {
 		DEQUANT_ROWS(KV_DTYPE_Q4_0, q4_0_block, 18, 32);
 		DEQUANT_ROWS(KV_DTYPE_Q5_0, q5_0_block, 22, 32);
