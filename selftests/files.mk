@@ -6,3 +6,5 @@ test-helpers-y += selftests/runtime/model/write_sample
 test-y += selftests/sim/sim.o
 test-y += selftests/sim/sim_client.o
 test-y += selftests/explore/explore.o
+test-y += selftests/audit/freeze.o
+test-helpers-y += selftests/audit/audit
