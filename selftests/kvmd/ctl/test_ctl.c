@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_ctl.c - what the control interface says, and to whom
+ */
+#include <grp.h>
+#include <jansson.h>
+#include "selftests/kvmd/ipc/raw.h"
+#include <kv.h>
+
+FIXTURE(ctl)
+{
+	struct test_kvmd d;
+	struct raw r;
+	uint32_t space, child;
+};
+
+FIXTURE_SETUP(ctl)
+{
+	struct kv_cqe cqe;
+
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", "64M",
+				     "--drain", "20", "--limit", "team=16M",
+				     NULL));
+	raw_attach(&self->r, self->d.socket);
+	self->space = (uint32_t)raw_space(&self->r, raw_geom(&self->r), 0);
+	EXPECT_EQ(0, raw_reserve(&self->r, self->space, 0, 40).res);
+	raw_commit(&self->r, self->space, 40);
+	cqe = raw_call(&self->r, (struct kv_sqe){ .opcode = KV_OP_SPACE_FORK,
+						  .space = self->space,
+						  .arg = { 40 } });
+	ASSERT_GE(cqe.res, 0);
+	self->child = (uint32_t)cqe.res;
+	kv_store_release(&self->r.status->space[self->child].len, 40ull);
+}
+
+FIXTURE_TEARDOWN(ctl)
+{
+	if (self->d.pid)
+		EXPECT_EQ(0, test_kvmd_stop(&self->d));
+}
+
+/* Ask, parse, and look whether it is what Documentation/abi/ctl.rst says. */
+static json_t *ask(struct ctl_self *self, const char *request)
+{
+	char *text = test_kvmd_ctl(&self->d, request);
+	json_t *o = text ? json_loads(text, JSON_REJECT_DUPLICATES, NULL)
+			 : NULL;
+	char object[32];
+
+	if (!EXPECT_TRUE(o))
+		TH_LOG("%s: %s", request, text ? text : "no answer");
+	ASSERT_TRUE(o);
+	EXPECT_TRUE(!strncmp(text, "{\"schema\":\"kvctl/1\",\"object\":", 29));
+	snprintf(object, sizeof(object), "%.*s", (int)strcspn(request, " "),
+		 request);
+	EXPECT_STREQ(json_string_value(json_object_get(o, "object")), object);
+	free(text);
+	return o;
+}
+
+static long long num(json_t *o, const char *key)
+{
+	json_t *v = json_object_get(o, key);
+
+	if (!EXPECT_TRUE(json_is_integer(v)))
+		TH_LOG("no number %s", key);
+	return json_integer_value(v);
+}
+
+static int refused(struct ctl_self *self, unsigned int flags, const char *line,
+		   const char *word)
+{
+	char *text = NULL;
+	int rc = kv_ctl(self->d.socket, flags, line, &text);
+
+	if (!EXPECT_TRUE(text && strstr(text, word)))
+		TH_LOG("%s: %s", line, text ? text : "-");
+	free(text);
+	return rc;
+}
+
+TEST_F(ctl, status_counts_what_is_there)
+{
+	json_t *o = ask(self, "status"), *dev;
+
+	EXPECT_EQ(num(o, "clients"), 1);
+	EXPECT_EQ(num(o, "spaces"), 2);
+	EXPECT_EQ(num(o, "tenants"), 2);
+	EXPECT_EQ(num(o, "pid"), self->d.pid);
+	EXPECT_STREQ(json_string_value(json_object_get(o, "state")), "ok");
+	EXPECT_STREQ(json_string_value(json_object_get(o, "health")), "OK");
+	dev = json_array_get(json_object_get(o, "devices"), 0);
+	EXPECT_EQ(num(dev, "total_bytes"), 64 << 20);
+	EXPECT_EQ(num(dev, "held_bytes"), 8 << 20);
+	EXPECT_EQ(num(dev, "frame_bytes"), 3 * 8192);
+	EXPECT_EQ(num(dev, "saved_bytes"), 3 * 8192);
+	json_decref(o);
+}
+
+TEST_F(ctl, spaces_share_and_say_so)
+{
+	json_t *o = ask(self, "space list"), *s;
+	char line[64];
+
+	EXPECT_EQ(json_array_size(json_object_get(o, "spaces")), 2);
+	s = json_array_get(json_object_get(o, "spaces"), 1);
+	EXPECT_EQ(num(s, "parent"), self->space);
+	EXPECT_EQ(num(s, "pages"), 3);
+	EXPECT_EQ(num(s, "pages_shared"), 3);
+	EXPECT_EQ(num(s, "rss_bytes"), 3 * 8192);
+	EXPECT_EQ(num(s, "pss_bytes"), 3 * 8192 / 2);
+	EXPECT_EQ(num(s, "uss_bytes"), 0);
+	json_decref(o);
+	snprintf(line, sizeof(line), "space show 0:%u", self->child);
+	o = ask(self, line);
+	s = json_object_get(o, "space");
+	EXPECT_EQ(num(json_array_get(json_object_get(s, "area"), 0), "pages"),
+		  3);
+	json_decref(o);
+}
+
+TEST_F(ctl, a_dump_is_the_page_table)
+{
+	char line[64];
+	json_t *o, *p;
+	size_t i;
+
+	snprintf(line, sizeof(line), "space dump 0:%u", self->space);
+	o = ask(self, line);
+	EXPECT_EQ(json_array_size(json_object_get(o, "pages")), 3);
+	json_array_foreach(json_object_get(o, "pages"), i, p)
+	{
+		EXPECT_EQ(num(p, "page"), i);
+		EXPECT_EQ(num(p, "entry"),
+			  kv_pte_frame(
+				  raw_pte(&self->r, self->space, (uint32_t)i)));
+		EXPECT_EQ(num(p, "offset_bytes"), num(p, "entry") * 8192);
+		EXPECT_STREQ(json_string_value(json_object_get(p, "flags")),
+			     "prs");
+	}
+	json_decref(o);
+}
+
+TEST_F(ctl, who_finds_every_mapper)
+{
+	uint32_t entry = kv_pte_frame(raw_pte(&self->r, self->space, 1));
+	char line[64];
+	json_t *o;
+
+	snprintf(line, sizeof(line), "who 0:0:%u", entry);
+	o = ask(self, line);
+	EXPECT_EQ(num(o, "client"), 0);
+	EXPECT_EQ(num(o, "pid"), getpid());
+	EXPECT_EQ(json_array_size(json_object_get(o, "pages")), 2);
+	json_decref(o);
+	snprintf(line, sizeof(line), "who %llu",
+		 (unsigned long long)entry * 8192 + 5);
+	o = ask(self, line);
+	EXPECT_EQ(json_array_size(json_object_get(o, "pages")), 2);
+	json_decref(o);
+	o = ask(self, "who 56M");
+	EXPECT_TRUE(json_is_null(json_object_get(o, "client")));
+	json_decref(o);
+}
+
+TEST_F(ctl, every_request_of_the_page_is_answered)
+{
+	static const char *const lines[] = {
+		"health",	 "meminfo",	  "vmstat",
+		"device list",	 "device show 0", "client list",
+		"client show 0", "tenant list",	  "tenant show team",
+		"space list 0",	 "weights list",  "events list",
+		"events list 1", "config show",	  "check"
+	};
+	unsigned int i;
+
+	for (i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		json_decref(ask(self, lines[i]));
+}
+
+TEST_F(ctl, limits_hold_and_are_told)
+{
+	json_t *o = ask(self, "tenant show team"), *t;
+	uint32_t head = 0;
+	struct kv_event *ev = (void *)(self->r.ring + KV_RING_EQ_OFF);
+	char line[96];
+
+	t = json_object_get(o, "tenant");
+	EXPECT_EQ(num(t, "max_bytes"), 16 << 20);
+	json_decref(o);
+	snprintf(line, sizeof(line), "tenant limit uid:%u max=8M weight=200",
+		 getuid());
+	o = ask(self, line);
+	t = json_object_get(o, "tenant");
+	EXPECT_EQ(num(t, "max_bytes"), 8 << 20);
+	EXPECT_EQ(num(t, "weight"), 200);
+	json_decref(o);
+	EXPECT_GT(kv_load_acquire(&self->r.hdr->eq_tail.v), head);
+	EXPECT_EQ(ev[0].type, KV_EVENT_LIMIT);
+	EXPECT_EQ(ev[0].arg, 8 << 20);
+	/* more than 8 MiB is now more than this tenant could ever have */
+	EXPECT_EQ(-E2BIG, raw_reserve(&self->r, self->space, 40, 33000).res);
+}
+
+TEST_F(ctl, what_is_wrong_is_named)
+{
+	const unsigned int admin = KV_HELLO_ADMIN;
+
+	EXPECT_EQ(-EINVAL, refused(self, admin, "fly", "fly"));
+	EXPECT_EQ(-EINVAL, refused(self, admin, "space", "space"));
+	EXPECT_EQ(-EINVAL,
+		  refused(self, admin, "space dump 7", "CLIENT:SPACE"));
+	EXPECT_EQ(-ENOENT, refused(self, admin, "space dump 0:77", "0:77"));
+	EXPECT_EQ(-ENOENT, refused(self, admin, "client show 9", "client 9"));
+	EXPECT_EQ(-EINVAL, refused(self, admin, "client show x", "client x"));
+	EXPECT_EQ(-ENOENT, refused(self, admin, "tenant show no", "tenant no"));
+	EXPECT_EQ(-EINVAL, refused(self, admin, "tenant limit team max=lots",
+				   "max=lots"));
+	EXPECT_EQ(-EINVAL,
+		  refused(self, admin, "tenant limit team size=1", "size=1"));
+	EXPECT_EQ(-ENOENT, refused(self, admin, "device show 4", "device 4"));
+	EXPECT_EQ(-EPERM, refused(self, 0, "check", "administrator"));
+	EXPECT_EQ(-EPERM, refused(self, 0, "kill 0", "administrator"));
+}
+
+TEST_F(ctl, strangers_see_totals_only)
+{
+	json_t *o;
+	char *text = NULL;
+
+	if (geteuid())
+		th_skip("needs root to become another user");
+	ASSERT_EQ(0, chmod(test_tmpdir(), 0755));
+	ASSERT_EQ(0, chmod(self->d.socket, 0666));
+	ASSERT_EQ(0, setgroups(0, NULL));
+	ASSERT_EQ(0, setresgid(65534, 65534, 65534));
+	ASSERT_EQ(0, setresuid(65534, 65534, 65534));
+	EXPECT_EQ(-EPERM, refused(self, KV_HELLO_ADMIN, "status", "65534"));
+	EXPECT_EQ(-EPERM, refused(self, 0, "client show 0", "another tenant"));
+	EXPECT_EQ(-EPERM, refused(self, 0, "space dump 0:0", "another tenant"));
+	EXPECT_EQ(0, kv_ctl(self->d.socket, 0, "client list", &text));
+	EXPECT_TRUE(text && strstr(text, "\"clients\":[]"));
+	free(text);
+	ASSERT_EQ(0, kv_ctl(self->d.socket, 0, "tenant list", &text));
+	o = json_loads(text, 0, NULL);
+	EXPECT_EQ(json_array_size(json_object_get(o, "tenants")), 2);
+	EXPECT_FALSE(strstr(text, "limit_hits"));
+	json_decref(o);
+	free(text);
+	self->d.pid = 0; /* it ends with the test */
+}
+
+TEST_F(ctl, a_freeze_stops_everything_and_ends)
+{
+	struct kv_msg_hello h = raw_hello(KV_HELLO_CTL | KV_HELLO_ADMIN);
+	struct raw c = { .sock = raw_connect(self->d.socket) };
+	struct kv_cqe cqe;
+
+	raw_send(&c, KV_MSG_HELLO, &h, sizeof(h));
+	ASSERT_EQ(0, raw_reply(&c));
+	raw_send(&c, KV_MSG_CTL, "audit freeze", 13);
+	ASSERT_EQ(0, raw_reply(&c)); /* descriptors */
+	EXPECT_GE(c.nr_fds, 3);
+	ASSERT_EQ(0, raw_reply(&c)); /* their list */
+	EXPECT_EQ(c.nr_fds, 1);
+	raw_push(&self->r, &(struct kv_sqe){ .opcode = KV_OP_NOP });
+	EXPECT_FALSE(raw_pop(&self->r, &cqe, 100));
+	raw_send(&c, KV_MSG_CTL, "status", 7);
+	EXPECT_EQ(-EBUSY, raw_reply(&c));
+	close(c.sock);
+	EXPECT_TRUE(raw_pop(&self->r, &cqe, RAW_WAIT_MS));
+}
+
+TEST_HARNESS_MAIN
