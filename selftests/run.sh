@@ -13,7 +13,8 @@
 #
 # A test is a program selftests/**/test_*.c or a script selftests/e2e/*.sh.
 # Markers in its first 30 lines: "timeout: SECONDS" (default 60), "alone: yes"
-# (nothing runs beside it; scripts always), "quick: no", "long: yes", "san:".
+# (nothing runs beside it; scripts: unless "alone: no"), "quick: no",
+# "long: yes", "san: address thread".
 #
 # What makes a test pass is its TAP: one plan, every number of the plan once
 # and in order, an exit status that agrees. Whatever is missing counts as one
@@ -196,7 +197,13 @@ while IFS= read -r src; do
 			together+=("$san $src $build$d/${src%.c} $d")
 		done
 		;;
-	*) alone+=("main $src $PWD/$src") ;;
+	*)
+		if [ "$(marker "$src" alone)" = no ]; then
+			together+=("main $src $PWD/$src")
+		else
+			alone+=("main $src $PWD/$src")
+		fi
+		;;
 	esac
 done < <({
 	find selftests -name 'test_*.c'

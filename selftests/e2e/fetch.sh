@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: MIT
 #
 # fetch.sh - scripts/fetch.sh over a package index made of three tiny wheels
+#
+# alone: no
+# quick: no
 . selftests/tap.sh
 
 python3 -m pip --version >/dev/null 2>&1 || skip_all "no pip here"

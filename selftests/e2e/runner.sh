@@ -4,6 +4,9 @@
 # runner.sh - run.sh itself: what is no pass must not count as one
 #
 # It is run in a small tree of its own with tests that go wrong.
+#
+# alone: no
+# quick: no
 . selftests/tap.sh
 
 mkdir -p "$T/selftests/e2e" "$T/build"
