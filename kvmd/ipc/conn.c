@@ -384,7 +384,8 @@ static void conn_read(struct conn *c)
 	int i;
 
 	for (i = 0; i < PACKETS_PER_TURN && !c->closing; i++) {
-		if (c->state == CONN_IDENT)
+		/* one at a time: a job keeps the connection by c->busy */
+		if (c->busy)
 			return;
 		msg = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1 };
 		n = recvmsg(c->watch.fd, &msg, MSG_DONTWAIT);

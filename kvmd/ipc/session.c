@@ -170,6 +170,35 @@ static void session_leave(struct session *s);
 static void session_gone(struct session *s);
 static void grace_over(struct timer *t);
 
+/*
+ * Clients that left are counted until their slot is free: who attaches and
+ * leaves in a loop must not take the slots of all others.
+ */
+static int room_for(struct conn *c)
+{
+	const struct session *s;
+	unsigned int nr = 0;
+
+	if (c->d->nr_sessions >= MM_CLIENT_MAX) {
+		conn_refuse(c, &c->hello_msg, -EUSERS,
+			    "process %d: kvmd has %u clients, one more is "
+			    "not possible",
+			    (int)c->peer.pid, MM_CLIENT_MAX);
+		return -EUSERS;
+	}
+	if (peer_is_admin(&c->peer))
+		return 0;
+	TAILQ_FOREACH(s, &c->d->all, link)
+	nr += s->peer.uid == c->peer.uid;
+	if (nr < CONN_UID_MAX)
+		return 0;
+	conn_refuse(c, &c->hello_msg, -EUSERS,
+		    "process %d: user %u has %u clients, one more is not "
+		    "possible",
+		    (int)c->peer.pid, c->peer.uid, nr);
+	return -EUSERS;
+}
+
 int session_attach(struct conn *c)
 {
 	struct kvmd *d = c->d;
@@ -180,6 +209,9 @@ int session_attach(struct conn *c)
 		conn_refuse(c, &c->hello_msg, rc, "kvmd is going down");
 		return rc;
 	}
+	rc = room_for(c);
+	if (rc)
+		return rc;
 	s = calloc(1, sizeof(*s));
 	if (!s) {
 		conn_refuse(c, &c->hello_msg, -ENOMEM, "kvmd has no memory");
