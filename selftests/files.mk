@@ -9,3 +9,4 @@ test-y += selftests/sim/sim_client.o
 test-y += selftests/explore/explore.o
 test-y += selftests/audit/freeze.o
 test-helpers-y += selftests/audit/audit
+test-y += selftests/kvmd/mm/fuzz_mm.o

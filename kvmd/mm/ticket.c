@@ -368,13 +368,14 @@ int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *r,
 static u64 idle_bytes(const struct mm *mm, const struct client *c)
 {
 	const struct space *sps = mm_spaces(mm, c);
+	u64 done = kv_move_completed(&c->status->rank[0]);
 	u64 sum = 0;
 	u32 i, k;
 
 	for (i = 0; i < c->space_top; i++) {
 		if (sps[i].state != KV_SPACE_LIVE ||
 		    kv_move_is_busy(space_active(mm, c, &sps[i]), sps[i].resv,
-				    c->completed))
+				    max(done, c->completed)))
 			continue;
 		for (k = 0; k < sps[i].nr_areas; k++) {
 			const struct space_area *a = &sps[i].area[k];

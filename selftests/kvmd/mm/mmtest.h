@@ -53,6 +53,8 @@ struct mt {
 	struct mt_done done[MT_DONE];
 	u32 nr_done;
 	u64 passed[KV_TP_MAX]; /* trace points */
+	u32 mark_at; /* at this point the client marks this space */
+	struct kv_space_status *mark;
 };
 
 static inline void *mt_map(size_t bytes, int prot)
@@ -84,6 +86,8 @@ static inline void mt_trace(void *host, u32 point, u32 client, u64 arg)
 	(void)client;
 	(void)arg;
 	t->passed[point]++;
+	if (t->mark && point == t->mark_at)
+		kv_step_mark(t->mark, ~0ull);
 }
 
 static const struct mm_host_ops mt_ops = { .table_grow = mt_grow,
