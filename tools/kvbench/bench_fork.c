@@ -87,6 +87,19 @@ static int ring_round(struct bench_client *c, u32 parent, double *t,
 	return rc ? rc : kv_space_truncate(c->kv, parent, FORK_TOKENS);
 }
 
+/* In pieces: a window's pages go again as it moves on. */
+static int ring_fill(struct bench_client *c, u32 space)
+{
+	u32 pos, n;
+	int rc = 0;
+
+	for (pos = 0; !rc && pos < FORK_TOKENS; pos += n) {
+		n = min(512u, FORK_TOKENS - pos);
+		rc = bench_client_step(c, space, pos, n, NULL);
+	}
+	return rc;
+}
+
 static int fork_rings(const struct bench_opts *o, struct fork_result *r,
 		      char *err)
 {
@@ -103,7 +116,7 @@ static int fork_rings(const struct bench_opts *o, struct fork_result *r,
 	if (!rc)
 		rc = kv_space_create(c.kv, &c.args, &parent);
 	if (!rc)
-		rc = bench_client_step(&c, parent, 0, FORK_TOKENS, NULL);
+		rc = ring_fill(&c, parent);
 	if (!rc)
 		rc = ring_round(&c, parent, t, &copied); /* warm */
 	copied = 0;
@@ -191,7 +204,6 @@ static int core_parent(struct mmhost *h, u32 *parent)
 	if (rc < 0)
 		return rc;
 	*parent = item.space = (u32)rc;
-	/* In pieces: a window's pages go again as it moves on. */
 	while (item.pos < FORK_TOKENS) {
 		item.nr_tokens = min(512u, FORK_TOKENS - (u32)item.pos);
 		rc = mmhost_reserve(h, &item, 1, copies);
