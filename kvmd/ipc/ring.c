@@ -42,6 +42,8 @@
 #define RING_ITEMS_PER_UNIT 16u
 #define RING_HOLDERS_MAX    16u
 #define SPIN_MIN_NS	    1000u
+/* What waking this thread may have taken of the time since it slept. */
+#define SPIN_WAKE_NS 80000u
 
 /* A request's private copy. One at a time is worked on: the loop's own. */
 struct ring_req {
@@ -453,7 +455,7 @@ void ring_doorbell(struct io_watch *w, u32 events)
 	if (s->hot)
 		return;
 	s->d->n.doorbells++;
-	if (now - s->slept_ns < most)
+	if (now - s->slept_ns < most + SPIN_WAKE_NS)
 		s->spin_ns = most;
 	ring_wake(s);
 	s->last_traffic_ns = now;

@@ -22,7 +22,7 @@
 #include <sys/mman.h>
 
 #define HUGE_ALIGN (2u << 20)
-#define SPIN_NS	   20000u
+#define SPIN_NS	   50000u
 
 static __thread char attach_error[KV_ERRLEN];
 

@@ -6,7 +6,7 @@
  * prefetched reservation and a call can be under way together. Destroying a
  * space needs no answer and no slot: it is posted and forgotten.
  *
- * Waiting: spin for some 20 us, for kvmd usually answers within a few; then
+ * Waiting: spin for some 50 us, longer than it takes to wake kvmd; then
  * say so in cq_sleeping, look once more, and sleep on that word. The sleep is
  * cut into slices: after each the socket is asked whether kvmd still lives,
  * so that a daemon that died never leaves a client asleep. With one processor
