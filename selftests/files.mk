@@ -10,3 +10,4 @@ test-y += selftests/explore/explore.o
 test-y += selftests/audit/freeze.o
 test-helpers-y += selftests/audit/audit
 test-y += selftests/kvmd/mm/fuzz_mm.o
+test-helpers-y += selftests/tools/kvctl/hold

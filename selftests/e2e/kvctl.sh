@@ -1,0 +1,96 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# kvctl.sh - every object of kvctl against a real kvmd and a client that holds
+#
+# hold has a space of 40 tokens (3 pages of 8 KiB) and a fork of it at 24
+# (2 pages, both shared).
+. selftests/tap.sh
+
+start_kvmd --size 128M || { not_ok "kvmd starts"; tap_done; }
+mkfifo "$T/stdin"
+"$BUILD/selftests/tools/kvctl/hold" <"$T/stdin" >"$T/hold" 2>&1 &
+hold_pid=$!
+tap_pids+=("$hold_pid")
+exec 9>"$T/stdin"
+wait_for 10 grep -q holding "$T/hold" || diag "$(cat "$T/hold")"
+
+cols() { kvctl -H --bytes -o "$@"; }
+
+expect "status names the daemon" "$kvmd_pid ok OK" \
+	"$(kvctl -j status | jq -r '[.pid,.state,.health]|join(" ")')"
+expect "status has a line per device" "cpu:0	134217728" \
+	"$(cols device,total status)"
+check "health is OK" kvctl health
+expect "client list shows the client" "hold	$hold_pid	live	2	8388608" \
+	"$(cols name,pid,state,spaces,held client list)"
+expect "ps is client list" "hold" "$(cols name ps)"
+id=$(cols client ps)
+expect "space list has both, the fork below its parent" \
+	"40	3	2	- 24	2	2	0 " \
+	"$(cols tokens,pages,shared,parent space list | tr '\n' ' ')"
+parent=$(cols client,space -s tokens spaces | tr '\t' : | head -1)
+expect "PSS halves what two share, USS leaves it out" "24576	16384	8192" \
+	"$(cols rss,pss,uss -s tokens spaces | head -1)"
+expect "space show has the area" "3 pages" \
+	"$(kvctl -j space show "$parent" | jq -r '"\(.space.area[0].pages) pages"')"
+expect "space dump lists the pages" "0 1 2 " \
+	"$(cols page space dump "$parent" | tr '\n' ' ')"
+entry=$(cols entry space dump "$parent" | head -1)
+expect "who finds both spaces behind a shared page" "2" \
+	"$(kvctl -H who "$id:0:$entry" | wc -l)"
+offset=$(cols offset space dump "$parent" | head -1)
+expect "who knows the place by its offset" "$id" \
+	"$(kvctl -j who "$offset" | jq .client)"
+expect "who says that nobody has the end" "null" \
+	"$(kvctl -j who 134217727 | jq .client)"
+check "client show" kvctl client show "$id"
+expect "meminfo and the device list agree" \
+	"$(kvctl -j meminfo | jq .held_bytes)" "$(cols held device list)"
+expect "vmstat counts the fork" 1 "$(kvctl -j vmstat | jq .counters.forks)"
+expect "vmstat has rates when watched" 2 \
+	"$(kvctl vmstat -w 0.05 -n 2 | grep -c '^forks ')"
+tenant=$(cols tenant tenant list)
+expect_exit "tenant limit sets a limit" 0 kvctl tenant limit "$tenant" max=64M
+expect "and tenant list shows it" "67108864" "$(cols max tenant list)"
+expect_exit "a limit that is no number is a usage error" 2 \
+	kvctl tenant limit "$tenant" max=lots
+expect_exit "limit is short for it" 0 kvctl limit "$tenant" max=max
+expect "max takes it away" "max" "$(cols max tenant list)"
+expect "events tell of the attach" "client_attach" \
+	"$(kvctl -j events | jq -r '.events[]|select(.client!=null).event' | head -1)"
+expect_exit "the books are clean" 0 kvctl check
+expect_exit "an unknown client is exit status 6" 6 kvctl client show 99
+expect_exit "an unknown space is exit status 6" 6 kvctl space show "$id:99"
+expect_exit "wait idle gives up after its timeout" 5 kvctl -t 0.2 wait idle
+expect_exit "wait usage<90% holds at once" 0 kvctl wait 'usage<90%'
+check "top prints a batch" kvctl top -b -n 1
+
+for what in status health meminfo vmstat "device list" "device show 0" \
+	"client list" "client show $id" "tenant list" "tenant show $tenant" \
+	"space list" "space show $parent" "space dump $parent" "weights list" \
+	"events list" "config show" check "who 0" "top -n 1"; do
+	# shellcheck disable=SC2086 # words of a command
+	expect "--json $what" kvctl/1 "$(kvctl --json $what | jq -r .schema)"
+done
+
+bash_completes() {
+	bash -c "eval \"\$(kvctl completion bash)\"; COMP_WORDS=($1); \
+		COMP_CWORD=$2; _kvctl; echo \${COMPREPLY[*]}"
+}
+expect "completion knows the objects" "status space" \
+	"$(bash_completes 'kvctl s' 1)"
+expect "and the verbs" "list show dump" "$(bash_completes 'kvctl space' 2)"
+expect "and asks for the tenants" "$tenant" \
+	"$(bash_completes 'kvctl tenant show' 3 | tr -d '\\')"
+expect "NO_COLOR and a pipe have no escapes" 0 \
+	"$(NO_COLOR=1 kvctl status | grep -c "$(printf '\033')")"
+
+expect_exit "client kill kills" 0 kvctl -y client kill "$id"
+exec 9>&-
+wait "$hold_pid" 2>/dev/null
+check "and its memory comes back" kvctl -t 10 wait idle
+expect_exit "with clean books" 0 kvctl check
+expect_exit "kvmd ends in order" 0 stop_kvmd
+expect_exit "then it is not running" 3 kvctl status
+tap_done
