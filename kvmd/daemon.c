@@ -378,6 +378,14 @@ static int open_parent(struct kvmd *d)
 	return io_add(d->io, &d->parent);
 }
 
+/* What callbacks count their deadlines from. */
+static void look_at_clock(void *ctx)
+{
+	struct kvmd *d = ctx;
+
+	d->now_ns = kvmd_clock_ns();
+}
+
 static int open_loop(struct kvmd *d, char *err)
 {
 	struct rlimit lim;
@@ -392,6 +400,8 @@ static int open_loop(struct kvmd *d, char *err)
 	if (rc)
 		return err_set(err, rc, "io %s: not possible here: %s",
 			       d->opt->io, strerror(-rc));
+	d->io->woke = look_at_clock;
+	d->io->woke_ctx = d;
 	rc = work_pool_create(d->io, NR_WORKERS, &d->pool);
 	if (!rc)
 		rc = open_signals(d);

@@ -87,6 +87,7 @@ static int epoll_wait_ns(struct io *io, s64 timeout_ns)
 			 NULL);
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
+	io_woke(io, timeout_ns);
 	for (i = 0; i < n; i++) {
 		s = io_slot_find(io, ev[i].data.u64);
 		if (s)

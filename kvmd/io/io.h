@@ -74,6 +74,10 @@ struct io {
 	struct io_slot *slots;
 	u32 first_free;
 	u32 nr_watches;
+	/* called after each wait that may have slept, before any callback:
+	 * the owner looks at its clock; may be NULL */
+	void (*woke)(void *ctx);
+	void *woke_ctx;
 };
 
 /**
@@ -101,6 +105,13 @@ void io_slot_free(struct io *io, u32 slot);
 static inline u64 io_slot_key(const struct io *io, u32 slot)
 {
 	return (u64)io->slots[slot].gen << 32 | slot;
+}
+
+/* Backends, when they come back from a wait of @timeout_ns. */
+static inline void io_woke(struct io *io, s64 timeout_ns)
+{
+	if (timeout_ns && io->woke)
+		io->woke(io->woke_ctx);
 }
 
 /* The slot that an event's key names, or NULL if that watch is gone. */

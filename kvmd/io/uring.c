@@ -224,6 +224,7 @@ static int uring_wait(struct io *io, s64 timeout_ns)
 	if (rc < 0 && rc != -ETIME && rc != -EINTR && rc != -EAGAIN &&
 	    rc != -EBUSY)
 		return rc;
+	io_woke(io, timeout_ns);
 	return uring_reap(io);
 }
 

@@ -20,6 +20,8 @@ int kv_geometry_add(struct kv *kv, struct kv_geometry *geom, u32 *id)
 	struct kv_msg_geom_add m = { .geom = *geom };
 	int rc;
 
+	/* kvmd's own fields, should @geom have been registered before */
+	m.geom.unit_bytes = m.geom.slab_chunks = m.geom.slab_pages = 0;
 	rc = msg_call(kv, KV_MSG_GEOM_ADD, &m, sizeof(m), NULL,
 		      "page geometry");
 	if (rc)
