@@ -17,12 +17,15 @@ static void fault_add(void *ctx, const char *sentence)
 
 /*
  * What the kernel holds for each extent against what the core says of it: a
- * populated one is whole, unless its client has punched holes itself, and a
- * bare one has nothing.
+ * populated one is whole and a bare one has nothing. Holes in a granted one
+ * are its client's doing, who may punch what it may write: they are counted,
+ * and no fault of the books.
  */
-static u64 check_extents(struct kvmd *d, json_t *faults, u64 *resident)
+static u64 check_extents(struct kvmd *d, json_t *faults, u64 *resident,
+			 u64 *holes)
 {
 	json_t *text;
+	bool granted;
 	u64 nr = 0;
 	s64 bytes;
 	u32 i;
@@ -33,7 +36,10 @@ static u64 check_extents(struct kvmd *d, json_t *faults, u64 *resident)
 			nr++;
 			*resident += (u64)bytes;
 		}
-		if (bytes <= 0 && mm_extent_owner(d->mm, i) != MM_NONE) {
+		granted = mm_extent_owner(d->mm, i) != MM_NONE;
+		if (granted && bytes < (s64)KV_EXTENT_SIZE)
+			*holes += KV_EXTENT_SIZE - (u64)max(bytes, (s64)0);
+		if (granted && d->dev->ops->extent_fd(d->dev, i) < 0) {
 			text = json_sprintf("extent %u: granted to client %u, "
 					    "and nothing is behind it",
 					    i, mm_extent_owner(d->mm, i));
@@ -52,14 +58,15 @@ static u64 check_extents(struct kvmd *d, json_t *faults, u64 *resident)
 static int check_run(struct ctl *q, json_t *out)
 {
 	json_t *faults = json_array();
-	u64 resident = 0, nr;
+	u64 resident = 0, holes = 0, nr;
 
 	mm_check(q->d->mm, fault_add, faults);
-	nr = check_extents(q->d, faults, &resident);
+	nr = check_extents(q->d, faults, &resident, &holes);
 	json_object_set_new(out, "ok", json_boolean(!json_array_size(faults)));
 	json_object_set_new(out, "faults", faults);
 	ctl_set(out, "extents", nr);
 	ctl_set(out, "extent_resident_bytes", resident);
+	ctl_set(out, "hole_bytes", holes);
 	return 0;
 }
 

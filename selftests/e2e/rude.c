@@ -47,6 +47,7 @@ struct rude {
 	u8 *status;
 	u32 sq_tail, cq_head;
 	u32 nr_extents;
+	u32 index[EXTENTS_MAX];
 	int extent_fd[EXTENTS_MAX];
 	u8 *extent[EXTENTS_MAX];
 };
@@ -142,6 +143,23 @@ out_say:
 	return rc;
 }
 
+/* One goes: kvmd kills who writes to it once more. */
+static void drop_extent(struct rude *r, u32 index)
+{
+	u32 i;
+
+	for (i = 0; i < r->nr_extents && r->index[i] != index; i++)
+		;
+	if (i == r->nr_extents)
+		return;
+	sys_unmap(r->extent[i], KV_EXTENT_SIZE);
+	sys_close(r->extent_fd[i]);
+	r->nr_extents--;
+	r->index[i] = r->index[r->nr_extents];
+	r->extent[i] = r->extent[r->nr_extents];
+	r->extent_fd[i] = r->extent_fd[r->nr_extents];
+}
+
 /* Take what the socket has: extents are mapped, the rest is dropped. */
 static void listen_in(struct rude *r)
 {
@@ -160,10 +178,14 @@ static void listen_in(struct rude *r)
 		    r->nr_extents < EXTENTS_MAX &&
 		    !sys_map(NULL, KV_EXTENT_SIZE, PROT_READ | PROT_WRITE,
 			     MAP_SHARED, fds[0], &p)) {
+			r->index[r->nr_extents] = in.body.extent.extent;
 			r->extent[r->nr_extents] = p;
 			r->extent_fd[r->nr_extents++] = fds[0];
 			fds[0] = -1;
 		}
+		if (in.msg.type == KV_MSG_EXTENT &&
+		    in.body.extent.flags & KV_EXTENT_GONE)
+			drop_extent(r, in.body.extent.extent);
 		for (i = 0; i < SYS_NR_FDS; i++)
 			sys_close(fds[i]);
 	}
@@ -298,7 +320,7 @@ static void scribble_once(struct rude *r, unsigned int how)
 		st->rank[0].completed = rnd() % 100;
 		odd_request(r);
 		break;
-	case 4: /* its memory, also what it has given back */
+	case 4: /* its memory */
 		for (i = 0; i < r->nr_extents; i++)
 			fill(r->extent[i] + rnd() % 2000 * 4096, 8192);
 		odd_request(r);
@@ -404,13 +426,13 @@ static int garbage(unsigned int seconds, u64 seed)
 	rnd_state = seed * 2 + 1;
 	while (sys_now_ns() < end) {
 		nobody(&r);
-		if (rnd() % 2) {
+		/* kvmd lets a user have only so many clients at a time */
+		if (rnd() % 8)
 			r.sock = open_socket();
-			if (r.sock < 0)
-				return 1;
-		} else if (enter(&r)) {
-			return 1;
-		}
+		else if (enter(&r))
+			sys_nap_ns(100000000);
+		if (r.sock < 0)
+			continue;
 		for (i = 0; i < 200 && !sys_hung_up(r.sock); i++, nr++) {
 			garbage_packet(r.sock);
 			listen_in(&r);
