@@ -107,7 +107,7 @@ static void print_json(const struct score *c)
 	for (i = 0; i < nr; i++) {
 		/* JSON has no word for what a broken weight would give */
 		if (isfinite(c->lp[i]))
-			printf("%s%.9g", i ? "," : "", c->lp[i]);
+			printf("%s%.17g", i ? "," : "", c->lp[i]);
 		else
 			printf("%snull", i ? "," : "");
 	}

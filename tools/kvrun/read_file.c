@@ -70,8 +70,9 @@ int read_ids(const char *path, u32 **ids, size_t *nr, char *err)
 
 		if (*p < '0' || *p > '9' || v > 0xffffffffull ||
 		    (*end && !strchr(SPACE, *end))) {
-			rc = err_set(err, -EINVAL, "%s: '%.16s' is no token id",
-				     path, p);
+			rc = err_set(
+				err, -EINVAL, "%s: '%.*s' is no token id", path,
+				(int)min(strcspn(p, SPACE), (size_t)16), p);
 			break;
 		}
 		list[n++] = (u32)v;
