@@ -195,8 +195,8 @@ void private_kvmd_stop(struct private_kvmd *p)
 
 	if (!p)
 		return;
-	if (p->pid > 0) {
-		kill(p->pid, SIGTERM);
+	/* After --user it is not ours to signal: it ends with this process. */
+	if (p->pid > 0 && kill(p->pid, SIGTERM) == 0) {
 		for (i = 0; i < STOP_TIMEOUT_MS / 5; i++) {
 			if (waitpid(p->pid, NULL, WNOHANG) != 0)
 				break;
