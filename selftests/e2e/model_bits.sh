@@ -49,7 +49,12 @@ hold() {
 		2>"$T/$1.err" &
 	held=$!
 	tap_pids+=("$held")
-	wait_for 100 grep -q 'kvrun: holding' "$T/$1.err"
+	wait_for 100 settled "$1"
+	grep -q 'kvrun: holding' "$T/$1.err"
+}
+
+settled() { # it holds, or it is gone
+	grep -q 'kvrun: holding' "$T/$1.err" || ! kill -0 "$held"
 }
 
 release() { # PID
@@ -104,7 +109,7 @@ hold one -m "$KV_GEMMA" --prompt "One" -n 2 --temp 0 || not_ok "one holds"
 first=$held
 hold two -m "$KV_GEMMA" --prompt "Two" -n 2 --temp 0 || not_ok "two holds"
 size=$(($(stat -L -c %s "$KV_GEMMA") + 4095 & ~4095))
-expect "two runtimes hold the weights once" "$size" "$(holding weights_bytes)"
+expect "two runtimes hold the weights once" "$size" "$(holding weights_open_bytes)"
 
 # Of the mappings of that size: the shares of all processes together
 pss() {
