@@ -7,7 +7,7 @@
  * Included after dequant_x.h and panel_x.h of one instruction set.
  *
  *	for each group of 128 columns of the thread's share
- *	  for each 252 rows of x			(one, in a decode)
+ *	  for each 258 rows of x or fewer		(one, in a decode)
  *	    for each 256 k
  *	      dequantise 128 x 256 weights into 4 panels	64 KiB, L2
  *	      for each 6 rows of x: to fp32			6 KiB, L1
@@ -22,7 +22,7 @@
 #define GEMM_K	    256 /* a block of every quantised type divides it */
 #define GEMM_COLS   128
 #define GEMM_PANELS (GEMM_COLS / PANEL_COLS)
-#define GEMM_ROWS   (252 / TILE_ROWS * TILE_ROWS)
+#define GEMM_ROWS   (258 / TILE_ROWS * TILE_ROWS) /* 512 in two passes */
 
 struct gemm_scratch {
 	u32 panel[GEMM_PANELS][GEMM_K / 2 * PANEL_COLS];
@@ -120,8 +120,12 @@ static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 {
 	for (u32 i = 0; i < mr; i++) {
 		const u16 *x = p->x + (size_t)(m + i) * p->x_stride + k0;
+		const char *next = (const char *)(x + TILE_ROWS * p->x_stride);
 		float *out = s->x[i];
 		u32 k = 0;
+
+		for (u32 b = 0; b < 2 * nr; b += 64)
+			_mm_prefetch(next + b, _MM_HINT_T1);
 
 		for (; k + 16 <= nr; k += 16)
 			v16_store(out + k, v16_load_bf16(x + k));
@@ -192,11 +196,15 @@ static void gemm_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0,
 static void gemm_run(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	u32 cols = p->m <= TILE_ROWS ? PANEL_COLS : GEMM_COLS;
+	u32 passes = DIV_ROUND_UP(p->m, (u32)GEMM_ROWS), rows;
 
+	if (!passes)
+		return;
+	rows = ALIGN_UP(DIV_ROUND_UP(p->m, passes), (u32)TILE_ROWS);
 	for (u32 n = lo; n < hi; n += cols)
-		for (u32 m = 0; m < p->m; m += GEMM_ROWS)
+		for (u32 m = 0; m < p->m; m += rows)
 			gemm_group(p, n, min(hi, n + cols), m,
-				   min(p->m, m + GEMM_ROWS), scratch);
+				   min(p->m, m + rows), scratch);
 }
 
 #endif

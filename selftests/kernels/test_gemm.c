@@ -103,8 +103,8 @@ TEST(gemm, takes_more_rows_than_one_pass_over_the_weights_serves)
 	u64 seed = test_seed();
 
 	kern_thread_init();
-	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 300, 40, 512 }, true);
-	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 253, 17, 256 }, false);
+	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 600, 40, 512 }, true);
+	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 259, 17, 256 }, false);
 }
 
 TEST(gemm, a_row_has_the_same_bits_alone_and_in_a_batch)
