@@ -8,6 +8,8 @@
 
 const struct kern_ops kern_ops_avx2 = {
 	.name = "avx2",
+	.dequant = vec_dequant,
+	.embed = vec_embed,
 	.rmsnorm = vec_rmsnorm,
 	.round = vec_round,
 	.add = vec_add,

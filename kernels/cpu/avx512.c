@@ -8,6 +8,8 @@
 
 const struct kern_ops kern_ops_avx512 = {
 	.name = "avx512",
+	.dequant = vec_dequant,
+	.embed = vec_embed,
 	.rmsnorm = vec_rmsnorm,
 	.round = vec_round,
 	.add = vec_add,

@@ -131,6 +131,19 @@ vec_inline struct v16 v16_load_bf16(const u16 *p)
 		_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)) };
 }
 
+/* 16 signed bytes */
+vec_inline struct v16 v16_from_s8(__m128i b)
+{
+	return (struct v16){ _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b)) };
+}
+
+/* 16 halves */
+vec_inline struct v16 v16_load_f16(const u8 *p)
+{
+	return (struct v16){ _mm512_cvtph_ps(
+		_mm256_loadu_si256((const __m256i *)(const void *)p)) };
+}
+
 /* Rounded to bf16, in the upper half of each dword; the lower is garbage. */
 vec_inline __m512i v16_round_bits(struct v16 a)
 {
@@ -350,6 +363,24 @@ vec_inline __m256 v8_load_bf16(const u16 *p)
 vec_inline struct v16 v16_load_bf16(const u16 *p)
 {
 	return (struct v16){ v8_load_bf16(p), v8_load_bf16(p + 8) };
+}
+
+/* 16 signed bytes */
+vec_inline struct v16 v16_from_s8(__m128i b)
+{
+	return (struct v16){
+		_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+		_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8))),
+	};
+}
+
+/* 16 halves */
+vec_inline struct v16 v16_load_f16(const u8 *p)
+{
+	const __m128i *h = (const __m128i *)(const void *)p;
+
+	return (struct v16){ _mm256_cvtph_ps(_mm_loadu_si128(h)),
+			     _mm256_cvtph_ps(_mm_loadu_si128(h + 1)) };
 }
 
 /* Rounded to bf16, in the lower half of each dword, the upper 0. */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vec_ops.h - norms, pointwise operations, rope and logits on vec.h
+ * vec_ops.h - rows of weights, norms, activations, rope, logits on vec.h
  *
  * Included by one .c per instruction set, which puts these functions into its
  * row. Orders of addition are those of ref/; ragged ends are loaded as zeros,
  * which change no sum, and are not stored.
  */
+#include "kernels/cpu/dequant_vec.h"
 #include "kernels/cpu/topk.h"
 #include "kernels/cpu/vec.h"
 #include "kernels/cpu/vec_math.h"
@@ -34,6 +35,41 @@ vec_inline void store_bf16_upto(u16 *p, struct v16 a, u32 n)
 	else
 		v16_store_bf16_n(p, a, n);
 }
+
+/* ---- rows of weights ---- */
+
+static void vec_dequant(const struct kern_dequant *p, u32 lo, u32 hi)
+{
+	for (u32 r = lo; r < hi; r++) {
+		size_t at = (size_t)r * p->w.cols;
+
+		if (p->f32)
+			vec_row(&p->w, p->row0 + r,
+				(struct sink){ p->f32 + at, true });
+		if (p->bf16)
+			vec_row(&p->w, p->row0 + r,
+				(struct sink){ p->bf16 + at, false });
+	}
+}
+
+static void vec_embed(const struct kern_embed *p, u32 lo, u32 hi)
+{
+	struct v16 scale = v16_set1(p->scale);
+
+	for (u32 t = lo; t < hi; t++) {
+		float *out = p->out + (size_t)t * p->w.cols;
+
+		vec_row(&p->w, p->ids[t], (struct sink){ out, true });
+		for_each_vec(i, n, p->w.cols)
+		{
+			struct v16 v = v16_mul(load_upto(out + i, n), scale);
+
+			store_upto(out + i, v, n);
+		}
+	}
+}
+
+/* ---- norms and activations ---- */
 
 static float inverse_rms(const float *x, u32 len, float eps)
 {
