@@ -17,7 +17,7 @@ die() {
 
 missing_packages() {
 	local have
-	# shellcheck disable=SC2016,SC2046 # dpkg's fields; words are meant
+	# shellcheck disable=SC2046 # dpkg's fields; words are meant
 	have=$(dpkg-query -W -f='${db:Status-Status} ${Package}\n' \
 		$(cat scripts/packages.txt) 2>/dev/null | sed -n 's/^installed //p')
 	grep -vxF -e "$have" scripts/packages.txt

@@ -4,7 +4,6 @@
 # kernel-doc.sh - a kernel-doc comment names the function it stands before
 # and only parameters that it has; in a public header, all of them
 set -u
-# shellcheck disable=SC2016 # awk's
 git ls-files 'libkv/include/*.h' 'include/**/*.h' 'kvmd/**/*.h' 'lib/*.h' \
 	'runtime/**/*.h' 'kernels/**/*.h' | xargs awk '
 function judge(   sig, args, n, i, a, name, fn, seen, k) {

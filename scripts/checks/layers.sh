@@ -7,7 +7,6 @@
 # A row is a folder and the folders its files may include from; the longest
 # folder that fits a file counts. selftests may look into everything.
 set -u
-# shellcheck disable=SC2016 # awk's
 git ls-files '*.c' '*.h' | xargs awk '
 BEGIN {
 	may["include/uapi/"] = "include/uapi/"

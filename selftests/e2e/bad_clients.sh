@@ -79,7 +79,7 @@ background() {
 	: >"$T/said"
 	"${stranger[@]}" "$T/rude" "$@" >"$T/said" 2>"$T/rude.err" &
 	bad=$!
-	tap_pids+=($bad)
+	tap_pids+=("$bad")
 	wait_for 10 test -s "$T/said" || diag "$(cat "$T/rude.err")"
 	diag "$(cat "$T/said")"
 }

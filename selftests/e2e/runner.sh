@@ -49,7 +49,6 @@ judged "an overrun limit fails" "0 passed, 2 failed, 0 skipped" \
 	$'# timeout: 1\nsleep 30'
 judged "a process left behind fails" "1 passed, 1 failed, 0 skipped" \
 	'echo 1..1; echo ok 1 a; setsid sleep 30 >/dev/null 2>&1 &'
-# shellcheck disable=SC2016 # for the script
 judged "a WARN in a daemon's log fails" "1 passed, 1 failed, 0 skipped" \
 	'mkdir $KV_LOG_DIR; echo WARN: x >$KV_LOG_DIR/l; echo 1..1; echo ok 1 a'
 verdict 'echo 1..1; echo not ok 1 a; exit 1' >/dev/null

@@ -48,8 +48,7 @@
 #define KV_LEAF_PTES   512u /* entries of one leaf, 4 KiB */
 #define KV_AREA_LEAVES 32u /* leaves of one area */
 #define KV_AREA_PAGES  (KV_LEAF_PTES * KV_AREA_LEAVES)
-#define KV_LEAF_MAX    65536u /* leaves of one client, 256 MiB of address space \
-			       */
+#define KV_LEAF_MAX    65536u /* leaves of one client: 256 MiB mapped */
 #define KV_RESV_MAX    1024u /* items of one reservation */
 #define KV_NAME_LEN    32u /* names, with the final zero */
 #define KV_SOCKET_PATH "/run/kvmd/kvmd.sock"
