@@ -78,9 +78,13 @@ static int serve(const struct options *opt, struct kvmd *d)
 		return rc;
 	}
 	if (opt->ready_fd >= 0) {
-		if (write(opt->ready_fd, "\n", 1) != 1)
+		if (write(opt->ready_fd, "\n", 1) != 1) {
 			log_warn("ready descriptor", "error=\"%s\"",
 				 strerror(errno));
+			/* the parent may have died before it was watched */
+			if (opt->exit_with_parent)
+				kvmd_drain(d);
+		}
 		close(opt->ready_fd);
 	}
 	rc = kvmd_run(d);

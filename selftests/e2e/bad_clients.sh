@@ -39,6 +39,7 @@ held() {
 	kvctl meminfo --json | python3 -c \
 		'import json, sys; print(json.load(sys.stdin)["held_bytes"])'
 }
+nr_spaces_is() { [ "$(kvctl space list -H | wc -l)" = "$1" ]; }
 nothing_held() { [ "$(held)" = 0 ]; }
 
 # aftermath WHAT - kvmd lives, its books are right, nothing is held
@@ -117,7 +118,7 @@ answer -n 60 >"$T/long" 2>&1 &
 long=$!
 answer -n 60 >"$T/long2" 2>&1 &
 long2=$!
-wait_for 10 sh -c '[ $(kvctl space list -H | wc -l) = 2 ]'
+wait_for 10 nr_spaces_is 2
 pids=$(pgrep -P "$long,$long2" -f 'kvrun generate')
 [ -n "$pids" ] || pids="$long $long2"
 sleep 0.3

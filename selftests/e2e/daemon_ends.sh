@@ -32,6 +32,7 @@ judge_end() { # SENTENCE STATUS WORDS GOT-STATUS FILE
 	fi
 }
 
+nr_spaces_from() { [ "$(kvctl space list -H | wc -l)" -ge "$1" ]; }
 left() { find "$T" -maxdepth 1 -name 'kvmd.sock*' -printf '%f '; }
 
 said "no kvmd at all" 3 "no kvmd at $KVMD_SOCKET: there is no such socket" \
@@ -54,7 +55,7 @@ start_clients() {
 	client[3]=$!
 	tap_pids+=("${client[@]}")
 	wait_for 20 grep -qs holding "$T/err3"
-	wait_for 20 sh -c '[ $(kvctl space list -H | wc -l) -ge 2 ]'
+	wait_for 20 nr_spaces_from 2
 	sleep 0.5
 }
 
@@ -97,7 +98,7 @@ check "and serves" "${gen[@]}" -n 2
 "${gen[@]}" -n 4000 >/dev/null 2>"$T/err1" &
 client[1]=$!
 tap_pids+=("${client[1]}")
-wait_for 20 sh -c '[ $(kvctl space list -H | wc -l) = 1 ]'
+wait_for 20 nr_spaces_from 1
 kill -STOP "${client[1]}"
 t0=${EPOCHREALTIME/./}
 stop_kvmd

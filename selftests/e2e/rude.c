@@ -125,6 +125,8 @@ static int enter(struct rude *r)
 	if (rc)
 		goto out_say;
 	rc = connect_hello(r->sock, &h, 5000, &w, r->fd, err);
+	if (rc == -EUSERS)
+		return rc; /* garbage() counts these */
 	if (rc)
 		goto out_say;
 	if (!sys_map(NULL, KV_RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -420,17 +422,19 @@ static void garbage_packet(int sock)
 static int garbage(unsigned int seconds, u64 seed)
 {
 	u64 end = sys_now_ns() + seconds * 1000000000ull;
-	unsigned int nr = 0, rounds = 0, i;
+	unsigned int nr = 0, rounds = 0, refused = 0, i;
 	struct rude r;
 
 	rnd_state = seed * 2 + 1;
 	while (sys_now_ns() < end) {
 		nobody(&r);
 		/* kvmd lets a user have only so many clients at a time */
-		if (rnd() % 8)
+		if (rnd() % 8) {
 			r.sock = open_socket();
-		else if (enter(&r))
+		} else if (enter(&r)) {
+			refused++;
 			sys_nap_ns(100000000);
+		}
 		if (r.sock < 0)
 			continue;
 		for (i = 0; i < 200 && !sys_hung_up(r.sock); i++, nr++) {
@@ -440,7 +444,9 @@ static int garbage(unsigned int seconds, u64 seed)
 		leave(&r);
 		rounds++;
 	}
-	printf("sent %u packets on %u connections\n", nr, rounds);
+	printf("sent %u packets on %u connections, %u times it was told that "
+	       "it has too many\n",
+	       nr, rounds, refused);
 	return nr < 100;
 }
 

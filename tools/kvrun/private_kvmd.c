@@ -188,6 +188,16 @@ const char *private_kvmd_socket(const struct private_kvmd *p)
 	return p->socket;
 }
 
+/* kvmd has done it, if it could */
+static void remove_socket(const char *path)
+{
+	char lock[256];
+
+	(void)unlink(path);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	(void)unlink(lock);
+}
+
 void private_kvmd_stop(struct private_kvmd *p)
 {
 	const struct timespec tick = { .tv_nsec = 5000000 };
@@ -206,7 +216,7 @@ void private_kvmd_stop(struct private_kvmd *p)
 			kill(p->pid, SIGKILL);
 			waitpid(p->pid, NULL, 0);
 		}
-		(void)unlink(p->socket); /* kvmd has done it, if it could */
+		remove_socket(p->socket);
 	}
 	free(p->socket);
 	free(p);
