@@ -49,25 +49,61 @@ TEST(pool, runs_each_item_once)
 	}
 }
 
+struct csr {
+	pthread_t caller;
+	u32 others, bad;
+};
+
 static void check_csr(void *arg, u32 item, void *scratch)
 {
-	u32 csr = _mm_getcsr();
-	bool flush = (csr & 0x8040) == 0x8040;
+	struct csr *c = arg;
 
 	usleep(200); /* so that every thread gets some */
-	if (!flush)
-		__atomic_add_fetch((u32 *)arg, 1, __ATOMIC_RELAXED);
+	if (pthread_equal(pthread_self(), c->caller))
+		return;
+	__atomic_add_fetch(&c->others, 1, __ATOMIC_RELAXED);
+	if ((_mm_getcsr() & 0x8040) != 0x8040)
+		__atomic_add_fetch(&c->bad, 1, __ATOMIC_RELAXED);
 }
 
-TEST(pool, workers_flush_denormals)
+TEST(pool, workers_flush_denormals_of_themselves)
+{
+	struct csr c = { .caller = pthread_self() };
+	struct pool *p;
+
+	_mm_setcsr(_mm_getcsr() & ~0x8040u); /* a new thread inherits it */
+	ASSERT_EQ(0, pool_create(4, &p));
+	pool_run(p, check_csr, &c, 64);
+	EXPECT_LT(0, c.others);
+	EXPECT_EQ(0, c.bad);
+	pool_destroy(p);
+}
+
+/* Each item waits until the other one has begun. */
+static void meet(void *arg, u32 item, void *scratch)
+{
+	u32 *begun = arg;
+
+	__atomic_add_fetch(begun, 1, __ATOMIC_SEQ_CST);
+	for (u32 ms = 0; ms < 20000; ms++) {
+		if (__atomic_load_n(begun, __ATOMIC_SEQ_CST) % 2 == 0)
+			return;
+		usleep(1000);
+	}
+	__atomic_add_fetch(begun, 100, __ATOMIC_SEQ_CST);
+}
+
+TEST(pool, wakes_a_sleeping_worker)
 {
 	struct pool *p;
-	u32 bad = 0;
+	u32 begun = 0;
 
-	kern_thread_init();
-	ASSERT_EQ(0, pool_create(4, &p));
-	pool_run(p, check_csr, &bad, 64);
-	EXPECT_EQ(0, bad);
+	ASSERT_EQ(0, pool_create(2, &p));
+	for (u32 i = 1; i <= 20; i++) {
+		usleep(2000);
+		pool_run(p, meet, &begun, 2);
+		ASSERT_EQ(2 * i, begun);
+	}
 	pool_destroy(p);
 }
 
