@@ -99,6 +99,12 @@ vec_inline void q8_0_block(const u8 *b, u16 *out)
 		out, pack_bf16(_mm512_mul_ps(x, d), _mm512_mul_ps(y, d)));
 }
 
+/*
+ * Keeps an array in memory, from where one instruction broadcasts an element;
+ * gcc would rather take it out of the register with two shuffles.
+ */
+#define IN_MEMORY(x) asm("" : "+m"(x))
+
 /* The scales and mins of the 8 sub-blocks of a Q4_K or Q5_K block. */
 struct k_scales {
 	float scale[8], min_[8];
@@ -138,6 +144,7 @@ static inline void q4_k_block(const u8 *b, u16 *out)
 	struct k_scales ks;
 
 	k_scales(b, &ks);
+	IN_MEMORY(ks);
 #pragma GCC unroll 4
 	for (int j = 0; j < 4; j++) {
 		__m512i w = load_bytes_as_words(b + 16 + 32 * j);
@@ -160,6 +167,7 @@ static inline void q5_k_block(const u8 *b, u16 *out)
 	struct k_scales ks;
 
 	k_scales(b, &ks);
+	IN_MEMORY(ks);
 #pragma GCC unroll 8
 	for (int s = 0; s < 8; s++) {
 		__m512i w = load_bytes_as_words(b + 48 + 32 * (s / 2));
@@ -201,6 +209,7 @@ static inline void q6_k_block(const u8 *b, u16 *out)
 						      _mm512_cvtepi8_epi32(s)),
 					      _mm512_set1_ps(f16_at(b + 208))));
 
+	IN_MEMORY(scale);
 #pragma GCC unroll 2
 	for (int half = 0; half < 2; half++) {
 		const void *ql = b + 64 * half, *qh = b + 128 + 32 * half;
