@@ -31,15 +31,14 @@ struct conn;
 struct session;
 
 /* Counters of `vmstat`; Documentation/abi/ctl.rst names each. */
-#define KVMD_COUNTERS(X)                                                   \
-	X(ring_requests)                                                   \
-	X(ring_batches)                                                    \
-	X(ring_invalid)                                                    \
-	X(doorbells) X(wakes) X(sleeps) X(spin_ns) X(messages) X(attaches) \
-		X(detaches) X(kicks) X(kills) X(events_lost) X(populates)  \
-			X(scrubs) X(device_errors) X(weights_fills)        \
-				X(weights_hits) X(weights_drops)           \
-					X(audit_faults)
+/* clang-format off */
+#define KVMD_COUNTERS(X) \
+	X(ring_requests) X(ring_batches) X(ring_invalid) X(doorbells) \
+	X(wakes) X(sleeps) X(spin_ns) X(messages) X(attaches) \
+	X(detaches) X(kicks) X(kills) X(events_lost) X(populates) \
+	X(scrubs) X(device_errors) X(weights_fills) X(weights_hits) \
+	X(weights_drops) X(audit_faults)
+/* clang-format on */
 
 struct kvmd_counters {
 #define KVMD_COUNTER_FIELD(name) u64 name;

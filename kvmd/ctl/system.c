@@ -257,15 +257,15 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	return 0;
 }
 
-#define MM_COUNTERS(X)                                                         \
-	X(faults_fresh)                                                        \
-	X(faults_cow)                                                          \
-	X(reserves)                                                            \
-	X(reserves_short) X(reserves_waited) X(pages_alloc) X(pages_free)      \
-		X(forks) X(truncates) X(moves) X(moves_busy) X(copies_tokens)  \
-			X(window_freed) X(extents_granted) X(extents_returned) \
-				X(tickets_granted) X(tickets_cancelled)        \
-					X(limit_hits) X(invalid)
+/* clang-format off */
+#define MM_COUNTERS(X) \
+	X(faults_fresh) X(faults_cow) X(reserves) X(reserves_short) \
+	X(reserves_waited) X(pages_alloc) X(pages_free) X(forks) \
+	X(truncates) X(moves) X(moves_busy) X(copies_tokens) \
+	X(window_freed) X(extents_granted) X(extents_returned) \
+	X(tickets_granted) X(tickets_cancelled) X(limit_hits) \
+	X(invalid)
+/* clang-format on */
 
 static int vmstat_show(struct ctl *q, json_t *out)
 {

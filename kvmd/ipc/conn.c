@@ -472,8 +472,7 @@ static int conn_create(struct kvmd *d, int fd)
 		goto out_free;
 	c->deadline.fire = hello_late;
 	/* now_ns is from before the wait that this connection ended */
-	timer_set(&d->timers, &c->deadline,
-		  kvmd_clock_ns() + HELLO_TIMEOUT_NS);
+	timer_set(&d->timers, &c->deadline, kvmd_clock_ns() + HELLO_TIMEOUT_NS);
 	TAILQ_INSERT_TAIL(&d->conns, c, link);
 	d->nr_conns++;
 	return 0;
