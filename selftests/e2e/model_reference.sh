@@ -9,11 +9,14 @@
 [ -n "${KV_GEMMA:-}${KV_QWEN:-}" ] || skip_all "no models (make fetch)"
 export T
 start_kvmd --size 3G || exit 1
+# all of its texts take a minute: that is for the long run
+nr_qwen=200
+[ -z "${KV_LONG:-}" ] || nr_qwen=600
 
-compare() { # TITLE FILE KEY
+compare() { # TITLE FILE KEY TOKENS
 	local line
 	[ -n "$2" ] || { skip "$1 against the reference" "no model"; return; }
-	selftests/e2e/model/reference.py "$2" "$3" >"$T/lines" 2>"$T/err" ||
+	selftests/e2e/model/reference.py "$2" "$3" "$4" >"$T/lines" 2>"$T/err" ||
 		not_ok "$1: the comparison runs" "$(tail -5 "$T/err")"
 	while read -r line; do
 		case $line in
@@ -24,8 +27,9 @@ compare() { # TITLE FILE KEY
 	done <"$T/lines"
 }
 
-compare "Gemma 3 270M" "${KV_GEMMA:-}" gemma-3-270m
-compare "Qwen2.5-Coder 1.5B" "${KV_QWEN:-}" qwen2.5-coder-1.5b
+compare "Gemma 3 270M" "${KV_GEMMA:-}" gemma-3-270m 600
+compare "Qwen2.5-Coder 1.5B" "${KV_QWEN:-}" qwen2.5-coder-1.5b \
+	"${nr_qwen}"
 check "the books are clean" kvctl check
 check "kvmd ends well" stop_kvmd
 tap_done
