@@ -82,7 +82,7 @@ expect "completion knows the objects" "status space" \
 	"$(bash_completes 'kvctl s' 1)"
 expect "and the verbs" "list show dump" "$(bash_completes 'kvctl space' 2)"
 expect "and asks for the tenants" "$tenant" \
-	"$(bash_completes 'kvctl tenant show' 3 | tr -d '\\')"
+	"$(bash_completes 'kvctl tenant show' 3 | tr -d \\)"
 expect "NO_COLOR and a pipe have no escapes" 0 \
 	"$(NO_COLOR=1 kvctl status | grep -c "$(printf '\033')")"
 

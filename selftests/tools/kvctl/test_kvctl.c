@@ -259,8 +259,8 @@ TEST_F(kvctl, a_wrong_word_is_a_usage_error_with_a_hint)
 	EXPECT_EQ(2, run(self, "space lst"));
 	EXPECT_TRUE(strstr(self->out, "did you mean \"list\"?"));
 	EXPECT_EQ(2, run(self, "client show"));
-	EXPECT_EQ(2, run(self, "tenant limit t nax=1G"));
-	EXPECT_TRUE(strstr(self->out, "\"nax=1G\" is no limit"));
+	EXPECT_EQ(2, run(self, "tenant limit t mux=1G"));
+	EXPECT_TRUE(strstr(self->out, "\"mux=1G\" is no limit"));
 	EXPECT_EQ(2, run(self, "client kill x"));
 	EXPECT_EQ(2, run(self, "wait usage"));
 	EXPECT_EQ(2, run(self, "-n 0 status"));
