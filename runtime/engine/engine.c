@@ -61,6 +61,7 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	e->o.step_tokens = or_default(e->o.step_tokens, 512);
 	e->o.max_seqs = min(or_default(e->o.max_seqs, 256), KV_RESV_MAX);
 	e->o.max_seqs = min(e->o.max_seqs, e->o.step_tokens);
+	e->admit_cap = e->o.max_seqs;
 	e->o.logit_rows = or_default(e->o.logit_rows, 16);
 	e->o.context = or_default(e->o.context, m->hp.context);
 	e->o.wait_ms = or_default(e->o.wait_ms, 30000);

@@ -35,6 +35,7 @@ struct engine {
 	struct request **reqs; /* [nr_reqs] by arrival, done ones too */
 	u32 nr_reqs, max_reqs;
 	bool admit_hold; /* after a preemption, until somebody finishes */
+	u32 admit_cap; /* sequences that memory seems to be enough for */
 
 	/* the step at hand */
 	struct seq **step; /* [nr_step] */

@@ -10,7 +10,10 @@
  * The pages of all of them are reserved in one call. When memory is short the
  * latest arrival of the running requests gives way: its spaces are freed and
  * it waits to be computed again. Nobody is admitted until one of the others
- * has finished, or the same would happen at once. The earliest request is
+ * has finished, or the same would happen at once, and then no more than ran
+ * when memory was last short: that number grows by one with each request that
+ * finishes while it is not, or every finish would bring in a crowd that has to
+ * be thrown out and computed again. The earliest request is
  * never preempted for another one, so it always gets on; alone and still
  * short, because other clients hold the memory, it waits with a ticket, then
  * gives everything back and begins again, and in the end fails.
@@ -147,7 +150,8 @@ void sched_pick(struct engine *e)
 		if (r->state != REQUEST_WAITING)
 			continue;
 		if (e->nr_tokens == e->o.step_tokens ||
-		    running + nr_live(r) > e->o.max_seqs)
+		    running + nr_live(r) > e->o.max_seqs ||
+		    (running && running + nr_live(r) > e->admit_cap))
 			break;
 		if (admit(e, r))
 			continue;
@@ -177,6 +181,10 @@ void sched_preempt(struct engine *e, struct request *r)
 	r->nr_preempted++;
 	e->stats.nr_preempted++;
 	e->admit_hold = true;
+	e->admit_cap = 0;
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_RUNNING)
+			e->admit_cap += nr_live(e->reqs[i]);
 }
 
 void sched_finish(struct engine *e, struct request *r)
@@ -187,6 +195,8 @@ void sched_finish(struct engine *e, struct request *r)
 		if (!r->p.keep || r->seqs[i]->finish == FINISH_FAILED)
 			sched_drop_space(e, r->seqs[i]);
 	r->state = REQUEST_DONE;
+	if (!e->admit_hold && e->admit_cap < e->o.max_seqs)
+		e->admit_cap++;
 	e->admit_hold = false;
 	if (r->p.events && r->p.events->done)
 		r->p.events->done(r, r->p.ctx);
