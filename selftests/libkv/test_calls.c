@@ -568,4 +568,98 @@ TEST_F(libkv, answers_questions_on_a_connection_of_their_own)
 	free(json);
 }
 
+struct filler {
+	int rc; /* to answer */
+	int calls;
+};
+
+static int fill(void *dst, size_t bytes, void *ctx)
+{
+	struct filler *f = ctx;
+
+	f->calls++;
+	memset(dst, 0x6b, bytes);
+	return f->rc;
+}
+
+TEST_F(libkv, fills_weights_once_and_maps_them_read_only)
+{
+	struct kv_msg_weights key = { .packing = 1,
+				      .bytes = 1000000,
+				      .name = "calls" };
+	struct filler f = { .rc = -ENODATA };
+	struct kv_weights w[2];
+
+	/* a filler that gives up leaves nothing behind */
+	refuses(self, -ENODATA,
+		kv_weights_open(self->c.kv, &key, fill, &f, &w[0]),
+		"not filled");
+	f.rc = 0;
+	ASSERT_EQ(0, kv_weights_open(self->c.kv, &key, fill, &f, &w[0]));
+	ASSERT_EQ(0, kv_weights_open(self->c.kv, &key, NULL, NULL, &w[1]));
+	EXPECT_EQ(2, f.calls);
+	EXPECT_EQ(1000000, w[1].bytes);
+	EXPECT_EQ(0x6b, ((const uint8_t *)w[1].addr)[999999]);
+	EXPECT_EQ(-1, mprotect((void *)(uintptr_t)w[1].addr, 4096,
+			       PROT_READ | PROT_WRITE));
+	kv_weights_close(self->c.kv, &w[0]);
+	EXPECT_TRUE(w[0].addr == NULL);
+	kv_weights_close(self->c.kv, &w[0]);
+	EXPECT_EQ(0x6b, ((const uint8_t *)w[1].addr)[0]);
+	key.bytes++;
+	refuses(self, -EBADMSG,
+		kv_weights_open(self->c.kv, &key, fill, &f, &w[0]), "calls");
+	kv_weights_close(self->c.kv, &w[1]);
+	key.bytes = 0;
+	EXPECT_EQ(-EINVAL, kv_weights_open(self->c.kv, &key, fill, &f, &w[0]));
+	key.bytes = 1ull << 30;
+	key.digest[0] = 1;
+	refuses(self, -ENOSPC,
+		kv_weights_open(self->c.kv, &key, fill, &f, &w[0]), "calls");
+	free(test_kvmd_ctl(&self->d, "tenant limit uid:0 max=8M"));
+	key.bytes = 16u << 20;
+	refuses(self, -EDQUOT,
+		kv_weights_open(self->c.kv, &key, fill, &f, &w[0]), "calls");
+	EXPECT_EQ(2, f.calls);
+}
+
+struct listener {
+	struct kv *kv;
+	uint64_t limit;
+	int last;
+};
+
+static void *listen_for_events(void *arg)
+{
+	struct listener *l = arg;
+	struct kv_event ev;
+
+	while ((l->last = kv_event_wait(l->kv, &ev, 5000)) == 1) {
+		if (ev.type == KV_EVENT_LIMIT)
+			l->limit = ev.arg;
+		if (ev.type == KV_EVENT_DRAIN)
+			break;
+	}
+	return NULL;
+}
+
+TEST_F(libkv, hears_of_limits_and_of_the_end)
+{
+	struct listener l = { .kv = self->c.kv };
+	struct kv_event ev;
+	pthread_t t;
+
+	EXPECT_EQ(0, kv_event_wait(self->c.kv, &ev, 0));
+	EXPECT_EQ(0, kv_event_wait(self->c.kv, &ev, 10));
+	ASSERT_EQ(0, pthread_create(&t, NULL, listen_for_events, &l));
+	free(test_kvmd_ctl(&self->d, "tenant limit uid:0 max=16M"));
+	usleep(20000);
+	kill(self->d.pid, SIGTERM);
+	pthread_join(t, NULL);
+	EXPECT_EQ(16 << 20, l.limit);
+	EXPECT_EQ(1, l.last);
+	kv_detach(self->c.kv);
+	EXPECT_EQ(0, test_kvmd_stop(&self->d));
+}
+
 TEST_HARNESS_MAIN

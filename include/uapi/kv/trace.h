@@ -11,7 +11,7 @@
  * this table. Numbers are stable: never reused, never renumbered.
  *
  *	1..99	 kvmd's mm core (argument: what the row says, else 0)
- *	100..199 libkv
+ *	100..199 libkv (its rows: libkv/src/point.h)
  *	200..299 kvmd around the core
  */
 #include <stddef.h>
