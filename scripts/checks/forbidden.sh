@@ -20,11 +20,9 @@ say "unbounded or loses the error" \
 say "typedef of a struct" \
 	"$(git grep -nE '^[[:space:]]*typedef[[:space:]]+(struct|union)[[:space:]]+[a-z_]*[[:space:]]*\{?$' \
 		-- '*.c' '*.h' | grep -vE '^include/uapi.*val')"
-while IFS= read -r f; do
-	grep -qE '^(int )?main\(|^int main\(' "$f" && continue
-	say "exit() below main" "$(calls 'exit|_Exit|quick_exit' "$f")"
-done < <(git ls-files 'kvmd/*.c' 'lib/*.c' 'libkv/src/*.c' 'runtime/*.c' \
-	'kernels/*.c' 'tools/*.c')
+mapfile -t below < <(git grep -LE '^int main\(' -- 'kvmd/*.c' 'lib/*.c' \
+	'libkv/src/*.c' 'runtime/*.c' 'kernels/*.c' 'tools/*.c')
+say "exit() below main" "$(calls 'exit|_Exit|quick_exit' "${below[@]}")"
 say "assert(): KV_BUG_ON for our own faults, -EINVAL for others'" \
 	"$(calls 'assert' 'kvmd/*.c' 'libkv/src/*.c' 'lib/*.c' 'runtime/*.c')"
 exit $bad

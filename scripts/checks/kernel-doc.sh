@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# kernel-doc.sh - a kernel-doc comment names the function it stands before
+# kernel-doc.sh - a kernel-doc comment fits the function below it: its name,
 # and only parameters that it has; in a public header, all of them
 set -u
 git ls-files 'libkv/include/*.h' 'include/**/*.h' 'kvmd/**/*.h' 'lib/*.h' \

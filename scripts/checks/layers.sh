@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# layers.sh - includes point one way: tools, runtime -> libkv -> include,
-# kvmd -> lib -> include; kernels know neither kvmd nor runtime
+# layers.sh - includes point one way (the rows below say which)
 #
 # A row is a folder and the folders its files may include from; the longest
 # folder that fits a file counts. selftests may look into everything.

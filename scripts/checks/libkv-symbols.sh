@@ -1,8 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# libkv-symbols.sh - header, version script, library and man pages of libkv
-# name the same calls
+# libkv-symbols.sh - header, version script, library and man pages agree
 set -u
 header=libkv/include/kv.h map=libkv/libkv.map so=$BUILD/lib/libkv.so
 bad=0

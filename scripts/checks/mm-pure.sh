@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# mm-pure.sh - the mm core makes no system call: what libmm-int.a leaves
-# undefined comes from lib/ or stands in the list below
+# mm-pure.sh - the mm core makes no system call
+# What libmm-int.a leaves undefined is in lib/ or stands in the list below.
 set -u
 mm=$BUILD/lib/libmm-int.a lib=$BUILD/lib/liblib-int.a
 allowed='memcpy|memset|memmove|memcmp|memchr|bcmp|strlen|strnlen|strcmp|strncmp'
