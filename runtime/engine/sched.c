@@ -27,10 +27,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/engine/engine_priv.h"
 
-#define RESTARTS_MAX 3 /* of a request that waits for memory alone */
+#define RESTARTS_MAX 3u /* of a request that waits for memory alone */
 
 static bool seq_is_live(const struct seq *s)
 {
@@ -252,13 +253,31 @@ static struct request *victim_of(const struct engine *e)
 	return n > 1 ? last : NULL;
 }
 
+/*
+ * How long to wait for others' memory. Who holds pages meanwhile may be what
+ * the others wait for in turn: that one waits less, not as long as its like
+ * in another process, and longer each time that it has begun again.
+ */
+static int wait_of(const struct engine *e, const struct request *r)
+{
+	u32 ms = e->o.wait_ms, i, part;
+	bool holds = false;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		holds |= r->seqs[i]->nr_computed > 0;
+	if (!holds || ms < 1000)
+		return (int)ms;
+	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_preempted, RESTARTS_MAX);
+	return (int)(part + part * ((u32)getpid() * 2654435761u >> 24) / 256);
+}
+
 /* Alone and short: wait, then begin again, then give up. */
 static int reserve_alone(struct engine *e, struct request *r, int rc)
 {
 	if (rc == -EAGAIN) {
 		e->stats.nr_waits++;
 		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step,
-					     (int)e->o.wait_ms);
+					     wait_of(e, r));
 		if (!rc)
 			return 0;
 	}

@@ -3,12 +3,14 @@
 """bad_gguf.py - a tiny qwen2 model, and many that are wrong
 
     bad_gguf.py FOLDER FLIPS SEED
+    bad_gguf.py --large FILE
 
-writes FOLDER/good.gguf (one layer, random F32 weights, a byte vocabulary),
+The first writes FOLDER/good.gguf (one layer, random F32 weights, a byte vocabulary),
 one file per way of being wrong in FOLDER/bad, and FLIPS copies of the good
 one with a few bits turned over in FOLDER/flip. The name of a bad file is
 WORD__WHAT.gguf: WORD has to appear in the sentence that refuses it, "_" in it
-being any character.
+being any character. The second writes a right one whose pages are large:
+512 KiB for 16 tokens, so that 256 tokens fill an extent.
 """
 import os
 import random
@@ -180,7 +182,51 @@ def bad_files(good):
         yield f"__first_{part}_bytes", good[:part]
 
 
+def large():
+    """16 layers of 8 heads; the weights repeat, to be made in no time."""
+    ks = [k for k in keys() if not k[0].startswith("qwen2.")] + [
+        ("qwen2.block_count", U32, 16),
+        ("qwen2.context_length", U32, 2048),
+        ("qwen2.embedding_length", U32, DIM),
+        ("qwen2.attention.key_length", U32, HEAD),
+        ("qwen2.attention.value_length", U32, HEAD),
+        ("qwen2.feed_forward_length", U32, FFN),
+        ("qwen2.attention.head_count", U32, 8),
+        ("qwen2.attention.head_count_kv", U32, 8),
+        ("qwen2.attention.layer_norm_rms_epsilon", F32, 1e-6),
+        ("qwen2.rope.freq_base", F32, 10000.0)]
+    rnd = random.Random(2)
+    some = struct.pack("<4099f", *[rnd.gauss(0, 0.05) for _ in range(4099)])
+    ts = []
+
+    def add(name, *dims):
+        nr = 4
+        for d in dims:
+            nr *= d
+        ts.append([name, list(dims), 0,
+                   struct.pack("<f", 1.0) * (nr // 4) if "norm" in name
+                   else (some * (nr // len(some) + 1))[:nr]])
+
+    add("token_embd.weight", DIM, 257)
+    add("output_norm.weight", DIM)
+    for i in range(16):
+        for t in ("attn_norm", "ffn_norm"):
+            add(f"blk.{i}.{t}.weight", DIM)
+        for t in "qkv":
+            add(f"blk.{i}.attn_{t}.weight", DIM, 8 * HEAD)
+            add(f"blk.{i}.attn_{t}.bias", 8 * HEAD)
+        add(f"blk.{i}.attn_output.weight", 8 * HEAD, DIM)
+        add(f"blk.{i}.ffn_gate.weight", DIM, FFN)
+        add(f"blk.{i}.ffn_up.weight", DIM, FFN)
+        add(f"blk.{i}.ffn_down.weight", FFN, DIM)
+    return build(ks, ts)
+
+
 def main(argv):
+    if argv[1] == "--large":
+        with open(argv[2], "wb") as f:
+            f.write(large())
+        return
     top, flips, seed = argv[1], int(argv[2]), int(argv[3])
     good = build(keys(), tensors())
     for d in ("bad", "flip"):
