@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* timeout: 180 */
 /* alone: yes */
+/* quick: no */
 /*
  * test_kill.c - clients are killed at every named transition, others work on
  *

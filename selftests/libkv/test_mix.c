@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* timeout: 120 */
 /* alone: yes */
+/* quick: no */
 /*
  * test_mix.c - eight clients do everything at random while limits move
  *
