@@ -14,6 +14,7 @@ trap 'rm -f "$out"' EXIT
 
 selftests/run.sh -l -b "$build" -S address -S thread | tee "$out"
 rc=${PIPESTATUS[0]}
+[ "$rc" -lt 128 ] || exit "$rc"
 {
 	echo "date    $(date -u +%Y-%m-%dT%H:%MZ)"
 	echo "commit  $(git rev-parse --short HEAD)$(

@@ -613,12 +613,15 @@ static inline int th_run_one(const struct th_test *t, const void *variant,
 			     const char *name, unsigned int nr)
 {
 	const char *limit = getenv("TEST_TIMEOUT");
+	const char *scale = getenv("TEST_SCALE");
 	unsigned int secs = t->timeout_s;
 	pid_t pid, parent = getpid();
 	char why[96] = "";
 	int fds[2], status = 0;
 	bool late;
 
+	if (scale && *scale)
+		secs *= (unsigned int)strtoul(scale, NULL, 10);
 	if (limit && *limit)
 		secs = (unsigned int)strtoul(limit, NULL, 10);
 	memset(th_shared, 0, sizeof(*th_shared));
@@ -728,7 +731,8 @@ static inline int th_usage(const char *prog)
 		"usage: %s [-l] [-d] [-t SUBJECT.SENTENCE[:VARIANT]]...\n"
 		"  -t  run these only (shell patterns), -l  list,\n"
 		"  -d  run in this process, for a debugger\n"
-		"  SEED=N replays a random test, TEST_TIMEOUT=S sets limits\n",
+		"  SEED=N replays a random test, TEST_TIMEOUT=S sets limits,\n"
+		"  TEST_SCALE=N multiplies them\n",
 		prog);
 	return 2;
 }

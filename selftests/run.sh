@@ -114,20 +114,22 @@ judge() { # EXIT-STATUS
 }
 
 run_one() { # LEG SOURCE COMMAND
-	local leg=$1 src=$2 cmd=$3 name log limit rc t0 t1 left verdict pre=()
+	local leg=$1 src=$2 cmd=$3 name log limit scale rc t0 t1 left verdict pre=()
 	name=${src%.*}
 	name=${name#selftests/}
 	log=$logs/$leg/$name
 	mkdir -p "$(dirname "$log")"
 	limit=$(marker "$src" timeout)
 	limit=${limit:-60}
-	[ "$leg" = main ] || limit=$((limit * 3))
-	[ "$long" = 0 ] || limit=$((limit * 10))
+	scale=1
+	[ "$leg" = main ] || scale=3
+	[ "$long" = 0 ] || scale=$((scale * 10))
+	limit=$((limit * scale))
 	# TSan wants the address space as it was laid out for it
 	[ "$leg" = thread ] && setarch -R true 2>/dev/null && pre=(setarch -R)
 	t0=${EPOCHREALTIME/./}
 	env KV_TEST_TOKEN="$token.$leg.$name" KV_LOG_DIR="$log.d" \
-		BUILD="$build${4:-}" "${pre[@]}" \
+		BUILD="$build${4:-}" TEST_SCALE=$scale "${pre[@]}" \
 		timeout -k 5 "$limit" "$cmd" >"$log.tap" 2>"$log.err" </dev/null
 	rc=$?
 	t1=${EPOCHREALTIME/./}

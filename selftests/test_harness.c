@@ -23,7 +23,8 @@ static int run_victim(const char *filter, char *out, size_t len)
 	if (!slash)
 		return -1;
 	*slash = '\0';
-	snprintf(cmd, sizeof(cmd), "'%s/harness_victim' -t '%s' 2>&1", self,
+	snprintf(cmd, sizeof(cmd),
+		 "env -u TEST_SCALE '%s/harness_victim' -t '%s' 2>&1", self,
 		 filter);
 	f = popen(cmd, "r");
 	if (!f)
