@@ -10,6 +10,7 @@ mm-y += kvmd/mm/pgtable.o
 mm-y += kvmd/mm/resv.o
 mm-y += kvmd/mm/slab.o
 mm-y += kvmd/mm/space.o
+mm-y += kvmd/mm/stats.o
 mm-y += kvmd/mm/tenant.o
 mm-y += kvmd/mm/ticket.o
 kvmd-y += kvmd/ctl/admin.o

@@ -369,8 +369,7 @@ static void check_tenants(struct check *k)
 		held = 0;
 		clients = 0;
 		tickets = 0;
-		ilist_for_each(i, &mm->clients, ILINKS(mm_clients(mm), link))
-		{
+		ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
 			if (cs[i].tenant != t)
 				continue;
 			clients++;
@@ -397,8 +396,7 @@ unsigned int mm_check(const struct mm *mm,
 
 	check_extents(&k);
 	check_tenants(&k);
-	ilist_for_each(i, &mm->clients, ILINKS(mm_clients(mm), link))
-	{
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
 		check_client(&k, &cs[i]);
 		leaving += cs[i].nr_leaving;
 	}

@@ -191,12 +191,10 @@ u32 extent_reclaim(struct mm *mm, u32 tenant, const struct client *except,
 	struct client *cs = mm_clients(mm);
 	u32 i, n = 0;
 
-	ilist_for_each(i, &mm->clients,
-		       ILINKS(cs, link)) if (cs[i].state == CLIENT_LIVE &&
-					     &cs[i] != except &&
-					     (tenant == MM_NONE ||
-					      cs[i].tenant == tenant))
-		n += extent_trim(mm, &cs[i], 0, release);
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		if (cs[i].state == CLIENT_LIVE && &cs[i] != except &&
+		    (tenant == MM_NONE || cs[i].tenant == tenant))
+			n += extent_trim(mm, &cs[i], 0, release);
 	return n;
 }
 
@@ -239,9 +237,8 @@ void extent_scrub_all(struct mm *mm, struct client *c)
 	struct chunk *chunks = mm_chunks(mm);
 	u32 i, next, self = client_index(mm, c);
 
-	ilist_for_each_safe(i, next, &mm->by_state[EXTENT_QUARANTINE],
-			    ILINKS(es, link))
-	{
+	ilist_for_each_safe (i, next, &mm->by_state[EXTENT_QUARANTINE],
+			     ILINKS(es, link)) {
 		if (es[i].client != self)
 			continue;
 		for (u32 k = 0; k < KV_EXTENT_CHUNKS; k++)

@@ -99,7 +99,7 @@ void mm_usage_get(const struct mm *mm, struct mm_usage *out)
 		KV_EXTENT_SIZE;
 	out->ready_bytes = (u64)mm->by_state[EXTENT_READY].nr * KV_EXTENT_SIZE;
 	out->charged_bytes = mm->charged;
-	ilist_for_each(i, &mm->clients, ILINKS(mm_clients(mm), link))
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
 		add_client_usage(mm, &cs[i], out, &tokens);
 	out->token_bytes = tokens >> SHARE_SHIFT;
 }
@@ -123,9 +123,9 @@ int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out)
 	out->limit_hits = t->limit_hits;
 	out->nr_tickets = t->nr_tickets;
 	out->nr_clients = t->nr_clients;
-	ilist_for_each(i, &mm->clients,
-		       ILINKS(mm_clients(mm), link)) if (cs[i].tenant == tenant)
-		out->frame_bytes += client_frame_bytes(&cs[i]);
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
+		if (cs[i].tenant == tenant)
+			out->frame_bytes += client_frame_bytes(&cs[i]);
 	return 0;
 }
 

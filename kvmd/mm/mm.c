@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/stats.h"
 #include "kvmd/mm/ticket.h"
 
 static u32 queue_entries(u32 nr_extents)
@@ -122,17 +123,17 @@ void mm_tick(struct mm *mm, u64 now_ns)
 		mm->backoff = false;
 		mm->dirty = true;
 	}
+	stats_flush(mm);
 	if (!mm->nr_leaving)
 		return;
-	ilist_for_each(i, &mm->clients,
-		       ILINKS(cs, link)) if (cs[i].state == CLIENT_LIVE &&
-					     cs[i].nr_leaving)
-		client_reap(mm, &cs[i]);
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		if (cs[i].state == CLIENT_LIVE && cs[i].nr_leaving)
+			client_reap(mm, &cs[i]);
 }
 
 bool mm_wants_tick(const struct mm *mm)
 {
-	return mm->nr_leaving || mm->backoff;
+	return mm->nr_leaving || mm->backoff || mm->stats_dirty;
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)
@@ -237,7 +238,9 @@ bool mm_next_request(struct mm *mm, struct mm_request *req)
 		if (queue_pop(mm, req))
 			return true;
 		extent_refill(mm);
-		if (mm->queue_head == mm->queue_tail && !ticket_run(mm))
+		if (mm->queue_head == mm->queue_tail && !ticket_run(mm)) {
+			stats_flush(mm);
 			return false;
+		}
 	}
 }

@@ -58,8 +58,7 @@ static void unmap_all(const struct move *m)
 	u32 i, self = client_index(m->mm, m->c);
 	kv_pte_t *p;
 
-	ilist_for_each(i, FAMILY(m), ILINKS(sps, sibling))
-	{
+	ilist_for_each (i, FAMILY(m), ILINKS(sps, sibling)) {
 		p = rmap_pte(m->mm, m->c, &sps[i], m->from);
 		if (!p)
 			continue;
@@ -84,8 +83,7 @@ static void map_all(const struct move *m, u32 to)
 
 	/* One mapper: writable, whatever it was; more: nobody may write. */
 	flags |= f->refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE;
-	ilist_for_each(i, FAMILY(m), ILINKS(sps, sibling))
-	{
+	ilist_for_each (i, FAMILY(m), ILINKS(sps, sibling)) {
 		kv_pte_t *p = rmap_pte(m->mm, m->c, &sps[i], m->from);
 
 		if (!p)

@@ -346,8 +346,8 @@ void slab_trim(struct mm *mm, struct client *c)
 	u32 g, i, next;
 
 	for (g = 0; g < c->nr_geoms; g++)
-		ilist_for_each_safe(
-			i, next, &c->cls[g].bucket[0],
-			ILINKS(chunks, link)) if (!chunks[i].nr_used)
-			slab_release(mm, c, i);
+		ilist_for_each_safe (i, next, &c->cls[g].bucket[0],
+				     ILINKS(chunks, link))
+			if (!chunks[i].nr_used)
+				slab_release(mm, c, i);
 }

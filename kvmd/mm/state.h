@@ -269,6 +269,8 @@ struct mm {
 	bool dirty; /* memory or a limit moved since the last pass */
 	bool client_dirty; /* some client is dirty */
 	u32 pass;
+	bool stats_dirty; /* a transition since stats_ns */
+	u64 stats_ns;
 
 	u32 queue_head, queue_tail, nr_events;
 	u64 resv_seq; /* marks spaces of one reservation */
@@ -351,8 +353,9 @@ static inline struct kv_copy *mm_copies(const struct mm *mm)
 }
 
 /* mm_trace - a transition of KV_TRACE_POINTS has just happened */
-static inline void mm_trace(const struct mm *mm, u32 point, u32 client, u64 arg)
+static inline void mm_trace(struct mm *mm, u32 point, u32 client, u64 arg)
 {
+	mm->stats_dirty = true;
 	if (unlikely(mm->ops->trace))
 		mm->ops->trace(mm->host, point, client, arg);
 }

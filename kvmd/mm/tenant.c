@@ -69,10 +69,9 @@ static void tell(struct mm *mm, u32 tenant, u32 type, u64 arg)
 	struct client *cs = mm_clients(mm);
 	u32 i;
 
-	ilist_for_each(i, &mm->clients,
-		       ILINKS(cs, link)) if (cs[i].state == CLIENT_LIVE &&
-					     cs[i].tenant == tenant)
-		mm_queue_event(mm, &cs[i], type, arg);
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		if (cs[i].state == CLIENT_LIVE && cs[i].tenant == tenant)
+			mm_queue_event(mm, &cs[i], type, arg);
 }
 
 int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)

@@ -43,10 +43,9 @@ static void update_demand(struct mm *mm)
 	u64 sum = 0;
 	u32 i;
 
-	ilist_for_each(i, &mm->waiting,
-		       TICKET_LINKS(mm)) if (ts[i].block == BLOCK_SOON ||
-					     ts[i].block == BLOCK_DEVICE)
-		sum += ts[i].extents;
+	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
+		if (ts[i].block == BLOCK_SOON || ts[i].block == BLOCK_DEVICE)
+			sum += ts[i].extents;
 	mm->demand = (u32)min(sum, (u64)mm->nr_extents);
 }
 
@@ -56,11 +55,11 @@ bool ticket_needs(const struct mm *mm, u32 tenant)
 	const struct client *cs = mm_clients(mm);
 	u32 i;
 
-	ilist_for_each(i, &mm->waiting,
-		       TICKET_LINKS(mm)) if (ts[i].block == BLOCK_DEVICE ||
-					     (ts[i].block == BLOCK_TENANT &&
-					      cs[ts[i].client].tenant ==
-						      tenant)) return true;
+	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
+		if (ts[i].block == BLOCK_DEVICE ||
+		    (ts[i].block == BLOCK_TENANT &&
+		     cs[ts[i].client].tenant == tenant))
+			return true;
 	return false;
 }
 
@@ -72,8 +71,7 @@ enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 	u32 i, self = client_index(mm, c);
 	bool same;
 
-	ilist_for_each(i, &mm->waiting, TICKET_LINKS(mm))
-	{
+	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm)) {
 		t = &ts[i];
 		if (t->priority < p->priority)
 			break;
@@ -117,9 +115,9 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 	t->since_ns = mm->now_ns;
 	memcpy(mm_ticket_items(mm, slot), r->items,
 	       sizeof(*r->items) * r->nr_items);
-	ilist_for_each(pos, &mm->waiting,
-		       TICKET_LINKS(mm)) if (ts[pos].priority <
-					     t->priority) break;
+	ilist_for_each (pos, &mm->waiting, TICKET_LINKS(mm))
+		if (ts[pos].priority < t->priority)
+			break;
 	ilist_add_before(&mm->waiting, TICKET_LINKS(mm), pos, slot);
 	c->nr_tickets++;
 	mm->tenants[c->tenant].nr_tickets++;
@@ -183,8 +181,7 @@ void ticket_drop(struct mm *mm, struct client *c)
 	struct ticket *ts = mm_tickets(mm);
 	u32 i, next, self = client_index(mm, c);
 
-	ilist_for_each_safe(i, next, &mm->waiting, TICKET_LINKS(mm))
-	{
+	ilist_for_each_safe (i, next, &mm->waiting, TICKET_LINKS(mm)) {
 		if (ts[i].client != self)
 			continue;
 		leave(mm, i);
@@ -292,12 +289,13 @@ bool ticket_run(struct mm *mm)
 	if (!mm->dirty && !mm->client_dirty)
 		return false;
 	mm->pass++;
-	ilist_for_each_safe(
-		i, next, &mm->waiting,
-		TICKET_LINKS(mm)) if (try_one(mm, i, &pass)) return true;
+	ilist_for_each_safe (i, next, &mm->waiting, TICKET_LINKS(mm))
+		if (try_one(mm, i, &pass))
+			return true;
 	mm->dirty = false;
 	mm->client_dirty = false;
-	ilist_for_each(i, &mm->clients, ILINKS(cs, link)) cs[i].dirty = false;
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		cs[i].dirty = false;
 	update_demand(mm);
 	extent_refill(mm);
 	return head != mm->queue_tail;
@@ -395,11 +393,9 @@ static void add_holder(struct mm *mm, u32 tenant, struct kv_holder *out,
 			       .held_bytes = mm->tenants[tenant].held };
 	u32 i, at;
 
-	ilist_for_each(
-		i, &mm->clients,
-		ILINKS(mm_clients(mm), link)) if (cs[i].tenant == tenant &&
-						  cs[i].state == CLIENT_LIVE)
-		h.reclaim_bytes += idle_bytes(mm, &cs[i]);
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
+		if (cs[i].tenant == tenant && cs[i].state == CLIENT_LIVE)
+			h.reclaim_bytes += idle_bytes(mm, &cs[i]);
 	memcpy(h.name, mm->tenants[tenant].name, sizeof(h.name));
 	for (at = *nr; at && out[at - 1].reclaim_bytes < h.reclaim_bytes; at--)
 		if (at < room)

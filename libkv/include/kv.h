@@ -27,6 +27,7 @@
 #include <kv/msg.h>
 #include <kv/ops.h>
 #include <kv/ring.h>
+#include <kv/stats.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -102,6 +103,15 @@ struct kv_counters {
 
 /* kv_counters_get - the calling thread's view; no system call */
 KV_API void kv_counters_get(const struct kv *kv, struct kv_counters *out);
+/**
+ * kv_stats_get - the device's, the tenant's and this client's account
+ * @kv: handle
+ * @out: snapshot of one moment, at most some 10 ms old while kvmd works
+ *
+ * Context: any thread; no system call.
+ * Return: 0, or -EAGAIN: kvmd was writing all the time, or died at it.
+ */
+KV_API int kv_stats_get(const struct kv *kv, struct kv_stats *out);
 /* kv_base - where device offset 0 lies in this process; never moves */
 KV_API void *kv_base(const struct kv *kv);
 

@@ -51,6 +51,11 @@ void kv_counters_get(const struct kv *kv, struct kv_counters *out)
 	*out = kv->nr;
 }
 
+int kv_stats_get(const struct kv *kv, struct kv_stats *out)
+{
+	return kv_stats_read(kv_table_stats(kv->table), out) ? 0 : -EAGAIN;
+}
+
 static int read_opts(const struct kv_attach_opts *opts,
 		     struct kv_attach_opts *o)
 {

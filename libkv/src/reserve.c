@@ -58,6 +58,24 @@ static int short_fail(struct kv *kv, u64 short_bytes)
 		       (unsigned long long)h->reclaim_bytes >> 10);
 }
 
+static int never_fail(struct kv *kv)
+{
+	struct kv_stats s;
+	u64 most;
+
+	if (kv_stats_get(kv, &s))
+		return kv_fail(kv, -E2BIG,
+			       "the step needs more than the limit or the "
+			       "device could ever give");
+	most = min(s.tenant.max_bytes, s.device.bytes);
+	return kv_fail(kv, -E2BIG,
+		       "the step needs more than could ever be given: tenant "
+		       "%.*s may hold %llu MiB, %llu of them are weights",
+		       (int)sizeof(kv->info.tenant_name), kv->info.tenant_name,
+		       (unsigned long long)most >> 20,
+		       (unsigned long long)s.tenant.charged >> 20);
+}
+
 static int refused(struct kv *kv, enum req_id id)
 {
 	const struct kv_cqe *c = &kv->req[id].cqe;
@@ -67,9 +85,7 @@ static int refused(struct kv *kv, enum req_id id)
 		holders_take(kv, id);
 		return short_fail(kv, c->extra);
 	case -E2BIG:
-		return kv_fail(kv, c->res,
-			       "the step needs more than the limit or the "
-			       "device could ever give");
+		return never_fail(kv);
 	case -ENODATA:
 		return kv_fail(kv, c->res,
 			       "tokens that the step reads are not held any "

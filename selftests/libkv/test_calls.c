@@ -495,6 +495,32 @@ TEST_F(libkv, waits_with_a_ticket_until_there_is_memory)
 	kv_step_abandon(self->c.kv, st);
 }
 
+TEST_F(libkv, reads_its_account_without_a_call)
+{
+	struct kv_stats s;
+	uint64_t calls = counters(self).requests;
+	int i;
+
+	free(test_kvmd_ctl(&self->d, "tenant limit uid:0 max=24M"));
+	ASSERT_EQ(0, seq_create(&self->c, &self->s[0]));
+	ASSERT_EQ(0, step1(self, &self->s[0], 1000));
+	calls = counters(self).requests;
+	for (i = 0; i < 200; i++) {
+		ASSERT_EQ(0, kv_stats_get(self->c.kv, &s));
+		if (s.client.nr_spaces == 1 && s.client.frames)
+			break;
+		usleep(5000);
+	}
+	EXPECT_EQ(24ull << 20, s.tenant.max_bytes);
+	EXPECT_EQ(s.client.held, s.tenant.held);
+	EXPECT_EQ(s.client.nr_extents * KV_EXTENT_SIZE, s.client.held);
+	EXPECT_LE(s.client.frames, s.client.held);
+	EXPECT_EQ(1, s.device.nr_clients);
+	EXPECT_EQ(1, s.client.nr_spaces);
+	EXPECT_EQ(kv_info(self->c.kv)->device_bytes, s.device.bytes);
+	EXPECT_EQ(calls, counters(self).requests);
+}
+
 TEST_F(libkv, gives_extents_back)
 {
 	struct seq *s = &self->s[0];
