@@ -14,7 +14,11 @@
  * grant that it ends.
  *
  * A descriptor is mapped populated: kvmd has the pages already, and a fault
- * per page in the middle of a kernel would cost more.
+ * per page in the middle of a kernel would cost more. This touches all of the
+ * extent, which a client may not do once it was taken back (kvmd kills it).
+ * It cannot have been: an extent is granted for a reservation whose frames in
+ * it are pinned until that step's number is closed, which libkv does after it
+ * has received the reservation's extents.
  */
 #include "libkv/src/client.h"
 #include "libkv/src/sys.h"

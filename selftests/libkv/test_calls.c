@@ -594,6 +594,25 @@ TEST_F(libkv, answers_questions_on_a_connection_of_their_own)
 	free(json);
 }
 
+TEST_F(libkv, touches_no_extent_that_was_taken_back_before_it_was_mapped)
+{
+	struct seq *s = &self->s[0];
+	struct kv_resv_item it = { .nr_tokens = 8000 };
+
+	ASSERT_EQ(0, seq_create(&self->c, s));
+	ASSERT_EQ(0, seq_create(&self->c, &self->s[1]));
+	it.space = s->space;
+	ASSERT_EQ(0, kv_step_prefetch(self->c.kv, &it, 1));
+	usleep(50000); /* granted, its descriptors are queued */
+	seq_destroy(&self->c, s);
+	usleep(50000); /* but the step's number is open and pins them */
+	ASSERT_EQ(0, step1(self, &self->s[1], 5));
+	/* who touches memory after it was taken is killed, after a while */
+	usleep(1500000);
+	EXPECT_GE(kv_shrink(self->c.kv), 0);
+	ASSERT_EQ(0, step1(self, &self->s[1], 50));
+}
+
 struct filler {
 	int rc; /* to answer */
 	int calls;
