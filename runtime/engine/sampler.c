@@ -24,7 +24,7 @@
 struct cand {
 	float x; /* logit / temperature */
 	u32 id;
-	double p; /* e^(x - max) */
+	double p; /* e^(x - max), once weigh() has been here */
 };
 
 struct sampler {
@@ -222,10 +222,10 @@ static double mass(const struct cand *c, u32 n)
 }
 
 /* Candidates within reach of the largest, in the order of their ids. */
-static u32 collect(struct sampler *s, const struct sampling *p, const float *x)
+static u32 collect(struct sampler *s, const struct sampling *p, const float *x,
+		   float top)
 {
-	float inv = 1.0f / p->temperature, top = x[argmax(x, s->vocab)] * inv;
-	float floor = top - TAIL_NATS;
+	float inv = 1.0f / p->temperature, floor = top - TAIL_NATS;
 	u32 i, n = 0;
 
 	if (p->min_p > 0.0f)
@@ -234,11 +234,17 @@ static u32 collect(struct sampler *s, const struct sampling *p, const float *x)
 		float v = x[i] * inv;
 
 		if (v >= floor)
-			s->cand[n++] =
-				(struct cand){ v, i,
-					       exp((double)v - (double)top) };
+			s->cand[n++] = (struct cand){ .x = v, .id = i };
 	}
 	return n;
+}
+
+static void weigh(struct cand *c, u32 n, float top)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++)
+		c[i].p = exp((double)c[i].x - (double)top);
 }
 
 u32 sampler_pick(struct sampler *s, const struct sampling *p,
@@ -247,6 +253,7 @@ u32 sampler_pick(struct sampler *s, const struct sampling *p,
 {
 	const float *x = logits;
 	double u, sum;
+	float top;
 	u32 i, n;
 
 	if (has_penalties(p)) {
@@ -256,13 +263,15 @@ u32 sampler_pick(struct sampler *s, const struct sampling *p,
 	}
 	if (p->temperature == 0.0f)
 		return argmax(x, s->vocab);
-	n = collect(s, p, x);
+	top = x[argmax(x, s->vocab)] * (1.0f / p->temperature);
+	n = collect(s, p, x, top);
 	if (!n) /* nothing finite */
 		return argmax(x, s->vocab);
 	if (p->top_k && p->top_k < n) {
 		select_count(s->cand, n, p->top_k);
 		n = p->top_k;
 	}
+	weigh(s->cand, n, top);
 	if (p->top_p < 1.0f)
 		n = select_mass(s->cand, n,
 				(double)p->top_p * mass(s->cand, n));
