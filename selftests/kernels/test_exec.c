@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_exec.c - whole operations leave the bits of one undivided call
+ *
+ * san: address thread
+ */
+#include "selftests/kernels/kern_test.h"
+
+#define T   300 /* enough rows to be cut into several items */
+#define LEN 640
+
+FIXTURE(exec)
+{
+	struct kern_exec x;
+	u64 seed;
+	float *a, *b, *want, *got;
+};
+
+FIXTURE_VARIANT(exec)
+{
+	u32 threads;
+};
+
+FIXTURE_VARIANT_ADD(exec, one_thread){
+	.threads = 1,
+};
+FIXTURE_VARIANT_ADD(exec, three_threads){
+	.threads = 3,
+};
+
+FIXTURE_SETUP(exec)
+{
+	self->seed = test_seed();
+	ASSERT_EQ(0, kern_exec_init(&self->x, NULL, variant->threads));
+	self->a = kt_floats(&self->seed, T * LEN, 1);
+	self->b = kt_floats(&self->seed, T * LEN, 1);
+	self->want = kt_alloc(T * LEN * 4);
+	self->got = kt_alloc(T * LEN * 4);
+}
+
+FIXTURE_TEARDOWN(exec)
+{
+	if (self->x.pool)
+		kern_exec_fini(&self->x);
+	free(self->a);
+	free(self->b);
+	free(self->want);
+	free(self->got);
+}
+
+TEST_F(exec, rows_of_a_norm)
+{
+	struct kern_rmsnorm p = { .x = self->a,
+				  .weight = self->b,
+				  .f32 = self->want,
+				  .x_stride = LEN,
+				  .out_stride = LEN,
+				  .heads = 1,
+				  .len = LEN,
+				  .eps = 1e-6f };
+
+	self->x.kern->rmsnorm(&p, 0, T);
+	p.f32 = self->got;
+	self->x.ops->rmsnorm(&self->x, &p, T);
+	EXPECT_SAME(self->got, self->want, T * LEN, "rmsnorm");
+}
+
+TEST_F(exec, rows_of_pointwise_operations)
+{
+	struct kern_gated g = { self->a, self->b, (u16 *)self->want,
+				LEN,	 LEN,	  KERN_ACT_GELU_TANH };
+	struct kern_add s = { self->a, self->b, self->want, LEN };
+	struct kern_round r = { self->a, (u16 *)self->want, LEN, LEN, LEN };
+
+	self->x.kern->gated(&g, 0, T);
+	g.out = (u16 *)self->got;
+	self->x.ops->gated(&self->x, &g, T);
+	EXPECT_SAME((u16 *)self->got, (u16 *)self->want, T * LEN, "gated");
+
+	self->x.kern->round(&r, 0, T);
+	r.out = (u16 *)self->got;
+	self->x.ops->round(&self->x, &r, T);
+	EXPECT_SAME((u16 *)self->got, (u16 *)self->want, T * LEN, "round");
+
+	self->x.kern->add(&s, 0, T);
+	s.out = self->got;
+	self->x.ops->add(&self->x, &s, T);
+	EXPECT_SAME(self->got, self->want, T * LEN, "add");
+}
+
+TEST_F(exec, rows_of_an_embedding)
+{
+	struct kern_mat w = kt_mat(&self->seed, KV_DTYPE_Q8_0, 50, LEN);
+	u32 ids[T];
+	struct kern_embed p = { w, ids, self->want, 25.25f };
+
+	for (u32 i = 0; i < T; i++)
+		ids[i] = kt_below(&self->seed, 50);
+	self->x.kern->embed(&p, 0, T);
+	p.out = self->got;
+	self->x.ops->embed(&self->x, &p, T);
+	EXPECT_SAME(self->got, self->want, T * LEN, "embed");
+	free((void *)w.data);
+}
+
+TEST_F(exec, rows_of_angles)
+{
+	u32 pos[T];
+	struct kern_rope_table p = { pos, NULL, self->want, LEN, 1e4, 1 };
+
+	for (u32 i = 0; i < T; i++)
+		pos[i] = kt_below(&self->seed, 40000);
+	self->x.kern->rope_table(&p, 0, T);
+	p.cos_sin = self->got;
+	self->x.ops->rope_table(&self->x, &p, T);
+	EXPECT_SAME(self->got, self->want, T * LEN, "rope_table");
+}
+
+TEST_F(exec, rows_of_logits)
+{
+	u32 want[T], got[T];
+	double lse[T], lse2[T];
+	struct kern_logits p = {
+		.x = self->a, .len = LEN, .argmax = want, .lse = lse
+	};
+
+	self->x.kern->logits(&p, 0, T);
+	p.argmax = got;
+	p.lse = lse2;
+	self->x.ops->logits(&self->x, &p, T);
+	EXPECT_SAME(got, want, T, "argmax");
+	EXPECT_SAME(lse2, lse, T, "lse");
+}
+
+TEST_F(exec, items_of_attention_and_their_merges)
+{
+	enum { H = 4, D = 64, POS = 4000, PAGE = 16 };
+	struct kern_attn_seq s[2] = {
+		{ .nr_rows = 1, .pos0 = POS, .kv_len = POS + 1 },
+		{ .row0 = 1, .nr_rows = 40, .pos0 = 10, .kv_len = 50 }
+	};
+	u32 pages = POS / PAGE + 1, *table = kt_alloc(pages * 4);
+	u16 *kv = kt_bf16s(&self->seed, 2 * D * PAGE * pages, 1);
+	struct kern_attn p = {
+		.q = self->a,
+		.f32 = self->want,
+		.seqs = s,
+		.nr_seqs = 2,
+		.nr_heads = H,
+		.q_stride = H * D,
+		.scale = 0.125f,
+		.kv = { .base = (u8 *)kv,
+			.unit = 4 * D * PAGE,
+			.v_off = 2 * D * PAGE,
+			.tok_stride = 2 * D,
+			.page_tokens = PAGE,
+			.nr_kv_heads = 1,
+			.head_dim = D },
+	};
+	struct kern_attn_plan plan = { 0 };
+
+	for (u32 i = 0; i < pages; i++)
+		table[i] = pages - 1 - i;
+	s[0].table = s[1].table = table;
+	ASSERT_EQ(0, kern_attn_plan(&plan, &p, 1));
+	EXPECT_EQ(0, plan.nr_merges);
+	self->x.ops->attn(&self->x, &p, &plan);
+	p.f32 = self->got;
+	ASSERT_EQ(0, kern_attn_plan(&plan, &p, 4));
+	EXPECT_EQ(1, plan.nr_merges);
+	self->x.ops->attn(&self->x, &p, &plan);
+	EXPECT_SAME(self->got, self->want, 41 * H * D, "attn");
+	kern_attn_plan_fini(&plan);
+	free(table);
+	free(kv);
+}
+
+TEST_F(exec, copies_and_nothing_at_all)
+{
+	struct kern_copy list[20];
+	struct kern_gemm none = { .w = { .rows = 64, .cols = 64 } };
+
+	for (u32 i = 0; i < 20; i++)
+		list[i] = (struct kern_copy){ self->got + i * LEN,
+					      self->a + i * LEN, LEN * 4 };
+	self->x.ops->copy(&self->x, list, 20);
+	EXPECT_SAME(self->got, self->a, 20 * LEN, "copy");
+	self->x.ops->copy(&self->x, list, 0);
+	self->x.ops->gemm(&self->x, &none, 1);
+	self->x.ops->gemm(&self->x, &none, 0);
+}
+
+TEST_HARNESS_MAIN
