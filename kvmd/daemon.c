@@ -54,6 +54,13 @@ struct extent_job {
 	struct kvmd *d;
 };
 
+static void audit_arm(struct kvmd *d)
+{
+	if (!d->audit_timer.armed)
+		timer_set(&d->timers, &d->audit_timer,
+			  d->now_ns + AUDIT_PERIOD_NS);
+}
+
 static void extent_done(struct dev_req *req)
 {
 	struct extent_job *job = container_of(req, struct extent_job, req);
@@ -72,6 +79,7 @@ static void extent_done(struct dev_req *req)
 	} else if (req->op == DEV_SCRUB) {
 		d->n.scrubs++;
 		mm_scrub_done(d->mm, req->extent, req->err);
+		audit_arm(d); /* the old memory may still be mapped */
 	}
 	free(job);
 	kvmd_pump(d);
@@ -127,13 +135,6 @@ static void extent_grant(struct kvmd *d, struct session *s,
 	close(fd);
 }
 
-static void audit_arm(struct kvmd *d)
-{
-	if (!d->audit_timer.armed)
-		timer_set(&d->timers, &d->audit_timer,
-			  d->now_ns + AUDIT_PERIOD_NS);
-}
-
 static void request_handle(struct kvmd *d, struct mm_request *req)
 {
 	struct session *s =
@@ -157,7 +158,6 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 		if (s && s->state == SESSION_LIVE)
 			extent_tell(s, req->extent, req->seq, KV_EXTENT_GONE,
 				    -1);
-		audit_arm(d);
 		return;
 	case MM_REQ_COMPLETE:
 		if (s)

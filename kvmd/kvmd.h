@@ -76,13 +76,13 @@ struct kvmd {
 	struct io_watch signals;
 	struct io_watch parent; /* with --exit-with-parent */
 	struct conn_list conns;
-	unsigned int nr_conns;
+	unsigned int nr_conns, nr_closing;
 
 	struct session *sessions[MM_CLIENT_MAX]; /* by mm's client index */
 	struct session_list all; /* the same, in order of attach */
 	struct session_list hot; /* rings that are looked at each turn */
 	unsigned int nr_spinning; /* of them not stalled, in the last turn */
-	unsigned int nr_sessions;
+	unsigned int nr_sessions, nr_doomed;
 	u64 last_kick_ns;
 	struct timer audit_timer;
 

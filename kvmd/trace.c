@@ -56,15 +56,18 @@ int trace_setup(char *err)
 /* The client that a point is about; for extents that are nobody's, any. */
 static const struct session *find_victim(const struct kvmd *d, u32 client)
 {
-	const struct session *s = NULL;
+	const struct session *s;
 
-	if (client < MM_CLIENT_MAX)
+	if (client < MM_CLIENT_MAX) {
 		s = d->sessions[client];
-	else
-		TAILQ_FOREACH(s, &d->all, link)
-	if (!strncmp(s->name, "victim", 6))
-		break;
-	return s && !strncmp(s->name, "victim", 6) ? s : NULL;
+		return s && !strncmp(s->name, "victim", 6) ? s : NULL;
+	}
+	TAILQ_FOREACH(s, &d->all, link)
+	{
+		if (!strncmp(s->name, "victim", 6))
+			return s;
+	}
+	return NULL;
 }
 
 static void kill_victim(const struct kvmd *d, u32 client)

@@ -2,7 +2,7 @@
 #ifndef KVMD_CTL_EVENTS_H
 #define KVMD_CTL_EVENTS_H
 /*
- * events.h - the last things that happened, for `kvctl event list`
+ * events.h - the last things that happened, for `kvctl events list`
  *
  * A ring of EVENT_LOG_MAX records; old ones are overwritten. Each is logged
  * as well.

@@ -194,10 +194,10 @@ static void hello_finish(struct conn *c)
 	timer_cancel(&c->d->timers, &c->deadline);
 	if (!(c->hello.flags & KV_HELLO_CTL)) {
 		rc = session_attach(c);
-		if (!rc)
-			c->state = CONN_CLIENT;
-		else
-			c->state = CONN_NEW;
+		c->state = rc ? CONN_NEW : CONN_CLIENT;
+		if (rc && !c->closing)
+			timer_set(&c->d->timers, &c->deadline,
+				  c->d->now_ns + HELLO_TIMEOUT_NS);
 		return;
 	}
 	c->state = CONN_CTL;
@@ -511,6 +511,7 @@ void conn_close(struct conn *c)
 	if (c->closing)
 		return;
 	c->closing = true;
+	c->d->nr_closing++;
 	timer_cancel(&c->d->timers, &c->deadline);
 	io_del(c->d->io, &c->watch);
 	shutdown(c->watch.fd, SHUT_RDWR);
@@ -522,6 +523,8 @@ bool conn_reap(struct kvmd *d)
 	struct packet *p;
 	bool any = false;
 
+	if (!d->nr_closing)
+		return false;
 	for (c = TAILQ_FIRST(&d->conns); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (!c->closing || c->busy)
@@ -539,6 +542,7 @@ bool conn_reap(struct kvmd *d)
 		peer_put(&c->peer);
 		TAILQ_REMOVE(&d->conns, c, link);
 		d->nr_conns--;
+		d->nr_closing--;
 		free(c);
 	}
 	return any;

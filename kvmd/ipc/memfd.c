@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "kvmd/ipc/feature.h"
 
 /* linux/memfd.h of 6.3: not an executable; older kernels refuse the flag. */
 #ifndef MFD_NOEXEC_SEAL
@@ -21,8 +22,9 @@ int memfd_create_sealed(const char *name, u64 bytes, unsigned int flags)
 	const unsigned int mfd = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	int seals = F_SEAL_SHRINK, fd, rc;
 
-	fd = memfd_create(name, mfd | MFD_NOEXEC_SEAL);
-	if (fd < 0 && errno == EINVAL)
+	fd = feature_may_try_new() ? memfd_create(name, mfd | MFD_NOEXEC_SEAL)
+				   : -1;
+	if (fd < 0) /* older than 6.3, or the real reason comes now */
 		fd = memfd_create(name, mfd);
 	if (fd < 0)
 		return -errno;

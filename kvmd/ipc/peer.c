@@ -12,6 +12,7 @@
 #include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "kvmd/ipc/feature.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -30,7 +31,8 @@ int peer_get(int sock, struct peer *out)
 	out->gid = cred.gid;
 	out->pidfd = -1;
 	len = sizeof(fd);
-	if (!getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len)) {
+	if (feature_may_try_new() &&
+	    !getsockopt(sock, SOL_SOCKET, SO_PEERPIDFD, &fd, &len)) {
 		out->pidfd = fd;
 		return 0;
 	}

@@ -65,6 +65,13 @@ static int make_memory(struct session *s)
 	return s->doorbell.fd < 0 ? -errno : 0;
 }
 
+/* To be taken apart at the end of the turn. */
+static void session_doom(struct session *s)
+{
+	s->d->nr_doomed += !s->doomed;
+	s->doomed = true;
+}
+
 static void pid_ready(struct io_watch *w, u32 events)
 {
 	struct session *s = container_of(w, struct session, pid_watch);
@@ -73,7 +80,7 @@ static void pid_ready(struct io_watch *w, u32 events)
 	if (s->state == SESSION_LIVE)
 		conn_close(s->conn);
 	else
-		s->doomed = true;
+		session_doom(s);
 }
 
 static int watch_peer(struct session *s)
@@ -310,7 +317,7 @@ void session_kick(struct session *s, const char *fmt, ...)
 
 	if (s->doomed || s->state != SESSION_LIVE)
 		return;
-	s->doomed = true;
+	session_doom(s);
 	s->kicked = true;
 	va_start(ap, fmt);
 	vsnprintf(s->why, sizeof(s->why), fmt, ap);
@@ -351,6 +358,7 @@ static void session_gone(struct session *s)
 	mm_tenant_put(d->mm, s->tenant);
 	TAILQ_REMOVE(&d->all, s, link);
 	d->nr_sessions--;
+	d->nr_doomed -= s->doomed;
 	session_free(s);
 	kvmd_pump(d);
 }
@@ -362,7 +370,7 @@ static void grace_over(struct timer *t)
 	log_warn("memory taken",
 		 "client=%u pid=%d text=\"closed its socket and lives on\"",
 		 s->id, (int)s->peer.pid);
-	s->doomed = true;
+	session_doom(s);
 }
 
 void session_hangup(struct session *s)
@@ -386,12 +394,15 @@ bool session_reap(struct kvmd *d)
 	struct session *s, *next;
 	bool any = false;
 
+	if (!d->nr_doomed)
+		return false;
 	for (s = TAILQ_FIRST(&d->all); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		if (!s->doomed)
 			continue;
 		any = true;
 		s->doomed = false;
+		d->nr_doomed--;
 		if (s->state == SESSION_LEAVING) {
 			session_gone(s);
 			continue;

@@ -14,13 +14,17 @@ FIXTURE(attach)
 FIXTURE_VARIANT(attach)
 {
 	const char *io;
+	const char *mask_new; /* do without what is newer than Linux 6.1 */
 };
 
 FIXTURE_VARIANT_ADD(attach, uring){ .io = "uring" };
 FIXTURE_VARIANT_ADD(attach, epoll){ .io = "epoll" };
+FIXTURE_VARIANT_ADD(attach, linux61){ .io = "uring", .mask_new = "1" };
 
 FIXTURE_SETUP(attach)
 {
+	if (variant->mask_new)
+		setenv("KV_MASK_NEW", variant->mask_new, 1);
 	ASSERT_EQ(0,
 		  test_kvmd_start(&self->d, test_tmpdir(), "--size", "64M",
 				  "--io", variant->io, "--drain", "20", NULL));
@@ -164,6 +168,62 @@ TEST_F(attach, five_hundred_clients_come_and_go)
 		raw_detach(r);
 	}
 	EXPECT_EQ(0, test_kvmd_check(&self->d));
+}
+
+TEST(tenant, follows_from_what_the_kernel_says)
+{
+	static const char *const keys[] = { "uid", "pid", "cgroup" };
+	struct test_kvmd d;
+	struct raw r;
+	char want[KV_NAME_LEN];
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+					     "--tenant-key", keys[i], "--drain",
+					     "20", NULL));
+		raw_attach(&r, d.socket);
+		snprintf(want, sizeof(want), "%s", "cg:/");
+		if (i < 2)
+			snprintf(want, sizeof(want), "%s:%d", keys[i],
+				 i ? (int)getpid() : (int)getuid());
+		EXPECT_EQ(0, strncmp(r.w.tenant_name, want,
+				     i < 2 ? sizeof(want) : 3));
+		raw_detach(&r);
+		EXPECT_EQ(0, test_kvmd_stop(&d));
+	}
+}
+
+TEST(end, each_signal_tells_clients_and_leaves_nothing)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	const struct kv_event *ev;
+	char pid_file[300], lock[140];
+	struct test_kvmd d;
+	struct raw r;
+	int i, status;
+
+	snprintf(pid_file, sizeof(pid_file), "%s/pid", test_tmpdir());
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+					     "--pid-file", pid_file, "--drain",
+					     "100", NULL));
+		snprintf(lock, sizeof(lock), "%s.lock", d.socket);
+		raw_attach(&r, d.socket);
+		usleep(10000);
+		EXPECT_EQ(0, access(pid_file, F_OK));
+		EXPECT_EQ(0, access(lock, F_OK));
+		kill(d.pid, signals[i]);
+		ASSERT_EQ(d.pid, waitpid(d.pid, &status, 0));
+		EXPECT_TRUE(WIFEXITED(status) && !WEXITSTATUS(status));
+		ev = (void *)(r.ring + KV_RING_EQ_OFF);
+		EXPECT_EQ(1, r.hdr->eq_tail.v);
+		EXPECT_EQ(KV_EVENT_DRAIN, ev->type);
+		EXPECT_NE(0, access(d.socket, F_OK));
+		EXPECT_NE(0, access(lock, F_OK));
+		EXPECT_NE(0, access(pid_file, F_OK));
+		raw_detach(&r);
+	}
 }
 
 /* ---- the path ---- */
