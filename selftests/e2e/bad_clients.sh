@@ -60,7 +60,11 @@ beside() {
 	wait $pid
 	rc=$?
 	wait $pid2
-	expect "$1: both did as told" "0 0" "$rc $?"
+	rc="$rc $?"
+	# what lies about its steps may lose memory under its hands: touching
+	# that again is answered with SIGKILL
+	[ "$2" = scribble ] && rc=${rc//137/0}
+	expect "$1: both did as told" "0 0" "$rc"
 	diag "$(cat "$T/rude1" "$T/rude2")"
 	aftermath "$1"
 }
