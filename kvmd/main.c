@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/kvmd.h"
+#include "lib/stdfds.h"
 
 enum {
 	EXIT_OK = 0,
@@ -100,6 +101,7 @@ int main(int argc, char **argv)
 	struct kvmd *d = NULL;
 	int rc;
 
+	stdfds_fill();
 	switch (options_parse(&opt, argc, argv)) {
 	case OPTIONS_RUN:
 		break;

@@ -1,3 +1,4 @@
 # SPDX-License-Identifier: MIT
 lib-y += lib/bitmap.o
 lib-y += lib/hash.o
+lib-y += lib/stdfds.o

@@ -227,13 +227,17 @@ int session_attach(struct conn *c)
 	s->d = d;
 	s->ring_fd = s->table_fd = s->status_fd = s->doorbell.fd = -1;
 	s->peer = c->peer;
-	s->peer.pidfd = c->peer.pidfd < 0 ? -1 : dup(c->peer.pidfd);
+	s->peer.pidfd = -1;
 	s->conn = c;
 	s->grace.fire = grace_over;
 	s->attached_ns = d->now_ns;
 	memcpy(s->tenant_name, c->tenant, sizeof(s->tenant_name));
 	memcpy(s->name, c->hello.name, sizeof(s->name));
-	rc = s->peer.pidfd < 0 ? -ESRCH : make_memory(s);
+	rc = c->peer.pidfd < 0 ? -ESRCH : 0;
+	if (!rc) {
+		s->peer.pidfd = dup(c->peer.pidfd);
+		rc = s->peer.pidfd < 0 ? -errno : make_memory(s);
+	}
 	if (!rc)
 		rc = attach_mm(s, &c->hello);
 	if (rc) {

@@ -88,6 +88,10 @@ static int wait_answer(int sock, u32 timeout_ms, struct answer *a,
 	if (n == -ESHUTDOWN)
 		return err_set(err, -ECONNRESET,
 			       "kvmd closed the connection without an answer");
+	if (n == -EMFILE)
+		return err_set(err, n,
+			       "kvmd's descriptors cannot be received: this "
+			       "process has too many open files");
 	if (n < 0)
 		return err_set(err, n, "the answer is none of kvmd's");
 	return n;

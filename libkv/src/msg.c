@@ -125,6 +125,10 @@ static int packet_take(struct kv *kv, u64 cookie, struct packet *p, int *bytes,
 		close_fds(fds);
 		if (n == -EPROTO)
 			kv_fail(kv, n, "kvmd sent a packet that is no message");
+		if (n == -EMFILE)
+			n = kv_fail(kv, -EPROTO,
+				    "kvmd's descriptor cannot be received: "
+				    "this process has too many open files");
 		return client_dead(kv, n == -EPROTO ? n : -ESHUTDOWN);
 	}
 	kv->nr.packets++;

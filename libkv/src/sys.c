@@ -247,12 +247,15 @@ int sys_recv(int sock, void *buf, size_t bytes, int fds[SYS_NR_FDS])
 	errno = saved;
 	if (!n)
 		return -ESHUTDOWN;
+	/* cut off though there was room: no descriptor is left here */
+	rc = (m.msg_flags & MSG_CTRUNC) && fds[SYS_NR_FDS - 1] < 0 ? -EMFILE
+								   : -EPROTO;
 	if (over || (m.msg_flags & MSG_TRUNC)) {
 		for (i = 0; i < SYS_NR_FDS; i++) {
 			sys_close(fds[i]);
 			fds[i] = -1;
 		}
-		return -EPROTO;
+		return rc;
 	}
 	return (int)n;
 }

@@ -52,7 +52,8 @@ int sys_send(int sock, const void *head, size_t head_bytes, const void *body,
  * @fds: descriptors that came with it, -1 where none
  *
  * Return: its bytes; -EAGAIN none there; -ESHUTDOWN the other side is gone;
- * -EPROTO it was longer than @buf, or held more than SYS_NR_FDS descriptors.
+ * -EPROTO it was longer than @buf, or held more than SYS_NR_FDS descriptors;
+ * -EMFILE this process may not open as many as it held.
  */
 int sys_recv(int sock, void *buf, size_t bytes, int fds[SYS_NR_FDS]);
 /* sys_readable - wait for a packet or the end; 0, -ETIMEDOUT */

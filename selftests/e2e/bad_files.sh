@@ -80,6 +80,17 @@ refused "a chat with a model that has no template" 1 'chat template' \
 	kvrun chat "${m[@]}"
 expect_exit "an answer into a full device" 1 bash -c \
 	"${run[*]} -m $T/good.gguf --prompt abc >/dev/full"
+refused "standard output closed" 1 'standard output' \
+	bash -c '"$@" >&-' - "${run[@]}" "${m[@]}" --prompt abc
+# What is printed must not land in a file or socket opened later
+expect_exit "all three closed" 1 bash -c '"$@" <&- >&- 2>&-' - \
+	"${run[@]}" "${m[@]}" --prompt abc
+expect_exit "kvctl with all three closed" 1 bash -c \
+	'kvctl status <&- >&- 2>&-'
+refused "too few descriptors" 1 'too many open files' \
+	bash -c 'ulimit -n 8; "$@"' - "${run[@]}" "${m[@]}" --prompt abc
+refused "too little address space" 1 'cannot map' \
+	bash -c 'ulimit -v 300000; "$@"' - "${run[@]}" "${m[@]}" --prompt abc
 
 check "kvmd's books are clean after all of it" kvctl check
 expect "nobody is attached" 0 \

@@ -6,6 +6,7 @@
  * place, in a pipe one answer after the other.
  */
 #include "tools/kvctl/kvctl.h"
+#include "lib/stdfds.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -276,6 +277,7 @@ int main(int argc, char **argv)
 	char **words = calloc((size_t)argc + 1, sizeof(*words));
 	int nr_words, used, rc;
 
+	stdfds_fill();
 	if (!words)
 		return EX_KV_FAILED;
 	set_color(&opt, "auto");

@@ -10,6 +10,7 @@
 
 #include "kv/types.h"
 #include "tools/kvrun/cmd.h"
+#include "lib/stdfds.h"
 
 static const struct {
 	const char *name;
@@ -53,6 +54,7 @@ static void usage(FILE *out)
 
 int main(int argc, char **argv)
 {
+	stdfds_fill();
 	if (argc < 2) {
 		usage(stderr);
 		return EXIT_USAGE;
