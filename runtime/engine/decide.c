@@ -198,7 +198,7 @@ static void block(struct engine *e, u32 first, u32 nr)
 	}
 }
 
-int decide(struct engine *e, char *err)
+void decide(struct engine *e)
 {
 	u32 i, nr;
 
@@ -222,5 +222,4 @@ int decide(struct engine *e, char *err)
 			sched_finish(e, r);
 		}
 	}
-	return 0;
 }

@@ -212,7 +212,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 		  u32 max_new, char *err)
 {
 	struct seq *s = r->seqs[0];
-	u32 same = 0, i;
+	u32 same = 0;
 	int rc = check_ids(e, ids, nr, err);
 
 	if (!rc &&
@@ -223,19 +223,17 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	/* At least one token is computed: its row decides the next one. */
 	while (same < min(s->nr_computed, nr - 1) && s->ids[same] == ids[same])
 		same++;
+	if (seq_restart(s, ids, nr))
+		return err_set(err, -ENOMEM, "no memory");
 	if (same < s->nr_computed &&
 	    (!same || e->b->ops->space_truncate(e->b, s->space, same)))
 		sched_drop_space(e, s);
 	else
 		s->nr_computed = same;
-	s->nr = 0;
-	r->p.nr_prompt = 0;
-	for (i = 0; i < nr; i++)
-		if (seq_append(s, ids[i], NULL))
-			return err_set(err, -ENOMEM, "no memory");
-	r->p.nr_prompt = nr;
+	free(r->message);
+	r->message = NULL;
+	r->error = 0;
 	r->p.max_new = max_new;
-	s->finish = FINISH_NONE;
 	r->state = REQUEST_WAITING;
 	r->arrival = e->next_arrival++;
 	return 0;
@@ -396,9 +394,7 @@ int engine_step(struct engine *e, char *err)
 	for (i = 0; i < e->nr_step; i++)
 		if (e->step[i]->req->state == REQUEST_RUNNING)
 			sched_share_prompt(e, e->step[i]->req);
-	rc = decide(e, err);
-	if (rc)
-		return rc;
+	decide(e);
 	return has_work(e);
 }
 

@@ -78,7 +78,7 @@ void sched_share_prompt(struct engine *e, struct request *r);
 /* ---- decide.c ---- */
 
 /* Logits of the step's rows, and what follows from them. */
-int __must_check decide(struct engine *e, char *err);
+void decide(struct engine *e);
 bool decide_is_end(const struct engine *e, const struct request *r, u32 id);
 
 /* ---- beam.c ---- */

@@ -104,6 +104,29 @@ int seq_append(struct seq *s, u32 id, const struct token_logprob *lps)
 	return 0;
 }
 
+int seq_restart(struct seq *s, const u32 *ids, u32 nr)
+{
+	u32 cap = max(nr + 256, s->cap), k = s->req->p.nr_logprobs;
+	void *p = realloc(s->ids, cap * sizeof(*s->ids));
+
+	if (!p)
+		return -ENOMEM;
+	s->ids = p;
+	if (k) {
+		p = realloc(s->lps, (size_t)(cap - nr) * k * sizeof(*s->lps));
+		if (!p)
+			return -ENOMEM;
+		s->lps = p;
+	}
+	memcpy(s->ids, ids, nr * sizeof(*ids));
+	s->cap = cap;
+	s->nr = nr;
+	s->req->p.nr_prompt = nr;
+	s->finish = FINISH_NONE;
+	s->cum = 0.0;
+	return 0;
+}
+
 struct request *request_create(const struct request_params *p)
 {
 	struct request *r = calloc(1, sizeof(*r));

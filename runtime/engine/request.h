@@ -114,6 +114,8 @@ struct seq *seq_create(struct request *r);
 /* The same ids, log-probabilities and sum; no space. */
 struct seq *seq_clone(const struct seq *s);
 void seq_destroy(struct seq *s);
+/* Another prompt in the place of everything; -ENOMEM changes nothing. */
+int __must_check seq_restart(struct seq *s, const u32 *ids, u32 nr);
 /* Append a token and its alternatives ([p.nr_logprobs], or NULL). */
 int __must_check seq_append(struct seq *s, u32 id,
 			    const struct token_logprob *lps);

@@ -343,13 +343,3 @@ void model_area_kv(const struct model_area *a, struct kern_kv *kv)
 		.head_dim = a->geom.head_dim,
 	};
 }
-
-u64 model_token_bytes(const struct model *m)
-{
-	u64 sum = 0;
-	u32 i;
-
-	for (i = 0; i < m->nr_areas; i++)
-		sum += m->area[i].geom.page_bytes / MODEL_PAGE_TOKENS;
-	return sum;
-}

@@ -65,7 +65,4 @@ void model_free(struct model *m);
 /* Offsets within a page of an area, as kern_kv wants them; base is NULL. */
 void model_area_kv(const struct model_area *a, struct kern_kv *kv);
 
-/* Bytes of K and V of one token, all layers, as they lie in pages. */
-u64 model_token_bytes(const struct model *m);
-
 #endif

@@ -298,6 +298,10 @@ TEST(engine, a_conversation_goes_on_where_it_ended)
 	b = rig_submit(&s, &p);
 	rig_run(&s);
 	EXPECT_TRUE(rig_same(a->seqs[0], b->seqs[0]));
+	/* a much shorter prompt leaves room for more alternatives */
+	ASSERT_EQ(0, engine_extend(r.e, a, ids, 2, 100, r.err));
+	rig_run(&r);
+	EXPECT_EQ(100, seq_nr_new(a->seqs[0]));
 	/* cancelled half-way it can still go on */
 	ASSERT_EQ(0, engine_extend(r.e, a, ids, 60, 100, r.err));
 	EXPECT_EQ(1, engine_step(r.e, r.err));
