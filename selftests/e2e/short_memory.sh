@@ -26,6 +26,7 @@ refused() { # SENTENCE WORDS COMMAND...
 	expect "$1: status 1" 1 $?
 	expect "$1: one sentence" 1 "$(wc -l <"$T/err")"
 	check "$1: it says \"$2\"" grep -q "$2" "$T/err"
+	grep -q "$2" "$T/err" || diag "$(cat "$T/err")"
 }
 
 "${gen[@]}" -n 400 --kv contig >"$T/want" || exit 1
@@ -61,6 +62,16 @@ wait_for 20 grep -qs holding "$T/err1"
 two=$!
 wait_for 10 ticket_is 1
 expect "who finds no memory waits with a ticket" "tickets 1" "$(tickets)"
+"${gen[@]}" -n 20 >/dev/null 2>&1 &
+three=$!
+wait_for 10 ticket_is 2
+kill -TERM $three
+sleep 0.1
+kill -TERM $three
+t0=$SECONDS
+wait $three 2>/dev/null
+expect "who waits is ended by a second signal, at once" yes \
+	"$([ $((SECONDS - t0)) -lt 3 ] && echo yes)"
 kill -KILL $one
 wait $one 2>/dev/null
 t0=$SECONDS
@@ -86,7 +97,7 @@ refused "weights over the tenant's limit" \
 check "a limit may be raised" kvctl tenant limit \
 	"uid:$(id -u)" max=24M
 check "then one extent is there" "${gen[@]}" -n 200
-refused "two are not" 'limit' "${gen[@]}" -n 400
+refused "two are not" 'more device memory' "${gen[@]}" -n 400
 expect "the tenant is never over its limit" 0 "$(kvctl tenant list --json |
 	python3 -c 'import json, sys
 print(sum(t["held_bytes"] + t.get("weights_bytes", 0) > 24 << 20

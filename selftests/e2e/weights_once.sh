@@ -130,5 +130,33 @@ kill "${client[3]}"
 wait "${client[3]}"
 check "the books are clean" kvctl check
 stop_kvmd
+
+# One that is stopped while it fills; the next one waits for it
+rm -f "$KV_LOG_DIR/kvmd.log"
+start_kvmd --size 1G || exit 1
+fills() { [ "$(events weights_fill)" = "$1" ]; }
+gen=(kvrun generate -m "$KV_GEMMA" --prompt hi -n 2 --temp 0)
+"${gen[@]}" >"$T/out1" 2>&1 &
+client[1]=$!
+wait_for 10 fills 1
+kill -STOP "${client[1]}"
+"${gen[@]}" >"$T/out2" 2>&1 &
+client[2]=$!
+"${gen[@]}" >"$T/out3" 2>&1 &
+client[3]=$!
+tap_pids+=("${client[@]}")
+sleep 1
+if [ "$(events weights_ready)" != 0 ]; then
+	skip "one that waits can be ended" "it was filled too soon"
+else
+	kill -TERM "${client[2]}"
+	wait "${client[2]}"
+	expect "one that waits can be ended" 143 $?
+fi
+kill -KILL "${client[1]}"
+wait "${client[3]}"
+expect "when the filler is killed, the next one fills and answers" 0 $?
+check "the books are clean" kvctl check
+stop_kvmd
 expect "kvmd ends well" 0 $?
 tap_done

@@ -377,8 +377,8 @@ int cmd_chat(int argc, char **argv)
 	if (!c.has_seed && getrandom(&c.p.sampling.seed, 4, 0) != 4)
 		c.p.sampling.seed = (u64)getpid();
 	c.tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
-	session_catch_signals();
 	status = session_open(&c.s, &c.so);
+	session_catch_signals();
 	if (status == EXIT_OK) {
 		rc = chat_template_detect(c.s.gguf, c.s.vocab, &c.tmpl,
 					  c.s.err);

@@ -451,9 +451,9 @@ int cmd_generate(int argc, char **argv)
 		return status;
 	if (!g.has_seed && getrandom(&g.p.sampling.seed, 4, 0) != 4)
 		g.p.sampling.seed = (u64)time(NULL);
-	session_catch_signals();
 	rc = read_prompt(&g);
 	status = rc ? EXIT_FAILED : session_open(&g.s, &g.so);
+	session_catch_signals();
 	if (status == EXIT_OK) {
 		rc = tokenize(&g);
 		if (!rc)

@@ -177,7 +177,6 @@ int cmd_score(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
-	session_catch_signals();
 	status = EXIT_FAILED;
 	if (read_ids(c.ids_file, &c.ids, &c.nr_ids, c.s.err))
 		goto out;
@@ -188,6 +187,7 @@ int cmd_score(int argc, char **argv)
 		goto out;
 	}
 	status = session_open(&c.s, &c.so);
+	session_catch_signals();
 	if (status == EXIT_OK)
 		status = session_exit_status(run(&c));
 out:

@@ -35,8 +35,13 @@
 
 static volatile sig_atomic_t caught;
 
+/* One that comes while another waits to be seen ends the program at once. */
 static void on_signal(int sig)
 {
+	if (caught) {
+		signal(sig, SIG_DFL);
+		raise(sig); /* delivered when the handler returns */
+	}
 	caught = sig;
 }
 

@@ -115,7 +115,11 @@ int __must_check session_hold(struct session *s);
 /* The exit status for an error of a step or a request. */
 int session_exit_status(int rc);
 
-/* SIGTERM and SIGINT only set a flag from here on. */
+/*
+ * SIGTERM and SIGINT only set a flag from here on; a second one, before the
+ * first was seen, ends the program. Called when the session is open: until
+ * then, while somebody else may be filling the weights, the first one does.
+ */
 void session_catch_signals(void);
 int session_signal(void); /* the signal that came, or 0 */
 void session_clear_signal(void);
