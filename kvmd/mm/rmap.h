@@ -26,10 +26,9 @@ static inline kv_pte_t *rmap_pte(const struct mm *mm, const struct client *c,
 
 /* Walk the spaces that map @frame of client @c. */
 #define rmap_for_each(slot, mm, c, frame)                                      \
-	ilist_for_each(                                                        \
+	ilist_for_each (                                                       \
 		slot, &mm_families(mm, c)[mm_frames(mm)[frame].family].spaces, \
-		ILINKS(mm_spaces(mm, c),                                       \
-		       sibling)) if (rmap_pte(mm, c, &mm_spaces(mm, c)[slot],  \
-					      frame))
+		ILINKS(mm_spaces(mm, c), sibling))                             \
+		if (rmap_pte(mm, c, &mm_spaces(mm, c)[slot], frame))
 
 #endif

@@ -21,8 +21,7 @@ static void expect_list(const struct ilist *l, struct thing *t,
 
 	EXPECT_EQ(l->nr, nr);
 	EXPECT_EQ(ilist_is_empty(l), nr == 0);
-	ilist_for_each(i, l, ILINKS(t, link))
-	{
+	ilist_for_each (i, l, ILINKS(t, link)) {
 		ASSERT_LT(k, nr);
 		EXPECT_EQ(i, model[k++]);
 		EXPECT_EQ(t[i].link.prev, last);
@@ -91,8 +90,7 @@ TEST(ilist, a_safe_walk_may_delete_where_it_stands)
 	ilist_init(&l);
 	for (i = 0; i < N; i++)
 		ilist_add_tail(&l, ILINKS(t, link), i);
-	ilist_for_each_safe(i, next, &l, ILINKS(t, link))
-	{
+	ilist_for_each_safe (i, next, &l, ILINKS(t, link)) {
 		n++;
 		if (i % 2)
 			ilist_del(&l, ILINKS(t, link), i);
