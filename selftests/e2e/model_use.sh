@@ -88,6 +88,11 @@ check "--stream prints each token first" "${gen[@]}" --kv contig -n 5 \
 expect "and then the object" "5 1" "$(jq -s -r '
 	[([.[] | select(.piece)] | length), ([.[] | select(.sequences)] |
 	length)] | map(tostring) | join(" ")' "$T/check.out")"
+check "samples as text" "${gen[@]}" --kv contig -n 9 --seed 4 --n-samples 3
+mv "$T/check.out" "$T/text"
+check "and as JSON" "${gen[@]}" --kv contig -n 9 --seed 4 --n-samples 3 --json
+expect "are the same" "$(jq -r '.sequences | to_entries[] |
+	"--- \(.key + 1) ---", .value.text' "$T/check.out")" "$(cat "$T/text")"
 check "a seed" "${gen[@]}" --kv contig -n 10 --temp 1 --seed 9 --top-p 0.9
 mv "$T/check.out" "$T/seeded"
 check "once more" "${gen[@]}" --kv contig -n 10 --temp 1 --seed 9 --top-p 0.9 \

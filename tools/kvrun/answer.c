@@ -11,31 +11,25 @@
 #include "tools/kvrun/answer.h"
 #include "tools/kvrun/json_text.h"
 
-static int show(struct answer_stream *a, FILE *out)
+void answer_show(struct answer_stream *a, FILE *out)
 {
-	if (out && a->len > a->shown) {
-		fwrite(a->text + a->shown, 1, a->len - a->shown, out);
-		fflush(out);
-	}
+	if (a->len == a->shown)
+		return;
+	fwrite(a->text + a->shown, 1, a->len - a->shown, out);
+	fflush(out);
 	a->shown = a->len;
-	return 0;
 }
 
-int answer_push(struct answer_stream *a, u32 id, FILE *out)
+int answer_push(struct answer_stream *a, u32 id)
 {
-	int rc;
-
 	if (vocab_is_eog(a->vocab, id))
 		return 0;
-	rc = vocab_stream_push(a->vocab, &a->vs, id, 0, &a->text, &a->len);
-	return rc ? rc : show(a, out);
+	return vocab_stream_push(a->vocab, &a->vs, id, 0, &a->text, &a->len);
 }
 
-int answer_end(struct answer_stream *a, FILE *out)
+int answer_end(struct answer_stream *a)
 {
-	int rc = vocab_stream_end(&a->vs, &a->text, &a->len);
-
-	return rc ? rc : show(a, out);
+	return vocab_stream_end(&a->vs, &a->text, &a->len);
 }
 
 u32 answer_nr(const struct request *r)
@@ -56,9 +50,9 @@ int answer_text(const struct vocab *v, const struct seq *s, char **text,
 	int rc = 0;
 
 	for (i = s->req->p.nr_prompt; i < s->nr && !rc; i++)
-		rc = answer_push(&a, s->ids[i], NULL);
+		rc = answer_push(&a, s->ids[i]);
 	if (!rc)
-		rc = answer_end(&a, NULL);
+		rc = answer_end(&a);
 	if (rc) {
 		free(a.text);
 		return rc;

@@ -9,19 +9,21 @@
 #include "runtime/engine/request.h"
 #include "runtime/model/vocab.h"
 
-/* A stream of text to standard output, whole characters only. */
+/* The text of a sequence that is being made; free() the text. */
 struct answer_stream {
 	struct vocab_stream vs;
 	const struct vocab *vocab;
-	char *text; /* all of it so far, NUL-terminated, or NULL */
+	char *text; /* whole characters so far, NUL-terminated, or NULL */
 	size_t len;
-	size_t shown;
+	size_t shown; /* bytes of it */
 };
 
 /* One more token; end tokens are left out. 0 or -ENOMEM. */
-int __must_check answer_push(struct answer_stream *a, u32 id, FILE *out);
-/* What was held back; frees nothing. */
-int __must_check answer_end(struct answer_stream *a, FILE *out);
+int __must_check answer_push(struct answer_stream *a, u32 id);
+/* No more come: what was held back. */
+int __must_check answer_end(struct answer_stream *a);
+/* Write what has not been written yet. */
+void answer_show(struct answer_stream *a, FILE *out);
 
 /* The generated text of a sequence, to free(); 0 or -errno. */
 int __must_check answer_text(const struct vocab *v, const struct seq *s,

@@ -224,7 +224,8 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 	struct chat *c = ctx;
 
 	if (!c->rc)
-		c->rc = answer_push(&c->out, id, stdout);
+		c->rc = answer_push(&c->out, id);
+	answer_show(&c->out, stdout);
 }
 
 static int submit(struct chat *c, const u32 *ids, size_t nr)
@@ -287,7 +288,8 @@ static int turn(struct chat *c, const char *line)
 	if (!rc)
 		rc = answer(c);
 	if (!rc)
-		rc = answer_end(&c->out, stdout);
+		rc = answer_end(&c->out);
+	answer_show(&c->out, stdout);
 	printf("\n");
 	fflush(stdout);
 	if (!rc)

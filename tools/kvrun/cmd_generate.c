@@ -2,9 +2,10 @@
 /*
  * cmd_generate.c - kvrun generate
  *
- * One prompt, one or several continuations. As text, a single sequence
- * appears as it is made, several one after the other as they end; as JSON,
- * one object at the end, with --stream preceded by one object per token.
+ * One prompt, one or several continuations. As text they appear as they are
+ * made: the first live, then what the second has so far and its rest live,
+ * and so on; beams at the end. As JSON one object at the end, with --stream
+ * preceded by one object per token.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -33,8 +34,8 @@ struct generate {
 	size_t text_len;
 	u32 *ids;
 	size_t nr_ids;
-	struct answer_stream stream_out;
-	u32 nr_shown; /* sequences printed */
+	struct answer_stream *streams; /* [p.n] */
+	u32 nr_shown; /* samples that are printed to their end */
 	int rc; /* of an event */
 };
 
@@ -311,6 +312,34 @@ static int tokenize(struct generate *g)
 	return 0;
 }
 
+static void print_head(const struct generate *g, u32 i)
+{
+	if (g->p.n > 1)
+		printf("--- %u ---\n", i + 1);
+}
+
+/* Text of sample @seq: live if it is its turn; then those that follow. */
+static int show_token(struct generate *g, struct request *r, u32 seq, u32 id)
+{
+	struct answer_stream *a = &g->streams[seq];
+	int rc;
+
+	if (seq == 0 && seq_nr_new(r->seqs[0]) == 1)
+		print_head(g, 0);
+	rc = answer_push(a, id);
+	if (!rc && r->seqs[seq]->finish != FINISH_NONE)
+		rc = answer_end(a);
+	while (!rc && g->nr_shown < r->nr_seqs) {
+		answer_show(&g->streams[g->nr_shown], stdout);
+		if (r->seqs[g->nr_shown]->finish == FINISH_NONE)
+			break;
+		putchar('\n');
+		if (++g->nr_shown < r->nr_seqs)
+			print_head(g, g->nr_shown);
+	}
+	return rc;
+}
+
 static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 {
 	struct generate *g = ctx;
@@ -323,12 +352,12 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 		json_put_str(stdout, piece, len);
 		printf("}\n");
 		fflush(stdout);
-	} else if (!g->json && r->p.n == 1 && !g->rc) {
-		g->rc = answer_push(&g->stream_out, id, stdout);
+	} else if (!g->json && !g->rc) {
+		g->rc = show_token(g, r, seq, id);
 	}
 }
 
-static int print_text(struct generate *g, const struct seq *s)
+static int print_beam(struct generate *g, const struct seq *s, u32 i)
 {
 	char *text = NULL;
 	size_t len = 0;
@@ -336,11 +365,9 @@ static int print_text(struct generate *g, const struct seq *s)
 
 	if (rc)
 		return rc;
-	printf("--- %u", ++g->nr_shown);
-	if (s->req->p.kind == REQUEST_BEAM)
-		printf(" (log-probability %.3f)", s->cum);
-	printf(" ---\n%.*s\n", (int)len, text ? text : "");
-	fflush(stdout);
+	printf("--- %u (log-probability %.3f) ---\n", i + 1, s->cum);
+	fwrite(text ? text : "", 1, len, stdout);
+	putchar('\n');
 	free(text);
 	return 0;
 }
@@ -371,13 +398,8 @@ static int print_rest(struct generate *g, const struct request *r,
 
 	if (g->json)
 		return answer_print_json(stdout, &a);
-	if (r->p.n == 1 && r->p.kind == REQUEST_GENERATE) {
-		rc = answer_end(&g->stream_out, stdout);
-		putchar('\n');
-	} else {
-		for (i = 0; i < answer_nr(r) && !rc; i++)
-			rc = print_text(g, answer_seq(r, i));
-	}
+	for (i = 0; r->p.kind == REQUEST_BEAM && i < answer_nr(r) && !rc; i++)
+		rc = print_beam(g, answer_seq(r, i), i);
 	return rc;
 }
 
@@ -399,6 +421,7 @@ static int run(struct generate *g)
 	static const struct request_events events = { .token = on_token };
 	struct request *r;
 	double start;
+	u32 i;
 	int rc;
 
 	g->p.prompt = g->ids;
@@ -406,11 +429,15 @@ static int run(struct generate *g)
 	g->p.events = &events;
 	g->p.ctx = g;
 	g->p.keep = g->hold;
-	g->stream_out.vocab = g->s.vocab;
 	start = now();
 	rc = engine_submit(g->s.engine, &g->p, &r, g->s.err);
 	if (rc)
 		return rc;
+	g->streams = calloc(g->p.n, sizeof(*g->streams));
+	if (!g->streams)
+		return err_set(g->s.err, -ENOMEM, "no memory");
+	for (i = 0; i < g->p.n; i++)
+		g->streams[i].vocab = g->s.vocab;
 	do
 		rc = session_step(&g->s);
 	while (rc == 1 && !g->rc);
@@ -465,6 +492,8 @@ int cmd_generate(int argc, char **argv)
 	session_close(&g.s);
 	free(g.text);
 	free(g.ids);
-	free(g.stream_out.text);
+	for (u32 i = 0; g.streams && i < g.p.n; i++)
+		free(g.streams[i].text);
+	free(g.streams);
 	return status;
 }
