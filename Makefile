@@ -207,6 +207,7 @@ compile_commands: ## compile_commands.json for editors and clang-tidy
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 MANDIR ?= $(PREFIX)/share/man
+COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 to = $(DESTDIR)$(1)
 install: all ## programs, library, headers, man pages (DESTDIR= PREFIX=)
 	$(Q)install -d $(call to,$(PREFIX)/bin) $(call to,$(LIBDIR)/pkgconfig) \
@@ -223,6 +224,8 @@ install: all ## programs, library, headers, man pages (DESTDIR= PREFIX=)
 	$(Q)for page in $$(find libkv tools kvmd Documentation -path '*/man/*.[1-8]'); do \
 		d=$(call to,$(MANDIR))/man$${page##*.}; \
 		install -d $$d && install -m 644 $$page $$d || exit 1; done
+	$(Q)install -d $(call to,$(COMPDIR))
+	$(Q)$(O)/bin/kvctl completion bash >$(call to,$(COMPDIR)/kvctl)
 
 clean: ## remove what was built
 	$(Q)rm -rf $(O)
