@@ -264,8 +264,14 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(truncates) X(moves) X(moves_busy) X(copies_tokens) \
 	X(window_freed) X(extents_granted) X(extents_returned) \
 	X(tickets_granted) X(tickets_cancelled) X(limit_hits) \
-	X(invalid)
+	X(invalid) X(events_dropped)
 /* clang-format on */
+
+/* every counter of the core is shown */
+#define COUNT_ONE(name) +1
+_Static_assert(sizeof(struct mm_counts) ==
+		       sizeof(u64) * (0 MM_COUNTERS(COUNT_ONE)),
+	       "MM_COUNTERS misses a counter");
 
 static int vmstat_show(struct ctl *q, json_t *out)
 {

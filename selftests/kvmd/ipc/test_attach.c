@@ -334,6 +334,39 @@ TEST(listen, wrong_usage_is_told_apart)
 	EXPECT_EQ(1, kvmd_status(path, NULL, NULL, 0));
 }
 
+/* Connect as another user. Return: 0 or errno. */
+static int connect_as(const char *path, uid_t uid, gid_t gid)
+{
+	int status = 0, rc;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		if (setgroups(0, NULL) || setresgid(gid, gid, gid) ||
+		    setresuid(uid, uid, uid))
+			_exit(99);
+		rc = raw_connect(path);
+		_exit(rc < 0 ? -rc : 0);
+	}
+	waitpid(pid, &status, 0);
+	return WEXITSTATUS(status);
+}
+
+TEST(listen, the_group_kvmem_may_attach_and_nobody_else)
+{
+	struct group *g = getgrnam("kvmem");
+	struct test_kvmd d;
+
+	if (geteuid() || !g)
+		th_skip("needs root and a group kvmem");
+	ASSERT_EQ(0, chmod(test_tmpdir(), 0755));
+	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M", NULL));
+	EXPECT_EQ(0, connect_as(d.socket, 65534, g->gr_gid));
+	EXPECT_EQ(EACCES, connect_as(d.socket, 65534, 65534));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
 TEST(listen, strangers_are_kept_out_by_the_mode)
 {
 	struct test_kvmd d;
