@@ -32,21 +32,21 @@ s = json.load(sys.stdin)['spaces']
 print($1)"
 }
 
-long=$(printf 'The %s page of the book is torn. ' {1..70})
+long=$(printf 'The %s page of the book is torn. ' {1..60})
 "${gen[@]}" "$KV_GEMMA" --kv contig --prompt "$long" -n 20 >"$T/g.want" || exit 1
-"${gen[@]}" "$KV_QWEN" --kv contig --prompt 'def add(a, b):' -n 6 >"$T/q.want"
+"${gen[@]}" "$KV_QWEN" --kv contig --prompt 'def add(a, b):' -n 4 >"$T/q.want"
 
 mkfifo "$T/fifo"
 exec 8<>"$T/fifo"
-"${gen[@]}" "$KV_QWEN" --prompt 'def add(a, b):' -n 6 --hold \
+"${gen[@]}" "$KV_QWEN" --prompt 'def add(a, b):' -n 4 --hold \
 	<"$T/fifo" >"$T/q.got" 2>"$T/q.err" &
 qwen=$!
 "${gen[@]}" "$KV_GEMMA" --prompt "$long" -n 20 --hold \
 	<"$T/fifo" >"$T/g.got" 2>"$T/g.err" &
 gemma=$!
 tap_pids+=("$qwen" "$gemma")
-wait_for 40 grep -qs holding "$T/q.err"
-wait_for 40 grep -qs holding "$T/g.err"
+wait_for 90 grep -qs holding "$T/q.err"
+wait_for 90 grep -qs holding "$T/g.err"
 expect "gemma says beside qwen what it says alone" \
 	"$(ids "$T/g.want")" "$(ids "$T/g.got")"
 expect "qwen says beside gemma what it says alone" \
@@ -88,7 +88,7 @@ sample=(--prompt "$prompt" --temp 0.9 --seed 7 --n-samples 4 -n 12)
 "${gen[@]}" "$KV_GEMMA" "${sample[@]}" --hold <"$T/fifo" >"$T/s.got" 2>"$T/s.err" &
 gemma=$!
 tap_pids+=("$gemma")
-wait_for 40 grep -qs holding "$T/s.err"
+wait_for 90 grep -qs holding "$T/s.err"
 expect "four samples are those of the contiguous mode" \
 	"$(ids "$T/s.want")" "$(ids "$T/s.got")"
 expect "and differ" 4 "$(ids "$T/s.got" | sort -u | wc -l)"
