@@ -65,6 +65,7 @@ static void extent_done(struct dev_req *req)
 {
 	struct extent_job *job = container_of(req, struct extent_job, req);
 	struct kvmd *d = job->d;
+	bool failed = req->err;
 
 	if (req->err) {
 		d->n.device_errors++;
@@ -83,6 +84,8 @@ static void extent_done(struct dev_req *req)
 	}
 	free(job);
 	kvmd_pump(d);
+	if (failed)
+		weights_give_way(d); /* what tickets waited for won't come */
 	if (!--d->nr_jobs)
 		weights_retry(d);
 }
@@ -117,7 +120,8 @@ static void extent_tell(struct session *s, u32 extent, u32 seq, u32 flags,
 		.body = { .extent = extent, .seq = seq, .flags = flags },
 	};
 
-	s->extent_seq = seq;
+	if (fd >= 0) /* a withdrawal repeats the number of its grant */
+		s->extent_seq = seq;
 	conn_send(s->conn, &out, sizeof(out), &fd, fd >= 0);
 }
 

@@ -221,6 +221,8 @@ static void ident_done(struct work *w)
 	c->busy = false;
 	if (c->closing)
 		return;
+	c->watch.events |= EPOLLIN;
+	io_mod(c->d->io, &c->watch);
 	if (c->ident_rc) {
 		c->state = CONN_NEW;
 		conn_refuse(c, &c->hello_msg, c->ident_rc,
@@ -228,8 +230,6 @@ static void ident_done(struct work *w)
 			    (int)c->peer.pid, strerror(-c->ident_rc));
 		return;
 	}
-	c->watch.events |= EPOLLIN;
-	io_mod(c->d->io, &c->watch);
 	hello_finish(c);
 }
 

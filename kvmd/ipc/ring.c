@@ -252,6 +252,21 @@ static int reserve_prep(struct session *s, struct ring_req *r)
 	return 0;
 }
 
+/*
+ * Cached weights that nobody has open give way to a step: anybody's where the
+ * device is short, at its own limit only those of the tenant itself.
+ */
+static bool make_room(struct session *s, u64 bytes)
+{
+	struct mm_tenant_info t;
+	bool at_limit;
+
+	if (mm_tenant_info(s->d->mm, s->tenant, &t))
+		return false;
+	at_limit = t.held_bytes + t.charged_bytes + bytes > t.limits.max_bytes;
+	return weights_make_room(s->d, bytes, at_limit, s->tenant);
+}
+
 static int reserve_issue(struct session *s, struct ring_req *r,
 			 struct kv_cqe *cqe)
 {
@@ -269,8 +284,7 @@ static int reserve_issue(struct session *s, struct ring_req *r,
 
 	rc = mm_reserve(s->d->mm, s->id, &resv, r->copies, &cqe->extent_seq,
 			&cqe->extra);
-	/* cached weights that nobody has open give way to a step */
-	if (rc == -EAGAIN && weights_make_room(s->d, cqe->extra, false, 0))
+	if (rc == -EAGAIN && make_room(s, cqe->extra))
 		rc = mm_reserve(s->d->mm, s->id, &resv, r->copies,
 				&cqe->extent_seq, &cqe->extra);
 	cqe->res = rc;
@@ -343,7 +357,7 @@ static void req_pending(struct session *s, struct kv_cqe *cqe)
 		cqe->flags = KV_CQE_MORE;
 		cqe->extent_seq = s->extent_seq;
 		cq_post(s, cqe);
-		weights_make_room(s->d, KV_EXTENT_SIZE, false, 0);
+		weights_give_way(s->d);
 	}
 	kvmd_pump(s->d);
 }

@@ -67,7 +67,7 @@ struct session {
 	u64 spin_ns; /* how long it pays to spin for this client */
 	u32 sq_head, cq_tail, eq_tail;
 	u32 nr_async; /* completions that are still to come */
-	u32 extent_seq; /* of the last EXTENT message */
+	u32 extent_seq; /* of the last grant that was sent */
 	u64 nr_requests, nr_invalid;
 	TAILQ_ENTRY(session) link, hot_link;
 };

@@ -112,6 +112,11 @@ static void weights_drop(struct weights *w, const char *why)
 	weights_free(w);
 }
 
+static bool is_idle(const struct weights *w)
+{
+	return w->state == WEIGHTS_READY && TAILQ_EMPTY(&w->users);
+}
+
 bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant)
 {
 	struct weights *w, *oldest;
@@ -121,9 +126,7 @@ bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant)
 		oldest = NULL;
 		TAILQ_FOREACH(w, &d->weights.list, link)
 		{
-			if (w->state != WEIGHTS_READY ||
-			    !TAILQ_EMPTY(&w->users) ||
-			    (of_tenant && w->tenant != tenant))
+			if (!is_idle(w) || (of_tenant && w->tenant != tenant))
 				continue;
 			if (!oldest || w->idle_since_ns < oldest->idle_since_ns)
 				oldest = w;
@@ -134,6 +137,27 @@ bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant)
 		weights_drop(oldest, "nobody has it open and room is wanted");
 	}
 	return got > 0;
+}
+
+void weights_give_way(struct kvmd *d)
+{
+	struct weights *w, *oldest;
+
+	do {
+		oldest = NULL;
+		TAILQ_FOREACH(w, &d->weights.list, link)
+		{
+			if (is_idle(w) &&
+			    (!oldest ||
+			     w->idle_since_ns < oldest->idle_since_ns) &&
+			    mm_is_wanted(d->mm, w->tenant))
+				oldest = w;
+		}
+		/* the tickets are looked at again before the next one goes */
+		if (oldest)
+			weights_drop(oldest, "nobody has it open and a "
+					     "reservation waits");
+	} while (oldest);
 }
 
 /* ---- filling ---- */
@@ -469,6 +493,8 @@ void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 /* One lease less, or as many as @u has. */
 static void user_release(struct weights *w, struct weights_user *u, bool all)
 {
+	struct kvmd *d = w->d;
+
 	if (w->filler && w->filler == u->session) {
 		weights_refill(w);
 		return;
@@ -477,7 +503,8 @@ static void user_release(struct weights *w, struct weights_user *u, bool all)
 		return;
 	TAILQ_REMOVE(&w->users, u, link);
 	free(u);
-	w->idle_since_ns = w->d->now_ns;
+	w->idle_since_ns = d->now_ns;
+	weights_give_way(d); /* may end @w, or others */
 }
 
 void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
@@ -503,8 +530,8 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 void weights_session_exit(struct kvmd *d, struct session *s)
 {
 	struct weights_late *l, *next_late;
-	struct weights *w, *next;
-	struct weights_user *u;
+	struct weights_user *u = NULL;
+	struct weights *w;
 
 	for (l = TAILQ_FIRST(&d->weights.late); l; l = next_late) {
 		next_late = TAILQ_NEXT(l, link);
@@ -513,12 +540,16 @@ void weights_session_exit(struct kvmd *d, struct session *s)
 		TAILQ_REMOVE(&d->weights.late, l, link);
 		free(l);
 	}
-	for (w = TAILQ_FIRST(&d->weights.list); w; w = next) {
-		next = TAILQ_NEXT(w, link);
-		u = user_of(w, s);
-		if (u)
+	do { /* from the start each time: releasing one may end others */
+		TAILQ_FOREACH(w, &d->weights.list, link)
+		{
+			u = user_of(w, s);
+			if (u)
+				break;
+		}
+		if (w)
 			user_release(w, u, true);
-	}
+	} while (w);
 }
 
 void weights_destroy_all(struct kvmd *d)

@@ -20,7 +20,8 @@
  *
  * Charged to the tenant from FILLING on. A READY mapping without a lease is
  * kept, so that the next start finds it, until its bytes are wanted: by
- * another mapping or by a reservation.
+ * another mapping or by a reservation, be it one that waits already when the
+ * last lease ends.
  */
 #include <sys/queue.h>
 #include <kv/msg.h>
@@ -99,6 +100,9 @@ void weights_session_exit(struct kvmd *d, struct session *s);
  * Return: whether any was dropped.
  */
 bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant);
+/* weights_give_way - drop mappings that nobody has open, oldest first, while
+ * a ticket waits for what they take */
+void weights_give_way(struct kvmd *d);
 /* weights_retry - no extent is being populated or scrubbed any more */
 void weights_retry(struct kvmd *d);
 /* weights_users - sessions that have it open */

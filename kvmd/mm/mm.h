@@ -189,6 +189,9 @@ int mm_cancel(struct mm *mm, u32 client, u64 ticket);
 /* mm_holders - who could give memory to @client, the most first; after
  * -EAGAIN. Return: how many were written to @out, at most @room. */
 u32 mm_holders(struct mm *mm, u32 client, struct kv_holder *out, u32 room);
+/* mm_is_wanted - would a ticket that waits be helped by less charged to
+ * @tenant? No: what it lacks is on its way, or it is at another's limit */
+bool mm_is_wanted(const struct mm *mm, u32 tenant);
 int mm_shrink(struct mm *mm, u32 client);
 
 /* Moving a frame (K0-K5); compaction and swap build on it. -EBUSY: not idle */

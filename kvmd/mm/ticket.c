@@ -63,6 +63,11 @@ bool ticket_needs(const struct mm *mm, u32 tenant)
 	return false;
 }
 
+bool mm_is_wanted(const struct mm *mm, u32 tenant)
+{
+	return ticket_needs(mm, tenant);
+}
+
 enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 			       const struct resv_plan *p, u32 extents)
 {

@@ -220,6 +220,73 @@ TEST_F(weights, unused_ones_stay_until_room_is_wanted)
 	EXPECT_EQ(meminfo(self, "weights_bytes"), 0);
 }
 
+/* Ask for a space's first 16000 tokens, nearly an extent, and wait. */
+static struct kv_cqe reserve_wait(struct raw *r, uint32_t geom)
+{
+	struct kv_resv_item *it = raw_arena(r, 0);
+	int space = raw_space(r, geom, 0);
+
+	*it = (struct kv_resv_item){ .space = (uint32_t)space,
+				     .nr_tokens = 16000 };
+	return raw_call(r,
+			(struct kv_sqe){
+				.opcode = KV_OP_RESERVE,
+				.flags = KV_SQE_WAIT,
+				.nr = 1,
+				.step = ++r->step,
+				.out_off = RAW_OUT_OFF,
+				.out_len = sizeof(struct kv_copy) * KV_AREA_MAX,
+			});
+}
+
+/* A ticket was left to wait although what it waited for was nobody's. */
+TEST_F(weights, that_come_out_of_use_go_to_a_ticket_that_waits)
+{
+	struct kv_cqe cqe;
+	uint32_t geom;
+	int i;
+
+	ask(&self->b, 11, 40u << 20);
+	close(answer(self, &self->b));
+	EXPECT_EQ(0, seal(self, &self->b));
+	geom = raw_geom(&self->a);
+	for (i = 0; i < 8; i++) {
+		cqe = reserve_wait(&self->a, geom);
+		if (cqe.flags & KV_CQE_MORE)
+			break;
+		ASSERT_EQ(cqe.res, 0);
+	}
+	ASSERT_LT(i, 8);
+	EXPECT_FALSE(raw_pop(&self->a, &cqe, 50));
+	EXPECT_EQ(0, drop(&self->b, self->got.id));
+	ASSERT_TRUE(raw_pop(&self->a, &cqe, RAW_WAIT_MS));
+	EXPECT_EQ(cqe.res, 0);
+	EXPECT_EQ(meminfo(self, "weights_bytes"), 0);
+}
+
+/* Unused weights of different sizes: the oldest alone is not enough. */
+TEST_F(weights, unused_ones_give_way_to_a_ticket_until_it_fits)
+{
+	struct kv_cqe cqe;
+	uint32_t geom;
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		ask(&self->b, 12u + (unsigned int)i, i < 2 ? 4096 : 40u << 20);
+		close(answer(self, &self->b));
+		EXPECT_EQ(0, seal(self, &self->b));
+		EXPECT_EQ(0, drop(&self->b, self->got.id));
+	}
+	geom = raw_geom(&self->a);
+	for (i = 0; i < 7; i++) {
+		cqe = reserve_wait(&self->a, geom);
+		if (cqe.flags & KV_CQE_MORE)
+			ASSERT_TRUE(raw_pop(&self->a, &cqe, RAW_WAIT_MS));
+		EXPECT_EQ(cqe.res, 0);
+	}
+	EXPECT_EQ(meminfo(self, "weights_bytes"), 0);
+}
+
 TEST_F(weights, a_limit_counts_them)
 {
 	char req[128], *json;
