@@ -115,7 +115,7 @@ static void find_rows(struct attn_work *w, u32 first, u32 lo, u32 hi)
 static void prefetch_row(const u8 *row, u32 bytes)
 {
 	for (u32 i = 0; i < bytes; i += 64)
-		__builtin_prefetch(row + i, 0, 2);
+		__builtin_prefetch(row + i, 0, 3);
 }
 
 static void prefetch_key(const struct attn_work *w, u32 pos, u32 end)
