@@ -24,7 +24,8 @@
  * last one; then kvmd sets sq_sleeping and the client must ring the doorbell.
  * Spinning has to pay: spin_ns is halved whenever it was for nothing, and set
  * to its maximum when a doorbell follows so soon after going to sleep that
- * spinning would have caught it. An idle client costs nothing.
+ * spinning would have caught it, and with each 64th doorbell. An idle client
+ * costs nothing.
  */
 #include "kvmd/ipc/ring.h"
 
@@ -42,8 +43,7 @@
 #define RING_ITEMS_PER_UNIT 16u
 #define RING_HOLDERS_MAX    16u
 #define SPIN_MIN_NS	    1000u
-/* What waking this thread may have taken of the time since it slept. */
-#define SPIN_WAKE_NS 80000u
+#define BELL_RETRY	    64u
 
 /* A request's private copy. One at a time is worked on: the loop's own. */
 struct ring_req {
@@ -469,7 +469,8 @@ void ring_doorbell(struct io_watch *w, u32 events)
 	if (s->hot)
 		return;
 	s->d->n.doorbells++;
-	if (now - s->slept_ns < most + SPIN_WAKE_NS)
+	/* waking took part of that time, so it is tried now and then too */
+	if (now - s->slept_ns < most || ++s->nr_bells % BELL_RETRY == 0)
 		s->spin_ns = most;
 	ring_wake(s);
 	s->last_traffic_ns = now;

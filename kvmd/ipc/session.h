@@ -65,6 +65,7 @@ struct session {
 	bool stalled; /* no room for completions: requests have to wait */
 	u64 last_traffic_ns, slept_ns;
 	u64 spin_ns; /* how long it pays to spin for this client */
+	u32 nr_bells; /* doorbells, to try a full spin now and then */
 	u32 sq_head, cq_tail, eq_tail;
 	u32 nr_async; /* completions that are still to come */
 	u32 extent_seq; /* of the last grant that was sent */

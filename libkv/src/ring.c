@@ -20,7 +20,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define SLICE_NS 20000000u
+#define SLICE_NS   20000000u
+#define BELL_RETRY 64u
 
 void *req_arg(struct kv *kv, enum req_id id)
 {
@@ -89,11 +90,27 @@ static int ring_reap(struct kv *kv)
 	return 0;
 }
 
+/*
+ * Where all CPUs are busy, kvmd wakes up on this one and gets no further until
+ * we sleep: spinning after a doorbell is halved each time it was in vain, and
+ * tried in full again now and then.
+ */
+static void spin_learn(struct kv *kv, bool paid)
+{
+	if (!kv->rang)
+		return;
+	kv->rang = false;
+	if (paid || ++kv->bell_sleeps % BELL_RETRY == 0)
+		kv->bell_spin_ns = kv->spin_ns;
+	else
+		kv->bell_spin_ns /= 2;
+}
+
 /* Wait for any completion, @budget_ns at most; it may also find none. */
 static int ring_idle(struct kv *kv, u64 budget_ns)
 {
 	u64 start = sys_now_ns();
-	u64 spin_ns = min(kv->spin_ns, budget_ns);
+	u64 spin_ns = min(kv->rang ? kv->bell_spin_ns : kv->spin_ns, budget_ns);
 	unsigned int i;
 	int rc;
 
@@ -101,13 +118,16 @@ static int ring_idle(struct kv *kv, u64 budget_ns)
 		return client_dead(kv, kv->dead);
 	while (spin_ns) {
 		for (i = 0; i < 32; i++) {
-			if (kv_ring_avail(&kv->hdr->cq_tail) != kv->cq_head)
+			if (kv_ring_avail(&kv->hdr->cq_tail) != kv->cq_head) {
+				spin_learn(kv, true);
 				return 0;
+			}
 			cpu_relax();
 		}
 		if (sys_now_ns() - start >= spin_ns)
 			break;
 	}
+	spin_learn(kv, false);
 	kv_ring_sleep(&kv->hdr->cq_sleeping);
 	KV_POINT(RING_ASLEEP);
 	if (kv_ring_avail(&kv->hdr->cq_tail) != kv->cq_head) {
@@ -178,6 +198,7 @@ int ring_post(struct kv *kv, enum req_id id, struct kv_sqe *sqe)
 	kv->nr.requests++;
 	if (kv_ring_must_wake(&kv->hdr->sq_sleeping)) {
 		kv->nr.doorbells++;
+		kv->rang = true;
 		sys_ring_doorbell(kv->doorbell);
 	}
 	KV_POINT(RING_POSTED);
