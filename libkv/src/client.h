@@ -145,6 +145,8 @@ struct kv {
 	struct kv_holder holders[HOLDER_MAX];
 
 	struct kv_counters nr;
+	bool listened; /* for kvmd's last word, once dead */
+	char bye[KV_ERRLEN]; /* that word: why kvmd ended it, or empty */
 	char err[KV_ERRLEN];
 };
 

@@ -7,6 +7,7 @@
  *
  *	EXTENT with a descriptor	mapped over the reserved offset space
  *	EXTENT, KV_EXTENT_GONE		the reservation is put back over it
+ *	BYE				the end; its sentence says why
  *	a reply with another cookie	dropped, its descriptors closed
  *
  * Grants are numbered without gaps; a completion says up to which number they
@@ -34,6 +35,49 @@ struct packet {
 	} body;
 };
 
+static void close_fds(int fds[SYS_NR_FDS])
+{
+	int i;
+
+	for (i = 0; i < SYS_NR_FDS; i++)
+		sys_close(fds[i]);
+}
+
+static bool is_bye(const struct packet *p)
+{
+	return (p->msg.type & ~KV_MSG_REPLY) == KV_MSG_BYE;
+}
+
+static void bye_take(struct kv *kv, const struct packet *p, int bytes)
+{
+	int len = min(bytes - (int)sizeof(p->msg), KV_ERRLEN - 1);
+
+	if (p->msg.status < 0 && len > 0)
+		snprintf(kv->bye, sizeof(kv->bye), "%.*s", len, p->body.bytes);
+}
+
+/*
+ * What lies in the socket behind a hang-up: kvmd says why it ends a client
+ * before it closes. A reset is told once, before what is still there.
+ */
+static void bye_listen(struct kv *kv)
+{
+	int fds[SYS_NR_FDS], n, misses = 0;
+	struct packet p;
+
+	if (kv->listened || kv->sock < 0)
+		return;
+	kv->listened = true;
+	while (!kv->bye[0] && misses < 2) {
+		n = sys_recv(kv->sock, &p, sizeof(p), fds);
+		close_fds(fds);
+		if (n < (int)sizeof(p.msg))
+			misses++;
+		else if (is_bye(&p))
+			bye_take(kv, &p, n);
+	}
+}
+
 int client_dead(struct kv *kv, int rc)
 {
 	int was = __atomic_load_n(&kv->dead, __ATOMIC_RELAXED);
@@ -42,17 +86,13 @@ int client_dead(struct kv *kv, int rc)
 		__atomic_store_n(&kv->dead, rc, __ATOMIC_RELAXED);
 		was = rc;
 	}
-	if (was == -ESHUTDOWN)
-		return kv_fail(kv, was, "kvmd has gone: the socket is closed");
-	return was;
-}
-
-static void close_fds(int fds[SYS_NR_FDS])
-{
-	int i;
-
-	for (i = 0; i < SYS_NR_FDS; i++)
-		sys_close(fds[i]);
+	if (was != -ESHUTDOWN)
+		return was;
+	bye_listen(kv);
+	if (kv->bye[0])
+		return kv_fail(kv, was, "kvmd has ended this client: %s",
+			       kv->bye);
+	return kv_fail(kv, was, "kvmd has gone: the socket is closed");
 }
 
 /* Map an extent, or put the reservation back where one was. */
@@ -119,10 +159,12 @@ static int packet_take(struct kv *kv, u64 cookie, struct packet *p, int *bytes,
 	n = sys_recv(kv->sock, p, sizeof(*p), fds);
 	if (n == -EAGAIN)
 		return n;
-	if (n < 0 || (size_t)n < sizeof(p->msg) || p->msg.type == KV_MSG_BYE) {
-		if (n > 0 && p->msg.type != KV_MSG_BYE)
-			n = -EPROTO;
+	if (n < 0 || (size_t)n < sizeof(p->msg) || is_bye(p)) {
 		close_fds(fds);
+		if (n >= (int)sizeof(p->msg))
+			bye_take(kv, p, n);
+		else if (n > 0)
+			n = -EPROTO;
 		if (n == -EPROTO)
 			kv_fail(kv, n, "kvmd sent a packet that is no message");
 		if (n == -EMFILE)

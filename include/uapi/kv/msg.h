@@ -19,6 +19,9 @@
  *			<-	EXTENT (fd), unasked, before the completion
  *				that needs it
  *
+ * Who breaks the rules hears BYE|REPLY, unasked, with a sentence that says how,
+ * before the connection is closed.
+ *
  * A connection whose HELLO says KV_HELLO_CTL has no rings: it sends CTL
  * requests, text in, a memfd with JSON out.
  */
