@@ -10,8 +10,11 @@
  * removed with a sentence. Everything else is a completion with -EINVAL.
  *
  * Fairness. A turn takes at most RING_BUDGET units from a client, a unit
- * being a request or RING_ITEMS_PER_UNIT items of one, then goes on to the
- * next client; what is left waits for the next turn.
+ * being a request, RING_ITEMS_PER_UNIT items or RING_TOKENS_PER_UNIT tokens
+ * of one, then goes on to the next client; what is left waits for the next
+ * turn. What a fork, truncation or destruction takes is not seen from the
+ * request: after one of these a client whose turn has lasted RING_TURN_NS has
+ * had it.
  *
  * Room. A request is taken only if its completions fit: the one that answers
  * it now, the one that a ticket brings later, and those that earlier tickets
@@ -39,16 +42,18 @@
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
 
-#define RING_BUDGET	    64u
-#define RING_ITEMS_PER_UNIT 16u
-#define RING_HOLDERS_MAX    16u
-#define SPIN_MIN_NS	    1000u
-#define BELL_RETRY	    64u
+#define RING_BUDGET	     64u
+#define RING_ITEMS_PER_UNIT  16u
+#define RING_TOKENS_PER_UNIT 1024u
+#define RING_TURN_NS	     100000u
+#define RING_HOLDERS_MAX     16u
+#define SPIN_MIN_NS	     1000u
+#define BELL_RETRY	     64u
 
 /* A request's private copy. One at a time is worked on: the loop's own. */
 struct ring_req {
 	struct kv_sqe sqe;
-	u32 nr_copies_room;
+	u32 units; /* of work, as far as its arguments tell */
 	union {
 		struct kv_space_args space;
 		struct kv_resv_item items[KV_RESV_MAX];
@@ -60,6 +65,7 @@ struct ring_req {
  * struct op_def - an opcode
  * @name: for the log
  * @flags: flags that a request may carry
+ * @is_long: may take as long as a space has pages
  * @prep: copy the arguments and check them; 0 or -errno; NULL: has none
  * @issue: act; what it returns is the completion's res, unless it is
  *	-EINPROGRESS; cqe's other fields are zero and its to fill
@@ -67,6 +73,7 @@ struct ring_req {
 struct op_def {
 	const char *name;
 	u8 flags;
+	bool is_long;
 	int (*prep)(struct session *s, struct ring_req *r);
 	int (*issue)(struct session *s, struct ring_req *r, struct kv_cqe *cqe);
 };
@@ -240,7 +247,8 @@ static int space_truncate_issue(struct session *s, struct ring_req *r,
 static int reserve_prep(struct session *s, struct ring_req *r)
 {
 	const u64 per_item = sizeof(struct kv_copy) * KV_AREA_MAX;
-	u32 nr = r->sqe.nr;
+	u32 nr = r->sqe.nr, i;
+	u64 tokens = 0;
 
 	if (!nr || nr > KV_RESV_MAX)
 		return -EINVAL;
@@ -249,6 +257,10 @@ static int reserve_prep(struct session *s, struct ring_req *r)
 	    r->sqe.out_len < nr * per_item)
 		return -EINVAL;
 	arena_read(s, r->items, r->sqe.arg_off, nr * sizeof(r->items[0]));
+	for (i = 0; i < nr; i++)
+		tokens += r->items[i].nr_tokens;
+	r->units += nr / RING_ITEMS_PER_UNIT;
+	r->units += (u32)min(tokens / RING_TOKENS_PER_UNIT, (u64)RING_BUDGET);
 	return 0;
 }
 
@@ -319,10 +331,13 @@ static const struct op_def op_defs[KV_OP_NR] = {
 				 .prep = space_create_prep,
 				 .issue = space_create_issue },
 	[KV_OP_SPACE_DESTROY] = { .name = "space_destroy",
+				  .is_long = true,
 				  .issue = space_destroy_issue },
 	[KV_OP_SPACE_FORK] = { .name = "space_fork",
+			       .is_long = true,
 			       .issue = space_fork_issue },
 	[KV_OP_SPACE_TRUNCATE] = { .name = "space_truncate",
+				   .is_long = true,
 				   .issue = space_truncate_issue },
 	[KV_OP_RESERVE] = { .name = "reserve",
 			    .flags = KV_SQE_WAIT,
@@ -365,8 +380,10 @@ static void req_pending(struct session *s, struct kv_cqe *cqe)
 static void req_run(struct session *s, struct ring_req *r)
 {
 	struct kv_cqe cqe = { .user_data = r->sqe.user_data };
-	int rc = req_prep(s, r);
+	int rc;
 
+	r->units = 1;
+	rc = req_prep(s, r);
 	s->nr_requests++;
 	s->d->n.ring_requests++;
 	if (rc) {
@@ -403,15 +420,24 @@ static void sqe_copy(const struct session *s, struct kv_sqe *out)
 		to[i] = READ_ONCE(from[i]);
 }
 
+/* Has a request just run that may have taken long, and did it? */
+static bool turn_is_over(const struct ring_req *r, u64 start_ns)
+{
+	return r->sqe.opcode < KV_OP_NR && op_defs[r->sqe.opcode].is_long &&
+	       kvmd_clock_ns() - start_ns >= RING_TURN_NS;
+}
+
 /* Take requests of one client. Return: how many. */
 static unsigned int ring_serve(struct session *s)
 {
 	u32 tail = kv_ring_avail(&ring_hdr(s)->sq_tail);
 	u32 used = kv_ring_used(s->sq_head, tail), room;
 	unsigned int nr = 0, units = 0;
+	u64 start_ns;
 
 	if (!used || s->doomed)
 		return 0;
+	start_ns = kvmd_clock_ns();
 	if (used > KV_SQ_ENTRIES) {
 		session_kick(s,
 			     "its submission ring makes no sense: tail %u, "
@@ -432,9 +458,11 @@ static unsigned int ring_serve(struct session *s)
 			break;
 		sqe_copy(s, &the_req.sqe);
 		kv_ring_release(&ring_hdr(s)->sq_head, ++s->sq_head);
-		units += 1 + the_req.sqe.nr / RING_ITEMS_PER_UNIT;
 		nr++;
 		req_run(s, &the_req);
+		units += the_req.units;
+		if (turn_is_over(&the_req, start_ns))
+			break;
 	}
 	if (nr) {
 		s->d->n.ring_batches++;
