@@ -194,7 +194,7 @@ static void begin(struct kv *kv)
 	for (i = 0; i <= STEP_CARRY; i++)
 		kv->open_step[i] = STEP_NONE;
 	kv->spin_ns = sys_nr_cpus() > 1 ? SPIN_NS : 0;
-	kv->bell_spin_ns = kv->spin_ns;
+	kv->spin_now_ns[0] = kv->spin_now_ns[1] = kv->spin_ns;
 	kv->cookie = 1; /* HELLO's */
 }
 

@@ -107,8 +107,9 @@ struct kv {
 	u64 cookie;
 	struct kv_msg_welcome info;
 	u64 spin_ns;
-	u64 bell_spin_ns; /* likewise when kvmd had to be woken: adapts */
-	u32 bell_sleeps; /* since it was last tried in full */
+	/* how much of it pays: [0] kvmd seemed awake, [1] was woken */
+	u64 spin_now_ns[2];
+	u32 spins_in_vain;
 	bool rang; /* the doorbell, for the last request */
 
 	u8 *ring;

@@ -21,7 +21,7 @@
 #include <string.h>
 
 #define SLICE_NS   20000000u
-#define BELL_RETRY 64u
+#define SPIN_RETRY 64u
 
 void *req_arg(struct kv *kv, enum req_id id)
 {
@@ -91,26 +91,26 @@ static int ring_reap(struct kv *kv)
 }
 
 /*
- * Where all CPUs are busy, kvmd wakes up on this one and gets no further until
- * we sleep: spinning after a doorbell is halved each time it was in vain, and
- * tried in full again now and then.
+ * Where all CPUs are busy, kvmd may have been woken on this one, or we on its:
+ * then it gets no further until we sleep. A spin that was in vain is halved,
+ * and now and then tried in full again.
  */
 static void spin_learn(struct kv *kv, bool paid)
 {
-	if (!kv->rang)
-		return;
+	u64 *ns = &kv->spin_now_ns[kv->rang];
+
 	kv->rang = false;
-	if (paid || ++kv->bell_sleeps % BELL_RETRY == 0)
-		kv->bell_spin_ns = kv->spin_ns;
+	if (paid || ++kv->spins_in_vain % SPIN_RETRY == 0)
+		*ns = kv->spin_ns;
 	else
-		kv->bell_spin_ns /= 2;
+		*ns /= 2;
 }
 
 /* Wait for any completion, @budget_ns at most; it may also find none. */
 static int ring_idle(struct kv *kv, u64 budget_ns)
 {
 	u64 start = sys_now_ns();
-	u64 spin_ns = min(kv->rang ? kv->bell_spin_ns : kv->spin_ns, budget_ns);
+	u64 spin_ns = min(kv->spin_now_ns[kv->rang], budget_ns);
 	unsigned int i;
 	int rc;
 
