@@ -27,6 +27,8 @@ static const char usage[] =
 	"  --log-level LEVEL  error, warn, info or debug (info)\n"
 	"  --pid-file PATH    write the process id here\n"
 	"  --drain MSEC       at the end wait so long for clients (500)\n"
+	"  --stall MSEC       who fills weights that others wait for and gets\n"
+	"                     nowhere so long is ended (30000)\n"
 	"  --ready-fd N       write one byte there when clients may attach\n"
 	"  --exit-with-parent end when the process that started kvmd ends\n"
 	"  --foreground       stay in the foreground (kvmd always does)\n"
@@ -45,6 +47,7 @@ enum {
 	OPT_LOG_LEVEL,
 	OPT_PID_FILE,
 	OPT_DRAIN,
+	OPT_STALL,
 	OPT_READY_FD,
 	OPT_EXIT_WITH_PARENT,
 	OPT_FOREGROUND,
@@ -65,6 +68,7 @@ static const struct option long_options[] = {
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "pid-file", required_argument, NULL, OPT_PID_FILE },
 	{ "drain", required_argument, NULL, OPT_DRAIN },
+	{ "stall", required_argument, NULL, OPT_STALL },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
 	{ "exit-with-parent", no_argument, NULL, OPT_EXIT_WITH_PARENT },
 	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
@@ -216,6 +220,8 @@ static int apply(struct options *o, int opt, const char *arg)
 		return 0;
 	case OPT_DRAIN:
 		return parse_number(arg, 600000, &o->drain_ms);
+	case OPT_STALL:
+		return parse_number(arg, 3600000, &o->stall_ms);
 	case OPT_READY_FD:
 		rc = parse_number(arg, 65535, &n);
 		o->ready_fd = (int)n;
@@ -243,6 +249,7 @@ static void options_defaults(struct options *o)
 	o->default_limit_bytes = ~0ull;
 	o->io = "auto";
 	o->drain_ms = 500;
+	o->stall_ms = 30000;
 	o->spin_us = 20;
 	o->ready_fd = -1;
 }

@@ -34,6 +34,7 @@ struct options {
 	const char *io;
 	const char *pid_file;
 	unsigned int drain_ms;
+	unsigned int stall_ms; /* of who fills weights that others wait for */
 	unsigned int spin_us;
 	int ready_fd; /* -1: none */
 	bool exit_with_parent;

@@ -364,6 +364,7 @@ static int config_show(struct ctl *q, json_t *out)
 	ctl_set_text(o, "io", opt->io);
 	ctl_set(o, "spin_us", opt->spin_us);
 	ctl_set(o, "drain_ms", opt->drain_ms);
+	ctl_set(o, "stall_ms", opt->stall_ms);
 	json_object_set_new(o, "log_file",
 			    opt->log_file ? json_string(opt->log_file)
 					  : json_null());

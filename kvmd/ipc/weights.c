@@ -16,6 +16,7 @@
 #include "kvmd/kvmd.h"
 
 #define WEIGHTS_MAX    256u
+#define FILL_LOOK_NS   250000000u
 #define SEAL_RETRY_NS  2000000u
 #define SEAL_TRIES_MAX 500u
 #define PAGE_BYTES     4096ull
@@ -93,6 +94,7 @@ static void weights_free(struct weights *w)
 		free(u);
 	}
 	timer_cancel(&d->timers, &w->seal_timer);
+	timer_cancel(&d->timers, &w->fill_timer);
 	if (w->fd >= 0)
 		close(w->fd);
 	mm_tenant_uncharge(d->mm, w->tenant, w->charged_bytes);
@@ -195,6 +197,33 @@ static void weights_serve(struct weights *w)
 	}
 }
 
+/*
+ * Does the filler get on? One that is stopped, or hangs, must not hold up its
+ * tenant for ever. It may still have the memory mapped: that is emptied, so
+ * that nothing stays behind which is on nobody's account.
+ */
+static void fill_look(struct timer *t)
+{
+	struct weights *w = container_of(t, struct weights, fill_timer);
+	struct kvmd *d = w->d;
+	s64 now_bytes = memfd_resident(w->fd);
+	u32 waiters = weights_waiters(w);
+
+	if (now_bytes != w->filled_bytes || !waiters)
+		w->progress_ns = d->now_ns;
+	w->filled_bytes = now_bytes;
+	if (d->now_ns - w->progress_ns < (u64)d->opt->stall_ms * 1000000) {
+		timer_set(&d->timers, t, d->now_ns + FILL_LOOK_NS);
+		return;
+	}
+	fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+		  (off_t)w->charged_bytes);
+	session_kick(w->filler,
+		     "weights %s: it filled nothing in for %u ms while %u "
+		     "others wait",
+		     w->key.name, d->opt->stall_ms, waiters);
+}
+
 /* Make new memory and tell the first waiter to fill it; or free @w. */
 static void weights_offer(struct weights *w)
 {
@@ -206,6 +235,7 @@ static void weights_offer(struct weights *w)
 	w->fd = -1;
 	w->nr_seal_tries = 0;
 	timer_cancel(&w->d->timers, &w->seal_timer);
+	timer_cancel(&w->d->timers, &w->fill_timer);
 	w->state = WEIGHTS_FILLING;
 	for (u = TAILQ_FIRST(&w->users); u && !u->waits; u = next) {
 		next = TAILQ_NEXT(u, link);
@@ -225,6 +255,9 @@ static void weights_offer(struct weights *w)
 		return;
 	}
 	w->filler = u->session;
+	w->filled_bytes = 0;
+	w->progress_ns = w->d->now_ns;
+	timer_set(&w->d->timers, &w->fill_timer, w->d->now_ns + FILL_LOOK_NS);
 	w->d->n.weights_fills++;
 	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_fill",
 		  u->session->id, u->session->tenant_name, "%s, %llu bytes",
@@ -323,6 +356,7 @@ static int weights_create(struct kvmd *d, struct session *s,
 	w->charged_bytes = bytes;
 	w->fd = -1;
 	w->seal_timer.fire = seal_again;
+	w->fill_timer.fire = fill_look;
 	TAILQ_INIT(&w->users);
 	TAILQ_INSERT_TAIL(&d->weights.list, w, link);
 	d->weights.nr++;
@@ -486,6 +520,7 @@ void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		return;
 	}
 	w->state = WEIGHTS_SEALING;
+	timer_cancel(&d->timers, &w->fill_timer);
 	w->seal_msg = *msg;
 	weights_try_seal(w);
 }

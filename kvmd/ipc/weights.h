@@ -12,7 +12,10 @@
  *	   +--+--------+	the filler died, gave up, or cannot be sealed:
  *				the next waiter fills, into new memory
  *
- *	FILLING	one session, the filler, has it open for writing
+ *	FILLING	one session, the filler, has it open for writing. While
+ *		others wait it has to get on: when its memory has not grown
+ *		for --stall milliseconds the filler is ended, and what it
+ *		wrote is taken from it
  *	SEALING	the filler has said it is done; kvmd adds F_SEAL_WRITE, which
  *		fails while a writable mapping is left, and tries again for a
  *		moment
@@ -56,6 +59,9 @@ struct weights {
 	u64 charged_bytes;
 	struct session *filler; /* FILLING, SEALING */
 	struct kv_msg seal_msg;
+	struct timer fill_timer; /* FILLING */
+	s64 filled_bytes; /* resident when last looked at, or -errno */
+	u64 progress_ns; /* when that changed, or nobody waited */
 	struct timer seal_timer;
 	unsigned int nr_seal_tries;
 	u64 idle_since_ns; /* READY and no user */

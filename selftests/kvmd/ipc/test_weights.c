@@ -16,7 +16,7 @@ FIXTURE(weights)
 FIXTURE_SETUP(weights)
 {
 	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", "64M",
-				     "--drain", "20", NULL));
+				     "--drain", "20", "--stall", "1500", NULL));
 	raw_attach(&self->a, self->d.socket);
 	raw_attach(&self->b, self->d.socket);
 }
@@ -158,6 +158,40 @@ TEST_F(weights, when_the_filler_dies_the_next_one_fills)
 	ASSERT_GE(fd, 0);
 	EXPECT_EQ(self->got.state, KV_WEIGHTS_FILL);
 	fill(fd, 3);
+	EXPECT_EQ(0, seal(self, &self->b));
+}
+
+TEST_F(weights, a_filler_that_gets_nowhere_is_ended_when_others_wait)
+{
+	struct stat st;
+	int fd, next, i;
+	char *p;
+
+	ask(&self->a, 20, BYTES);
+	fd = answer(self, &self->a);
+	p = raw_map(fd, BYTES, PROT_READ | PROT_WRITE);
+	memset(p, 1, BYTES / 2);
+	/* alone it may take its time */
+	EXPECT_EQ(-ETIMEDOUT, raw_recv(&self->a, 2500));
+	ask(&self->b, 20, BYTES);
+	/* slow is not stuck */
+	for (i = 0; i < 4; i++) {
+		EXPECT_EQ(-ETIMEDOUT, raw_recv(&self->b, 500));
+		p[BYTES / 2 + i * 4096] = 1;
+	}
+	next = answer(self, &self->b);
+	ASSERT_GE(next, 0);
+	EXPECT_EQ(self->got.state, KV_WEIGHTS_FILL);
+	EXPECT_EQ(1, raw_recv(&self->a, RAW_WAIT_MS));
+	EXPECT_EQ(self->a.msg.type, KV_MSG_BYE | KV_MSG_REPLY);
+	EXPECT_TRUE(strstr(self->a.body, "weights model: it filled nothing"));
+	/* what it wrote is gone, not merely out of the books */
+	EXPECT_EQ(0, fstat(fd, &st));
+	EXPECT_EQ(st.st_blocks, 0);
+	EXPECT_EQ(meminfo(self, "weights_bytes"), BYTES);
+	munmap(p, BYTES);
+	close(fd);
+	fill(next, 3);
 	EXPECT_EQ(0, seal(self, &self->b));
 }
 
