@@ -7,6 +7,7 @@
 # measures and judges.
 #
 # timeout: 120
+# quick: no
 . selftests/tap.sh
 
 list=$(kvbench list --json | jq -r '.figures[].name')
