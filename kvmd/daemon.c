@@ -449,6 +449,8 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	TAILQ_INIT(&d->weights.late);
 	d->drain_timer.fire = drain_over;
 	d->audit_timer.fire = audit_fire;
+	d->accept_timer.fire = conn_accept_again;
+	d->tick_step_ns = TICK_FIRST_NS;
 	d->listener.lock_fd = -1;
 	rc = trace_setup(err);
 	if (!rc)

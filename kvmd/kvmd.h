@@ -73,6 +73,8 @@ struct kvmd {
 	u64 state_bytes;
 
 	struct listener listener;
+	struct timer accept_timer; /* armed: nobody is taken until then */
+	bool accept_failed; /* the last one did, and was logged */
 	struct io_watch signals;
 	struct io_watch parent; /* with --exit-with-parent */
 	struct conn_list conns;

@@ -23,6 +23,7 @@
 
 #define ACCEPTS_PER_TURN 16
 #define PACKETS_PER_TURN 16
+#define ACCEPT_PAUSE_NS	 100000000ull
 #define HELLO_TIMEOUT_NS 5000000000ull
 #define SNDBUF_BYTES	 (8 << 20)
 
@@ -483,6 +484,25 @@ out_free:
 	return rc;
 }
 
+static void accept_pause(struct kvmd *d, int rc)
+{
+	if (!d->accept_failed)
+		log_warn("accept failed", "error=\"%s\"", strerror(-rc));
+	d->accept_failed = true;
+	io_del(d->io, &d->listener.watch);
+	timer_set(&d->timers, &d->accept_timer, d->now_ns + ACCEPT_PAUSE_NS);
+}
+
+void conn_accept_again(struct timer *t)
+{
+	struct kvmd *d = container_of(t, struct kvmd, accept_timer);
+
+	if (d->listener.watch.fd < 0)
+		return; /* kvmd takes nobody any more */
+	if (io_add(d->io, &d->listener.watch))
+		timer_set(&d->timers, t, d->now_ns + ACCEPT_PAUSE_NS);
+}
+
 void conn_accept(struct io_watch *w, u32 events)
 {
 	struct kvmd *d = container_of(w, struct kvmd, listener.watch);
@@ -493,10 +513,10 @@ void conn_accept(struct io_watch *w, u32 events)
 		if (fd < 0) {
 			if (errno != EAGAIN && errno != EINTR &&
 			    errno != ECONNABORTED)
-				log_warn("accept failed", "error=\"%s\"",
-					 strerror(errno));
+				accept_pause(d, -errno);
 			return;
 		}
+		d->accept_failed = false;
 		rc = conn_create(d, fd);
 		if (rc) {
 			log_warn("connection refused", "error=\"%s\"",

@@ -61,8 +61,14 @@ struct conn {
 	TAILQ_ENTRY(conn) link;
 };
 
-/* conn_accept - callback of the listening socket */
+/*
+ * conn_accept - callback of the listening socket. Who cannot be taken, for want
+ * of descriptors, say, stays in the backlog: the socket is let alone until
+ * accept_timer, as it would be ready again at once.
+ */
 void conn_accept(struct io_watch *w, u32 events);
+/* conn_accept_again - callback of accept_timer */
+void conn_accept_again(struct timer *t);
 
 /**
  * conn_send - send or queue one packet
