@@ -47,6 +47,8 @@ struct kv;
  * @ns: model that this process runs, NULL: none
  * @rank: share of the model, NULL: all
  * @timeout_ms: for the handshake, 0: 5000
+ * @stop: NULL, or a word that a signal handler or a thread sets: while it is
+ *	not 0, kv_step_prepare() does not wait for memory and answers -EINTR
  */
 struct kv_attach_opts {
 	size_t sz;
@@ -58,6 +60,7 @@ struct kv_attach_opts {
 	const struct kv_rank *rank;
 	uint32_t timeout_ms;
 	uint32_t reserved;
+	const volatile int *stop;
 };
 
 /**
@@ -183,7 +186,8 @@ struct kv_step;
  * @out: the step, on success only
  *
  * At most two steps may be prepared and not yet committed, in order.
- * Return: 0; -EAGAIN no memory (without KV_STEP_WAIT); -ETIMEDOUT; -E2BIG can
+ * Return: 0; -EAGAIN no memory (without KV_STEP_WAIT); -ETIMEDOUT; -EINTR
+ * the stop word was set; -E2BIG can
  * never fit; -ENODATA; -ENOENT; -EINVAL; -EBUSY two are prepared already;
  * -ESHUTDOWN kvmd is gone.
  */

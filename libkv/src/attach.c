@@ -252,6 +252,7 @@ int kv_attach(const struct kv_attach_opts *opts, struct kv **out)
 		return err_set(attach_error, rc, "no memory for a client");
 	kv = p;
 	kv->sock = kv->doorbell = -1;
+	kv->stop = o.stop;
 	rc = handshake(kv, &o);
 	if (rc) {
 		kv_detach(kv);

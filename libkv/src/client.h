@@ -106,6 +106,7 @@ struct kv {
 	int dead; /* 0, or what every call answers from now on */
 	u64 cookie;
 	struct kv_msg_welcome info;
+	const volatile int *stop; /* the caller's: no waiting for memory */
 	u64 spin_ns;
 	/* how much of it pays: [0] kvmd seemed awake, [1] was woken */
 	u64 spin_now_ns[2];
@@ -187,7 +188,10 @@ int ring_post(struct kv *kv, enum req_id id, struct kv_sqe *sqe);
  * @ticket: also return when it holds a ticket
  * @timeout_ns: ~0: none
  *
- * Return: 0; -ETIMEDOUT; -ESHUTDOWN or -EPROTO when the client is dead.
+ * A request that holds a ticket is not waited for while the caller's stop word
+ * is set.
+ *
+ * Return: 0; -ETIMEDOUT; -EINTR stopped; -ESHUTDOWN or -EPROTO when the client is dead.
  */
 int ring_wait(struct kv *kv, enum req_id id, bool ticket, u64 timeout_ns);
 /* ring_call - post, wait, receive extents; the completion's res, or -errno */

@@ -7,9 +7,9 @@
  *	       -> ticket -> granted			memory came
  *			 -> cancelled			the time was over
  *
- * A ticket holds nothing. When its time is over it is cancelled, and the
- * reservation's own final completion decides: a grant may have crossed the
- * cancel, and is then taken.
+ * A ticket holds nothing. When its time is over, or the caller's stop word is
+ * set, it is cancelled, and the reservation's own final completion decides: a
+ *grant may have crossed the cancel, and is then taken.
  *
  * The caller holds no mark for this step while it waits (C5).
  */
@@ -117,7 +117,7 @@ int reserve_result(struct kv *kv, enum req_id id, struct kv_step *st)
 	return rc;
 }
 
-/* The time is over: take the ticket back, unless it was just granted. */
+/* No more waiting: take the ticket back, unless it was just granted. */
 static int reserve_cancel(struct kv *kv)
 {
 	struct kv_sqe sqe = { .opcode = KV_OP_CANCEL };
@@ -126,6 +126,7 @@ static int reserve_cancel(struct kv *kv)
 	if (rc || kv->req[REQ_CALL].state == REQ_DONE)
 		return rc;
 	sqe.arg[0] = kv->req[REQ_CALL].ticket;
+	kv->req[REQ_CALL].state = REQ_POSTED; /* its end comes in any case */
 	rc = ring_post(kv, REQ_CANCEL, &sqe);
 	KV_POINT(STEP_CANCELLED);
 	if (!rc)
@@ -142,6 +143,7 @@ int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
 	struct req *r = &kv->req[REQ_CALL];
 	bool wait = flags & KV_STEP_WAIT;
 	u64 end = ~0ull, now, left = ~0ull;
+	bool stopped = false;
 	int rc;
 
 	if (wait && timeout_ms >= 0)
@@ -158,7 +160,8 @@ int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
 			left = end > now ? end - now : 0;
 		}
 		rc = ring_wait(kv, REQ_CALL, false, left);
-		if (rc == -ETIMEDOUT)
+		stopped = rc == -EINTR;
+		if (stopped || rc == -ETIMEDOUT)
 			rc = reserve_cancel(kv);
 	}
 	if (rc) {
@@ -167,6 +170,9 @@ int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
 	}
 	if (r->cqe.res == -ECANCELED) {
 		r->state = REQ_IDLE;
+		if (stopped)
+			return kv_fail(kv, -EINTR,
+				       "stopped while waiting for memory");
 		return kv_fail(kv, -ETIMEDOUT, "no memory came within %d ms",
 			       timeout_ms);
 	}

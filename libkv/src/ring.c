@@ -218,6 +218,8 @@ int ring_wait(struct kv *kv, enum req_id id, bool ticket, u64 timeout_ns)
 			return rc;
 		if (r->state == REQ_DONE || (ticket && r->state == REQ_TICKET))
 			return 0;
+		if (r->state == REQ_TICKET && kv->stop && *kv->stop)
+			return -EINTR;
 		if (timeout_ns != ~0ull) {
 			gone = sys_now_ns() - start;
 			if (gone >= timeout_ns)

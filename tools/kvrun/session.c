@@ -231,6 +231,7 @@ static int attach(struct session *s, struct kv_namespace *ns)
 		.socket = s->own ? private_kvmd_socket(s->own) : s->o->socket,
 		.name = name,
 		.ns = ns,
+		.stop = &caught,
 	};
 	int rc;
 
@@ -357,7 +358,10 @@ static int look_at_kvmd(struct session *s)
 			return err_set(s->err, -ESHUTDOWN,
 				       "kvmd is shutting down");
 	}
-	return rc == -ESHUTDOWN ? err_set(s->err, rc, "kvmd has gone away") : 0;
+	if (rc != -ESHUTDOWN)
+		return 0;
+	(void)kv_shrink(s->kv); /* leaves why, if kvmd has said it */
+	return err_set(s->err, rc, "%s", kv_error(s->kv));
 }
 
 int session_step(struct session *s)
