@@ -36,6 +36,7 @@
 struct cpu_extent {
 	int fd; /* -1: bare */
 	u32 client; /* who got a descriptor, CLIENT_NONE: nobody alive */
+	u32 leaving; /* the same, of the memory that a RELEASE is out for */
 };
 
 struct cpu_retired {
@@ -87,6 +88,7 @@ static int cpu_open(struct dev *dev, const char *args, u64 bytes, char *err)
 	for (i = 0; i < dev->nr_extents; i++) {
 		cpu->extents[i].fd = -1;
 		cpu->extents[i].client = CLIENT_NONE;
+		cpu->extents[i].leaving = CLIENT_NONE;
 	}
 	thp_setting(cpu->thp, sizeof(cpu->thp));
 	dev->priv = cpu;
@@ -220,8 +222,10 @@ static void cpu_done(struct work *w)
 	struct cpu_extent *x = &cpu->extents[req->extent];
 
 	if (req->op == DEV_RELEASE) {
+		/* who had it may have left, and the number be another's */
 		if (req->fd[0] >= 0)
-			cpu_retire(cpu, req->fd[0], (u32)req->src, req->extent);
+			cpu_retire(cpu, req->fd[0], x->leaving, req->extent);
+		x->leaving = CLIENT_NONE;
 	} else if (req->op != DEV_COPY && !req->err) {
 		if (x->fd >= 0)
 			cpu_retire(cpu, x->fd, x->client, req->extent);
@@ -246,7 +250,7 @@ static void cpu_submit(struct dev *dev, struct dev_req *req)
 		req->fd[0] = x->fd;
 	}
 	if (req->op == DEV_RELEASE) { /* bare from now on */
-		req->src = x->client;
+		x->leaving = x->client;
 		x->fd = -1;
 		x->client = CLIENT_NONE;
 	}
@@ -327,6 +331,8 @@ static void cpu_client_gone(struct dev *dev, u32 client)
 	for (i = 0; i < dev->nr_extents; i++) {
 		if (cpu->extents[i].client == client)
 			cpu->extents[i].client = CLIENT_NONE;
+		if (cpu->extents[i].leaving == client)
+			cpu->extents[i].leaving = CLIENT_NONE;
 	}
 	for (i = 0; i < cpu->nr_retired; i++) {
 		if (cpu->retired[i].client == client) {

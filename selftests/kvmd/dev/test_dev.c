@@ -168,6 +168,29 @@ TEST_F(dev, a_touch_after_the_scrub_is_found_and_punched)
 	close(fd);
 }
 
+/* The number of a client that has left is given to the next one. */
+TEST_F(dev, nobody_is_blamed_for_memory_of_one_that_left_meanwhile)
+{
+	struct call c = {
+		.req = { .op = DEV_RELEASE, .extent = 3, .done = call_done }
+	};
+	struct touch t = { 0 };
+	char *old;
+	int fd;
+
+	EXPECT_EQ(0, run(self, DEV_POPULATE, 3, 0, 0, 0));
+	old = export_map(self, 3, 5, &fd);
+	dev_submit(self->dev, &c.req);
+	self->dev->ops->client_gone(self->dev, 5);
+	while (!c.done)
+		ASSERT_GE(io_wait(self->io, 5000000000), 0);
+	old[12345] = 1;
+	EXPECT_EQ(0, self->dev->ops->audit(self->dev, on_touch, &t));
+	EXPECT_EQ(0, t.nr);
+	munmap(old, KV_EXTENT_SIZE);
+	close(fd);
+}
+
 TEST_F(dev, an_exported_extent_goes_to_no_second_client)
 {
 	int fd;
