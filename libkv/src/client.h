@@ -191,7 +191,8 @@ int ring_post(struct kv *kv, enum req_id id, struct kv_sqe *sqe);
  * A request that holds a ticket is not waited for while the caller's stop word
  * is set.
  *
- * Return: 0; -ETIMEDOUT; -EINTR stopped; -ESHUTDOWN or -EPROTO when the client is dead.
+ * Return: 0; -ETIMEDOUT; -EINTR stopped; -ESHUTDOWN or -EPROTO when the client
+ * is dead.
  */
 int ring_wait(struct kv *kv, enum req_id id, bool ticket, u64 timeout_ns);
 /* ring_call - post, wait, receive extents; the completion's res, or -errno */
