@@ -276,7 +276,8 @@ void session_geom_add(struct session *s, const struct kv_msg *msg,
 	int rc;
 
 	memcpy(&g, body, sizeof(g));
-	rc = mm_geom_add(s->d->mm, s->id, &g.geom, &g.id);
+	rc = g.reserved ? -EINVAL
+			: mm_geom_add(s->d->mm, s->id, &g.geom, &g.id);
 	kvmd_pump(s->d);
 	if (rc == -ENOSPC)
 		conn_refuse(s->conn, msg, rc,

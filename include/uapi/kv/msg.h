@@ -88,7 +88,7 @@ KV_ABI_SIZE(struct kv_msg_welcome, 176);
 struct kv_msg_geom_add {
 	struct kv_geometry geom; /* out: with kvmd's fields */
 	uint32_t id; /* out: index */
-	uint32_t reserved;
+	uint32_t reserved; /* 0 */
 };
 KV_ABI_SIZE(struct kv_msg_geom_add, 64);
 

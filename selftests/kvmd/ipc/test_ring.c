@@ -85,6 +85,15 @@ TEST_F(ring, a_write_after_fork_copies_the_tokens_in_use)
 		  kv_pte_frame(raw_pte(r, b, 1)));
 }
 
+TEST_F(ring, a_reserved_field_of_a_geometry_has_to_be_zero)
+{
+	struct kv_msg_geom_add g = { .geom = raw_geometry(), .reserved = 1 };
+
+	raw_send(&self->r, KV_MSG_GEOM_ADD, &g, sizeof(g));
+	EXPECT_EQ(-EINVAL, raw_reply(&self->r));
+	EXPECT_EQ(0, raw_geom(&self->r));
+}
+
 TEST_F(ring, two_clients_never_share_an_extent)
 {
 	struct raw *r = &self->r, *o = &self->other;
