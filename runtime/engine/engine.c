@@ -234,6 +234,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->message = NULL;
 	r->error = 0;
 	r->p.max_new = max_new;
+	r->nr_restarts = 0;
 	r->state = REQUEST_WAITING;
 	r->arrival = e->next_arrival++;
 	return 0;

@@ -96,6 +96,7 @@ struct request {
 	struct seq **ended; /* beams: [nr_ended] finished hypotheses */
 	u32 nr_ended;
 	u32 nr_preempted;
+	u32 nr_restarts; /* of them because memory did not come in time */
 	int error; /* -errno of FINISH_FAILED */
 	char *message; /* its sentence */
 };

@@ -267,7 +267,7 @@ static int wait_of(const struct engine *e, const struct request *r)
 		holds |= r->seqs[i]->nr_computed > 0;
 	if (!holds || ms < 1000)
 		return (int)ms;
-	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_preempted, RESTARTS_MAX);
+	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_restarts, RESTARTS_MAX);
 	return (int)(part + part * ((u32)getpid() * 2654435761u >> 24) / 256);
 }
 
@@ -281,7 +281,8 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 		if (!rc)
 			return 0;
 	}
-	if (rc == -ETIMEDOUT && r->nr_preempted < RESTARTS_MAX) {
+	if (rc == -ETIMEDOUT && r->nr_restarts < RESTARTS_MAX) {
+		r->nr_restarts++;
 		untake(e, r);
 		sched_preempt(e, r);
 		e->b->ops->shrink(e->b);
