@@ -245,7 +245,13 @@ static void slab_check(struct audit *a, u32 head)
 		return;
 	}
 	g = &mm_clients(a->mm)[c->client].cls[c->geom].geom;
-	for (k = 0; k < g->slab_pages; k++) {
+	if (c->nr_fresh > g->slab_pages) {
+		fault(a, "chunk %u: %u frames handed out of %u", head,
+		      c->nr_fresh, g->slab_pages);
+		return;
+	}
+	/* behind these stands what a former owner of the chunk left */
+	for (k = 0; k < c->nr_fresh; k++) {
 		frame = head * FRAMES_PER_CHUNK + k;
 		f = &mm_frames(a->mm)[frame];
 		if (f->state == FRAME_USED && f->refs != a->refs[frame])

@@ -97,6 +97,31 @@ TEST_F(audit, a_frame_of_somebody_else_is_found)
 	self->pte[3] = old;
 }
 
+/* A slab's frames are handed out in order, and what a dead client left in the
+ * descriptors of those not yet reached belongs to nobody. */
+TEST_F(audit, what_a_dead_client_left_in_reused_chunks_is_no_leak)
+{
+	static struct raw big, small;
+	uint32_t space;
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		raw_attach(&big, self->d.socket);
+		space = (uint32_t)raw_space(&big, raw_geom(&big), 0);
+		_exit(raw_reserve(&big, space, 0, 114000).res ? 1 : 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	ASSERT_EQ(0, test_kvmd_settle(&self->d, KV_EXTENT_SIZE, 3000));
+	raw_attach(&small, self->d.socket);
+	space = (uint32_t)raw_space(&small, raw_geom(&small), 0);
+	EXPECT_EQ(0, raw_reserve(&small, space, 0, 20).res);
+	EXPECT_EQ(0, audit(self));
+}
+
 TEST_F(audit, what_is_no_kvmd_is_said)
 {
 	snprintf(self->d.socket + strlen(self->d.socket) - 1, 2, "x");
