@@ -284,14 +284,14 @@ TEST_F(weights, that_come_out_of_use_go_to_a_ticket_that_waits)
 	close(answer(self, &self->b));
 	EXPECT_EQ(0, seal(self, &self->b));
 	geom = raw_geom(&self->a);
+	/* one that waits for memory on its way is granted before long */
 	for (i = 0; i < 8; i++) {
 		cqe = reserve_wait(&self->a, geom);
-		if (cqe.flags & KV_CQE_MORE)
+		if (cqe.flags & KV_CQE_MORE && !raw_pop(&self->a, &cqe, 500))
 			break;
 		ASSERT_EQ(cqe.res, 0);
 	}
 	ASSERT_LT(i, 8);
-	EXPECT_FALSE(raw_pop(&self->a, &cqe, 50));
 	EXPECT_EQ(0, drop(&self->b, self->got.id));
 	ASSERT_TRUE(raw_pop(&self->a, &cqe, RAW_WAIT_MS));
 	EXPECT_EQ(cqe.res, 0);
