@@ -47,6 +47,7 @@ rm -f "$KVMD_SOCKET"
 # Two that compute, one that only holds; each with its own standard error
 start_clients() {
 	local i
+	: >"$T/err3"
 	for i in 1 2; do
 		"${gen[@]}" -n 4000 >"$T/out$i" 2>"$T/err$i" &
 		client[i]=$!

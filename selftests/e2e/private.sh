@@ -54,6 +54,7 @@ nothing_left "after a reader that went away"
 mkfifo "$T/fifo"
 exec 8<>"$T/fifo"
 hold() {
+	: >"$T/err"
 	"${gen[@]}" -n 2 --hold <"$T/fifo" >"$T/out" 2>"$T/err" &
 	pid=$!
 	tap_pids+=("$pid")
