@@ -11,9 +11,10 @@
  * that makes it (norm, attention, gated activation). K and V are bf16 in
  * their pages; q stays fp32. So a token's bits depend on its sequence only.
  *
- * The last layer writes K and V of all rows, but its attention output and
- * its FFN are computed for the rows that want logits alone: nobody reads the
- * others. A batch without such rows ends there.
+ * The last layer writes K and V of all rows, but what follows its attention is
+ * computed for the rows that want logits alone: nobody reads the others. These
+ * rows are copied into buffers of their own, through the table as well. A batch
+ * without such rows ends there.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,9 +29,7 @@ struct forward {
 	struct forward_caps caps;
 	u32 q_len, kv_len; /* floats of a row of q, and of k or v */
 
-	/* per batch */
-	u32 nr_tokens, nr_out;
-	u32 *pos; /* [tokens] */
+	u32 *pos; /* [tokens], of the batch */
 
 	/* per area */
 	struct kern_kv kv[KV_AREA_MAX];
@@ -48,10 +47,21 @@ struct forward {
 	u16 *att; /* [q_len] */
 	u16 *act; /* [ffn_dim] */
 
-	u16 *out; /* [out_rows][dim] normed rows that want logits */
+	/* the rows that want logits, [out_rows] each */
+	struct kern_copy *copies; /* [2] how they get here */
+	float *out_res; /* [dim] */
+	u16 *out_att; /* [q_len] */
+	u16 *out; /* [dim] normed */
 	float *logits; /* [logit_rows][vocab] */
 	u32 nr_threads;
 	void *slab; /* all of the above, one allocation */
+};
+
+/* What a layer goes on with behind its attention. */
+struct rows {
+	float *res; /* [nr][dim] */
+	const u16 *att; /* [nr][q_len] */
+	u32 nr;
 };
 
 /* Two passes over one list: the first adds up, the second hands out. */
@@ -90,6 +100,9 @@ static void carve_all(struct forward *f, struct carve *c)
 	f->h = carve(c, t, hp->dim, sizeof(u16));
 	f->att = carve(c, t, f->q_len, sizeof(u16));
 	f->act = carve(c, t, hp->ffn_dim, sizeof(u16));
+	f->copies = carve(c, f->caps.out_rows, 2, sizeof(*f->copies));
+	f->out_res = carve(c, f->caps.out_rows, hp->dim, sizeof(float));
+	f->out_att = carve(c, f->caps.out_rows, f->q_len, sizeof(u16));
 	f->out = carve(c, f->caps.out_rows, hp->dim, sizeof(u16));
 	f->logits = carve(c, f->caps.logit_rows, hp->vocab, sizeof(float));
 }
@@ -216,13 +229,14 @@ static void norm(struct forward *f, const float *x, const float *weight,
 }
 
 /* The norm that ends a half layer: added onto the residual stream. */
-static void post_norm(struct forward *f, const float *weight, u32 t)
+static void post_norm(struct forward *f, const float *weight,
+		      const struct rows *r)
 {
 	const struct kern_rmsnorm p = {
 		.x = f->tmp,
 		.weight = weight,
-		.add = f->res,
-		.f32 = f->res,
+		.add = r->res,
+		.f32 = r->res,
 		.x_stride = f->m->hp.dim,
 		.out_stride = f->m->hp.dim,
 		.heads = 1,
@@ -230,7 +244,7 @@ static void post_norm(struct forward *f, const float *weight, u32 t)
 		.eps = f->m->hp.eps,
 	};
 
-	f->x->ops->rmsnorm(f->x, &p, t);
+	f->x->ops->rmsnorm(f->x, &p, r->nr);
 }
 
 static void head_norm(struct forward *f, float *x, const float *weight,
@@ -266,16 +280,17 @@ static struct kern_gemm product(const struct kern_mat *w, const u16 *x,
 
 /* tmp = x w, or the residual stream plus that if no norm stands between. */
 static void half_layer_end(struct forward *f, const struct kern_mat *w,
-			   const u16 *x, const float *norm_weight, u32 t)
+			   const u16 *x, const float *norm_weight,
+			   const struct rows *r)
 {
 	struct kern_gemm p =
-		product(w, x, norm_weight ? f->tmp : f->res, NULL, t);
+		product(w, x, norm_weight ? f->tmp : r->res, NULL, r->nr);
 
 	if (!norm_weight)
-		p.residual = f->res;
+		p.residual = r->res;
 	f->x->ops->gemm(f->x, &p, 1);
 	if (norm_weight)
-		post_norm(f, norm_weight, t);
+		post_norm(f, norm_weight, r);
 }
 
 /* Norm, q, k and v, rotation; K and V into their pages. */
@@ -321,7 +336,8 @@ static void attention(struct forward *f, const struct model_layer *ly,
 	f->x->ops->attn(f->x, &p, &f->plan[ly->area]);
 }
 
-static void ffn(struct forward *f, const struct model_layer *ly, u32 t)
+static void ffn(struct forward *f, const struct model_layer *ly,
+		const struct rows *r)
 {
 	const struct model_hparams *hp = &f->m->hp;
 	struct kern_gemm p[2];
@@ -334,16 +350,17 @@ static void ffn(struct forward *f, const struct model_layer *ly, u32 t)
 		.act = hp->act,
 	};
 
-	norm(f, f->res, ly->ffn_norm, f->h, t);
-	p[0] = product(&ly->gate, f->h, f->gate, NULL, t);
-	p[1] = product(&ly->up, f->h, f->up, NULL, t);
+	norm(f, r->res, ly->ffn_norm, f->h, r->nr);
+	p[0] = product(&ly->gate, f->h, f->gate, NULL, r->nr);
+	p[1] = product(&ly->up, f->h, f->up, NULL, r->nr);
 	f->x->ops->gemm(f->x, p, 2);
-	f->x->ops->gated(f->x, &act, t);
-	half_layer_end(f, &ly->down, f->act, ly->post_ffn_norm, t);
+	f->x->ops->gated(f->x, &act, r->nr);
+	half_layer_end(f, &ly->down, f->act, ly->post_ffn_norm, r);
 }
 
-/* Move the rows that want logits to the front; out_rows rises. */
-static void keep_out_rows(struct forward *f, const struct forward_batch *b)
+/* The rows that want logits, in buffers of their own. */
+static struct rows keep_out_rows(struct forward *f,
+				 const struct forward_batch *b)
 {
 	size_t dim = f->m->hp.dim, q_len = f->q_len;
 	u32 i;
@@ -351,12 +368,19 @@ static void keep_out_rows(struct forward *f, const struct forward_batch *b)
 	for (i = 0; i < b->nr_out; i++) {
 		size_t r = b->out_rows[i];
 
-		if (r == i)
-			continue;
-		memcpy(f->res + i * dim, f->res + r * dim, dim * sizeof(float));
-		memcpy(f->att + i * q_len, f->att + r * q_len,
-		       q_len * sizeof(u16));
+		f->copies[2 * i] = (struct kern_copy){
+			.dst = f->out_res + i * dim,
+			.src = f->res + r * dim,
+			.bytes = dim * sizeof(float),
+		};
+		f->copies[2 * i + 1] = (struct kern_copy){
+			.dst = f->out_att + i * q_len,
+			.src = f->att + r * q_len,
+			.bytes = q_len * sizeof(u16),
+		};
 	}
+	f->x->ops->copy(f->x, f->copies, 2 * b->nr_out);
+	return (struct rows){ f->out_res, f->out_att, b->nr_out };
 }
 
 static int check(const struct forward *f, const struct forward_batch *b)
@@ -386,6 +410,7 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 		.out = f->res,
 		.scale = m->hp.embed_scale,
 	};
+	struct rows r = { f->res, f->att, b->nr_tokens };
 	u32 t = b->nr_tokens, i;
 	int rc;
 
@@ -394,7 +419,6 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 		rc = prepare(f, b);
 	if (rc)
 		return rc;
-	f->nr_out = b->nr_out;
 	f->x->ops->embed(f->x, &emb, t);
 	for (i = 0; i < m->hp.nr_layers; i++) {
 		const struct model_layer *ly = &m->layers[i];
@@ -404,14 +428,12 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 		if (last && !b->nr_out)
 			return 0;
 		attention(f, ly, b->nr_seqs);
-		if (last) {
-			keep_out_rows(f, b);
-			t = b->nr_out;
-		}
-		half_layer_end(f, &ly->o, f->att, ly->post_attn_norm, t);
-		ffn(f, ly, t);
+		if (last)
+			r = keep_out_rows(f, b);
+		half_layer_end(f, &ly->o, r.att, ly->post_attn_norm, &r);
+		ffn(f, ly, &r);
 	}
-	norm(f, f->res, m->out_norm, f->out, t);
+	norm(f, r.res, m->out_norm, f->out, r.nr);
 	return 0;
 }
 
