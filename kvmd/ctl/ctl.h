@@ -13,6 +13,8 @@
 
 struct conn;
 struct kv_msg;
+struct kv_namespace;
+struct kv_rank;
 struct kvmd;
 struct session;
 
@@ -64,6 +66,9 @@ int ctl_session(struct ctl *q, const char *word, struct session **out);
 json_t *ctl_u64(u64 n);
 void ctl_set(json_t *o, const char *key, u64 n);
 void ctl_set_text(json_t *o, const char *key, const char *text);
+/* ctl_ns - a namespace, each member in hex, "" if it is zero */
+json_t *ctl_ns(const struct kv_namespace *ns);
+json_t *ctl_rank(const struct kv_rank *rank);
 
 /* Tables of the handlers' files, each ends with an entry without object. */
 extern const struct ctl_def ctl_system_defs[];

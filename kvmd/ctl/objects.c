@@ -25,6 +25,42 @@ static void set_hex(json_t *o, const char *key, const u8 *digest)
 	ctl_set_text(o, key, any ? text : "");
 }
 
+/* Ids of 64 bits are names: as numbers they would be capped. */
+static void set_id(json_t *o, const char *key, u64 id)
+{
+	char text[17] = "";
+
+	if (id)
+		snprintf(text, sizeof(text), "%llx", (unsigned long long)id);
+	ctl_set_text(o, key, text);
+}
+
+json_t *ctl_ns(const struct kv_namespace *ns)
+{
+	json_t *o = json_object();
+
+	set_hex(o, "model", ns->model_digest);
+	set_id(o, "adapter", ns->adapter);
+	set_id(o, "adapter_version", ns->adapter_version);
+	set_id(o, "salt", ns->salt);
+	return o;
+}
+
+json_t *ctl_rank(const struct kv_rank *rank)
+{
+	json_t *o = json_object();
+
+	ctl_set(o, "tp_rank", rank->tp_rank);
+	ctl_set(o, "tp_size", rank->tp_size);
+	ctl_set(o, "pp_rank", rank->pp_rank);
+	ctl_set(o, "pp_size", rank->pp_size);
+	ctl_set(o, "layer_first", rank->layer_first);
+	ctl_set(o, "layers", rank->nr_layers);
+	ctl_set(o, "head_first", rank->head_first);
+	ctl_set(o, "heads", rank->nr_heads);
+	return o;
+}
+
 /* ---- clients ---- */
 
 static json_t *region_json(const struct mm_client_info *info, u64 weights)
@@ -104,6 +140,7 @@ static json_t *geometry_json(u32 id, const struct kv_geometry *g)
 static int client_show(struct ctl *q, json_t *out)
 {
 	json_t *o, *a = json_array();
+	struct mm_client_info info;
 	const struct kv_geometry *g;
 	struct session *s;
 	u32 i;
@@ -119,6 +156,10 @@ static int client_show(struct ctl *q, json_t *out)
 		g = mm_geom(q->d->mm, s->id, i);
 		if (g)
 			json_array_append_new(a, geometry_json(i, g));
+	}
+	if (!mm_client_info(q->d->mm, s->id, &info)) {
+		json_object_set_new(o, "ns", ctl_ns(&info.ns));
+		json_object_set_new(o, "rank", ctl_rank(&info.rank));
 	}
 	json_object_set_new(o, "geometries", a);
 	json_object_set_new(out, "client", o);

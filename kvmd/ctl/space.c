@@ -213,7 +213,9 @@ static void count_pte(void *ctx, u32 area, u32 page, kv_pte_t pte, u64 offset)
 static int space_show(struct ctl *q, json_t *out)
 {
 	struct area_count n = { 0 };
+	const struct kv_space_desc *desc;
 	const struct kv_area_desc *area;
+	struct mm_client_info client;
 	struct mm_space_info info;
 	struct session *s;
 	json_t *o, *a, *one;
@@ -221,13 +223,18 @@ static int space_show(struct ctl *q, json_t *out)
 	int rc;
 
 	rc = space_named(q, ctl_arg(q, 0), &s, &space, &info);
+	if (!rc)
+		rc = mm_client_info(q->d->mm, s->id, &client);
 	if (rc)
 		return rc;
 	table_walk(q->d, s, space, count_pte, &n);
+	desc = kv_table_space(s->table, space);
 	o = space_json(q->d, s, space, &info);
+	json_object_set_new(o, "ns", ctl_ns(&desc->ns));
+	json_object_set_new(o, "rank", ctl_rank(&client.rank));
 	a = json_array();
 	for (i = 0; i < info.nr_areas && i < KV_AREA_MAX; i++) {
-		area = &kv_table_space(s->table, space)->area[i];
+		area = &desc->area[i];
 		one = json_object();
 		ctl_set(one, "area", i);
 		ctl_set(one, "geom", area->geom);

@@ -34,6 +34,8 @@ expect "PSS halves what two share, USS leaves it out" "24576	16384	8192" \
 	"$(cols rss,pss,uss -s tokens spaces | head -1)"
 expect "space show has the area" "3 pages" \
 	"$(kvctl -j space show "$parent" | jq -r '"\(.space.area[0].pages) pages"')"
+expect "and the namespace, and the rank of its client" "- 2a - - 1 2 " \
+	"$(kvctl space show "$parent" | awk '/^ns|^rank.tp/ { print $2 }' | tr '\n' ' ')"
 expect "space dump lists the pages" "0 1 2 " \
 	"$(cols page space dump "$parent" | tr '\n' ' ')"
 entry=$(cols entry space dump "$parent" | head -1)

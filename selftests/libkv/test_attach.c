@@ -205,15 +205,24 @@ static int nr_open(void)
 	return n;
 }
 
-static int try_attach(struct attach_self *self, struct kv **kv)
+static int try_attach_as(struct attach_self *self,
+			 const struct kv_namespace *ns,
+			 const struct kv_rank *rank, struct kv **kv)
 {
 	struct kv_attach_opts o = { .sz = sizeof(o),
 				    .socket = self->path,
 				    .name = "a test!",
-				    .timeout_ms = 300 };
+				    .timeout_ms = 300,
+				    .ns = ns,
+				    .rank = rank };
 
 	self->running = !pthread_create(&self->thread, NULL, serve, self);
 	return kv_attach(&o, kv);
+}
+
+static int try_attach(struct attach_self *self, struct kv **kv)
+{
+	return try_attach_as(self, NULL, NULL, kv);
 }
 
 static void refused(struct attach_self *self, int code, const char *word)
@@ -240,6 +249,20 @@ TEST_F(attach, succeeds_and_says_who_we_are)
 	EXPECT_STREQ("cpu:0", kv_info(kv)->device_name);
 	EXPECT_EQ(0, (uintptr_t)kv_base(kv) % KV_CHUNK_SIZE);
 	EXPECT_STREQ("", kv_error(kv));
+	kv_detach(kv);
+}
+
+TEST_F(attach, says_what_it_runs_and_which_share_of_it)
+{
+	struct kv_namespace ns;
+	struct kv_rank rank;
+	struct kv *kv = NULL;
+
+	memset(&ns, 0xa5, sizeof(ns));
+	memset(&rank, 0x5a, sizeof(rank));
+	ASSERT_EQ(0, try_attach_as(self, &ns, &rank, &kv));
+	EXPECT_EQ(0, memcmp(&ns, &self->hello.ns, sizeof(ns)));
+	EXPECT_EQ(0, memcmp(&rank, &self->hello.rank, sizeof(rank)));
 	kv_detach(kv);
 }
 

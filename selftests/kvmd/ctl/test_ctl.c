@@ -163,6 +163,129 @@ TEST_F(ctl, who_finds_every_mapper)
 	json_decref(o);
 }
 
+/* All members differ, the numbers have their highest bit. */
+static struct kv_namespace odd_ns(uint8_t first)
+{
+	struct kv_namespace ns = { .adapter = 0xa0a1a2a3a4a5a6a7 + first,
+				   .adapter_version =
+					   0xb0b1b2b3b4b5b6b7 + first,
+				   .salt = 0xc0c1c2c3c4c5c6c7 + first };
+	unsigned int i;
+
+	for (i = 0; i < sizeof(ns.model_digest); i++)
+		ns.model_digest[i] = (uint8_t)(first + 7 * i);
+	return ns;
+}
+
+static void expect_hex(json_t *o, const char *key, uint64_t want)
+{
+	char text[17];
+
+	snprintf(text, sizeof(text), "%llx", (unsigned long long)want);
+	EXPECT_STREQ(text, json_string_value(json_object_get(o, key)));
+}
+
+static void expect_ns(json_t *o, const struct kv_namespace *ns)
+{
+	json_t *n = json_object_get(o, "ns");
+	char text[65];
+	unsigned int i;
+
+	for (i = 0; i < sizeof(ns->model_digest); i++)
+		snprintf(text + 2 * i, 3, "%02x", ns->model_digest[i]);
+	EXPECT_STREQ(text, json_string_value(json_object_get(n, "model")));
+	expect_hex(n, "adapter", ns->adapter);
+	expect_hex(n, "adapter_version", ns->adapter_version);
+	expect_hex(n, "salt", ns->salt);
+}
+
+static void expect_rank(json_t *o, const struct kv_rank *rank)
+{
+	json_t *r = json_object_get(o, "rank");
+
+	EXPECT_EQ(num(r, "tp_rank"), rank->tp_rank);
+	EXPECT_EQ(num(r, "tp_size"), rank->tp_size);
+	EXPECT_EQ(num(r, "pp_rank"), rank->pp_rank);
+	EXPECT_EQ(num(r, "pp_size"), rank->pp_size);
+	EXPECT_EQ(num(r, "layer_first"), rank->layer_first);
+	EXPECT_EQ(num(r, "layers"), rank->nr_layers);
+	EXPECT_EQ(num(r, "head_first"), rank->head_first);
+	EXPECT_EQ(num(r, "heads"), rank->nr_heads);
+}
+
+/* What the descriptor and "space show" say. */
+static void expect_space(struct ctl_self *self, const struct raw *r, int space,
+			 const struct kv_namespace *ns,
+			 const struct kv_rank *rank)
+{
+	char line[64];
+	json_t *o, *s;
+
+	ASSERT_GE(space, 0);
+	EXPECT_EQ(0, memcmp(ns, &kv_table_space(r->table, (uint32_t)space)->ns,
+			    sizeof(*ns)));
+	snprintf(line, sizeof(line), "space show %u:%d", r->table->client,
+		 space);
+	o = ask(self, line);
+	s = json_object_get(o, "space");
+	expect_ns(s, ns);
+	expect_rank(s, rank);
+	json_decref(o);
+}
+
+TEST_F(ctl, namespace_and_rank_come_back)
+{
+	struct kv_msg_hello h = raw_hello(0);
+	const struct kv_namespace ns = odd_ns(91);
+	struct kv_sqe create = { .opcode = KV_OP_SPACE_CREATE };
+	struct kv_sqe fork = { .opcode = KV_OP_SPACE_FORK };
+	struct kv_space_args *a;
+	struct raw r;
+	char line[64];
+	int space;
+	json_t *o;
+
+	h.ns = odd_ns(3);
+	h.rank = (struct kv_rank){ .tp_rank = 1,
+				   .tp_size = 2,
+				   .pp_rank = 3,
+				   .pp_size = 4,
+				   .layer_first = 39,
+				   .nr_layers = 13,
+				   .head_first = 8,
+				   .nr_heads = 65535 };
+	raw_attach_as(&r, self->d.socket, &h);
+	a = raw_arena(&r, 0);
+	*a = (struct kv_space_args){ .nr_areas = 1, .ns = ns };
+	a->area[0].geom = raw_geom(&r);
+	space = raw_call(&r, create).res;
+	expect_space(self, &r, space, &ns, &h.rank);
+	fork.space = (uint32_t)space;
+	expect_space(self, &r, raw_call(&r, fork).res, &ns, &h.rank);
+
+	snprintf(line, sizeof(line), "client show %u", r.table->client);
+	o = ask(self, line);
+	expect_ns(json_object_get(o, "client"), &h.ns);
+	expect_rank(json_object_get(o, "client"), &h.rank);
+	json_decref(o);
+	raw_detach(&r);
+}
+
+TEST_F(ctl, a_bare_client_has_none)
+{
+	json_t *o = ask(self, "space show 0:0"), *ns, *v;
+	const char *key;
+
+	ns = json_object_get(json_object_get(o, "space"), "ns");
+	EXPECT_EQ(json_object_size(ns), 4);
+	json_object_foreach(ns, key, v)
+	{
+		EXPECT_STREQ(json_string_value(v), "");
+	}
+	expect_rank(json_object_get(o, "space"), &(struct kv_rank){ 0 });
+	json_decref(o);
+}
+
 TEST_F(ctl, every_request_of_the_page_is_answered)
 {
 	static const char *const lines[] = {

@@ -166,14 +166,13 @@ static inline void *raw_map(int fd, size_t bytes, int prot)
 }
 
 /* Connect and shake hands. */
-static inline void raw_attach(struct raw *r, const char *path)
+static inline void raw_attach_as(struct raw *r, const char *path,
+				 const struct kv_msg_hello *h)
 {
-	struct kv_msg_hello h = raw_hello(0);
-
 	memset(r, 0, sizeof(*r));
 	r->sock = raw_connect(path);
 	ASSERT_GE(r->sock, 0);
-	raw_send(r, KV_MSG_HELLO, &h, sizeof(h));
+	raw_send(r, KV_MSG_HELLO, h, sizeof(*h));
 	ASSERT_EQ(raw_reply(r), 0);
 	memcpy(&r->w, r->body, sizeof(r->w));
 	ASSERT_EQ(r->nr_fds, 4);
@@ -187,6 +186,13 @@ static inline void raw_attach(struct raw *r, const char *path)
 	r->table = raw_map(r->table_fd, KV_TABLE_SIZE_MAX, PROT_READ);
 	r->status = raw_map(r->status_fd, sizeof(*r->status),
 			    PROT_READ | PROT_WRITE);
+}
+
+static inline void raw_attach(struct raw *r, const char *path)
+{
+	const struct kv_msg_hello h = raw_hello(0);
+
+	raw_attach_as(r, path, &h);
 }
 
 static inline void raw_detach(struct raw *r)

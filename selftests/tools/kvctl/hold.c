@@ -3,7 +3,8 @@
  * hold.c - a client that holds two spaces until its standard input ends
  *
  * One space of 40 tokens in one area of 8 KiB pages, and a fork of it at 24:
- * its second page is half full and shared. Prints "holding" when it stands.
+ * its second page is half full and shared. It is the second of two ranks.
+ * Prints "holding" when it stands.
  */
 #include <kv.h>
 #include <stdio.h>
@@ -22,7 +23,8 @@ static int hold(struct kv *kv)
 				 .layer_stride = 8192,
 				 .page_bytes = 8192 };
 	struct kv_space_args args = { .nr_areas = 1,
-				      .area = { { .nr_heads = 1 } } };
+				      .area = { { .nr_heads = 1 } },
+				      .ns = { .adapter = 42 } };
 	struct kv_resv_item item = { .nr_tokens = 40 };
 	struct kv_step *st;
 	uint32_t child;
@@ -50,7 +52,10 @@ static int hold(struct kv *kv)
 
 int main(void)
 {
-	struct kv_attach_opts o = { .sz = sizeof(o), .name = "hold" };
+	const struct kv_rank rank = { .tp_rank = 1, .tp_size = 2 };
+	struct kv_attach_opts o = { .sz = sizeof(o),
+				    .name = "hold",
+				    .rank = &rank };
 	struct kv *kv;
 	int rc = kv_attach(&o, &kv);
 
