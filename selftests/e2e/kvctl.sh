@@ -95,4 +95,28 @@ check "and its memory comes back" kvctl -t 10 wait idle
 expect_exit "with clean books" 0 kvctl check
 expect_exit "kvmd ends in order" 0 stop_kvmd
 expect_exit "then it is not running" 3 kvctl status
+
+# Nobody names a socket. In a /run of its own: the machine may have a kvmd.
+at_default() {
+	# shellcheck disable=SC2016 # for the inner shell
+	unshare -m sh -c 'mount -t tmpfs tmpfs /run || exit
+		unset KVMD_SOCKET
+		kvmd --size 64M --device cpu --log-file "$1/default.log" &
+		kvctl -t 10 wait ready
+		kvctl status
+		"$2/selftests/tools/kvctl/hold"
+		kill $!
+		wait $!
+		echo "ended $?: $(ls -A /run)"' sh "$KV_LOG_DIR" "$BUILD" \
+		</dev/null >"$T/out" 2>&1
+}
+if unshare -m mount -t tmpfs tmpfs /run 2>"$T/err"; then
+	at_default
+	expect "kvmd and kvctl meet at the default place" \
+		"socket /run/kvmd/kvmd.sock" "$(grep -o 'socket [^ ]*' "$T/out")"
+	expect "and so does a client of libkv" holding "$(grep holding "$T/out")"
+	expect "where nothing is left" "ended 0: " "$(tail -1 "$T/out")"
+else
+	skip "the default place serves" "no /run of its own: $(cat "$T/err")"
+fi
 tap_done
