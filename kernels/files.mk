@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-kernels-y += kernels/ref/dequant.o kernels/ref/norm.o kernels/ref/pointwise.o \
+kernels-y += kernels/ref/dequant.o kernels/ref/strip.o kernels/ref/norm.o kernels/ref/pointwise.o \
 	kernels/ref/gemm.o kernels/ref/rope.o kernels/ref/attn.o \
 	kernels/ref/logits.o
 kernels-y += kernels/cpu/select.o kernels/cpu/pool.o kernels/cpu/exec.o \

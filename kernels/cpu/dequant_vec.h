@@ -9,6 +9,7 @@
  * every instruction set for whole rows: embeddings, tests.
  */
 #include "kernels/cpu/vec.h"
+#include "kernels/ref/ref.h"
 
 vec_inline float f16_at(const u8 *p)
 {
@@ -200,12 +201,28 @@ vec_inline struct v16 load_plain(u32 type, const u8 *b, u32 nr)
 			block(b, sink_skip(out, k));                    \
 		break
 
+/* A row that is a lane of a strip: embeddings and tests want one. */
+static void strip_row(const struct kern_mat *w, u32 row, struct sink out)
+{
+	float v[16];
+
+	for (u32 k = 0; k < w->cols; k += 16) {
+		for (u32 i = 0; i < 16; i++)
+			v[i] = ref_strip_element(w, row, k + i);
+		sink_put(sink_skip(out, k), v16_load(v), 16);
+	}
+}
+
 /* A whole row. */
 vec_inline void vec_row(const struct kern_mat *w, u32 row, struct sink out)
 {
-	const u8 *b = (const u8 *)w->data + row * w->row_bytes;
+	const u8 *b = (const u8 *)w->data + row * w->stride;
 	u32 size = w->dtype == KV_DTYPE_F32 ? 4 : 2;
 
+	if (w->layout == KERN_LAYOUT_STRIP) {
+		strip_row(w, row, out);
+		return;
+	}
 	switch (w->dtype) {
 		VEC_ROW(KV_DTYPE_Q4_0, vec_q4_0, 18, 32);
 		VEC_ROW(KV_DTYPE_Q5_0, vec_q5_0, 22, 32);

@@ -9,7 +9,7 @@
  *	for each group of 128 columns of the thread's share
  *	  for each 258 rows of x or fewer		(one, in a decode)
  *	    for each 256 k
- *	      dequantise 128 x 256 weights into 4 panels	64 KiB, L2
+ *	      unpack 128 x 256 weights into 4 panels		64 KiB, L2
  *	      for each 6 rows of x: to fp32			6 KiB, L1
  *	        for each panel: the tile			16 KiB, L1
  *	    add bias and residual, store
@@ -17,6 +17,7 @@
  * Sums stay in scratch until they are whole, so y may be the residual.
  */
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/unpack.h"
 #include "kernels/cpu/vec.h"
 
 #define GEMM_K	    256 /* a block of every quantised type divides it */
@@ -72,14 +73,14 @@ static void dequant_rows(const struct kern_mat *w, u32 row, u32 rows, u32 k0,
 			 u32 nr, u16 (*out)[GEMM_K])
 {
 	struct row_bytes r = {
-		.at = (const u8 *)w->data + row * w->row_bytes +
+		.at = (const u8 *)w->data + row * w->stride +
 		      dtype_row_bytes(w->dtype, k0),
-		.stride = w->row_bytes,
+		.stride = w->stride,
 	};
 	u32 steps = DIV_ROUND_UP(w->cols, (u32)GEMM_K);
 
-	r.ahead_len = (u32)DIV_ROUND_UP(w->row_bytes, (u64)steps);
-	r.ahead = (const u8 *)w->data + (row + PANEL_COLS) * w->row_bytes +
+	r.ahead_len = (u32)DIV_ROUND_UP(w->stride, (u64)steps);
+	r.ahead = (const u8 *)w->data + (row + PANEL_COLS) * w->stride +
 		  (size_t)(k0 / GEMM_K) * 16 * r.ahead_len;
 	switch (w->dtype) {
 		DEQUANT_ROWS(KV_DTYPE_Q4_0, q4_0_block, 18, 32);
@@ -104,6 +105,11 @@ static void fill_panel(const struct kern_mat *w, u32 n, u32 n_end, u32 k0,
 		u32 first = n + half;
 		u32 rows = first < n_end ? min(n_end - first, 16u) : 0;
 
+		if (w->layout == KERN_LAYOUT_STRIP && rows) {
+			unpack_strip(w, first, k0, nr, panel + half,
+				     PANEL_COLS);
+			continue;
+		}
 		dequant_rows(w, first, rows, k0, nr, s->rows);
 		for (u32 i = rows; i < 16; i++)
 			memset(s->rows[i], 0, sizeof(s->rows[i]));

@@ -4,14 +4,14 @@
 /*
  * panel_avx2.h - panel_avx512.h's panel and tile in 16 registers of 8 floats
  *
- * The tile takes up to 4 rows of x and 16 columns at a time, the even k of a
- * block first and then the odd ones: 8 sums, 2 weights and one x fit, and
+ * The tile takes up to 6 rows of x and 16 columns at a time, the even k of a
+ * block first and then the odd ones: 12 sums, 2 weights and one x fit, and
  * the even sums rest on the stack meanwhile.
  */
 #include "kernels/cpu/vec.h"
 
 #define PANEL_COLS 32
-#define TILE_ROWS  4
+#define TILE_ROWS  6
 #define PV_VECS	   1 /* pairs of registers of V that attention holds */
 
 vec_inline void transpose8(const u32 *rows, size_t stride, u32 *out,
@@ -73,14 +73,14 @@ vec_inline __m256 panel_half(const u32 *w, const int odd)
 vec_inline void tile_chain(const int mr, const int odd, const float *x,
 			   size_t x_stride, const u32 *panel, __m256 (*sum)[2])
 {
-#pragma GCC unroll 4
+#pragma GCC unroll 6
 	for (int m = 0; m < mr; m++)
 		sum[m][0] = sum[m][1] = _mm256_setzero_ps();
 	for (int k = 0; k < 16; k++) {
 		__m256 w0 = panel_half(panel + k * PANEL_COLS, odd);
 		__m256 w1 = panel_half(panel + k * PANEL_COLS + 8, odd);
 
-#pragma GCC unroll 4
+#pragma GCC unroll 6
 		for (int m = 0; m < mr; m++) {
 			__m256 xm =
 				_mm256_set1_ps(x[m * x_stride + 2 * k + odd]);
@@ -110,7 +110,7 @@ vec_inline void tile_rows(const int mr, const float *x, size_t x_stride,
 
 			tile_chain(mr, 0, x, x_stride, panel + n, e);
 			tile_chain(mr, 1, x, x_stride, panel + n, o);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
 			for (int m = 0; m < mr; m++) {
 				float *cm = c + m * c_stride + n;
 

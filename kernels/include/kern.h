@@ -31,12 +31,13 @@
 
 enum kern_layout {
 	KERN_LAYOUT_GGUF = 1, /* packing version 1: rows of GGUF blocks */
+	KERN_LAYOUT_STRIP = 2, /* packing version 2: pack.h */
 };
 
-/* A weight matrix [rows][cols]; a row is rows of blocks, row_bytes apart. */
+/* A weight matrix [rows][cols]: rows of blocks, or strips of 16 rows. */
 struct kern_mat {
 	const void *data;
-	u64 row_bytes;
+	u64 stride; /* bytes from a row, or from a strip, to the next */
 	u32 rows; /* N: outputs */
 	u32 cols; /* K: inputs */
 	u32 dtype; /* enum kv_dtype */
@@ -112,7 +113,10 @@ struct kern_softcap {
 	float cap;
 };
 
-/* ---- matrix product; unit: a column of y (a row of w) ---- */
+/*
+ * ---- matrix product; unit: a column of y (a row of w) ----
+ * Where w has strips, lo is a multiple of 16, and hi too or w.rows.
+ */
 
 /*
  * y[m][n] = (sum_k x[m][k] * w[n][k] + bias[n]) + residual[m][n]

@@ -47,8 +47,7 @@ static float q8_0_element(const u8 *b, u32 i)
 	return f16_at(b) * (float)(s8)b[2 + i];
 }
 
-/* Sub-block s's 6-bit scale and min out of 12 bytes. */
-static void k_scale_min(const u8 *p, u32 s, u32 *scale, u32 *min)
+void ref_k_scale_min(const u8 *p, u32 s, u32 *scale, u32 *min)
 {
 	if (s < 4) {
 		*scale = p[s] & 63;
@@ -63,7 +62,7 @@ static float q45_k_element(const u8 *b, u32 i, const u8 *fifths, const u8 *qs)
 {
 	u32 s = i / 32, l = i % 32, scale, min_, q;
 
-	k_scale_min(b + 4, s, &scale, &min_);
+	ref_k_scale_min(b + 4, s, &scale, &min_);
 	q = nibble(qs[s / 2 * 32 + l], s & 1);
 	if (fifths)
 		q |= (fifths[l] >> s & 1u) << 4;
@@ -91,8 +90,10 @@ float ref_element(const struct kern_mat *w, u32 row, u32 k)
 
 	if (!d)
 		return 0; /* the caller has checked the type */
+	if (w->layout == KERN_LAYOUT_STRIP)
+		return ref_strip_element(w, row, k);
 	i = k % d->block_len;
-	b = (const u8 *)w->data + row * w->row_bytes +
+	b = (const u8 *)w->data + row * w->stride +
 	    (u64)(k / d->block_len) * d->block_bytes;
 	switch (w->dtype) {
 	case KV_DTYPE_F32:

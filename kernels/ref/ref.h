@@ -12,6 +12,10 @@
 
 /* Element k of a row, exact in fp32. */
 float ref_element(const struct kern_mat *w, u32 row, u32 k);
+float ref_strip_element(const struct kern_mat *w, u32 row, u32 k);
+
+/* Sub-block s's 6-bit scale and min out of the 12 bytes of a K block. */
+void ref_k_scale_min(const u8 *p, u32 s, u32 *scale, u32 *min);
 
 void ref_dequant(const struct kern_dequant *p, u32 lo, u32 hi);
 void ref_embed(const struct kern_embed *p, u32 lo, u32 hi);

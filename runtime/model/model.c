@@ -68,7 +68,7 @@ static int load_mat(struct loader *l, const char *name, u32 rows, u32 cols,
 		return wrong_shape(l, t, rows, cols);
 	*mat = (struct kern_mat){
 		.data = l->weights ? l->weights + t->offset : t->data,
-		.row_bytes = row_bytes,
+		.stride = row_bytes,
 		.rows = rows,
 		.cols = cols,
 		.dtype = t->type,

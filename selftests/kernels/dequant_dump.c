@@ -22,7 +22,7 @@ static int dump(u32 type, size_t bytes)
 		goto out;
 	p.w.data = in;
 	p.w.layout = KERN_LAYOUT_GGUF;
-	p.w.row_bytes = bytes;
+	p.w.stride = bytes;
 	p.w.cols = (u32)(bytes / d->block_bytes * d->block_len);
 	p.f32 = calloc(p.w.cols, sizeof(*p.f32));
 	if (!p.f32 || fread(in, 1, bytes, stdin) != bytes)

@@ -5,6 +5,7 @@
  * kern_test.h - seeded inputs, and every row of the ops table against ref
  */
 #include "kernels/include/kern.h"
+#include "kernels/include/pack.h"
 #include "selftests/harness.h"
 
 static const u32 kt_types[] = {
@@ -113,9 +114,9 @@ static inline struct kern_mat kt_mat(u64 *seed, u32 type, u32 rows, u32 cols)
 		.cols = cols,
 		.dtype = type,
 		.layout = KERN_LAYOUT_GGUF,
-		.row_bytes = dtype_row_bytes(type, cols),
+		.stride = dtype_row_bytes(type, cols),
 	};
-	size_t bytes = (size_t)w.row_bytes * rows;
+	size_t bytes = (size_t)w.stride * rows;
 	u8 *p = malloc(max(bytes, (size_t)1));
 
 	if (!p || !d)
@@ -137,6 +138,27 @@ static inline struct kern_mat kt_mat(u64 *seed, u32 type, u32 rows, u32 cols)
 	}
 	w.data = p;
 	return w;
+}
+
+/* The same matrix in strips, or one without data if its type has none. */
+static inline struct kern_mat kt_strips(const struct kern_mat *w)
+{
+	struct kern_mat s = *w;
+	u8 *p;
+
+	s.layout = KERN_LAYOUT_STRIP;
+	s.data = NULL;
+	s.stride = kern_strip_bytes(w->dtype, w->cols);
+	if (!s.stride)
+		return s;
+	p = kt_alloc(DIV_ROUND_UP(w->rows, KERN_STRIP) * s.stride);
+	for (u32 r = 0; r < w->rows; r += KERN_STRIP)
+		kern_pack_strip(w->dtype, w->cols,
+				(const u8 *)w->data + r * w->stride,
+				min(w->rows - r, KERN_STRIP),
+				p + r / KERN_STRIP * s.stride);
+	s.data = p;
+	return s;
 }
 
 /* The first element at which two arrays of @size-byte elements differ. */

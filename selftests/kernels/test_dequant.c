@@ -146,17 +146,32 @@ static double *decode(const struct kern_mat *w)
 	for (u32 r = 0; r < w->rows; r++)
 		for (u32 k = 0; k < w->cols; k += d->block_len)
 			decode_block(w->dtype,
-				     (const u8 *)w->data + r * w->row_bytes +
+				     (const u8 *)w->data + r * w->stride +
 					     k / d->block_len * d->block_bytes,
 				     y + (size_t)r * w->cols + k);
 	return y;
 }
 
-static void check_type(u64 *seed, u32 type)
+/* Strips do not promise the sign of a zero. */
+static bool is_value(const struct kern_mat *w, float got, float want)
 {
-	enum { ROWS = 12, COLS = 1024, SKIP = 5 };
-	struct kern_mat w = kt_mat(seed, type, ROWS, COLS);
-	double *want = decode(&w);
+	return w->layout == KERN_LAYOUT_STRIP ? got == want
+					      : !memcmp(&got, &want, 4);
+}
+
+static bool is_rounded(const struct kern_mat *w, u16 got, float want)
+{
+	u16 bits = kern_f32_to_bf16(want);
+
+	if (w->layout == KERN_LAYOUT_STRIP && !(bits & 0x7fff))
+		return !(got & 0x7fff);
+	return got == bits;
+}
+
+enum { ROWS = 12, COLS = 1024, SKIP = 5 };
+
+static void check_mat(u64 *seed, struct kern_mat w, const double *want)
+{
 	float *f32 = kt_alloc(ROWS * COLS * 4),
 	      *out = kt_alloc(ROWS * COLS * 4);
 	u16 *bf16 = kt_alloc(ROWS * COLS * 2);
@@ -175,8 +190,8 @@ static void check_type(u64 *seed, u32 type)
 		for (u32 i = 0; i < (ROWS - SKIP) * COLS; i++) {
 			float x = (float)want[SKIP * COLS + i];
 
-			bad += memcmp(&f32[i], &x, 4) != 0 ||
-			       bf16[i] != kern_f32_to_bf16(x);
+			bad += !is_value(&w, f32[i], x) ||
+			       !is_rounded(&w, bf16[i], x);
 		}
 		for (u32 i = 0; i < ROWS * COLS; i++) {
 			float x = (float)want[ids[i / COLS] * COLS + i % COLS];
@@ -184,14 +199,27 @@ static void check_type(u64 *seed, u32 type)
 			bad += out[i] != x * 3.25f;
 		}
 		if (bad)
-			TH_LOG("%s %s", *isa, dtype_name(type));
+			TH_LOG("%s %s layout %u", *isa, dtype_name(w.dtype),
+			       w.layout);
 		EXPECT_EQ(0, bad);
 	}
-	free(want);
 	free(f32);
 	free(out);
 	free(bf16);
+}
+
+static void check_type(u64 *seed, u32 type)
+{
+	struct kern_mat w = kt_mat(seed, type, ROWS, COLS);
+	struct kern_mat strips = kt_strips(&w);
+	double *want = decode(&w);
+
+	check_mat(seed, w, want);
+	if (strips.data)
+		check_mat(seed, strips, want);
+	free(want);
 	free((void *)w.data);
+	free((void *)strips.data);
 }
 
 TEST(dequant, every_type_equals_a_second_decoder)
@@ -238,6 +266,47 @@ TEST(dtype, row_lengths_are_whole_blocks)
 	EXPECT_EQ(680, dtype_row_bytes(KV_DTYPE_Q8_0, 640));
 	EXPECT_EQ(7350, dtype_row_bytes(KV_DTYPE_Q6_K, 8960));
 	EXPECT_EQ(0xffffffffull * 4, dtype_row_bytes(KV_DTYPE_F32, 0xffffffff));
+}
+
+TEST(strip, is_as_long_as_its_rows_but_for_the_scales_of_k_types)
+{
+	EXPECT_EQ(16 * 440, kern_strip_bytes(KV_DTYPE_Q5_0, 640));
+	EXPECT_EQ(16 * 680, kern_strip_bytes(KV_DTYPE_Q8_0, 640));
+	EXPECT_EQ(ALIGN_UP(16 * 7350, 64),
+		  kern_strip_bytes(KV_DTYPE_Q6_K, 8960));
+	EXPECT_EQ(6 * (8 * 256 + 320), kern_strip_bytes(KV_DTYPE_Q4_K, 1536));
+	EXPECT_EQ(0, kern_strip_bytes(KV_DTYPE_Q4_K, 128));
+	EXPECT_EQ(0, kern_strip_bytes(KV_DTYPE_F32, 256));
+	EXPECT_EQ(0, kern_strip_bytes(KV_DTYPE_BF16, 256));
+	EXPECT_EQ(0, kern_strip_bytes(~0u, 256));
+}
+
+/* A scale from a hostile file: its block is NaN and no plausible number. */
+TEST(strip, a_scale_that_is_no_number_stays_none)
+{
+	static const u16 halves[] = { 0x7c00, 0xfc00, 0x7fff, 0xffff, 0x7c01 };
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 i = 0; i < ARRAY_SIZE(halves); i++) {
+		struct kern_mat w = kt_mat(&seed, KV_DTYPE_Q8_0, 1, 32), s;
+		const u16 x[32] = { 0x3f80, 0x3f80, 0x3f80, 0x3f80 };
+		static u8 scratch[KERN_SCRATCH_BYTES]
+			__attribute__((aligned(64)));
+		float y;
+
+		memcpy((void *)w.data, &halves[i], 2);
+		s = kt_strips(&w);
+		for (const char *const *isa = kern_isa_list(); *isa; isa++) {
+			struct kern_gemm p = { s, x, &y, NULL, NULL, 1, 32, 1 };
+
+			y = 0;
+			kern_select(*isa)->gemm(&p, 0, 1, scratch);
+			EXPECT_TRUE(isnan(y));
+		}
+		free((void *)w.data);
+		free((void *)s.data);
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -15,7 +15,28 @@ struct shape {
 	u32 m, n, k;
 };
 
-/* One product on all rows of the table, in two slices. */
+/* One row of the table, in two slices, from rows or from strips. */
+static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
+		    const float *start, const float *want, float *got)
+{
+	size_t nr = (size_t)p.m * p.y_stride;
+	bool strips = p.w.layout == KERN_LAYOUT_STRIP;
+	char what[96];
+
+	memcpy(got, start, nr * sizeof(*got));
+	p.y = got;
+	p.residual = p.bias ? got : NULL;
+	if (strips)
+		cut = cut / KERN_STRIP * KERN_STRIP;
+	ops->gemm(&p, cut, p.w.rows, scratch);
+	ops->gemm(&p, 0, cut, scratch);
+	snprintf(what, sizeof(what), "%s %s%s %ux%ux%u", ops->name,
+		 dtype_name(p.w.dtype), strips ? " strips" : "", p.m, p.w.rows,
+		 p.w.cols);
+	EXPECT_SAME(got, want, nr, what);
+}
+
+/* One product on all rows of the table. */
 static void check(u64 *seed, u32 type, struct shape s, bool extras)
 {
 	struct kern_gemm p = {
@@ -31,7 +52,8 @@ static void check(u64 *seed, u32 type, struct shape s, bool extras)
 	float *want = kt_alloc(bytes), *got = kt_alloc(bytes);
 	const struct kern_ops *ref = kern_select("ref"), *ops;
 	u32 cut = kt_below(seed, s.n + 1);
-	char what[96];
+	struct kern_mat strips = kt_strips(&p.w);
+	struct kern_gemm q;
 
 	p.x = x;
 	p.bias = extras ? bias : NULL;
@@ -39,18 +61,18 @@ static void check(u64 *seed, u32 type, struct shape s, bool extras)
 	p.y = want;
 	p.residual = extras ? want : NULL;
 	ref->gemm(&p, 0, s.n, scratch);
+	q = p;
+	q.w = strips;
+	if (strips.data)
+		compare(ref, q, cut, start, want, got);
 	for_each_row(ops)
 	{
-		memcpy(got, start, bytes);
-		p.y = got;
-		p.residual = extras ? got : NULL;
-		ops->gemm(&p, cut, s.n, scratch);
-		ops->gemm(&p, 0, cut, scratch);
-		snprintf(what, sizeof(what), "%s %s %ux%ux%u", ops->name,
-			 dtype_name(type), s.m, s.n, s.k);
-		EXPECT_SAME(got, want, (size_t)s.m * p.y_stride, what);
+		compare(ops, p, cut, start, want, got);
+		if (strips.data)
+			compare(ops, q, cut, start, want, got);
 	}
 	free((void *)p.w.data);
+	free((void *)strips.data);
 	free(x);
 	free(bias);
 	free(start);

@@ -56,6 +56,32 @@ __attribute__((target("avx512f"))) static double sum_avx512(const char *p,
 	return (double)_mm512_reduce_add_epi64(a);
 }
 
+__attribute__((target("avx2"))) static double sum_avx2(const char *p,
+						       size_t bytes)
+{
+	size_t quarter = bytes / 4, i;
+	__m256i a[4] = { _mm256_setzero_si256() };
+	u64 lanes[4];
+	u32 s;
+
+	a[1] = a[2] = a[3] = a[0];
+	for (i = 0; i < quarter; i += 64) {
+#pragma GCC unroll 4
+		for (s = 0; s < 4; s++) {
+			const char *at = p + s * quarter + i;
+			const __m256i *v = (const __m256i *)(const void *)at;
+
+			_mm_prefetch(at + 1024, _MM_HINT_T0);
+			a[s] = _mm256_add_epi64(a[s], _mm256_load_si256(v));
+			a[s] = _mm256_add_epi64(a[s], _mm256_load_si256(v + 1));
+		}
+	}
+	a[0] = _mm256_add_epi64(_mm256_add_epi64(a[0], a[1]),
+				_mm256_add_epi64(a[2], a[3]));
+	_mm256_storeu_si256((__m256i *)(void *)lanes, a[0]);
+	return (double)(lanes[0] + lanes[1] + lanes[2] + lanes[3]);
+}
+
 static double sum_plain(const char *p, size_t bytes)
 {
 	const u64 *v = (const u64 *)(const void *)p;
@@ -77,14 +103,37 @@ static void *read_body(void *arg)
 
 	pthread_barrier_wait(t->barrier);
 	t->start = bench_now();
-	t->sink = __builtin_cpu_supports("avx512f") ? sum_avx512(t->p, t->bytes)
-						    : sum_plain(t->p, t->bytes);
+	if (__builtin_cpu_supports("avx512f"))
+		t->sink = sum_avx512(t->p, t->bytes);
+	else if (__builtin_cpu_supports("avx2"))
+		t->sink = sum_avx2(t->p, t->bytes);
+	else
+		t->sink = sum_plain(t->p, t->bytes);
 	t->end = bench_now();
 	return NULL;
 }
 
-/* 12 chains of 16 lanes: two units of latency 4 want eight at least. */
-__attribute__((target("avx512f"))) static double fma_f32(u32 rounds)
+/* 12 chains of 16 or 8 lanes: two units of latency 4 want eight at least. */
+__attribute__((target("avx2,fma"))) static double fma_avx2(u32 rounds)
+{
+	__m256 acc[FMA_CHAINS], x = _mm256_set1_ps(0.999f);
+	float lanes[8];
+	u32 i, c;
+
+	for (c = 0; c < FMA_CHAINS; c++)
+		acc[c] = _mm256_set1_ps((float)c);
+	for (i = 0; i < rounds; i++) {
+#pragma GCC unroll 12
+		for (c = 0; c < FMA_CHAINS; c++)
+			acc[c] = _mm256_fmadd_ps(acc[c], x, x);
+	}
+	for (c = 1; c < FMA_CHAINS; c++)
+		acc[0] = _mm256_add_ps(acc[0], acc[c]);
+	_mm256_storeu_ps(lanes, acc[0]);
+	return (double)lanes[0] + (double)lanes[7];
+}
+
+__attribute__((target("avx512f"))) static double fma_avx512(u32 rounds)
 {
 	__m512 acc[FMA_CHAINS], x = _mm512_set1_ps(0.999f);
 	u32 i, c;
@@ -125,7 +174,8 @@ static void *fma_f32_body(void *arg)
 
 	pthread_barrier_wait(t->barrier);
 	t->start = bench_now();
-	t->sink = fma_f32(t->rounds);
+	t->sink = __builtin_cpu_supports("avx512f") ? fma_avx512(t->rounds)
+						    : fma_avx2(t->rounds);
 	t->end = bench_now();
 	return NULL;
 }
@@ -224,9 +274,11 @@ double bw_read_peak(const struct bench_opts *o)
 
 static double peak_f32(const struct bench_opts *o)
 {
-	if (!__builtin_cpu_supports("avx512f"))
-		return 0;
-	return measure_fma(o, fma_f32_body, 32);
+	if (__builtin_cpu_supports("avx512f"))
+		return measure_fma(o, fma_f32_body, 32);
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+		return measure_fma(o, fma_f32_body, 16);
+	return 0;
 }
 
 static double peak_bf16(const struct bench_opts *o)

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include "kernels/include/kern.h"
+#include "kernels/include/pack.h"
 
 #define GEMM_COLD_BYTES (192u << 20)
 #define GEMM_RUNS_MAX	2000
@@ -51,12 +52,20 @@ static void fill_weights(u8 *p, size_t bytes, struct bench_rng *rng)
 	}
 }
 
+static const char *const gemm_layouts[] = {
+	[KERN_LAYOUT_GGUF] = "rows",
+	[KERN_LAYOUT_STRIP] = "strips",
+};
+
 static int gemm_measure(const struct bench_opts *o, const struct gemm_case *c,
-			u32 m, struct gemm_result *res)
+			u32 layout, u32 m, struct gemm_result *res)
 {
 	static double t[GEMM_RUNS_MAX];
 	u32 n_rows = o->tiny ? 64 : c->n;
-	u64 row = dtype_row_bytes(c->dtype, c->k), one = row * n_rows;
+	bool strips = layout == KERN_LAYOUT_STRIP;
+	u64 stride = strips ? kern_strip_bytes(c->dtype, c->k)
+			    : dtype_row_bytes(c->dtype, c->k);
+	u64 one = stride * (strips ? n_rows / KERN_STRIP : n_rows);
 	u32 copies = o->tiny ? 1 : (u32)(GEMM_COLD_BYTES / one) + 1, i;
 	struct bench_rng rng = { o->seed };
 	struct kern_exec x = { 0 };
@@ -78,11 +87,11 @@ static int gemm_measure(const struct bench_opts *o, const struct gemm_case *c,
 	rc = kern_exec_init(&x, NULL, o->threads);
 	if (rc)
 		goto out_free;
-	g.w = (struct kern_mat){ .row_bytes = row,
+	g.w = (struct kern_mat){ .stride = stride,
 				 .rows = n_rows,
 				 .cols = c->k,
 				 .dtype = c->dtype,
-				 .layout = KERN_LAYOUT_GGUF };
+				 .layout = layout };
 	g.x = in;
 	g.y = out;
 	end = bench_now() + o->seconds / 2;
@@ -109,6 +118,7 @@ out_free:
 
 static const struct report_col gemm_cols[] = {
 	{ "dtype", "type", 0 },
+	{ "layout", "layout", 0 },
 	{ "m", "M", 0 },
 	{ "n", "N", 0 },
 	{ "k", "K", 0 },
@@ -122,43 +132,54 @@ static const struct report_col gemm_cols[] = {
 	{ "runs", "runs", 0 },
 };
 
+static int gemm_row(const struct bench_opts *o, struct report *rep,
+		    const struct gemm_case *c, u32 layout, u32 m)
+{
+	double bw = bw_read_peak(o), fma = bw_fma_peak(o), mem, mul, bound;
+	struct gemm_result r;
+	int rc = gemm_measure(o, c, layout, m, &r);
+
+	if (rc)
+		return rc;
+	mem = r.bytes / bw;
+	mul = fma > 0 ? r.flop / fma : 0;
+	bound = max(mem, mul);
+	report_row(rep,
+		   json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f, "
+			     "s:f, s:f, s:s, s:f, s:i}",
+			     "dtype", dtype_name(c->dtype), "layout",
+			     gemm_layouts[layout], "m", (int)m, "n", (int)c->n,
+			     "k", (int)c->k, "us", r.seconds * 1e6, "mbytes",
+			     r.bytes / 1e6, "gbps", r.bytes / r.seconds / 1e9,
+			     "gflops", r.flop / r.seconds / 1e9, "bound_us",
+			     bound * 1e6, "bound_what",
+			     mem > mul ? "read" : "fp32 fma", "share",
+			     bound / r.seconds, "runs", (int)r.runs));
+	return 0;
+}
+
 static int run_gemm(const struct bench_opts *o, struct report *rep)
 {
-	double bw = bw_read_peak(o), fma = bw_fma_peak(o);
 	unsigned int i, b;
-	int rc;
+	u32 layout;
+	int rc = 0;
 
 	rep->cols = gemm_cols;
 	rep->nr_cols = ARRAY_SIZE(gemm_cols);
 	for (i = 0; i < ARRAY_SIZE(gemm_cases); i++) {
-		for (b = 0; b < ARRAY_SIZE(gemm_batches); b++) {
-			const struct gemm_case *c = &gemm_cases[i];
-			struct gemm_result r;
-			double mem, mul, bound;
+		const struct gemm_case *c = &gemm_cases[i];
 
-			rc = gemm_measure(o, c, gemm_batches[b], &r);
-			if (rc)
-				return rc;
-			mem = r.bytes / bw;
-			mul = fma > 0 ? r.flop / fma : 0;
-			bound = max(mem, mul);
-			report_row(
-				rep,
-				json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:f, "
-					  "s:f, s:f, s:s, s:f, s:i}",
-					  "dtype", dtype_name(c->dtype), "m",
-					  (int)gemm_batches[b], "n", (int)c->n,
-					  "k", (int)c->k, "us", r.seconds * 1e6,
-					  "mbytes", r.bytes / 1e6, "gbps",
-					  r.bytes / r.seconds / 1e9, "gflops",
-					  r.flop / r.seconds / 1e9, "bound_us",
-					  bound * 1e6, "bound_what",
-					  mem > mul ? "read" : "fp32 fma",
-					  "share", bound / r.seconds, "runs",
-					  (int)r.runs));
+		for (layout = KERN_LAYOUT_GGUF; layout <= KERN_LAYOUT_STRIP;
+		     layout++) {
+			if (layout == KERN_LAYOUT_STRIP &&
+			    !kern_strip_bytes(c->dtype, c->k))
+				continue;
+			for (b = 0; !rc && b < ARRAY_SIZE(gemm_batches); b++)
+				rc = gemm_row(o, rep, c, layout,
+					      gemm_batches[b]);
 		}
 	}
-	return 0;
+	return rc;
 }
 
 SUBJECT(gemm, .name = "gemm",
