@@ -8,6 +8,9 @@ kernels-y += kernels/cpu/avx2.o kernels/cpu/gemm_avx2.o kernels/cpu/attn_avx2.o
 kernels-y += kernels/cpu/avx512.o kernels/cpu/gemm_avx512.o \
 	kernels/cpu/attn_avx512.o kernels/cpu/gemm_avx512bf16.o
 
+# Packing a model is on the way to its first token.
+CFLAGS-kernels/ref/strip.o := -O3
+
 # Instruction-set flags go to the objects that kern_select() guards, never to
 # the others: a binary must start on any x86-64.
 avx2-flags := -mavx2 -mfma -mf16c

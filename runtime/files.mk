@@ -6,7 +6,8 @@ runtime-y += runtime/model/gguf.o runtime/model/gguf_parse.o \
 	runtime/model/tok_llama.o runtime/model/tok_gpt2.o \
 	runtime/model/tok_pre.o runtime/model/chat_template.o
 runtime-y += runtime/model/hparams.o runtime/model/model.o \
-	runtime/model/forward.o runtime/model/digest.o
+	runtime/model/forward.o runtime/model/digest.o \
+	runtime/model/packing.o
 runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
 	runtime/engine/sampler.o runtime/engine/request.o \
 	runtime/engine/engine.o runtime/engine/sched.o \

@@ -21,20 +21,20 @@
 typedef __m512i vn_int;
 typedef __m512 vn_float;
 
-#define vn_and(a, b)	  _mm512_and_si512(a, b)
-#define vn_or(a, b)	  _mm512_or_si512(a, b)
-#define vn_mask(m)	  _mm512_set1_epi32((int)(m))
-#define vn_shr(a, n)	  _mm512_srli_epi32(a, n)
-#define vn_shl(a, n)	  _mm512_slli_epi32(a, n)
-#define vn_to_float(a)	  _mm512_cvtepi32_ps(a)
-#define vn_set1(f)	  _mm512_set1_ps(f)
-#define vn_mul(a, b)	  _mm512_mul_ps(a, b)
-#define vn_fms(a, b, c)	  _mm512_fmsub_ps(a, b, c)
-#define vn_load(p)	  _mm512_loadu_si512(p)
-#define vn_store(p, a)	  _mm512_storeu_si512(p, a)
-#define vn_load_u8(p)	  _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(vn_bytes(p)))
-#define vn_load_s8(p)	  _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(vn_bytes(p)))
-#define vn_load_half(p)	  _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
+#define vn_and(a, b)	_mm512_and_si512(a, b)
+#define vn_or(a, b)	_mm512_or_si512(a, b)
+#define vn_mask(m)	_mm512_set1_epi32((int)(m))
+#define vn_shr(a, n)	_mm512_srli_epi32(a, n)
+#define vn_shl(a, n)	_mm512_slli_epi32(a, n)
+#define vn_to_float(a)	_mm512_cvtepi32_ps(a)
+#define vn_set1(f)	_mm512_set1_ps(f)
+#define vn_mul(a, b)	_mm512_mul_ps(a, b)
+#define vn_fms(a, b, c) _mm512_fmsub_ps(a, b, c)
+#define vn_load(p)	_mm512_loadu_si512(p)
+#define vn_store(p, a)	_mm512_storeu_si512(p, a)
+#define vn_load_u8(p)	_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(vn_bytes(p)))
+#define vn_load_s8(p)	_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(vn_bytes(p)))
+#define vn_load_half(p) _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
 
 vec_inline __m128i vn_bytes(const u8 *p)
 {
@@ -54,9 +54,8 @@ vec_inline vn_int vn_pair(vn_float even, vn_float odd)
 #else
 	struct v16 e = { even }, o = { odd };
 
-	return _mm512_mask_blend_epi16(0xaaaaaaaa,
-				       vn_shr(v16_round_bits(e), 16),
-				       v16_round_bits(o));
+	return _mm512_mask_blend_epi16(
+		0xaaaaaaaa, vn_shr(v16_round_bits(e), 16), v16_round_bits(o));
 #endif
 }
 
@@ -218,8 +217,8 @@ vec_inline void unpack_simple(const u32 bits, const u32 zero,
 		strip_prefetch(at.quants, bits * STRIP_VEC);
 		for (u32 n = 0; n < KERN_STRIP; n += VN) {
 			vn_float d = vn_load_half(at.scales + 2 * n);
-			struct vn_scale s = vn_scale(
-				d, vn_mul(d, vn_set1((float)zero)));
+			struct vn_scale s =
+				vn_scale(d, vn_mul(d, vn_set1((float)zero)));
 
 			unpack_quants(bits, at.quants + 4 * n, s, s, out + n,
 				      stride);
@@ -269,10 +268,9 @@ vec_inline void unpack_q6_k(struct strip_at at, u32 nr, u32 *out, size_t stride)
 		for (u32 n = 0; n < KERN_STRIP; n += VN) {
 			vn_float d = vn_load_half(at.scales + 2 * n);
 
-			unpack_quants(6, at.quants + 4 * n,
-				      q6_k_scale(d, sub + n),
-				      q6_k_scale(d, sub + 16 + n), out + n,
-				      stride);
+			unpack_quants(
+				6, at.quants + 4 * n, q6_k_scale(d, sub + n),
+				q6_k_scale(d, sub + 16 + n), out + n, stride);
 		}
 		at.quants += 6 * STRIP_VEC;
 		if (k % 256 == 224)

@@ -3,7 +3,8 @@
  * strip.c - make strips, and the value of one element of a strip
  *
  * Packing goes through a plain form, one byte per quant: each GGUF type is
- * taken apart once, each strip put together once, and neither knows the other.
+ * taken apart in one place, each strip put together in one place, and neither
+ * knows the other.
  */
 #include <string.h>
 
@@ -59,8 +60,12 @@ static void quants_q6_k(const u8 *b, u8 *q)
 		const u8 *high = b + 128 - 32 * half;
 
 		split(b, 64, q);
-		for (u32 i = 0; i < 128; i++)
-			q[i] |= (u8)((high[i % 32] >> i / 32 * 2 & 3) << 4);
+		for (u32 i = 0; i < 32; i++) {
+			q[i] |= (u8)(high[i] << 4 & 0x30);
+			q[i + 32] |= (u8)(high[i] << 2 & 0x30);
+			q[i + 64] |= high[i] & 0x30;
+			q[i + 96] |= high[i] >> 2 & 0x30;
+		}
 	}
 }
 
@@ -134,34 +139,73 @@ static void scales(u32 dtype, const u8 *b, u32 row, u8 *to)
 	}
 }
 
-/* ---- bytes to the strip: v[n] is the dword of row n ---- */
+/* ---- bytes to the strip ---- */
 
-static void put_fields(u8 q[][KERN_STRIP], u32 nr, u32 step, u32 shift,
-		       u32 mask, u32 v[KERN_STRIP])
+/*
+ * Of 8 quants, a byte each: the lowest @bits of the even ones side by side in
+ * the lower half of the dword, of the odd ones in the upper half. The factor
+ * moves the four fields, 16 bits apart, to the top of a product in which no
+ * two terms meet.
+ */
+static inline u32 gather(u64 q, const u32 bits)
 {
-	for (u32 k = 0; k < nr; k++)
-		for (u32 n = 0; n < KERN_STRIP; n++)
-			v[n] |= (q[k][n] >> shift & mask)
-				<< (k / 2 * step + k % 2 * 16);
+	const u64 fields = ((1ull << bits) - 1) * 0x0001000100010001ull;
+	const u64 factor = 1ull << 48 | 1ull << (32 + bits) |
+			   1ull << (16 + 2 * bits) | 1ull << 3 * bits;
+
+	return (u32)((q & fields) * factor >> 48) |
+	       (u32)((q >> 8 & fields) * factor >> 48) << 16;
 }
 
-/* 32 k of 16 rows, q[k][row]. */
-static void put_quants(const struct strip_type *t, u8 q[][KERN_STRIP], u8 *to)
+static void put_dword(u8 *to, u32 vec, u32 row, u32 v)
 {
-	u32 v[8][KERN_STRIP] = { 0 };
+	memcpy(to + vec * STRIP_VEC + 4 * row, &v, sizeof(v));
+}
 
-	if (t->bits == 8) {
-		for (u32 i = 0; i < 8; i++)
-			put_fields(q + 4 * i, 4, 8, 0, 255, v[i]);
-	} else {
-		for (u32 i = 0; i < 4; i++)
-			put_fields(q + 8 * i, 8, 4, 0, 15, v[i]);
-		if (t->bits == 5)
-			put_fields(q, 32, 1, 4, 1, v[4]);
-		for (u32 i = 0; t->bits == 6 && i < 2; i++)
-			put_fields(q + 16 * i, 16, 2, 4, 3, v[4 + i]);
+static void put_bytes(const u8 *q, u32 row, u8 *to)
+{
+	for (u32 v = 0; v < 8; v++, q += 4)
+		put_dword(to, v, row,
+			  q[0] | (u32)q[2] << 8 | (u32)q[1] << 16 |
+				  (u32)q[3] << 24);
+}
+
+/* 32 quants of one row. */
+static void put_quants(const u32 bits, const u8 *q, u32 row, u8 *to)
+{
+	u32 high[2] = { 0 };
+
+	for (u32 v = 0; v < 4; v++) {
+		u64 x;
+
+		memcpy(&x, q + 8 * v, sizeof(x));
+		put_dword(to, v, row, gather(x, 4));
+		if (bits == 5)
+			high[0] |= gather(x >> 4, 1) << 4 * v;
+		if (bits == 6)
+			high[v / 2] |= gather(x >> 4, 2) << v % 2 * 8;
 	}
-	memcpy(to, v, t->quant_bytes);
+	for (u32 i = 4; i < bits; i++)
+		put_dword(to, i, row, high[i - 4]);
+}
+
+/* A block of one row. */
+static void put_block(u32 dtype, u32 bits, const u8 *b, u32 len, u32 row,
+		      u8 *to)
+{
+	u8 q[BLOCK_MAX];
+
+	quants(dtype, b, q);
+	for (u32 k = 0; k < len; k += 32, to += bits * STRIP_VEC) {
+		if (bits == 4)
+			put_quants(4, q + k, row, to);
+		else if (bits == 5)
+			put_quants(5, q + k, row, to);
+		else if (bits == 6)
+			put_quants(6, q + k, row, to);
+		else
+			put_bytes(q + k, row, to);
+	}
 }
 
 void kern_pack_strip(u32 dtype, u32 cols, const u8 *rows, u32 nr_rows,
@@ -171,26 +215,18 @@ void kern_pack_strip(u32 dtype, u32 cols, const u8 *rows, u32 nr_rows,
 	struct strip_type t = strip_type(dtype);
 	u64 row_bytes = dtype_row_bytes(dtype, cols);
 	u8 *to = strip + strip_quant_bytes(&t, cols);
-	static _Thread_local u8 q[BLOCK_MAX][KERN_STRIP];
 
-	memset(to, 0, (size_t)(kern_strip_bytes(dtype, cols) -
-			       strip_quant_bytes(&t, cols)));
-	memset(q, 0, sizeof(q));
-	for (u32 k0 = 0; k0 < cols; k0 += d->block_len) {
+	if (nr_rows < KERN_STRIP)
+		memset(strip, 0, kern_strip_bytes(dtype, cols));
+	for (u32 k = 0; k < cols; k += d->block_len) {
 		for (u32 r = 0; r < nr_rows; r++) {
 			const u8 *b = rows + r * row_bytes +
-				      (u64)(k0 / d->block_len) * d->block_bytes;
-			u8 one[BLOCK_MAX];
+				      (u64)(k / d->block_len) * d->block_bytes;
 
-			quants(dtype, b, one);
+			put_block(dtype, t.bits, b, d->block_len, r, strip);
 			scales(dtype, b, r, to);
-			for (u32 k = 0; k < d->block_len; k++)
-				q[k][r] = one[k];
 		}
-		for (u32 k = 0; k < d->block_len; k += 32) {
-			put_quants(&t, q + k, strip);
-			strip += t.quant_bytes;
-		}
+		strip += d->block_len / 32 * t.quant_bytes;
 		to += t.scale_bytes;
 	}
 }

@@ -117,43 +117,93 @@ static void cache_store(char *path, const struct stat *st,
 	free(tmp);
 }
 
-/*
- * Hash @bytes of the file; with @dst leave them there too, and hash what
- * lies there.
- */
-static int hash(int fd, const char *name, u8 *dst, u64 bytes,
-		u8 out[DIGEST_BYTES], char *err)
+int digest_stream_open(struct digest_stream *s, int fd, const char *name,
+		       char *err)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	u8 *piece = dst ? NULL : malloc(PIECE);
+
+	*s = (struct digest_stream){ .fd = fd, .name = name };
+	if (!ctx || EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1) {
+		EVP_MD_CTX_free(ctx);
+		return err_set(err, -ENOMEM, "%s: no memory for its digest",
+			       name);
+	}
+	s->ctx = ctx;
+	return 0;
+}
+
+int digest_stream_read(struct digest_stream *s, void *dst, u64 bytes, char *err)
+{
+	u8 *to = dst;
 	ssize_t n;
-	u64 at = 0;
-	int rc = 0;
 
-	if (!ctx || (!dst && !piece) ||
-	    EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) != 1)
-		rc = err_set(err, -ENOMEM, "%s: no memory for its digest",
-			     name);
-	while (!rc && at < bytes) {
-		u8 *to = dst ? dst + at : piece;
-
-		n = pread(fd, to, min((u64)PIECE, bytes - at), (off_t)at);
+	while (bytes) {
+		n = pread(s->fd, to, min((u64)PIECE, bytes), (off_t)s->at);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			rc = err_set(err, -errno, "%s: %s", name,
-				     strerror(errno));
-		else if (n == 0)
-			rc = err_set(err, -ESTALE,
-				     "%s: the file became shorter", name);
-		else if (EVP_DigestUpdate(ctx, to, (size_t)n) != 1)
-			rc = -ENOMEM;
-		at += (u64)(n > 0 ? n : 0);
+			return err_set(err, -errno, "%s: %s", s->name,
+				       strerror(errno));
+		if (n == 0)
+			return err_set(err, -ESTALE,
+				       "%s: the file became shorter", s->name);
+		/* what lies in memory now is what is hashed and used */
+		if (EVP_DigestUpdate(s->ctx, to, (size_t)n) != 1)
+			return err_set(err, -ENOMEM, "%s: its digest failed",
+				       s->name);
+		to += n;
+		s->at += (u64)n;
+		bytes -= (u64)n;
 	}
-	if (!rc && EVP_DigestFinal_ex(ctx, out, NULL) != 1)
-		rc = -ENOMEM;
-	EVP_MD_CTX_free(ctx);
+	return 0;
+}
+
+int digest_stream_skip(struct digest_stream *s, u64 bytes, char *err)
+{
+	u8 *piece = malloc(PIECE);
+	int rc = 0;
+
+	if (!piece)
+		return err_set(err, -ENOMEM, "%s: no memory for its digest",
+			       s->name);
+	while (!rc && bytes) {
+		u64 n = min((u64)PIECE, bytes);
+
+		rc = digest_stream_read(s, piece, n, err);
+		bytes -= n;
+	}
 	free(piece);
+	return rc;
+}
+
+int digest_stream_end(struct digest_stream *s, u8 out[DIGEST_BYTES], char *err)
+{
+	int rc = EVP_DigestFinal_ex(s->ctx, out, NULL) == 1 ? 0 : -ENOMEM;
+
+	if (rc)
+		err_set(err, rc, "%s: its digest failed", s->name);
+	digest_stream_close(s);
+	return rc;
+}
+
+void digest_stream_close(struct digest_stream *s)
+{
+	EVP_MD_CTX_free(s->ctx);
+	s->ctx = NULL;
+}
+
+static int hash(int fd, const char *name, u64 bytes, u8 out[DIGEST_BYTES],
+		char *err)
+{
+	struct digest_stream s;
+	int rc = digest_stream_open(&s, fd, name, err);
+
+	if (rc)
+		return rc;
+	rc = digest_stream_skip(&s, bytes, err);
+	if (!rc)
+		return digest_stream_end(&s, out, err);
+	digest_stream_close(&s);
 	return rc;
 }
 
@@ -176,7 +226,7 @@ int digest_file(int fd, const char *name, u8 out[DIGEST_BYTES], char *err)
 	path = cache_path(&st);
 	if (path && cache_load(path, &st, out))
 		goto out_free;
-	rc = hash(fd, name, NULL, (u64)st.st_size, out, err);
+	rc = hash(fd, name, (u64)st.st_size, out, err);
 	if (!rc && (fstat(fd, &now) || !is_same(&st, &now)))
 		rc = err_set(err, -ESTALE, "%s: the file is being changed",
 			     name);
@@ -184,16 +234,5 @@ int digest_file(int fd, const char *name, u8 out[DIGEST_BYTES], char *err)
 		cache_store(path, &st, out);
 out_free:
 	free(path);
-	return rc;
-}
-
-int digest_copy(int fd, const char *name, void *dst, u64 bytes,
-		const u8 want[DIGEST_BYTES], char *err)
-{
-	u8 got[DIGEST_BYTES];
-	int rc = hash(fd, name, dst, bytes, got, err);
-
-	if (!rc && memcmp(got, want, DIGEST_BYTES))
-		rc = err_set(err, -ESTALE, "%s: the file has changed", name);
 	return rc;
 }

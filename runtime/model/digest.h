@@ -26,14 +26,33 @@ int __must_check digest_file(int fd, const char *name, u8 out[DIGEST_BYTES],
 			     char *err);
 
 /**
- * digest_copy - copy a file into memory and check what was copied
- * @dst: @bytes long, the file's size
- * @want: its digest
+ * struct digest_stream - a file that is read once, from front to end
+ * @at: bytes read and hashed so far
  *
- * Return: 0, -ESTALE if the bytes are not those of the digest, or the
- * system's -errno.
+ * Whoever fills memory from a file reads it through this: the bytes that
+ * were used are the bytes that were hashed, whatever happens to the file
+ * meanwhile.
  */
-int __must_check digest_copy(int fd, const char *name, void *dst, u64 bytes,
-			     const u8 want[DIGEST_BYTES], char *err);
+struct digest_stream {
+	int fd;
+	const char *name; /* for sentences */
+	u64 at;
+	void *ctx;
+};
+
+int __must_check digest_stream_open(struct digest_stream *s, int fd,
+				    const char *name, char *err);
+/*
+ * The next @bytes, to @dst or nowhere. Return: 0, -ESTALE if the file ends
+ * before, -ENOMEM, or the system's -errno.
+ */
+int __must_check digest_stream_read(struct digest_stream *s, void *dst,
+				    u64 bytes, char *err);
+int __must_check digest_stream_skip(struct digest_stream *s, u64 bytes,
+				    char *err);
+/* The digest of what was read; closes the stream in any case. */
+int __must_check digest_stream_end(struct digest_stream *s,
+				   u8 out[DIGEST_BYTES], char *err);
+void digest_stream_close(struct digest_stream *s);
 
 #endif

@@ -18,12 +18,14 @@
 
 #include "runtime/model/model.h"
 #include "runtime/model/gguf.h"
+#include "runtime/model/packing.h"
 
 #define PAGE_ALIGN 4096u
 
 struct loader {
 	const struct gguf *g;
-	const u8 *weights;
+	const u8 *weights; /* NULL: the mapping of the file */
+	const struct packing *packing;
 	struct model *m;
 	char *err;
 	u64 nr_used; /* tensors of the file that the network has */
@@ -67,13 +69,20 @@ static int load_mat(struct loader *l, const char *name, u32 rows, u32 cols,
 	    !row_bytes || t->nr_bytes != row_bytes * rows)
 		return wrong_shape(l, t, rows, cols);
 	*mat = (struct kern_mat){
-		.data = l->weights ? l->weights + t->offset : t->data,
+		.data = t->data,
 		.stride = row_bytes,
 		.rows = rows,
 		.cols = cols,
 		.dtype = t->type,
 		.layout = KERN_LAYOUT_GGUF,
 	};
+	if (l->weights) {
+		const struct packed_tensor *k = packing_of(l->packing, t);
+
+		mat->data = l->weights + k->at;
+		mat->stride = k->stride;
+		mat->layout = k->layout;
+	}
 	return 0;
 }
 
@@ -299,10 +308,12 @@ static int load_tensors(struct loader *l)
 	return 0;
 }
 
-int model_load(const struct gguf *g, const void *weights, struct model **out,
-	       char *err)
+int model_load(const struct gguf *g, const struct packing *packing,
+	       const void *weights, struct model **out, char *err)
 {
-	struct loader l = { .g = g, .weights = weights, .err = err };
+	struct loader l = {
+		.g = g, .weights = weights, .packing = packing, .err = err
+	};
 	int rc;
 
 	l.m = calloc(1, sizeof(*l.m));

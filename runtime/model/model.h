@@ -13,6 +13,7 @@
 #include "runtime/model/hparams.h"
 
 struct gguf;
+struct packing;
 
 #define MODEL_PAGE_TOKENS 16u
 
@@ -50,16 +51,17 @@ struct model {
 /**
  * model_load - find and check every tensor of the network
  * @g: the file; not needed afterwards unless @weights is NULL
- * @weights: a mapping of the whole file's bytes that outlives the model, or
- *	NULL to use the one of @g
+ * @packing: the plan by which @weights was filled; not needed afterwards
+ * @weights: a filled mapping that outlives the model; NULL, with a NULL
+ *	@packing, to use the file's bytes in the mapping of @g
  * @out: the model, on success only
  * @err: KV_ERRLEN bytes: the sentence for a refusal
  *
  * Return: 0, -EOPNOTSUPP for an unknown architecture, -EINVAL for a tensor
  * that is missing or has the wrong shape, -ENOMEM, what reading returned.
  */
-int __must_check model_load(const struct gguf *g, const void *weights,
-			    struct model **out, char *err);
+int __must_check model_load(const struct gguf *g, const struct packing *packing,
+			    const void *weights, struct model **out, char *err);
 void model_free(struct model *m);
 
 /* Offsets within a page of an area, as kern_kv wants them; base is NULL. */

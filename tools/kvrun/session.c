@@ -4,9 +4,9 @@
  *
  * The order matters. The file is opened, checked and digested as whoever
  * started the program, and a private kvmd is started; then --user drops
- * privileges; then everything else: attach, weights, threads. The weights
+ * privileges; then everything else: threads, attach, weights. The weights
  * are a mapping that kvmd holds once for all runtimes of the model; whoever
- * comes first copies the file into it. Only --kv contig, which has no kvmd,
+ * comes first packs the file into it. Only --kv contig, which has no kvmd,
  * uses a mapping of the file.
  */
 #include <errno.h>
@@ -22,13 +22,13 @@
 #include "runtime/model/digest.h"
 #include "runtime/model/gguf.h"
 #include "runtime/model/model.h"
+#include "runtime/model/packing.h"
 #include "runtime/model/vocab.h"
 #include "tools/kvrun/cmd.h"
 #include "tools/kvrun/drop.h"
 #include "tools/kvrun/private_kvmd.h"
 #include "tools/kvrun/session.h"
 
-#define PACKING_GGUF	  1 /* the file's bytes as they are */
 #define CONTIG_SPACES	  64
 #define CONTIG_TOKENS_MAX 32768u
 #define HOLD_POLL_MS	  200
@@ -186,10 +186,14 @@ static int fill_weights(void *dst, size_t bytes, void *ctx)
 {
 	struct session *s = ctx;
 
-	if (bytes != gguf_size(s->gguf))
-		return err_set(s->err, -ESTALE, "%s: the file has changed",
-			       s->o->model);
-	return digest_copy(s->fd, s->o->model, dst, bytes, s->digest, s->err);
+	if (bytes != packing_bytes(s->packing))
+		return err_set(s->err, -EINVAL,
+			       "%s: %zu bytes of weights, "
+			       "not %llu",
+			       s->o->model, bytes,
+			       (unsigned long long)packing_bytes(s->packing));
+	return packing_fill(s->packing, s->fd, dst, s->digest, s->exec.pool,
+			    s->err);
 }
 
 static void model_name(const struct session *s, char *out, size_t len)
@@ -202,11 +206,13 @@ static void model_name(const struct session *s, char *out, size_t len)
 static int open_weights(struct session *s)
 {
 	struct kv_msg_weights key = {
-		.packing = PACKING_GGUF,
-		.bytes = gguf_size(s->gguf),
+		.packing = PACKING_VERSION,
 	};
-	int rc;
+	int rc = packing_plan(s->gguf, &s->packing, s->err);
 
+	if (rc)
+		return rc;
+	key.bytes = packing_bytes(s->packing);
 	memcpy(key.digest, s->digest, sizeof(key.digest));
 	model_name(s, key.name, sizeof(key.name));
 	s->weights = calloc(1, sizeof(*s->weights));
@@ -254,7 +260,8 @@ static int open_paged(struct session *s)
 	if (!rc)
 		rc = open_weights(s);
 	if (!rc)
-		rc = model_load(s->gguf, s->weights->addr, &s->model, s->err);
+		rc = model_load(s->gguf, s->packing, s->weights->addr,
+				&s->model, s->err);
 	if (!rc)
 		rc = kv_paged_create(s->kv, s->model, &ns, &s->backend, s->err);
 	return rc;
@@ -263,13 +270,26 @@ static int open_paged(struct session *s)
 static int open_contig(struct session *s)
 {
 	u32 context = s->o->context ? s->o->context : CONTIG_TOKENS_MAX;
-	int rc = model_load(s->gguf, NULL, &s->model, s->err);
+	int rc = model_load(s->gguf, NULL, NULL, &s->model, s->err);
 
 	if (rc)
 		return rc;
 	return kv_contig_create(s->model, CONTIG_SPACES,
 				min(context, s->model->hp.context), &s->backend,
 				s->err);
+}
+
+static int open_threads(struct session *s)
+{
+	int rc = kern_exec_init(&s->exec, s->o->isa, s->o->threads);
+
+	if (rc == -EINVAL)
+		return err_set(s->err, rc, "this CPU has no kernels '%s'",
+			       s->o->isa ? s->o->isa : getenv("KV_ISA"));
+	if (rc)
+		return err_set(s->err, rc, "the threads: %s", strerror(-rc));
+	s->has_exec = true;
+	return 0;
 }
 
 static int open_engine(struct session *s)
@@ -281,16 +301,9 @@ static int open_engine(struct session *s)
 				   : 0,
 		.vocab = s->vocab,
 	};
-	int rc = kern_exec_init(&s->exec, s->o->isa, s->o->threads);
 
 	if (s->o->contig)
 		eo.max_seqs = CONTIG_SPACES;
-	if (rc == -EINVAL)
-		return err_set(s->err, rc, "this CPU has no kernels '%s'",
-			       s->o->isa ? s->o->isa : getenv("KV_ISA"));
-	if (rc)
-		return err_set(s->err, rc, "the threads: %s", strerror(-rc));
-	s->has_exec = true;
 	if (vocab_size(s->vocab) > s->model->hp.vocab)
 		return err_set(s->err, -EINVAL,
 			       "%s: the tokenizer has %u tokens, the network "
@@ -317,6 +330,8 @@ int session_open(struct session *s, const struct session_opts *o)
 	if (!rc && o->user)
 		rc = drop_privileges(o->user, s->err);
 	if (!rc)
+		rc = open_threads(s);
+	if (!rc)
 		rc = o->contig ? open_contig(s) : open_paged(s);
 	if (!rc)
 		rc = open_engine(s);
@@ -334,6 +349,7 @@ void session_close(struct session *s)
 	if (s->weights)
 		kv_weights_close(s->kv, s->weights);
 	free(s->weights);
+	packing_free(s->packing);
 	kv_detach(s->kv);
 	private_kvmd_stop(s->own);
 	vocab_free(s->vocab);

@@ -86,6 +86,7 @@ struct session {
 	struct kern_exec exec;
 	bool has_exec;
 	struct kv *kv;
+	struct packing *packing;
 	struct kv_weights *weights;
 	struct kv_backend *backend;
 	struct private_kvmd *own;

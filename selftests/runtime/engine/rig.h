@@ -26,7 +26,7 @@ static inline void rig_load(struct rig *r, const struct tiny_cfg *c,
 	memset(r, 0, sizeof(*r));
 	tiny_build(&r->t, c);
 	ASSERT_EQ(0, gguf_open_mem(r->t.buf, r->t.len, "tiny", &r->g, r->err));
-	ASSERT_EQ(0, model_load(r->g, NULL, &r->m, r->err));
+	ASSERT_EQ(0, model_load(r->g, NULL, NULL, &r->m, r->err));
 	ASSERT_EQ(0, kern_exec_init(&r->x, NULL, threads));
 }
 

@@ -64,7 +64,7 @@ static int whole_path(void)
 	int rc = gguf_open_mem(tiny.buf, tiny.len, "tiny", &g, NULL);
 
 	if (!rc)
-		rc = model_load(g, NULL, &m, NULL);
+		rc = model_load(g, NULL, NULL, &m, NULL);
 	if (!rc)
 		rc = kv_contig_create(m, 8, 512, &b, NULL);
 	if (!rc)

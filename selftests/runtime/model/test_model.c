@@ -37,7 +37,7 @@ static void product_forward(const struct tiny *t, const char *isa,
 
 	ASSERT_EQ(0, kern_exec_init(&x, isa, 2));
 	ASSERT_EQ(0, gguf_open_mem(t->buf, t->len, "tiny", &g, err));
-	ASSERT_EQ(0, model_load(g, NULL, &m, err));
+	ASSERT_EQ(0, model_load(g, NULL, NULL, &m, err));
 	ASSERT_EQ(0, kv_contig_create(m, 1, nr, &b, err));
 	ASSERT_EQ(0, b->ops->space_create(b, &space));
 	ASSERT_EQ(0, forward_create(m, &x, b->kv, &caps, &f, err));
@@ -209,7 +209,7 @@ static int load(const void *buf, size_t len, char *err)
 
 	if (rc)
 		return rc;
-	rc = model_load(g, NULL, &m, err);
+	rc = model_load(g, NULL, NULL, &m, err);
 	model_free(m);
 	gguf_close(g);
 	return rc;
