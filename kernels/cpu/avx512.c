@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * avx512.c - the rows for AVX-512 (F, BW, VL, DQ), without and with BF16
+ * avx512.c - the rows for AVX-512 (F, BW, VL, DQ), with BF16, and with tiles
  */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
@@ -25,4 +25,9 @@ const struct kern_ops kern_ops_avx512 = {
 const struct kern_ops kern_ops_avx512bf16 = {
 	.name = "avx512bf16",
 	.gemm = avx512bf16_gemm,
+};
+
+const struct kern_ops kern_ops_amx = {
+	.name = "amx",
+	.gemm = amx_gemm,
 };

@@ -13,5 +13,6 @@ extern const struct kern_ops kern_ops_ref;
 extern const struct kern_ops kern_ops_avx2;
 extern const struct kern_ops kern_ops_avx512;
 extern const struct kern_ops kern_ops_avx512bf16;
+extern const struct kern_ops kern_ops_amx;
 
 #endif

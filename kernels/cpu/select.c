@@ -7,6 +7,8 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <xmmintrin.h>
 
 #include "kernels/cpu/rows.h"
@@ -14,6 +16,9 @@
 
 #define MXCSR_DAZ 0x0040u
 #define MXCSR_FTZ 0x8000u
+
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#define XFEATURE_XTILEDATA  18
 
 const struct kern_ops kern_ops_ref = {
 	.name = "ref",
@@ -47,6 +52,15 @@ static bool has_avx512bf16(void)
 	return has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
 
+/* The kernel has to be asked for room for the tiles, once per process. */
+static bool has_amx(void)
+{
+	return has_avx512bf16() && __builtin_cpu_supports("amx-tile") &&
+	       __builtin_cpu_supports("amx-bf16") &&
+	       !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM,
+			XFEATURE_XTILEDATA);
+}
+
 static bool has_avx2(void)
 {
 	/* Every CPU with AVX2 has F16C. */
@@ -63,6 +77,7 @@ static const struct row {
 	const struct kern_ops *ops;
 	bool (*supports)(void);
 } rows[] = {
+	{ &kern_ops_amx, has_amx },
 	{ &kern_ops_avx512bf16, has_avx512bf16 },
 	{ &kern_ops_avx512, has_avx512 },
 	{ &kern_ops_avx2, has_avx2 },

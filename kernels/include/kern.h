@@ -286,7 +286,7 @@ struct kern_copy {
 
 /**
  * struct kern_ops - one row per instruction set
- * @name: "ref", "avx2", "avx512"
+ * @name: "ref", "avx2", "avx512", "avx512bf16", "amx"
  *
  * Every function computes [lo, hi) of its unit, may run at the same time on
  * any number of threads for ranges that do not overlap, and needs
@@ -316,7 +316,7 @@ struct kern_ops {
 
 /**
  * kern_select - the row for an instruction set
- * @isa: "ref", "avx2" or "avx512"; NULL = $KV_ISA if set, else the best that
+ * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the best that
  *	 this CPU has
  *
  * Return: a constant row with every function set, or NULL if @isa (or

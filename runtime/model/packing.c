@@ -195,10 +195,10 @@ static void fill_item(void *arg, u32 item, void *scratch)
 	}
 	k = packing_of(f->p, b->t);
 	row = (u64)(item - 1) * KERN_STRIP;
-	kern_pack_strip(b->t->type, (u32)b->t->ne[0],
-			b->rows + row * row_bytes(b->t),
-			(u32)min(b->nr_rows - row, (u64)KERN_STRIP),
-			f->dst + k->at + (b->row + row) / KERN_STRIP * k->stride);
+	kern_pack_strip(
+		b->t->type, (u32)b->t->ne[0], b->rows + row * row_bytes(b->t),
+		(u32)min(b->nr_rows - row, (u64)KERN_STRIP),
+		f->dst + k->at + (b->row + row) / KERN_STRIP * k->stride);
 }
 
 static int fill_all(struct fill *f, struct pool *pool)

@@ -78,7 +78,8 @@ void session_usage(FILE *out)
 	      "reference\n"
 	      "      --context N      refuse longer sequences (the model's)\n"
 	      "      --chunk N        tokens of a step (512)\n"
-	      "      --isa NAME       kernels: ref, avx2, avx512 (the best)\n"
+	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
+	      "                       amx (the best of this CPU)\n"
 	      "      --stats          counters and speed on standard error\n",
 	      out);
 }

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gemm_amx.c - quantised matrix product on tile registers
+ *
+ *	for each group of 256 columns of the thread's share
+ *	  for each 512 rows of x or fewer
+ *	    for each 256 k
+ *	      unpack 256 x 256 weights into 8 panels		128 KiB, L2
+ *	      for each 32 rows of x: side by side by 32 k	16 KiB, L1
+ *	        for each panel: 2 x 2 tiles over 8 products	16 KiB, L1
+ *	    add bias and residual, store
+ *
+ * A panel of gemm_driver.h is two columns of tiles as it lies. Sums stay in
+ * memory, a tile in 1 KiB, between blocks of k; loading and storing them once
+ * for 8 products is hidden. The weights of a step are unpacked once for up to
+ * 512 rows, which AVX-512 does in the time of some 40 rows' products: a decode
+ * is bound by that, and by memory, not by the tiles, so that rows which a
+ * batch lacks cost nothing that counts.
+ *
+ * The last tiles of rows are padded with zeros; so is a ragged end of k.
+ */
+#include "kernels/cpu/amx.h"
+#if defined(__AVX512F__)
+#include "kernels/cpu/dequant_avx512.h"
+#include "kernels/cpu/panel_avx512.h"
+#else /* a test on a CPU without it */
+#include "kernels/cpu/dequant_avx2.h"
+#include "kernels/cpu/panel_avx2.h"
+#endif
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/panel_fill.h"
+
+#define AMX_GROUP  256u /* columns */
+#define AMX_PANELS (AMX_GROUP / PANEL_COLS)
+#define AMX_PASS   512u /* rows */
+#define AMX_BLOCK  32u /* rows side by side in L1 */
+#define AMX_STEPS  (PANEL_K / AMX_K) /* products of a block of k */
+
+struct amx_scratch {
+	u32 panel[AMX_PANELS][PANEL_K / 2 * PANEL_COLS];
+	/* [half of the block][step]: a tile of x */
+	u16 x[2][AMX_STEPS][AMX_ROWS][AMX_K];
+	struct panel_rows rows;
+	/* [block of rows][panel]: 2 x 2 tiles of sums */
+	float c[AMX_PASS / AMX_BLOCK][AMX_PANELS][4][AMX_ROWS][AMX_COLS];
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct amx_scratch) <= KERN_SCRATCH_BYTES,
+	       "a thread's scratch holds it");
+
+/* Rows m .. m + mr of x, columns k0 .. k0 + nr, as tiles. */
+static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
+		   struct amx_scratch *s)
+{
+	u32 halves = DIV_ROUND_UP(mr, AMX_ROWS);
+
+	for (u32 i = 0; i < halves * AMX_ROWS; i++) {
+		u16(*to)[AMX_ROWS][AMX_K] = s->x[i / AMX_ROWS];
+		const u16 *x = p->x + (size_t)(m + i) * p->x_stride + k0;
+
+		for (u32 k = 0; k < nr; k += AMX_K, x += AMX_K) {
+			u16 *row = to[k / AMX_K][i % AMX_ROWS];
+			u32 n = min(nr - k, AMX_K);
+
+			if (i >= mr)
+				n = 0;
+			if (n == AMX_K) {
+				memcpy(row, x, sizeof(to[0][0]));
+				continue;
+			}
+			memset(row, 0, sizeof(to[0][0]));
+			memcpy(row, x, n * sizeof(*row));
+		}
+	}
+}
+
+/* The sums of 32 rows x 32 columns, over the steps of one block of k. */
+static void tiles_2x2(struct amx_scratch *s, const u32 *panel, u32 steps,
+		      bool first, float c[4][AMX_ROWS][AMX_COLS])
+{
+	if (first) {
+		amx_zero(0);
+		amx_zero(1);
+		amx_zero(2);
+		amx_zero(3);
+	} else {
+		amx_load(0, c[0], 64);
+		amx_load(1, c[1], 64);
+		amx_load(2, c[2], 64);
+		amx_load(3, c[3], 64);
+	}
+	for (u32 i = 0; i < steps; i++, panel += AMX_K / 2 * PANEL_COLS) {
+		amx_load(4, s->x[0][i], 64);
+		amx_load(6, panel, PANEL_COLS * sizeof(*panel));
+		amx_load(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
+		amx_load(5, s->x[1][i], 64);
+		amx_product(0, 4, 6);
+		amx_product(1, 4, 7);
+		amx_product(2, 5, 6);
+		amx_product(3, 5, 7);
+	}
+	amx_store(0, c[0], 64);
+	amx_store(1, c[1], 64);
+	amx_store(2, c[2], 64);
+	amx_store(3, c[3], 64);
+}
+
+/* The same for 16 rows or fewer. */
+static void tiles_1x2(struct amx_scratch *s, const u32 *panel, u32 steps,
+		      bool first, float c[4][AMX_ROWS][AMX_COLS])
+{
+	if (first) {
+		amx_zero(0);
+		amx_zero(1);
+	} else {
+		amx_load(0, c[0], 64);
+		amx_load(1, c[1], 64);
+	}
+	for (u32 i = 0; i < steps; i++, panel += AMX_K / 2 * PANEL_COLS) {
+		amx_load(4, s->x[0][i], 64);
+		amx_load(6, panel, PANEL_COLS * sizeof(*panel));
+		amx_load(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
+		amx_product(0, 4, 6);
+		amx_product(1, 4, 7);
+	}
+	amx_store(0, c[0], 64);
+	amx_store(1, c[1], 64);
+}
+
+/* Columns n .. n + PANEL_COLS, those below n1, of rows m .. m + mr. */
+static void store_block(const struct kern_gemm *p, u32 m, u32 mr, u32 n, u32 n1,
+			float c[4][AMX_ROWS][AMX_COLS])
+{
+	for (u32 i = 0; i < mr; i++)
+		for (u32 half = 0; half < 2; half++) {
+			u32 col = n + half * AMX_COLS;
+
+			if (col < n1)
+				store_sums(p, m + i, col,
+					   min(n1 - col, AMX_COLS),
+					   c[i / AMX_ROWS * 2 + half]
+					    [i % AMX_ROWS]);
+		}
+}
+
+/* Rows m0 .. m1 of columns n0 .. n1, at most a pass of a group. */
+static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
+		      struct amx_scratch *s)
+{
+	u32 panels = DIV_ROUND_UP(n1 - n0, (u32)PANEL_COLS);
+
+	for (u32 k0 = 0; k0 < p->w.cols; k0 += PANEL_K) {
+		u32 nr = min(p->w.cols - k0, (u32)PANEL_K);
+		u32 steps = DIV_ROUND_UP(nr, AMX_K);
+
+		for (u32 j = 0; j < panels; j++)
+			fill_panel(&p->w, n0 + j * PANEL_COLS, n1, k0, nr,
+				   &s->rows, s->panel[j]);
+		for (u32 m = m0; m < m1; m += AMX_BLOCK) {
+			u32 mr = min(m1 - m, AMX_BLOCK);
+
+			load_x(p, m, mr, k0, nr, s);
+			for (u32 j = 0; j < panels; j++)
+				(mr > AMX_ROWS ? tiles_2x2 : tiles_1x2)(
+					s, s->panel[j], steps, k0 == 0,
+					s->c[(m - m0) / AMX_BLOCK][j]);
+		}
+	}
+	for (u32 m = m0; m < m1; m += AMX_BLOCK)
+		for (u32 j = 0; j < panels; j++)
+			store_block(p, m, min(m1 - m, AMX_BLOCK),
+				    n0 + j * PANEL_COLS, n1,
+				    s->c[(m - m0) / AMX_BLOCK][j]);
+}
+
+/* Few rows: follow each panel along k, in the order of memory. */
+void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
+{
+	u32 cols = p->m <= AMX_ROWS ? (u32)PANEL_COLS : AMX_GROUP;
+
+	amx_begin();
+	for (u32 n = lo; n < hi; n += cols)
+		for (u32 m = 0; m < p->m; m += AMX_PASS)
+			amx_group(p, n, min(hi, n + cols), m,
+				  min(p->m, m + AMX_PASS), scratch);
+	amx_end();
+}

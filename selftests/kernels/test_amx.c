@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_amx.c - the product on tile registers, with the tiles in plain C
+ *
+ * gemm_amx.c is compiled here on amx.h's emulation and AVX2, so that its
+ * blocking, padding and order are checked against ref on a CPU without AMX.
+ * On one that has it, the row "amx" of test_gemm runs the instructions.
+ *
+ * san: address
+ */
+#define AMX_EMULATED
+#define amx_gemm amx_gemm_emulated
+#include "kernels/cpu/gemm_amx.c"
+
+#include "selftests/kernels/kern_test.h"
+
+static u8 scratch[KERN_SCRATCH_BYTES] __attribute__((aligned(64)));
+
+struct shape {
+	u32 m, n, k;
+};
+
+static void compare(const struct kern_gemm *p, const float *start,
+		    const float *want, float *got)
+{
+	struct kern_gemm q = *p;
+	size_t nr = (size_t)p->m * p->y_stride;
+	char what[64];
+
+	memcpy(got, start, nr * sizeof(*got));
+	q.y = got;
+	q.residual = p->bias ? got : NULL;
+	amx_gemm(&q, 0, p->w.rows, scratch);
+	snprintf(what, sizeof(what), "%s layout %u %ux%ux%u",
+		 dtype_name(p->w.dtype), p->w.layout, p->m, p->w.rows,
+		 p->w.cols);
+	EXPECT_SAME(got, want, nr, what);
+}
+
+static void check(u64 *seed, u32 type, struct shape s, bool extras)
+{
+	struct kern_gemm p = {
+		.w = kt_mat(seed, type, s.n, s.k),
+		.m = s.m,
+		.x_stride = s.k + kt_below(seed, 3),
+		.y_stride = s.n + kt_below(seed, 3),
+	};
+	u16 *x = kt_bf16s(seed, (size_t)s.m * p.x_stride, 1);
+	float *bias = kt_floats(seed, s.n, 1);
+	size_t nr = (size_t)s.m * p.y_stride;
+	float *start = kt_floats(seed, nr, 1);
+	float *want = kt_alloc(nr * 4), *got = kt_alloc(nr * 4);
+	struct kern_mat rows = p.w, strips = kt_strips(&p.w);
+
+	p.x = x;
+	p.bias = extras ? bias : NULL;
+	memcpy(want, start, nr * 4);
+	p.y = want;
+	p.residual = extras ? want : NULL;
+	kern_select("ref")->gemm(&p, 0, s.n, scratch);
+	compare(&p, start, want, got);
+	p.w = strips;
+	if (strips.data)
+		compare(&p, start, want, got);
+	free((void *)rows.data);
+	free((void *)strips.data);
+	free(x);
+	free(bias);
+	free(start);
+	free(want);
+	free(got);
+}
+
+static void need_avx2(void)
+{
+	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+		SKIP("this CPU has no AVX2");
+	kern_thread_init();
+}
+
+TEST(amx, gives_the_reference_bits_for_every_type)
+{
+	u64 seed = test_seed();
+
+	need_avx2();
+	for (u32 t = 0; t < ARRAY_SIZE(kt_types); t++)
+		check(&seed, kt_types[t], (struct shape){ 19, 50, 512 }, t & 1);
+}
+
+TEST(amx, pads_rows_columns_and_k_at_every_edge_of_a_tile)
+{
+	static const u32 edges[] = { 1, 15, 16, 17, 31, 32, 33, 65 };
+	u64 seed = test_seed();
+
+	need_avx2();
+	for (u32 i = 0; i < ARRAY_SIZE(edges); i++) {
+		check(&seed, KV_DTYPE_Q8_0,
+		      (struct shape){ edges[i], 33, 96 }, true);
+		check(&seed, KV_DTYPE_Q5_0, (struct shape){ 3, edges[i], 288 },
+		      false);
+		check(&seed, KV_DTYPE_BF16,
+		      (struct shape){ 17, 18, 250 + edges[i] }, true);
+	}
+}
+
+TEST(amx, takes_more_rows_and_columns_than_a_pass_and_a_group)
+{
+	u64 seed = test_seed();
+
+	need_avx2();
+	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 20, 64 }, true);
+	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 18, 300, 256 }, false);
+	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 1, 300, 512 }, true);
+}
+
+TEST(amx, keeps_infinities_and_flushes_denormals_as_ref_does)
+{
+	u64 seed = test_seed();
+	struct kern_mat w = kt_mat(&seed, KV_DTYPE_BF16, 16, 64);
+	u16 *x = kt_bf16s(&seed, 64 * 2, 1), *wd = (u16 *)(u64)w.data;
+	float *want = kt_alloc(128), *got = kt_alloc(128);
+	float start[32] = { 0 };
+	struct kern_gemm p = { w, x, want, NULL, NULL, 2, 64, 16 };
+
+	need_avx2();
+	wd[3] = 0x7f80; /* infinity, row 0 */
+	wd[64 + 5] = 0x0001; /* the smallest denormal, row 1 */
+	wd[128] = 0x0080; /* the smallest normal: its products underflow */
+	x[0] = 0x3e00;
+	kern_select("ref")->gemm(&p, 0, 16, scratch);
+	compare(&p, start, want, got);
+	EXPECT_TRUE(isinf(want[0]));
+	free(wd);
+	free(x);
+	free(want);
+	free(got);
+}
+
+TEST_HARNESS_MAIN
