@@ -34,6 +34,8 @@ struct bench_opts {
 
 /* ---- figures ---- */
 
+#define FIGURE_NOTE 160
+
 enum figure_cmp { CMP_AT_LEAST, CMP_AT_MOST, CMP_EQUAL };
 
 /**
@@ -47,7 +49,7 @@ struct figure_result {
 	double measured;
 	double bound;
 	char bound_what[64];
-	char note[160];
+	char note[FIGURE_NOTE];
 };
 
 struct figure {
@@ -121,6 +123,23 @@ void report_table(FILE *out, const struct report_col *cols,
 		  unsigned int nr_cols, const json_t *rows);
 /* machine_json - what the figures were measured on */
 json_t *machine_json(void);
+
+/* ---- models.c: the two models ---- */
+
+enum model_id { MODEL_GEMMA, MODEL_QWEN, MODEL_NR };
+
+#define MODEL_PATH 512
+
+/**
+ * model_path - where one of the two models is
+ * @given: taken instead, if not NULL
+ * @path: MODEL_PATH bytes
+ * @note: FIGURE_NOTE bytes
+ *
+ * Return: 0, or -EOPNOTSUPP if it is not there; @note says so.
+ */
+int __must_check model_path(enum model_id id, const char *given, char *path,
+			    char *note);
 
 /* ---- clock.c: time, samples and random numbers ---- */
 

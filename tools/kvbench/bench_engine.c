@@ -24,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <kv/abi.h>
 #include "runtime/model/model.h"
 #include "tools/kvrun/session.h"
@@ -42,24 +41,6 @@ struct engine_result {
 	u64 tokens, preempted;
 	u32 max_running;
 };
-
-/* -m, $KV_GEMMA, or where make run puts it. */
-static bool find_model(const struct bench_opts *o, char *path, size_t len)
-{
-	const char *env = getenv("KV_GEMMA"), *cache = getenv("XDG_CACHE_HOME"),
-		   *home = getenv("HOME");
-
-	if (o->model || env)
-		snprintf(path, len, "%s", o->model ? o->model : env);
-	else if (cache && *cache)
-		snprintf(path, len, "%s/kvmd/models/gemma-3-270m-q4_k_m.gguf",
-			 cache);
-	else
-		snprintf(path, len,
-			 "%s/.cache/kvmd/models/gemma-3-270m-q4_k_m.gguf",
-			 home ? home : "");
-	return !access(path, R_OK);
-}
 
 static u32 draw(struct bench_rng *rng, double mean)
 {
@@ -179,23 +160,21 @@ static int engine_mode(const struct bench_opts *o, const char *path,
 }
 
 static int run_both(const struct bench_opts *o, struct engine_result r[2],
-		    char *note, size_t len)
+		    char *note)
 {
 	static struct engine_result memo[2];
 	static bool have;
-	char path[512], err[KV_ERRLEN] = "";
-	int rc;
+	char path[MODEL_PATH], err[KV_ERRLEN] = "";
+	int rc = model_path(MODEL_GEMMA, o->model, path, note);
 
-	if (!find_model(o, path, sizeof(path))) {
-		snprintf(note, len, "%.120s is not there: make fetch", path);
-		return -EOPNOTSUPP;
-	}
+	if (rc)
+		return rc;
 	if (!have) {
 		rc = engine_mode(o, path, ENGINE_WORST, &memo[0], err);
 		if (!rc)
 			rc = engine_mode(o, path, 256, &memo[1], err);
 		if (rc) {
-			snprintf(note, len, "%.150s", err);
+			snprintf(note, FIGURE_NOTE, "%.150s", err);
 			return rc;
 		}
 		have = true;
@@ -208,7 +187,7 @@ static int run_both(const struct bench_opts *o, struct engine_result r[2],
 static int run_tps(const struct bench_opts *o, struct figure_result *f)
 {
 	struct engine_result r[2];
-	int rc = run_both(o, r, f->note, sizeof(f->note));
+	int rc = run_both(o, r, f->note);
 
 	if (rc)
 		return rc;
@@ -224,7 +203,7 @@ static int run_tps(const struct bench_opts *o, struct figure_result *f)
 static int run_resident(const struct bench_opts *o, struct figure_result *f)
 {
 	struct engine_result r[2];
-	int rc = run_both(o, r, f->note, sizeof(f->note));
+	int rc = run_both(o, r, f->note);
 
 	if (rc)
 		return rc;
