@@ -32,6 +32,22 @@ expect "and the machine" true \
 expect "a figure by its name" "util.frames" \
 	"$(kvbench claims util.frames --tiny -j 2>/dev/null |
 	jq -r '.figures[].name')"
+theirs='^(margin|score|tokens|weights)[.]'
+expect "the models' figures are among them" "margin.gemma margin.qwen \
+score.gemma score.qwen tokens.differ weights.once weights.told" \
+	"$(echo "$list" | grep -E "$theirs" | sort | xargs)"
+if [ -n "${KV_GEMMA:-}" ] && [ -n "${KV_QWEN:-}" ]; then
+	expect "with both models here each of them is measured" true \
+		"$(jq --arg re "$theirs" '[.figures[]|select(.name|test($re))|
+			.measured|type=="number"]|all' "$T/claims")"
+else
+	skip "with both models here each of them is measured" "no models here"
+fi
+expect "without the reference they are skipped and say why" "0 true" \
+	"$(kvbench claims margin score tokens --data /nonexistent --tiny -j \
+		2>/dev/null >"$T/skipped"
+	echo $? "$(jq '[.figures[]|.skipped|test("--data|make fetch")]|all' \
+		"$T/skipped")")"
 expect_exit "an unknown figure is a usage error" 2 kvbench claims no.such
 expect_exit "an unknown subject is one too" 2 kvbench nosuch
 expect_exit "and no subject" 2 kvbench

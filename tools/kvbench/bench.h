@@ -27,6 +27,7 @@ struct bench_opts {
 	double seconds; /* how long a timed loop lasts */
 	/* model */
 	const char *model;
+	const char *data; /* the folder of the reference; NULL: the tree's */
 	const char *prompts, *batches; /* "128,512", "1,8" */
 	u32 nr_tokens;
 	u64 seed;
@@ -124,7 +125,7 @@ void report_table(FILE *out, const struct report_col *cols,
 /* machine_json - what the figures were measured on */
 json_t *machine_json(void);
 
-/* ---- models.c: the two models ---- */
+/* ---- models.c: the two models, and what the reference says of them ---- */
 
 enum model_id { MODEL_GEMMA, MODEL_QWEN, MODEL_NR };
 
@@ -140,6 +141,17 @@ enum model_id { MODEL_GEMMA, MODEL_QWEN, MODEL_NR };
  */
 int __must_check model_path(enum model_id id, const char *given, char *path,
 			    char *note);
+
+/**
+ * model_reference - what a file of the reference says of a model
+ * @file: its name in the folder
+ * @out: on success only; json_decref() it
+ * @note: FIGURE_NOTE bytes
+ *
+ * Return: 0, -EOPNOTSUPP if it is not there, -EINVAL; @note says so.
+ */
+int __must_check model_reference(const struct bench_opts *o, enum model_id id,
+				 const char *file, json_t **out, char *note);
 
 /* ---- clock.c: time, samples and random numbers ---- */
 

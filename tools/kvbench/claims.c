@@ -107,7 +107,7 @@ static json_t *run_figure(const struct bench_opts *o, const struct figure *f)
 }
 
 static const struct report_col claim_cols[] = {
-	{ "name", "name", 0 },	 { "measured", "measured", 2 },
+	{ "name", "name", 0 },	 { "measured", "measured", 3 },
 	{ "unit", "unit", 0 },	 { "target", "target", 0 },
 	{ "bound", "bound", 2 }, { "share", "share", 2 },
 	{ "ok", "ok", 0 },	 { "note", "note", 0 },

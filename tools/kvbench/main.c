@@ -44,6 +44,8 @@ static void usage(FILE *out)
 		"      --seconds S    length of a timed loop (1)\n"
 		"      --seed N       of random lengths and orders (1)\n"
 		"  -m, --model FILE   model: the GGUF file\n"
+		"      --data DIR     claims: the reference's files "
+		"(selftests/data)\n"
 		"  -p, --prompt LIST  model: prompt lengths (128,512)\n"
 		"  -n, --gen N        model: tokens to generate (64)\n"
 		"  -b, --batch LIST   model: sequences at a time (1,8)\n"
@@ -127,7 +129,7 @@ static bool parse_u64(const char *s, u64 min_v, u64 max_v, u64 *out)
 	return true;
 }
 
-enum { OPT_TINY = 256, OPT_SECONDS, OPT_SEED, OPT_PRETTY };
+enum { OPT_TINY = 256, OPT_SECONDS, OPT_SEED, OPT_PRETTY, OPT_DATA };
 
 static const struct option longs[] = {
 	{ "json", no_argument, NULL, 'j' },
@@ -137,6 +139,7 @@ static const struct option longs[] = {
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "seed", required_argument, NULL, OPT_SEED },
 	{ "model", required_argument, NULL, 'm' },
+	{ "data", required_argument, NULL, OPT_DATA },
 	{ "prompt", required_argument, NULL, 'p' },
 	{ "gen", required_argument, NULL, 'n' },
 	{ "batch", required_argument, NULL, 'b' },
@@ -162,6 +165,9 @@ static int set_option(struct bench_opts *o, int c)
 		return 0;
 	case 'm':
 		o->model = optarg;
+		return 0;
+	case OPT_DATA:
+		o->data = optarg;
 		return 0;
 	case 'p':
 		o->prompts = optarg;
