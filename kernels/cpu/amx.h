@@ -97,11 +97,10 @@ static inline float amx_chain(int a, int b, u32 m, u32 n, u32 half)
 	float sum = 0;
 
 	for (u32 k = 0; k < AMX_K / 2; k++)
-		sum = fmaf(kern_bf16_to_f32(
-				   (u16)(amx_tile[a][m][k] >> 16 * half)),
-			   kern_bf16_to_f32(
-				   (u16)(amx_tile[b][k][n] >> 16 * half)),
-			   sum);
+		sum = fmaf(
+			kern_bf16_to_f32((u16)(amx_tile[a][m][k] >> 16 * half)),
+			kern_bf16_to_f32((u16)(amx_tile[b][k][n] >> 16 * half)),
+			sum);
 	return sum;
 }
 

@@ -94,8 +94,8 @@ TEST(amx, pads_rows_columns_and_k_at_every_edge_of_a_tile)
 
 	need_avx2();
 	for (u32 i = 0; i < ARRAY_SIZE(edges); i++) {
-		check(&seed, KV_DTYPE_Q8_0,
-		      (struct shape){ edges[i], 33, 96 }, true);
+		check(&seed, KV_DTYPE_Q8_0, (struct shape){ edges[i], 33, 96 },
+		      true);
 		check(&seed, KV_DTYPE_Q5_0, (struct shape){ 3, edges[i], 288 },
 		      false);
 		check(&seed, KV_DTYPE_BF16,

@@ -142,6 +142,9 @@ enum model_id { MODEL_GEMMA, MODEL_QWEN, MODEL_NR };
 int __must_check model_path(enum model_id id, const char *given, char *path,
 			    char *note);
 
+/* Bytes of the weights of a model file, as kvmd holds them. */
+int __must_check model_packed_bytes(const char *path, u64 *bytes, char *err);
+
 /**
  * model_reference - what a file of the reference says of a model
  * @file: its name in the folder

@@ -6,8 +6,9 @@
  * the weights, which a runtime alone does not, and stay. Then each page has
  * two mappers, and the kernel counts half of it to each: the proportional
  * set sizes (PSS) of the two mappings add up to the memory there is. kvmd
- * itself never maps weights. That sum is held against the file, in whole
- * pages, and against what kvmd says in `kvctl meminfo`.
+ * itself never maps weights. That sum is held against what the file's tensors
+ * take once they are packed, in whole pages, and against what kvmd says in
+ * `kvctl meminfo`.
  *
  * A child writes one struct child_word to a pipe when it is ready, and ends
  * when the other pipe does; end of file instead of a word is a child that
@@ -18,7 +19,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <kv.h>
@@ -41,7 +41,7 @@ struct runtimes {
 };
 
 struct weights_result {
-	u64 file, pss, kvmd; /* bytes */
+	u64 packed, pss, kvmd; /* bytes */
 };
 
 static void read_pages(const struct kv_weights *w)
@@ -170,13 +170,12 @@ static int weights_measure(const struct bench_opts *o, const char *path,
 {
 	struct runtimes rt = { .nr = 0 };
 	struct private_kvmd *d;
-	struct stat st;
 	u32 i;
-	int rc;
+	int rc = model_packed_bytes(path, &r->packed, err);
 
-	if (stat(path, &st))
-		return err_set(err, -errno, "%s: %s", path, strerror(errno));
-	r->file = ALIGN_UP((u64)st.st_size, (u64)sysconf(_SC_PAGESIZE));
+	if (rc)
+		return rc;
+	r->packed = ALIGN_UP(r->packed, (u64)sysconf(_SC_PAGESIZE));
 	r->pss = r->kvmd = 0;
 	rc = private_kvmd_start(WEIGHTS_DEVICE, &d, err);
 	if (rc)
@@ -220,11 +219,11 @@ static int weights_once(const struct bench_opts *o, struct weights_result *r,
 	}
 	*r = memo;
 	snprintf(note, FIGURE_NOTE,
-		 "%llu kB of PSS in two runtimes, %llu kB by kvmd, a file of "
-		 "%llu kB",
+		 "%llu kB of PSS in two runtimes, %llu kB by kvmd, %llu kB "
+		 "of packed tensors",
 		 (unsigned long long)r->pss >> 10,
 		 (unsigned long long)r->kvmd >> 10,
-		 (unsigned long long)r->file >> 10);
+		 (unsigned long long)r->packed >> 10);
 	return 0;
 }
 
@@ -234,7 +233,7 @@ static int run_once(const struct bench_opts *o, struct figure_result *f)
 	int rc = weights_once(o, &r, f->note);
 
 	if (!rc)
-		f->measured = (double)r.pss / (double)r.file;
+		f->measured = (double)r.pss / (double)r.packed;
 	return rc;
 }
 
@@ -249,7 +248,7 @@ static int run_told(const struct bench_opts *o, struct figure_result *f)
 }
 
 FIGURE(weights_once, .name = "weights.once",
-       .what = "PSS of the weights in two runtimes of a model, over its file",
+       .what = "PSS of the weights in two runtimes of a model, over its tensors",
        .unit = "x", .cmp = CMP_EQUAL, .target = 1, .run = run_once);
 FIGURE(weights_told, .name = "weights.told",
        .what = "bytes of weights by kvmd, over their PSS in two runtimes",

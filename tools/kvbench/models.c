@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * models.c - where the models and the reference's files are
+ * models.c - where the models and the reference's files are, how large
  *
  * The models lie where make fetch puts them, or where KV_GEMMA and KV_QWEN
  * point. The reference is an fp32 evaluation of the same two files; it lies
@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "runtime/model/gguf.h"
+#include "runtime/model/packing.h"
 
 #define DATA_DIR "selftests/data"
 
@@ -43,6 +45,23 @@ int model_path(enum model_id id, const char *given, char *path, char *note)
 		return 0;
 	snprintf(note, FIGURE_NOTE, "%.120s is not there: make fetch", path);
 	return -EOPNOTSUPP;
+}
+
+int model_packed_bytes(const char *path, u64 *bytes, char *err)
+{
+	struct packing *p;
+	struct gguf *g;
+	int rc = gguf_open(path, &g, err);
+
+	if (rc)
+		return rc;
+	rc = packing_plan(g, &p, err);
+	if (!rc) {
+		*bytes = packing_bytes(p);
+		packing_free(p);
+	}
+	gguf_close(g);
+	return rc;
 }
 
 /* In the folder of this program or in one above it. */
