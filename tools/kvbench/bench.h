@@ -176,5 +176,15 @@ u32 bench_threads(const struct bench_opts *o);
 double bw_read_peak(const struct bench_opts *o);
 /* Best rate of fp32 multiply-adds in registers, FLOP/s; 0 if unknown. */
 double bw_fma_peak(const struct bench_opts *o);
+/*
+ * Best rate of the products that the chosen row of kernels computes with:
+ * tiles of bf16 on AMX, else fp32 multiply-adds. @what: its name.
+ */
+double bw_product_peak(const struct bench_opts *o, const char **what);
+
+struct model;
+
+/* bench_model.c: weights that a token which wants logits is multiplied with */
+double model_products(const struct model *m);
 
 #endif

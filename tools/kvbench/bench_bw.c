@@ -7,6 +7,7 @@
  *	counts. This is the bound of everything that reads weights or KV.
  * fma	every thread runs chains of multiply-adds in registers, long enough to
  *	hide their latency: fp32, and bf16 pairs where the CPU has them.
+ * amx	the same with products of tiles of bf16, four sums at a time.
  */
 #include "tools/kvbench/bench.h"
 
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "kernels/include/kern.h"
 
 #define BW_THREADS_MAX 256
 #define FMA_CHAINS     12
@@ -168,6 +170,60 @@ __attribute__((target("avx512f,avx512bf16"))) static double fma_bf16(u32 rounds)
 	return (double)_mm512_reduce_add_ps(acc[0]);
 }
 
+/* 16 products a round: 16 x 16 x 32 multiply-adds each. */
+__attribute__((target("amx-tile,amx-bf16"))) static double amx_bf16(u32 rounds)
+{
+	struct {
+		u8 palette, start_row, reserved[14];
+		u16 row_bytes[16];
+		u8 rows[16];
+	} __attribute__((aligned(64))) config = { .palette = 1 };
+	static _Thread_local float c[256] __attribute__((aligned(64)));
+	u32 i;
+
+	for (i = 0; i < 8; i++) {
+		config.row_bytes[i] = 64;
+		config.rows[i] = 16;
+	}
+	/* gcc 12 drops the stores that the intrinsic does not name */
+	asm volatile("" : : "r"(&config) : "memory");
+	_tile_loadconfig(&config);
+	_tile_zero(0);
+	_tile_zero(1);
+	_tile_zero(2);
+	_tile_zero(3);
+	_tile_zero(4);
+	_tile_zero(5);
+	_tile_zero(6);
+	_tile_zero(7);
+	for (i = 0; i < rounds; i++) {
+#define AMX_FOUR                 \
+	_tile_dpbf16ps(0, 4, 6); \
+	_tile_dpbf16ps(1, 4, 7); \
+	_tile_dpbf16ps(2, 5, 6); \
+	_tile_dpbf16ps(3, 5, 7)
+		AMX_FOUR;
+		AMX_FOUR;
+		AMX_FOUR;
+		AMX_FOUR;
+#undef AMX_FOUR
+	}
+	_tile_stored(0, c, 64);
+	_tile_release();
+	return (double)c[0];
+}
+
+static void *amx_bf16_body(void *arg)
+{
+	struct bw_thread *t = arg;
+
+	pthread_barrier_wait(t->barrier);
+	t->start = bench_now();
+	t->sink = amx_bf16(t->rounds);
+	t->end = bench_now();
+	return NULL;
+}
+
 static void *fma_f32_body(void *arg)
 {
 	struct bw_thread *t = arg;
@@ -245,6 +301,7 @@ static double measure_read(const struct bench_opts *o, u32 nr)
 	return best;
 }
 
+/* @flop: of a round of one thread */
 static double measure_fma(const struct bench_opts *o, void *(*body)(void *),
 			  double flop)
 {
@@ -258,7 +315,7 @@ static double measure_fma(const struct bench_opts *o, void *(*body)(void *),
 			t[i].rounds = rounds;
 		s = run_threads(t, nr, body);
 		if (s > 0)
-			best = max(best, flop * rounds * FMA_CHAINS * nr / s);
+			best = max(best, flop * rounds * nr / s);
 	}
 	return best;
 }
@@ -275,9 +332,9 @@ double bw_read_peak(const struct bench_opts *o)
 static double peak_f32(const struct bench_opts *o)
 {
 	if (__builtin_cpu_supports("avx512f"))
-		return measure_fma(o, fma_f32_body, 32);
+		return measure_fma(o, fma_f32_body, 32 * FMA_CHAINS);
 	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-		return measure_fma(o, fma_f32_body, 16);
+		return measure_fma(o, fma_f32_body, 16 * FMA_CHAINS);
 	return 0;
 }
 
@@ -285,7 +342,14 @@ static double peak_bf16(const struct bench_opts *o)
 {
 	if (!__builtin_cpu_supports("avx512bf16"))
 		return 0;
-	return measure_fma(o, fma_bf16_body, 64);
+	return measure_fma(o, fma_bf16_body, 64 * FMA_CHAINS);
+}
+
+static double peak_amx(const struct bench_opts *o)
+{
+	if (!kern_select("amx")) /* also asks the kernel for the tiles */
+		return 0;
+	return measure_fma(o, amx_bf16_body, 16 * 2.0 * 16 * 16 * 32);
 }
 
 double bw_fma_peak(const struct bench_opts *o)
@@ -294,6 +358,18 @@ double bw_fma_peak(const struct bench_opts *o)
 
 	if (memo == 0)
 		memo = peak_f32(o);
+	return memo;
+}
+
+double bw_product_peak(const struct bench_opts *o, const char **what)
+{
+	static double memo;
+	const struct kern_ops *k = kern_select(NULL);
+	bool amx = k && !strcmp(k->name, "amx");
+
+	if (memo == 0)
+		memo = amx ? peak_amx(o) : bw_fma_peak(o);
+	*what = amx ? "amx" : "fp32 fma";
 	return memo;
 }
 
@@ -321,6 +397,9 @@ static int run_bw(const struct bench_opts *o, struct report *r)
 				bw_fma_peak(o) / 1e9, "unit", "GFLOP/s"));
 	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "dot bf16",
 				"threads", (int)nr, "rate", peak_bf16(o) / 1e9,
+				"unit", "GFLOP/s"));
+	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "amx bf16",
+				"threads", (int)nr, "rate", peak_amx(o) / 1e9,
 				"unit", "GFLOP/s"));
 	return 0;
 }

@@ -5,8 +5,8 @@
  * Weights of a model lie in memory one after the other and are read once a
  * step, so each run takes the next of several copies that together are larger
  * than the caches. The bound is what the machine allows: the weights' bytes at
- * the read bandwidth, or the products at the rate of fp32 multiply-adds,
- * whichever takes longer.
+ * the read bandwidth, or the products at the rate of its multiply-adds (tiles
+ * where the kernels use them), whichever takes longer.
  */
 #include "tools/kvbench/bench.h"
 
@@ -135,14 +135,16 @@ static const struct report_col gemm_cols[] = {
 static int gemm_row(const struct bench_opts *o, struct report *rep,
 		    const struct gemm_case *c, u32 layout, u32 m)
 {
-	double bw = bw_read_peak(o), fma = bw_fma_peak(o), mem, mul, bound;
+	const char *unit;
+	double bw = bw_read_peak(o), rate = bw_product_peak(o, &unit);
+	double mem, mul, bound;
 	struct gemm_result r;
 	int rc = gemm_measure(o, c, layout, m, &r);
 
 	if (rc)
 		return rc;
 	mem = r.bytes / bw;
-	mul = fma > 0 ? r.flop / fma : 0;
+	mul = rate > 0 ? r.flop / rate : 0;
 	bound = max(mem, mul);
 	report_row(rep,
 		   json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f, "
@@ -153,7 +155,7 @@ static int gemm_row(const struct bench_opts *o, struct report *rep,
 			     r.bytes / 1e6, "gbps", r.bytes / r.seconds / 1e9,
 			     "gflops", r.flop / r.seconds / 1e9, "bound_us",
 			     bound * 1e6, "bound_what",
-			     mem > mul ? "read" : "fp32 fma", "share",
+			     mem > mul ? "read" : unit, "share",
 			     bound / r.seconds, "runs", (int)r.runs));
 	return 0;
 }

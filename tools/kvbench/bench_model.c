@@ -124,13 +124,11 @@ static double mat_elems(const struct kern_mat *m)
 	return (double)m->rows * m->cols;
 }
 
-static double model_params(const struct model *m)
+double model_products(const struct model *m)
 {
-	double n = mat_elems(&m->embed) + (double)m->nr_vectors;
+	double n = mat_elems(&m->head);
 	u32 i;
 
-	if (m->head.data != m->embed.data)
-		n += mat_elems(&m->head);
 	for (i = 0; i < m->hp.nr_layers; i++) {
 		const struct model_layer *l = &m->layers[i];
 
@@ -139,6 +137,13 @@ static double model_params(const struct model *m)
 		     mat_elems(&l->up) + mat_elems(&l->down);
 	}
 	return n;
+}
+
+static double model_params(const struct model *m)
+{
+	double n = model_products(m) + (double)m->nr_vectors;
+
+	return m->head.data == m->embed.data ? n : n + mat_elems(&m->embed);
 }
 
 static int model_row(const struct bench_opts *o, struct model_bench *b,
