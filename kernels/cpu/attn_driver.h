@@ -5,7 +5,8 @@
  * attn_driver.h - paged attention on the panels and tiles of the product
  *
  * Included after panel_x.h of one instruction set. An item is a block of
- * query rows (tokens x heads of one KV head), at most ATTN_MAX_ROWS:
+ * query rows (tokens x heads of one KV head), at most ATTN_MAX_ROWS, which may
+ * belong to several sequences as long as these share the pages of its keys:
  *
  *	load_q		the rows to scratch, padded with zeros to 32 dimensions
  *	for each segment of 256 keys
@@ -49,10 +50,24 @@ struct attn_work {
 	const struct kern_attn *p;
 	const struct kern_attn_plan *plan;
 	const struct kern_attn_item *it;
-	const struct kern_attn_seq *seq;
+	const struct kern_attn_seq *seq; /* for the keys */
 	struct attn_scratch *s;
 	u32 group, rows, dim;
+	u32 keys_end; /* no row of the item sees one from here on */
 };
+
+static const struct kern_attn_row *row_of(const struct attn_work *w, u32 i)
+{
+	return &w->plan->rows[w->it->row + i / w->group];
+}
+
+/* Row of q and of the result. */
+static u32 token_of(const struct attn_work *w, u32 i)
+{
+	const struct kern_attn_row *r = row_of(w, i);
+
+	return w->p->seqs[r->seq].row0 + r->row;
+}
 
 static void load_q(struct attn_work *w)
 {
@@ -60,8 +75,8 @@ static void load_q(struct attn_work *w)
 	u32 padded = ALIGN_UP(w->dim, 32u);
 
 	for (u32 i = 0; i < w->rows; i++) {
-		u32 row = w->seq->row0 + w->it->row + i / w->group;
-		const float *q = w->p->q + (size_t)row * w->p->q_stride +
+		const float *q = w->p->q +
+				 (size_t)token_of(w, i) * w->p->q_stride +
 				 (size_t)(head0 + i % w->group) * w->dim;
 
 		memcpy(w->s->q[i], q, w->dim * sizeof(*q));
@@ -75,9 +90,10 @@ static void find_ranges(struct attn_work *w, u32 first, u32 *lo, u32 *hi)
 	*lo = SEGMENT;
 	*hi = 0;
 	for (u32 i = 0; i < w->rows; i++) {
-		u32 r = w->it->row + i / w->group;
-		u32 l = max(attn_row_lo(w->seq, r), first) - first;
-		u32 h = max(attn_row_hi(w->seq, r), first) - first;
+		const struct kern_attn_row *r = row_of(w, i);
+		const struct kern_attn_seq *s = &w->p->seqs[r->seq];
+		u32 l = max(attn_row_lo(s, r->row), first) - first;
+		u32 h = max(attn_row_hi(s, r->row), first) - first;
 
 		h = min(h, (u32)SEGMENT);
 		if (l >= h)
@@ -132,8 +148,6 @@ static void prefetch_key(const struct attn_work *w, u32 pos, u32 end)
 /* Keys j .. j + 31 side by side; those outside [lo, hi) as zeros. */
 static void fill_keys(struct attn_work *w, u32 first, u32 j, u32 lo, u32 hi)
 {
-	u32 last = attn_row_hi(w->seq, w->it->row + w->it->nr_rows - 1);
-	u32 end = min(last, w->it->seg1 * SEGMENT);
 	u32 pairs = ALIGN_UP(w->dim, 32u) / 2;
 
 	for (u32 half = 0; half < PANEL_COLS; half += 16) {
@@ -141,7 +155,7 @@ static void fill_keys(struct attn_work *w, u32 first, u32 j, u32 lo, u32 hi)
 			u32 key = j + half + i;
 			u16 *to = w->s->gather[i];
 
-			prefetch_key(w, first + key + PANEL_COLS, end);
+			prefetch_key(w, first + key + PANEL_COLS, w->keys_end);
 			if (key >= lo && key < hi) {
 				prefetch_row(w->s->key[key] + w->p->kv.v_off,
 					     2 * w->dim);
@@ -340,18 +354,19 @@ static void finish_segment(struct attn_work *w, u32 seg)
 	struct attn_scratch *s = w->s;
 
 	for (u32 i = 0; i < w->rows; i++) {
+		const struct kern_attn_row *row = row_of(w, i);
 		bool seen = s->lo[i] < s->hi[i];
 		float *rec;
 
-		if (w->it->part == KERN_ATTN_WHOLE) {
+		if (row->part == KERN_ATTN_WHOLE) {
 			if (seen)
 				fold(&s->run_max[i], &s->run_sum[i],
 				     s->run_o[i], s->max[i], s->sum[i], s->o[i],
 				     w->dim);
 			continue;
 		}
-		rec = attn_part(w->p, w->plan, w->it, seg,
-				w->it->row + i / w->group, i % w->group);
+		rec = attn_part(w->p, w->plan, row, w->it->kv_head, seg,
+				i % w->group);
 		rec[0] = seen ? s->max[i] : -INFINITY;
 		rec[1] = seen ? s->sum[i] : 0;
 		if (seen)
@@ -384,12 +399,24 @@ static void run_item(struct attn_work *w)
 		}
 		finish_segment(w, seg);
 	}
-	if (w->it->part != KERN_ATTN_WHOLE)
-		return;
 	for (u32 i = 0; i < w->rows; i++)
-		write_out(w->p, w->seq->row0 + w->it->row + i / w->group,
-			  w->it->kv_head * w->group + i % w->group,
-			  s->run_sum[i], s->run_o[i]);
+		if (row_of(w, i)->part == KERN_ATTN_WHOLE)
+			write_out(w->p, token_of(w, i),
+				  w->it->kv_head * w->group + i % w->group,
+				  s->run_sum[i], s->run_o[i]);
+}
+
+/* Of the keys that some row sees; all of them are in the table of w->seq. */
+static u32 keys_end(const struct attn_work *w)
+{
+	u32 end = 0;
+
+	for (u32 i = 0; i < w->rows; i += w->group) {
+		const struct kern_attn_row *r = row_of(w, i);
+
+		end = max(end, attn_row_hi(&w->p->seqs[r->seq], r->row));
+	}
+	return min(end, w->it->seg1 * SEGMENT);
 }
 
 static void attn_run(const struct kern_attn *p,
@@ -408,35 +435,36 @@ static void attn_run(const struct kern_attn *p,
 		};
 
 		w.rows = w.it->nr_rows * w.group;
+		w.keys_end = keys_end(&w);
 		run_item(&w);
 	}
+}
+
+static void merge_head(const struct kern_attn *p,
+		       const struct kern_attn_plan *plan,
+		       const struct kern_attn_row *row, u32 head)
+{
+	u32 group = p->nr_heads / p->kv.nr_kv_heads;
+	float m = -INFINITY, sum = 0;
+	float o[ATTN_MAX_DIM] = { 0 };
+
+	for (u32 i = row->seg0; i < row->seg0 + row->nr_segs; i++) {
+		const float *rec =
+			attn_part(p, plan, row, head / group, i, head % group);
+
+		if (rec[1] != 0)
+			fold(&m, &sum, o, rec[0], rec[1], rec + 2,
+			     p->kv.head_dim);
+	}
+	write_out(p, p->seqs[row->seq].row0 + row->row, head, sum, o);
 }
 
 static void attn_merge_run(const struct kern_attn *p,
 			   const struct kern_attn_plan *plan, u32 lo, u32 hi)
 {
-	u32 group = p->nr_heads / p->kv.nr_kv_heads, dim = p->kv.head_dim;
-
-	for (u32 i = lo; i < hi; i++) {
-		const struct kern_attn_item *it = &plan->merges[i];
-
-		for (u32 n = 0; n < it->nr_rows * group; n++) {
-			u32 r = it->row + n / group, g = n % group;
-			float m = -INFINITY, sum = 0;
-			float o[ATTN_MAX_DIM] = { 0 };
-
-			for (u32 j = it->seg0; j < it->seg1; j++) {
-				const float *rec =
-					attn_part(p, plan, it, j, r, g);
-
-				if (rec[1] != 0)
-					fold(&m, &sum, o, rec[0], rec[1],
-					     rec + 2, dim);
-			}
-			write_out(p, p->seqs[it->seq].row0 + r,
-				  it->kv_head * group + g, sum, o);
-		}
-	}
+	for (u32 i = lo; i < hi; i++)
+		for (u32 h = 0; h < p->nr_heads; h++)
+			merge_head(p, plan, &plan->rows[plan->merges[i]], h);
 }
 
 #endif

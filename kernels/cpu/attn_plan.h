@@ -33,13 +33,13 @@ static inline u32 attn_row_lo(const struct kern_attn_seq *s, u32 r)
 /* The partial record {max, sum, o[head_dim]} of a row, head and segment. */
 static inline float *attn_part(const struct kern_attn *p,
 			       const struct kern_attn_plan *plan,
-			       const struct kern_attn_item *it, u32 seg, u32 r,
-			       u32 g)
+			       const struct kern_attn_row *row, u32 kv_head,
+			       u32 seg, u32 g)
 {
 	u32 group = p->nr_heads / p->kv.nr_kv_heads;
-	u64 i = it->part + (u64)(seg - it->seg0) * it->nr_rows * group +
-		(u64)(r - it->row) * group + g;
+	u64 i = (u64)kv_head * row->nr_segs + (seg - row->seg0);
 
+	i = row->part + i * group + g;
 	return plan->parts + i * (2 + p->kv.head_dim);
 }
 

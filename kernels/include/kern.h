@@ -189,7 +189,7 @@ struct kern_rope {
 	u32 rot; /* <= head_dim */
 };
 
-/* ---- paged attention; unit: an item of the plan ---- */
+/* ---- paged attention; unit: an item of the plan; of a merge: a row ---- */
 
 struct kern_attn_seq {
 	const u32 *table; /* [DIV_ROUND_UP(kv_len, page_tokens)] */
@@ -219,38 +219,55 @@ struct kern_attn {
 	float softcap; /* 0 = none */
 };
 
-/* One piece of work: some rows of one KV head of one sequence. */
-struct kern_attn_item {
-	u32 seq;
-	u32 kv_head;
-	u32 row, nr_rows; /* of the sequence */
-	u32 seg0, seg1; /* segments [seg0, seg1) */
-	u32 part; /* first partial record, KERN_ATTN_WHOLE = none */
+/* A row of a sequence, and where the plan keeps the parts of its result. */
+struct kern_attn_row {
+	u32 seq, row;
+	u32 part; /* its first partial record; KERN_ATTN_WHOLE = none */
+	u32 seg0, nr_segs; /* it has a record for each of these segments */
 };
 
 #define KERN_ATTN_WHOLE (~0u)
 
 /*
- * A plan depends on the sequences and the head counts only: make it once a
- * step and area, use it for every layer. Rows whose segments are split over
- * several items leave one partial record (max, sum, out[head_dim]) per row,
- * head and segment in parts; attn_merge() then folds them in order. Zero it
- * before the first kern_attn_plan(); kern_attn_plan_fini() frees it.
+ * One piece of work: some segments for one KV head and some rows, of one
+ * sequence or of several that have the same pages there.
+ */
+struct kern_attn_item {
+	u32 seq; /* its table says where the keys are */
+	u32 kv_head;
+	u32 row, nr_rows; /* in the plan's rows */
+	u32 seg0, seg1; /* segments [seg0, seg1) */
+};
+
+/*
+ * A plan depends on the sequences, their tables and the head counts: make it
+ * once a step and area, use it for every layer. A row whose segments are
+ * shared out over several items has a partial record (max, sum,
+ * out[head_dim]) for each KV head, segment and query head of the group in
+ * parts; attn_merge() then folds them in order. Zero it before the first
+ * kern_attn_plan(); kern_attn_plan_fini() frees it.
  */
 struct kern_attn_plan {
+	struct kern_attn_row *rows; /* [nr_rows] */
 	struct kern_attn_item *items; /* [nr_items] */
-	struct kern_attn_item *merges; /* [nr_merges], part is set */
+	u32 *merges; /* [nr_merges], rows that have parts */
 	float *parts; /* [nr_parts][2 + head_dim] */
-	u32 nr_items, nr_merges, nr_parts;
-	u32 max_items, max_merges;
+	u32 nr_rows, nr_items, nr_merges, nr_parts;
+	u32 max_rows, max_items;
 	u64 max_part_floats;
+	u32 *order; /* [max_seqs], of kern_attn_plan()'s own */
+	struct kern_attn_run *runs; /* [nr_runs], likewise */
+	u32 max_seqs, nr_runs, max_runs;
 };
 
 /**
  * kern_attn_plan - list the work of an attention call
  * @plan: zeroed, or used before (its memory is reused)
- * @a: seqs, nr_seqs, nr_heads and kv's counts are read
+ * @a: seqs with their tables, nr_seqs, nr_heads and kv's counts are read
  * @nr_threads: splits long rows over keys when there are fewer items
+ *
+ * Sequences of few rows that have the same pages for a whole segment read it
+ * once for all of them (a cascade).
  *
  * Return: 0, or -ENOMEM. The result's bits do not depend on @nr_threads.
  */

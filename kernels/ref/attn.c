@@ -107,9 +107,11 @@ static void write_out(const struct kern_attn *p, size_t row, u32 head,
 
 static void attn_row(const struct kern_attn *p,
 		     const struct kern_attn_plan *plan,
-		     const struct kern_attn_item *it, u32 r, u32 g)
+		     const struct kern_attn_item *it,
+		     const struct kern_attn_row *row, u32 g)
 {
-	const struct kern_attn_seq *s = &p->seqs[it->seq];
+	const struct kern_attn_seq *s = &p->seqs[row->seq];
+	u32 r = row->row;
 	u32 group = p->nr_heads / p->kv.nr_kv_heads;
 	u32 head = it->kv_head * group + g, dim = p->kv.head_dim;
 	const float *q =
@@ -122,9 +124,10 @@ static void attn_row(const struct kern_attn *p,
 
 		seg.max = -INFINITY;
 		if (lo < hi)
-			fold_segment(p, s, it->kv_head, q, lo, hi, &seg);
-		if (it->part != KERN_ATTN_WHOLE) {
-			float *rec = attn_part(p, plan, it, i, r, g);
+			fold_segment(p, &p->seqs[it->seq], it->kv_head, q, lo,
+				     hi, &seg);
+		if (row->part != KERN_ATTN_WHOLE) {
+			float *rec = attn_part(p, plan, row, it->kv_head, i, g);
 
 			rec[0] = seg.max;
 			rec[1] = lo < hi ? seg.sum : 0;
@@ -134,7 +137,7 @@ static void attn_row(const struct kern_attn *p,
 			merge(&run, &seg, dim);
 		}
 	}
-	if (it->part == KERN_ATTN_WHOLE)
+	if (row->part == KERN_ATTN_WHOLE)
 		write_out(p, s->row0 + r, head, &run);
 }
 
@@ -148,34 +151,35 @@ void ref_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
 
 		for (u32 r = it->row; r < it->row + it->nr_rows; r++)
 			for (u32 g = 0; g < group; g++)
-				attn_row(p, plan, it, r, g);
+				attn_row(p, plan, it, &plan->rows[r], g);
 	}
+}
+
+static void merge_head(const struct kern_attn *p,
+		       const struct kern_attn_plan *plan,
+		       const struct kern_attn_row *row, u32 head)
+{
+	u32 group = p->nr_heads / p->kv.nr_kv_heads;
+	struct attn_state run = { .max = -INFINITY }, seg;
+
+	for (u32 i = row->seg0; i < row->seg0 + row->nr_segs; i++) {
+		const float *rec =
+			attn_part(p, plan, row, head / group, i, head % group);
+
+		if (rec[1] == 0)
+			continue;
+		seg.max = rec[0];
+		seg.sum = rec[1];
+		memcpy(seg.o, rec + 2, p->kv.head_dim * sizeof(float));
+		merge(&run, &seg, p->kv.head_dim);
+	}
+	write_out(p, p->seqs[row->seq].row0 + row->row, head, &run);
 }
 
 void ref_attn_merge(const struct kern_attn *p,
 		    const struct kern_attn_plan *plan, u32 lo, u32 hi)
 {
-	u32 group = p->nr_heads / p->kv.nr_kv_heads, dim = p->kv.head_dim;
-
-	for (u32 i = lo; i < hi; i++) {
-		const struct kern_attn_item *it = &plan->merges[i];
-
-		for (u32 n = 0; n < it->nr_rows * group; n++) {
-			u32 r = it->row + n / group, g = n % group;
-			struct attn_state run = { .max = -INFINITY }, seg;
-
-			for (u32 j = it->seg0; j < it->seg1; j++) {
-				float *rec = attn_part(p, plan, it, j, r, g);
-
-				if (rec[1] == 0)
-					continue;
-				seg.max = rec[0];
-				seg.sum = rec[1];
-				memcpy(seg.o, rec + 2, dim * sizeof(float));
-				merge(&run, &seg, dim);
-			}
-			write_out(p, p->seqs[it->seq].row0 + r,
-				  it->kv_head * group + g, &run);
-		}
-	}
+	for (u32 i = lo; i < hi; i++)
+		for (u32 h = 0; h < p->nr_heads; h++)
+			merge_head(p, plan, &plan->rows[plan->merges[i]], h);
 }

@@ -12,7 +12,7 @@
 
 #include "selftests/kernels/kern_test.h"
 
-#define MAX_SEQS 4
+#define MAX_SEQS 12
 #define WILD	 0xfffffff0u
 
 static u8 scratch[KERN_SCRATCH_BYTES] __attribute__((aligned(64)));
@@ -21,6 +21,8 @@ struct setup {
 	u32 heads, kv_heads, dim, page;
 	u32 nr_seqs;
 	u32 pos0[MAX_SEQS], rows[MAX_SEQS], window[MAX_SEQS];
+	/* whole pages of tokens that it shares with sequence @with */
+	u32 shared[MAX_SEQS], with[MAX_SEQS];
 };
 
 struct batch {
@@ -99,13 +101,18 @@ static void make_batch(u64 *seed, struct batch *b, const struct setup *s)
 	for (u32 i = 0; i < s->nr_seqs; i++) {
 		struct kern_attn_seq *q = &b->seqs[i];
 		u32 pages = DIV_ROUND_UP(q->kv_len, s->page);
-		u32 from = first_seen(q);
+		u32 from = first_seen(q), own = s->shared[i];
 
 		b->tables[i] = kt_alloc((pages + 1) * sizeof(u32));
-		for (u32 p = 0; p < pages; p++)
-			b->tables[i][p] = p < from / s->page ? WILD
-							     : ids[next++];
-		for (u32 p = from; p < q->kv_len; p++)
+		for (u32 p = 0; p < pages; p++) {
+			if (p < from / s->page)
+				b->tables[i][p] = WILD;
+			else if (p < own / s->page)
+				b->tables[i][p] = b->tables[s->with[i]][p];
+			else
+				b->tables[i][p] = ids[next++];
+		}
+		for (u32 p = max(from, own); p < q->kv_len; p++)
 			fill_row(seed, &b->a.kv,
 				 kern_kv_row(&b->a.kv, b->tables[i], p));
 		q->table = b->tables[i];
@@ -430,47 +437,258 @@ TEST(attn, pages_and_contiguous_memory_give_the_same_bits)
 	free_batch(&b);
 }
 
+/* Each sequence in a call of its own. */
+static float *run_alone(const struct kern_ops *ops, struct batch *b)
+{
+	float *out = kt_alloc(out_len(b) * sizeof(*out));
+	struct batch one = *b;
+
+	one.a.nr_seqs = 1;
+	for (u32 i = 0; i < b->a.nr_seqs; i++) {
+		one.a.seqs = &b->seqs[i];
+		run(ops, &one, 1, out, NULL);
+	}
+	return out;
+}
+
+/* Segments of items, each counted once per KV head and item. */
+static u64 segments_read(const struct batch *b, u32 threads)
+{
+	struct kern_attn_plan plan = { 0 };
+	u64 nr = 0;
+
+	ASSERT_EQ(0, kern_attn_plan(&plan, &b->a, threads));
+	for (u32 i = 0; i < plan.nr_items; i++)
+		nr += plan.items[i].seg1 - plan.items[i].seg0;
+	kern_attn_plan_fini(&plan);
+	return nr;
+}
+
+static void check_cascade(u64 *seed, const struct setup *s, u64 segments)
+{
+	const struct kern_ops *ops;
+	struct batch b;
+	float *want;
+
+	check(seed, s, 0);
+	make_batch(seed, &b, s);
+	EXPECT_EQ(segments, segments_read(&b, 1));
+	want = run_alone(kern_select("ref"), &b);
+	for_each_row(ops)
+	{
+		for (u32 threads = 1; threads < 8; threads += 3) {
+			memset(b.out, 0xa5, out_len(&b) * 4);
+			run(ops, &b, threads, b.out, NULL);
+			EXPECT_SAME(b.out, want, out_len(&b), ops->name);
+		}
+	}
+	free(want);
+	free_batch(&b);
+}
+
+TEST(attn, pages_that_sequences_share_are_read_once_for_all)
+{
+	/* 0, 1 and 2 share three segments, 3 and 4 five, two of them all */
+	const struct setup tree = {
+		.heads = 4,
+		.kv_heads = 1,
+		.dim = 64,
+		.page = 16,
+		.nr_seqs = 6,
+		.pos0 = { 800, 900, 768, 1300, 1400, 300 },
+		.rows = { 1, 1, 2, 1, 1, 1 },
+		.shared = { 0, 768, 768, 512, 1280, 0 },
+		.with = { 0, 0, 0, 0, 3, 0 },
+	};
+	/* a prompt's chunk beside three samples with 17 pages in common */
+	const struct setup mixed = {
+		.heads = 6,
+		.kv_heads = 2,
+		.dim = 128,
+		.page = 16,
+		.nr_seqs = 4,
+		.pos0 = { 280, 0, 290, 272 },
+		.rows = { 1, 50, 1, 1 },
+		.shared = { 0, 0, 272, 272 },
+	};
+	/* rows that end inside what they share, and just at its end */
+	const struct setup ends = {
+		.heads = 1,
+		.kv_heads = 1,
+		.dim = 64,
+		.page = 32,
+		.nr_seqs = 4,
+		.pos0 = { 600, 511, 255, 256 },
+		.rows = { 1, 1, 1, 4 },
+		.shared = { 0, 512, 256, 256 },
+	};
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	/* segments 0, 1: once; 2: once of three and once of two; and so on */
+	check_cascade(&seed, &tree, 2 + 1 + 3 + 3 + 2 + 2);
+	/* the prompt's rows are 4 blocks; 1 shared and 3 of their own */
+	check_cascade(&seed, &mixed, 2 * (4 + 1 + 3));
+	check_cascade(&seed, &ends, 1 + 1 + 1 + 1);
+}
+
+TEST(attn, windows_share_what_they_have_in_common)
+{
+	struct setup s = {
+		.heads = 4,
+		.kv_heads = 1,
+		.dim = 256,
+		.page = 16,
+		.nr_seqs = 3,
+		.pos0 = { 1030, 1040, 2000 },
+		.rows = { 1, 1, 1 },
+		.window = { 512, 512, 512 },
+		.shared = { 0, 1024, 1024 },
+	};
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	/* the first two: 2 of each (their windows differ), 3 shared, 4 of each
+	 */
+	check_cascade(&seed, &s, 2 + 1 + 2 + 3);
+	s.pos0[1] = s.pos0[0];
+	/* now 2 is shared too */
+	check_cascade(&seed, &s, 1 + 1 + 2 + 3);
+}
+
+/* As many sequences as there may be, in a random tree of prefixes. */
+TEST(attn, any_tree_of_prefixes_gives_the_bits_of_each_alone)
+{
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 round = 0; round < 6; round++) {
+		struct setup s = {
+			.heads = 4,
+			.kv_heads = 2,
+			.dim = 64,
+			.page = 16u << kt_below(&seed, 3),
+			.nr_seqs = MAX_SEQS,
+		};
+		const struct kern_ops *ref = kern_select("ref");
+		struct batch b;
+		float *want;
+
+		for (u32 i = 0; i < MAX_SEQS; i++) {
+			u32 with = i ? kt_below(&seed, i) : 0;
+			u32 most = i ? s.pos0[with] / s.page * s.page : 0;
+
+			s.pos0[i] = kt_below(&seed, 1200);
+			s.rows[i] = 1 + kt_below(&seed, 3);
+			s.with[i] = with;
+			s.shared[i] = min(most, s.pos0[i] / s.page * s.page);
+		}
+		make_batch(&seed, &b, &s);
+		want = run_alone(ref, &b);
+		for (const char *const *isa = kern_isa_list(); *isa; isa++) {
+			run(kern_select(*isa), &b, 1 + round, b.out, NULL);
+			EXPECT_SAME(b.out, want, out_len(&b), *isa);
+		}
+		free(want);
+		free_batch(&b);
+	}
+}
+
+/* How often a plan has each segment of a row and KV head. */
+struct cover {
+	u8 nr[40];
+};
+
+static void cover_item(const struct kern_attn *a,
+		       const struct kern_attn_plan *plan,
+		       const struct kern_attn_item *it, struct cover *c,
+		       u32 *nr_items)
+{
+	EXPECT_LE(it->nr_rows * 3, 64);
+	EXPECT_LT(it->seg0, it->seg1);
+	for (u32 i = it->row; i < it->row + it->nr_rows; i++) {
+		const struct kern_attn_row *r = &plan->rows[i];
+
+		for (u32 s = it->seg0; s < it->seg1; s++)
+			c[i * 2 + it->kv_head].nr[s]++;
+		nr_items[i] += it->kv_head == 0;
+		if (r->seq == it->seq)
+			continue;
+		EXPECT_EQ(0, memcmp(a->seqs[r->seq].table + it->seg0 * 16,
+				    a->seqs[it->seq].table + it->seg0 * 16,
+				    (it->seg1 - it->seg0) * 64));
+	}
+}
+
+static void check_cover(const struct kern_attn *a,
+			const struct kern_attn_plan *plan)
+{
+	struct cover *c = calloc(plan->nr_rows * 2, sizeof(*c));
+	u32 *nr_items = calloc(plan->nr_rows, sizeof(*nr_items)), merges = 0;
+	u64 parts = 0;
+
+	for (u32 i = 0; i < plan->nr_items; i++)
+		cover_item(a, plan, &plan->items[i], c, nr_items);
+	for (u32 i = 0; i < plan->nr_rows; i++) {
+		const struct kern_attn_row *r = &plan->rows[i];
+		const struct kern_attn_seq *q = &a->seqs[r->seq];
+		u32 pos = q->pos0 + r->row, last = pos / KERN_ATTN_SEGMENT;
+		u32 from = q->window && pos >= q->window ? pos - q->window + 1
+							 : 0;
+		bool split = r->part != KERN_ATTN_WHOLE;
+
+		for (u32 s = from / KERN_ATTN_SEGMENT; s <= last; s++)
+			if (c[2 * i].nr[s] != 1 || c[2 * i + 1].nr[s] != 1)
+				EXPECT_EQ(i, ~0u);
+		EXPECT_EQ(split, nr_items[i] > 1);
+		if (split) {
+			EXPECT_EQ(i, plan->merges[merges++]);
+			EXPECT_EQ(parts, r->part);
+			parts += 6 * r->nr_segs;
+		}
+	}
+	EXPECT_EQ(merges, plan->nr_merges);
+	EXPECT_EQ(parts, plan->nr_parts);
+	free(c);
+	free(nr_items);
+}
+
 TEST(attn, a_plan_covers_every_row_head_and_segment_once)
 {
+	enum { SEQS = 5, PAGES = 600 };
+	static u32 tables[SEQS][PAGES];
 	u64 seed = test_seed();
 	struct kern_attn_plan plan = { 0 };
 
 	for (u32 round = 0; round < 200; round++) {
-		struct kern_attn_seq s[3] = { 0 };
+		struct kern_attn_seq s[SEQS] = { 0 };
 		struct kern_attn a = {
 			.seqs = s,
-			.nr_seqs = 3,
+			.nr_seqs = SEQS,
 			.nr_heads = 6,
-			.kv = { .nr_kv_heads = 2, .head_dim = 64 },
+			.kv = { .nr_kv_heads = 2,
+				.head_dim = 64,
+				.page_tokens = 16 },
 		};
-		u64 want = 0, got = 0, parts = 0;
+		u32 rows = 0;
 
-		for (u32 i = 0; i < 3; i++) {
-			s[i].nr_rows = kt_below(&seed, 3) * kt_below(&seed, 60);
+		for (u32 i = 0; i < SEQS; i++) {
+			u32 common = i ? kt_below(&seed, PAGES) : 0;
+
+			s[i].nr_rows = kt_below(&seed, 3) *
+				       kt_below(&seed, i & 1 ? 4 : 60);
 			s[i].pos0 = kt_below(&seed, 9000);
-			want += s[i].nr_rows * 2;
+			s[i].kv_len = s[i].pos0 + s[i].nr_rows;
+			s[i].table = tables[i];
+			s[i].window = round & 1 ? 700 : 0;
+			for (u32 p = 0; p < PAGES; p++)
+				tables[i][p] = p < common ? tables[i - 1][p]
+							  : i * PAGES + p;
+			rows += s[i].nr_rows;
 		}
 		ASSERT_EQ(0, kern_attn_plan(&plan, &a, 1 + round % 9));
-		for (u32 i = 0; i < plan.nr_merges; i++) {
-			struct kern_attn_item *m = &plan.merges[i];
-
-			got += m->nr_rows;
-			parts += (u64)m->nr_rows * 3 * (m->seg1 - m->seg0);
-		}
-		EXPECT_EQ(parts, plan.nr_parts);
-		for (u32 i = 0; i < plan.nr_items; i++) {
-			struct kern_attn_item *it = &plan.items[i];
-
-			EXPECT_LE(it->nr_rows * 3, 64);
-			EXPECT_LT(it->seg0, it->seg1);
-			if (it->part == KERN_ATTN_WHOLE)
-				got += it->nr_rows;
-			else
-				parts -= (u64)it->nr_rows * 3 *
-					 (it->seg1 - it->seg0);
-		}
-		EXPECT_EQ(want, got);
-		EXPECT_EQ(0, parts);
+		EXPECT_EQ(rows, plan.nr_rows);
+		check_cover(&a, &plan);
 	}
 	kern_attn_plan_fini(&plan);
 }

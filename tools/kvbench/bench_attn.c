@@ -9,6 +9,9 @@
  * of the machine meets both; the figure is the median of the ratios. The
  * outputs have to be equal bit for bit, else there is no figure.
  *
+ * Where sequences share a prefix, they have it once in the pages and a copy
+ * each in contiguous memory: that ratio is what a cascade saves.
+ *
  * A run goes over all layers; together they are larger than the caches, as in
  * a real step. bytes counts each K and V row that a sequence's rows see once
  * per layer: what has to come from memory at least.
@@ -28,20 +31,26 @@ struct attn_case {
 	const char *name;
 	u32 heads, kv_heads, dim, layers;
 	u32 seqs, ctx, rows, window;
+	u32 shared; /* tokens, whole pages */
 };
 
 static const struct attn_case attn_cases[] = {
-	{ "gemma decode 8 x 4096", 4, 1, 256, 3, 8, 4096, 1, 0 },
-	{ "gemma decode 1 x 8192", 4, 1, 256, 12, 1, 8192, 1, 0 },
-	{ "gemma window 32 x 512", 4, 1, 256, 15, 32, 2048, 1, 512 },
-	{ "qwen decode 8 x 4096", 12, 2, 128, 4, 8, 4096, 1, 0 },
-	{ "qwen prefill 256 at 2048", 12, 2, 128, 2, 1, 2048, 256, 0 },
+	{ "gemma decode 8 x 4096", 4, 1, 256, 3, 8, 4096, 1, 0, 0 },
+	{ "gemma decode 1 x 8192", 4, 1, 256, 12, 1, 8192, 1, 0, 0 },
+	{ "gemma window 32 x 512", 4, 1, 256, 15, 32, 2048, 1, 512, 0 },
+	{ "qwen decode 8 x 4096", 12, 2, 128, 4, 8, 4096, 1, 0, 0 },
+	{ "qwen prefill 256 at 2048", 12, 2, 128, 2, 1, 2048, 256, 0, 0 },
+};
+
+static const struct attn_case cascade_cases[] = {
+	{ "gemma 32 over 2048", 4, 1, 256, 2, 32, 2080, 1, 0, 2048 },
+	{ "qwen 32 over 2048", 12, 2, 128, 2, 32, 2080, 1, 0, 2048 },
 };
 
 struct attn_bench {
 	struct attn_case c;
 	struct kern_exec exec;
-	struct kern_attn_plan plan;
+	struct kern_attn_plan plan[2]; /* of contiguous memory, of pages */
 	struct kern_attn_seq *paged_seqs, *flat_seqs;
 	u32 *paged_tables, *flat_tables;
 	u8 *paged, *flat;
@@ -102,6 +111,14 @@ static void fill(struct attn_bench *b, struct bench_rng *rng)
 			u8 *src = f.base + f.layer_off + page * unit;
 			u16 *v = (u16 *)(void *)src;
 
+			if (page >= b->pages &&
+			    page % b->pages < c->shared / ATTN_PAGE) {
+				memcpy(src,
+				       f.base + f.layer_off +
+					       page % b->pages * unit,
+				       unit);
+				continue;
+			}
 			for (i = 0; i < unit / 2; i += 4) {
 				u64 r = bench_rand(rng) & 0x80ff80ff80ff80ffull;
 
@@ -129,7 +146,8 @@ static void shuffle(u32 *v, u32 n, struct bench_rng *rng)
 
 static void bench_free(struct attn_bench *b)
 {
-	kern_attn_plan_fini(&b->plan);
+	kern_attn_plan_fini(&b->plan[0]);
+	kern_attn_plan_fini(&b->plan[1]);
 	if (b->exec.ops)
 		kern_exec_fini(&b->exec);
 	free(b->paged_seqs);
@@ -179,6 +197,7 @@ static int bench_init(struct attn_bench *b, const struct bench_opts *o,
 	if (o->tiny) {
 		b->c.ctx = max(c->rows, 64u);
 		b->c.layers = 1;
+		b->c.shared = min(c->shared, 48u);
 	}
 	b->pages = DIV_ROUND_UP(b->c.ctx, ATTN_PAGE);
 	rc = bench_alloc(b);
@@ -189,6 +208,9 @@ static int bench_init(struct attn_bench *b, const struct bench_opts *o,
 	for (i = 0; i < b->pages * c->seqs; i++)
 		b->flat_tables[i] = b->paged_tables[i] = i;
 	shuffle(b->paged_tables, b->pages * c->seqs, &rng);
+	for (i = 0; i < c->seqs; i++)
+		memcpy(b->paged_tables + i * b->pages, b->paged_tables,
+		       b->c.shared / ATTN_PAGE * sizeof(u32));
 	for (i = 0; i < t * c->heads * c->dim; i++)
 		b->q[i] = (float)(bench_uniform(&rng) * 2 - 1);
 	fill(b, &rng);
@@ -209,9 +231,12 @@ static int bench_init(struct attn_bench *b, const struct bench_opts *o,
 	b->attn.nr_heads = c->heads;
 	b->attn.q_stride = c->heads * c->dim;
 	b->attn.scale = 1 / sqrtf((float)c->dim);
-	b->attn.seqs = b->flat_seqs;
 	kv_flat(b, 0, &b->attn.kv);
-	return kern_attn_plan(&b->plan, &b->attn, bench_threads(o));
+	for (i = 0; !rc && i < 2; i++) {
+		b->attn.seqs = i ? b->paged_seqs : b->flat_seqs;
+		rc = kern_attn_plan(&b->plan[i], &b->attn, bench_threads(o));
+	}
+	return rc;
 }
 
 /* All layers once; seconds. */
@@ -227,7 +252,7 @@ static double pass(struct attn_bench *b, bool paged)
 			kv_paged(b, l, &b->attn.kv);
 		else
 			kv_flat(b, l, &b->attn.kv);
-		b->exec.ops->attn(&b->exec, &b->attn, &b->plan);
+		b->exec.ops->attn(&b->exec, &b->attn, &b->plan[paged]);
 	}
 	return bench_now() - start;
 }
@@ -236,7 +261,8 @@ static double bytes_seen(const struct attn_case *c)
 {
 	u32 seen = c->window ? min(c->ctx, c->window + c->rows - 1) : c->ctx;
 
-	return 4.0 * c->kv_heads * c->dim * seen * c->seqs * c->layers;
+	return 4.0 * c->kv_heads * c->dim * c->layers *
+	       (c->shared + (double)(seen - c->shared) * c->seqs);
 }
 
 static double flop_done(const struct attn_case *c)
@@ -337,6 +363,38 @@ static int run_decode_bw(const struct bench_opts *o, struct figure_result *r)
 	return 0;
 }
 
+static int run_cascade(const struct bench_opts *o, struct figure_result *r)
+{
+	struct attn_result res;
+	double fma = bw_fma_peak(o);
+	unsigned int i;
+	int n = 0;
+
+	snprintf(r->bound_what, sizeof(r->bound_what),
+		 "nothing but its multiply-adds, at their peak");
+	for (i = 0; i < ARRAY_SIZE(cascade_cases); i++) {
+		const struct attn_case *c = &cascade_cases[i];
+		int rc = attn_measure(o, c, &res);
+
+		if (rc)
+			return rc;
+		if (res.ratio > r->measured) {
+			r->measured = res.ratio;
+			r->bound = fma > 0 ? res.flop / fma / res.flat_s : 0;
+		}
+		n += snprintf(r->note + n, sizeof(r->note) - (size_t)n,
+			      "%s%s: %.0f against %.0f us a layer",
+			      i ? "; " : "", c->name,
+			      res.paged_s * 1e6 / c->layers,
+			      res.flat_s * 1e6 / c->layers);
+	}
+	return 0;
+}
+
+FIGURE(attn_cascade, .name = "attn.cascade",
+       .what = "time of attention of 32 sequences over one prefix, over 32 "
+	       "copies of it",
+       .unit = "x", .cmp = CMP_AT_MOST, .target = 0.25, .run = run_cascade);
 FIGURE(attn_paged, .name = "attn.paged",
        .what = "time of paged attention over the same kernel on contiguous "
 	       "memory",
@@ -360,40 +418,45 @@ static const struct report_col attn_cols[] = {
 	{ "runs", "runs", 0 },
 };
 
+static int attn_row(const struct bench_opts *o, struct report *rep,
+		    const struct attn_case *c)
+{
+	double bw = bw_read_peak(o), fma = bw_fma_peak(o), gbps, gflops;
+	struct attn_result res;
+	bool compute;
+	int rc = attn_measure(o, c, &res);
+
+	if (rc)
+		return rc;
+	gbps = res.bytes / res.paged_s;
+	gflops = res.flop / res.paged_s;
+	compute = fma > 0 && gflops / fma > gbps / bw;
+	report_row(rep,
+		   json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, "
+			     "s:f, s:i}",
+			     "case", c->name, "paged_us", res.paged_s * 1e6,
+			     "contiguous_us", res.flat_s * 1e6, "ratio",
+			     res.ratio, "mbytes", res.bytes / 1e6, "gbps",
+			     gbps / 1e9, "gflops", gflops / 1e9, "bound",
+			     (compute ? fma : bw) / 1e9, "bound_what",
+			     compute ? "fp32 fma" : "read", "share",
+			     compute ? gflops / fma : gbps / bw, "runs",
+			     (int)res.runs));
+	return 0;
+}
+
 static int run_attn(const struct bench_opts *o, struct report *rep)
 {
-	double bw = bw_read_peak(o), fma = bw_fma_peak(o);
-	struct attn_result res;
 	unsigned int i;
-	int rc;
+	int rc = 0;
 
 	rep->cols = attn_cols;
 	rep->nr_cols = ARRAY_SIZE(attn_cols);
-	for (i = 0; i < ARRAY_SIZE(attn_cases); i++) {
-		double gbps, gflops;
-		bool compute;
-
-		rc = attn_measure(o, &attn_cases[i], &res);
-		if (rc)
-			return rc;
-		gbps = res.bytes / res.paged_s;
-		gflops = res.flop / res.paged_s;
-		compute = fma > 0 && gflops / fma > gbps / bw;
-		report_row(rep,
-			   json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
-				     "s:s, s:f, s:i}",
-				     "case", attn_cases[i].name, "paged_us",
-				     res.paged_s * 1e6, "contiguous_us",
-				     res.flat_s * 1e6, "ratio", res.ratio,
-				     "mbytes", res.bytes / 1e6, "gbps",
-				     gbps / 1e9, "gflops", gflops / 1e9,
-				     "bound", (compute ? fma : bw) / 1e9,
-				     "bound_what",
-				     compute ? "fp32 fma" : "read", "share",
-				     compute ? gflops / fma : gbps / bw, "runs",
-				     (int)res.runs));
-	}
-	return 0;
+	for (i = 0; !rc && i < ARRAY_SIZE(attn_cases); i++)
+		rc = attn_row(o, rep, &attn_cases[i]);
+	for (i = 0; !rc && i < ARRAY_SIZE(cascade_cases); i++)
+		rc = attn_row(o, rep, &cascade_cases[i]);
+	return rc;
 }
 
 SUBJECT(attention, .name = "attention",
