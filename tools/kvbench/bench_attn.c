@@ -391,6 +391,39 @@ static int run_cascade(const struct bench_opts *o, struct figure_result *r)
 	return 0;
 }
 
+/* One thread and two, in turn; the best of each. */
+static int run_two_cores(const struct bench_opts *o, struct figure_result *r)
+{
+	struct bench_opts one = *o, two = *o;
+	struct attn_result a, b;
+	double best[2] = { INFINITY, INFINITY };
+	u32 i;
+	int rc = 0;
+
+	if (bench_threads(o) < 2) {
+		snprintf(r->note, sizeof(r->note), "there is one core");
+		return -EOPNOTSUPP;
+	}
+	one.threads = 1;
+	two.threads = 2;
+	one.seconds = two.seconds = o->seconds / 4;
+	for (i = 0; !rc && i < (o->tiny ? 1u : 3u); i++) {
+		rc = attn_measure(&one, &attn_cases[1], &a);
+		if (!rc)
+			rc = attn_measure(&two, &attn_cases[1], &b);
+		best[0] = min(best[0], rc ? INFINITY : a.paged_s);
+		best[1] = min(best[1], rc ? INFINITY : b.paged_s);
+	}
+	r->measured = best[0] / best[1];
+	snprintf(r->note, sizeof(r->note), "%s: %.0f and %.0f us a layer",
+		 attn_cases[1].name, best[0] * 1e6 / attn_cases[1].layers,
+		 best[1] * 1e6 / attn_cases[1].layers);
+	return rc;
+}
+
+FIGURE(attn_two_cores, .name = "attn.two_cores",
+       .what = "time of one decode over 8,192 tokens on one core, over two",
+       .unit = "x", .cmp = CMP_AT_LEAST, .target = 1.7, .run = run_two_cores);
 FIGURE(attn_cascade, .name = "attn.cascade",
        .what = "time of attention of 32 sequences over one prefix, over 32 "
 	       "copies of it",
