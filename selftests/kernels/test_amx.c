@@ -12,63 +12,18 @@
 #define amx_gemm amx_gemm_emulated
 #include "kernels/cpu/gemm_amx.c"
 
-#include "selftests/kernels/kern_test.h"
+#include "selftests/kernels/gemm_check.h"
 
-static u8 scratch[KERN_SCRATCH_BYTES] __attribute__((aligned(64)));
-
-struct shape {
-	u32 m, n, k;
+static const struct kern_ops emulated = {
+	.name = "amx, emulated",
+	.gemm = amx_gemm,
 };
-
-static void compare(const struct kern_gemm *p, const float *start,
-		    const float *want, float *got)
-{
-	struct kern_gemm q = *p;
-	size_t nr = (size_t)p->m * p->y_stride;
-	char what[64];
-
-	memcpy(got, start, nr * sizeof(*got));
-	q.y = got;
-	q.residual = p->bias ? got : NULL;
-	amx_gemm(&q, 0, p->w.rows, scratch);
-	snprintf(what, sizeof(what), "%s layout %u %ux%ux%u",
-		 dtype_name(p->w.dtype), p->w.layout, p->m, p->w.rows,
-		 p->w.cols);
-	EXPECT_SAME(got, want, nr, what);
-}
 
 static void check(u64 *seed, u32 type, struct shape s, bool extras)
 {
-	struct kern_gemm p = {
-		.w = kt_mat(seed, type, s.n, s.k),
-		.m = s.m,
-		.x_stride = s.k + kt_below(seed, 3),
-		.y_stride = s.n + kt_below(seed, 3),
-	};
-	u16 *x = kt_bf16s(seed, (size_t)s.m * p.x_stride, 1);
-	float *bias = kt_floats(seed, s.n, 1);
-	size_t nr = (size_t)s.m * p.y_stride;
-	float *start = kt_floats(seed, nr, 1);
-	float *want = kt_alloc(nr * 4), *got = kt_alloc(nr * 4);
-	struct kern_mat rows = p.w, strips = kt_strips(&p.w);
+	const struct kern_ops *const rows[] = { &emulated, NULL };
 
-	p.x = x;
-	p.bias = extras ? bias : NULL;
-	memcpy(want, start, nr * 4);
-	p.y = want;
-	p.residual = extras ? want : NULL;
-	kern_select("ref")->gemm(&p, 0, s.n, scratch);
-	compare(&p, start, want, got);
-	p.w = strips;
-	if (strips.data)
-		compare(&p, start, want, got);
-	free((void *)rows.data);
-	free((void *)strips.data);
-	free(x);
-	free(bias);
-	free(start);
-	free(want);
-	free(got);
+	check_rows(seed, type, s, extras, rows);
 }
 
 static void need_avx2(void)
@@ -128,7 +83,7 @@ TEST(amx, keeps_infinities_and_flushes_denormals_as_ref_does)
 	wd[128] = 0x0080; /* the smallest normal: its products underflow */
 	x[0] = 0x3e00;
 	kern_select("ref")->gemm(&p, 0, 16, scratch);
-	compare(&p, start, want, got);
+	compare(&emulated, p, 16, start, want, got);
 	EXPECT_TRUE(isinf(want[0]));
 	free(wd);
 	free(x);

@@ -7,77 +7,17 @@
 #include <math.h>
 
 #include "kernels/cpu/pool.h"
-#include "selftests/kernels/kern_test.h"
+#include "selftests/kernels/gemm_check.h"
 
-static u8 scratch[KERN_SCRATCH_BYTES] __attribute__((aligned(64)));
-
-struct shape {
-	u32 m, n, k;
-};
-
-/* One row of the table, in two slices, from rows or from strips. */
-static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
-		    const float *start, const float *want, float *got)
-{
-	size_t nr = (size_t)p.m * p.y_stride;
-	bool strips = p.w.layout == KERN_LAYOUT_STRIP;
-	char what[96];
-
-	memcpy(got, start, nr * sizeof(*got));
-	p.y = got;
-	p.residual = p.bias ? got : NULL;
-	if (strips)
-		cut = cut / KERN_STRIP * KERN_STRIP;
-	ops->gemm(&p, cut, p.w.rows, scratch);
-	ops->gemm(&p, 0, cut, scratch);
-	snprintf(what, sizeof(what), "%s %s%s %ux%ux%u", ops->name,
-		 dtype_name(p.w.dtype), strips ? " strips" : "", p.m, p.w.rows,
-		 p.w.cols);
-	EXPECT_SAME(got, want, nr, what);
-}
-
-/* One product on all rows of the table. */
+/* On all rows of the table. */
 static void check(u64 *seed, u32 type, struct shape s, bool extras)
 {
-	struct kern_gemm p = {
-		.w = kt_mat(seed, type, s.n, s.k),
-		.m = s.m,
-		.x_stride = s.k + kt_below(seed, 3),
-		.y_stride = s.n + kt_below(seed, 3),
-	};
-	u16 *x = kt_bf16s(seed, (size_t)s.m * p.x_stride, 1);
-	float *bias = kt_floats(seed, s.n, 1);
-	float *start = kt_floats(seed, (size_t)s.m * p.y_stride, 1);
-	size_t bytes = (size_t)s.m * p.y_stride * sizeof(float);
-	float *want = kt_alloc(bytes), *got = kt_alloc(bytes);
-	const struct kern_ops *ref = kern_select("ref"), *ops;
-	u32 cut = kt_below(seed, s.n + 1);
-	struct kern_mat strips = kt_strips(&p.w);
-	struct kern_gemm q;
+	const struct kern_ops *rows[8], *ops;
+	u32 nr = 0;
 
-	p.x = x;
-	p.bias = extras ? bias : NULL;
-	memcpy(want, start, bytes);
-	p.y = want;
-	p.residual = extras ? want : NULL;
-	ref->gemm(&p, 0, s.n, scratch);
-	q = p;
-	q.w = strips;
-	if (strips.data)
-		compare(ref, q, cut, start, want, got);
-	for_each_row(ops)
-	{
-		compare(ops, p, cut, start, want, got);
-		if (strips.data)
-			compare(ops, q, cut, start, want, got);
-	}
-	free((void *)p.w.data);
-	free((void *)strips.data);
-	free(x);
-	free(bias);
-	free(start);
-	free(want);
-	free(got);
+	for_each_row(ops) rows[nr++] = ops;
+	rows[nr] = NULL;
+	check_rows(seed, type, s, extras, rows);
 }
 
 TEST(gemm, gives_the_reference_bits_for_every_type_and_m)

@@ -171,9 +171,8 @@ static int prefill_init(struct prefill *b, const struct bench_opts *o, u32 n,
 /* e^x for x <= 0, 8 at a time; good to some 1e-7. */
 __attribute__((target("avx2,fma"))) static inline __m256 exp8(__m256 x)
 {
-	static const float c[] = { 1.0f / 720, 1.0f / 120, 1.0f / 24,
-				   1.0f / 6,   0.5f,	   1,
-				   1 };
+	static const float c[] = { 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6,
+				   0.5f,       1,	   1 };
 	__m256 n, r, p = _mm256_set1_ps(c[0]);
 	u32 i;
 
@@ -183,9 +182,9 @@ __attribute__((target("avx2,fma"))) static inline __m256 exp8(__m256 x)
 	r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.69314718f), x);
 	for (i = 1; i < 7; i++)
 		p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(c[i]));
-	return _mm256_castsi256_ps(_mm256_add_epi32(
-		_mm256_castps_si256(p),
-		_mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
+	return _mm256_castsi256_ps(
+		_mm256_add_epi32(_mm256_castps_si256(p),
+				 _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
 }
 
 /* One row of scores, of which the first @seen count, to bf16 weights. */

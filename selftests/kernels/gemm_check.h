@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SELFTESTS_GEMM_CHECK_H
+#define SELFTESTS_GEMM_CHECK_H
+/*
+ * gemm_check.h - a product by some kernels against ref's, bit for bit
+ *
+ * The weights are given as rows of blocks and, where their type has them, as
+ * strips; in two slices of columns, so that both ends of a slice are met.
+ */
+#include "selftests/kernels/kern_test.h"
+
+static u8 scratch[KERN_SCRATCH_BYTES] __attribute__((aligned(64)));
+
+struct shape {
+	u32 m, n, k;
+};
+
+/* One row of the table, in two slices, from rows or from strips. */
+static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
+		    const float *start, const float *want, float *got)
+{
+	size_t nr = (size_t)p.m * p.y_stride;
+	bool strips = p.w.layout == KERN_LAYOUT_STRIP;
+	char what[96];
+
+	memcpy(got, start, nr * sizeof(*got));
+	p.y = got;
+	p.residual = p.bias ? got : NULL;
+	if (strips)
+		cut = cut / KERN_STRIP * KERN_STRIP;
+	ops->gemm(&p, cut, p.w.rows, scratch);
+	ops->gemm(&p, 0, cut, scratch);
+	snprintf(what, sizeof(what), "%s %s%s %ux%ux%u", ops->name,
+		 dtype_name(p.w.dtype), strips ? " strips" : "", p.m, p.w.rows,
+		 p.w.cols);
+	EXPECT_SAME(got, want, nr, what);
+}
+
+/* One product by each of @rows, NULL at their end. */
+static void check_rows(u64 *seed, u32 type, struct shape s, bool extras,
+		       const struct kern_ops *const *rows)
+{
+	struct kern_gemm p = {
+		.w = kt_mat(seed, type, s.n, s.k),
+		.m = s.m,
+		.x_stride = s.k + kt_below(seed, 3),
+		.y_stride = s.n + kt_below(seed, 3),
+	};
+	u16 *x = kt_bf16s(seed, (size_t)s.m * p.x_stride, 1);
+	float *bias = kt_floats(seed, s.n, 1);
+	float *start = kt_floats(seed, (size_t)s.m * p.y_stride, 1);
+	size_t bytes = (size_t)s.m * p.y_stride * sizeof(float);
+	float *want = kt_alloc(bytes), *got = kt_alloc(bytes);
+	const struct kern_ops *ref = kern_select("ref");
+	u32 cut = kt_below(seed, s.n + 1);
+	struct kern_mat strips = kt_strips(&p.w);
+	struct kern_gemm q;
+
+	p.x = x;
+	p.bias = extras ? bias : NULL;
+	memcpy(want, start, bytes);
+	p.y = want;
+	p.residual = extras ? want : NULL;
+	ref->gemm(&p, 0, s.n, scratch);
+	q = p;
+	q.w = strips;
+	if (strips.data)
+		compare(ref, q, cut, start, want, got);
+	for (; *rows; rows++) {
+		compare(*rows, p, cut, start, want, got);
+		if (strips.data)
+			compare(*rows, q, cut, start, want, got);
+	}
+	free((void *)p.w.data);
+	free((void *)strips.data);
+	free(x);
+	free(bias);
+	free(start);
+	free(want);
+	free(got);
+}
+
+#endif
