@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_model_nomem.c - every allocation of the loaders and tokenizers fails
+ * test_model_nomem.c - every allocation of the loaders, the tokenizers and the
+ * packing fails
  *
  * The C library's allocator is replaced by one that counts, and fails the
  * n-th call. The whole path runs with n = 1, 2, 3, ... until nothing fails
@@ -8,7 +9,14 @@
  */
 #include "selftests/harness.h"
 
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+#include <sys/mman.h>
+
+#include "kernels/cpu/pool.h"
+#include "kernels/include/dtype.h"
 #include "runtime/model/chat_template.h"
+#include "runtime/model/packing.h"
 #include "runtime/model/vocab.h"
 #include "selftests/runtime/model/gguf_sample.h"
 
@@ -123,6 +131,73 @@ TEST(model_nomem, a_byte_level_model_and_its_chat)
 	u8 *buf = sample_gpt2("<|im_start|>system\\nS<|im_end|>", &len);
 
 	sweep(buf, len, true);
+}
+
+/* ---- packing ---- */
+
+/* A vector, a gap, a matrix for each of the two buffers. */
+static u8 *matrices(size_t *len)
+{
+	struct gguf_writer w = { .align = 256 };
+	u8 data[40 * 144];
+
+	memset(data, 0x31, sizeof(data));
+	gw_tensor(&w, "norm", KV_DTYPE_F32, 1, (u64[]){ 5 }, data, 20);
+	gw_tensor(&w, "q", KV_DTYPE_Q8_0, 2, (u64[]){ 32, 17 }, data, 17 * 34);
+	gw_tensor(&w, "k", KV_DTYPE_Q4_K, 2, (u64[]){ 256, 40 }, data,
+		  sizeof(data));
+	return gw_finish(&w, len);
+}
+
+/* What libcrypto keeps for a thread is not the packing's, and goes as well. */
+static int plan_and_fill(const struct gguf *g, int fd, u8 *dst,
+			 const u8 *digest, struct pool *pool, char *err)
+{
+	struct packing *p = NULL;
+	int rc = packing_plan(g, &p, err);
+
+	if (!rc)
+		rc = packing_fill(p, fd, dst, digest, pool, err);
+	packing_free(p);
+	OPENSSL_thread_stop();
+	return rc;
+}
+
+/* libcrypto gets along without some of what it asks for: then all is right. */
+TEST(model_nomem, a_plan_and_a_mapping_that_is_filled)
+{
+	static u8 dst[1 << 16] __attribute__((aligned(64))), want[sizeof(dst)];
+	u8 digest[DIGEST_BYTES];
+	char err[KV_ERRLEN];
+	struct pool *pool;
+	struct gguf *g;
+	size_t len;
+	u8 *buf = matrices(&len);
+	int fd = memfd_create("gguf", MFD_CLOEXEC), rc;
+	long n = 0;
+
+	ASSERT_EQ((ssize_t)len, write(fd, buf, len));
+	SHA256(buf, len, digest);
+	ASSERT_EQ(0, gguf_open_mem(buf, len, "sample", &g, err));
+	ASSERT_EQ(0, pool_create(1, &pool));
+	/* the first time libcrypto looks its SHA-256 up, and keeps it */
+	ASSERT_EQ(0, plan_and_fill(g, fd, want, digest, pool, err));
+	do {
+		memset(dst, 0, sizeof(dst));
+		arm(++n);
+		rc = plan_and_fill(g, fd, dst, digest, pool, err);
+		disarm();
+		if (!EXPECT_EQ(0, nr_live) || !EXPECT_TRUE(!rc || fired) ||
+		    !EXPECT_EQ(rc ? -ENOMEM : 0, rc) ||
+		    !EXPECT_TRUE(rc || !memcmp(dst, want, sizeof(dst))))
+			TH_LOG("allocation %ld", n);
+	} while (fired);
+	TH_LOG("%ld allocations", n - 1);
+	EXPECT_GT(n, 6);
+	pool_destroy(pool);
+	gguf_close(g);
+	close(fd);
+	free(buf);
 }
 
 #else
