@@ -105,7 +105,7 @@ struct kv_msg_weights {
 	uint8_t digest[32];
 	uint32_t packing; /* layout version */
 	uint32_t isa; /* ISA class of the packing, 0 = any */
-	uint64_t bytes;
+	uint64_t bytes; /* of the mapping */
 	uint32_t state; /* out: enum kv_weights_state */
 	uint32_t id; /* out; in for SEAL and CLOSE */
 	char name[KV_NAME_LEN];
