@@ -37,9 +37,11 @@ static int by_offset(const void *a, const void *b, void *arg)
 	return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+/* A matrix with less than one strip would only grow. */
 static u64 strip_bytes(const struct gguf_tensor *t)
 {
-	if (t->nr_dims != 2 || t->ne[0] > UINT32_MAX || t->ne[1] > UINT32_MAX)
+	if (t->nr_dims != 2 || t->ne[0] > UINT32_MAX || t->ne[1] > UINT32_MAX ||
+	    t->ne[1] < KERN_STRIP)
 		return 0;
 	return kern_strip_bytes(t->type, (u32)t->ne[0]);
 }

@@ -4,7 +4,7 @@
 /*
  * packing.h - where a model's tensors lie in the mapping that kvmd holds
  *
- * Packing version 2: every matrix of a quantised type in strips
+ * Packing version 2: every matrix of a quantised type and 16 rows in strips
  * (kernels/include/pack.h), everything else as the file has it, one tensor
  * after the other in the order of the file. What the plan says follows from
  * the file's header alone, so the runtime that fills the mapping and those
