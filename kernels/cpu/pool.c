@@ -254,6 +254,30 @@ static u32 nr_allowed_cpus(void)
 	return (u32)max(1, CPU_COUNT(&set));
 }
 
+int pool_pin(struct pool *p)
+{
+	cpu_set_t all, one;
+	u32 i = 0;
+	int cpu, err = 0;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		return -errno;
+	if ((u32)CPU_COUNT(&all) < pool_nr_threads(p))
+		return -EINVAL;
+	for (cpu = 0; cpu < CPU_SETSIZE && i <= p->nr_workers && !err; cpu++) {
+		if (!CPU_ISSET(cpu, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		err = -pthread_setaffinity_np(i < p->nr_workers
+						      ? p->workers[i].thread
+						      : pthread_self(),
+					      sizeof(one), &one);
+		i++;
+	}
+	return err;
+}
+
 static void *scratch_map(void)
 {
 	void *m = mmap(NULL, KERN_SCRATCH_BYTES, PROT_READ | PROT_WRITE,

@@ -37,6 +37,19 @@ int __must_check pool_create(u32 nr_threads, struct pool **out);
  */
 void pool_run(struct pool *pool, pool_fn fn, void *arg, u32 nr_items);
 
+/**
+ * pool_pin - give each thread of the pool a CPU of its own, for good
+ * @pool: called by the thread that runs its jobs, which is pinned too
+ *
+ * The CPUs are the first of those the calling thread may run on. Without
+ * this the kernel places the threads, which is better wherever several
+ * programs share the machine.
+ *
+ * Return: 0, -EINVAL if there are fewer CPUs than threads, or what
+ * pthread_setaffinity_np() returned; then some threads may be pinned.
+ */
+int __must_check pool_pin(struct pool *pool);
+
 u32 pool_nr_threads(const struct pool *pool);
 void *pool_scratch(struct pool *pool); /* of the caller of pool_run() */
 void pool_destroy(struct pool *pool);

@@ -4,7 +4,9 @@
  *
  * san: address thread
  */
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <xmmintrin.h>
 
@@ -47,6 +49,49 @@ TEST(pool, runs_each_item_once)
 		}
 		pool_destroy(p);
 	}
+}
+
+struct seats {
+	u32 nr;
+	int cpu[64];
+};
+
+/* Waits until each thread has an item: then each is where it belongs. */
+static void take_seat(void *arg, u32 item, void *scratch)
+{
+	struct seats *s = arg;
+	cpu_set_t set;
+
+	__atomic_add_fetch(&s->nr, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&s->nr, __ATOMIC_SEQ_CST) % 2)
+		usleep(100);
+	s->cpu[item] = -1;
+	if (!sched_getaffinity(0, sizeof(set), &set) && CPU_COUNT(&set) == 1)
+		for (int c = 0; c < CPU_SETSIZE; c++)
+			if (CPU_ISSET(c, &set))
+				s->cpu[item] = c;
+}
+
+TEST(pool, pins_each_thread_to_a_cpu_of_its_own)
+{
+	struct seats s = { 0 };
+	cpu_set_t before;
+	struct pool *p;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(before), &before));
+	if (CPU_COUNT(&before) < 2)
+		SKIP("one CPU");
+	ASSERT_EQ(0, pool_create(2, &p));
+	ASSERT_EQ(0, pool_pin(p));
+	pool_run(p, take_seat, &s, 2);
+	EXPECT_GE(s.cpu[0], 0);
+	EXPECT_GE(s.cpu[1], 0);
+	EXPECT_NE(s.cpu[0], s.cpu[1]);
+	EXPECT_TRUE(CPU_ISSET(s.cpu[0], &before));
+	/* this thread has one CPU now */
+	EXPECT_EQ(-EINVAL, pool_pin(p));
+	pool_destroy(p);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(before), &before));
 }
 
 struct csr {

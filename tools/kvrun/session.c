@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "kv.h"
+#include "kernels/cpu/pool.h"
 #include "runtime/model/digest.h"
 #include "runtime/model/gguf.h"
 #include "runtime/model/model.h"
@@ -68,6 +69,7 @@ void session_usage(FILE *out)
 {
 	fputs("  -m, --model FILE     the model, a GGUF file\n"
 	      "  -t, --threads N      threads that compute (all CPUs)\n"
+	      "      --pin            give each of them a CPU of its own\n"
 	      "      --socket PATH    kvmd to attach to (KVMD_SOCKET,\n"
 	      "                       " KV_SOCKET_PATH ")\n"
 	      "      --private        start a kvmd for this command alone\n"
@@ -125,6 +127,9 @@ int session_option(struct session_opts *o, int c, const char *arg, char *err)
 		return 0;
 	case SESSION_OPT_PRIVATE:
 		o->private = true;
+		return 0;
+	case SESSION_OPT_PIN:
+		o->pin = true;
 		return 0;
 	case SESSION_OPT_USER:
 		o->user = arg;
@@ -290,6 +295,13 @@ static int open_threads(struct session *s)
 	if (rc)
 		return err_set(s->err, rc, "the threads: %s", strerror(-rc));
 	s->has_exec = true;
+	if (s->o->pin)
+		rc = pool_pin(s->exec.pool);
+	if (rc)
+		return err_set(s->err, rc, "--pin, %u threads: %s",
+			       pool_nr_threads(s->exec.pool),
+			       rc == -EINVAL ? "there are fewer CPUs"
+					     : strerror(-rc));
 	return 0;
 }
 

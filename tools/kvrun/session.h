@@ -25,6 +25,7 @@ struct session_opts {
 	bool contig; /* no kvmd: the contiguous reference */
 	bool stats; /* a line on standard error at the end */
 	u32 threads; /* 0: all */
+	bool pin;
 	u32 step_tokens; /* 0: the engine's */
 	u32 context; /* 0: the model's */
 };
@@ -40,6 +41,7 @@ enum {
 	SESSION_OPT_STATS,
 	SESSION_OPT_CHUNK,
 	SESSION_OPT_CONTEXT,
+	SESSION_OPT_PIN,
 	SESSION_OPT_LAST,
 };
 
@@ -50,6 +52,7 @@ enum {
 	{ "threads", required_argument, NULL, 't' }, \
 	{ "help", no_argument, NULL, 'h' }, \
 	{ "socket", required_argument, NULL, SESSION_OPT_SOCKET }, \
+	{ "pin", no_argument, NULL, SESSION_OPT_PIN }, \
 	{ "private", no_argument, NULL, SESSION_OPT_PRIVATE }, \
 	{ "user", required_argument, NULL, SESSION_OPT_USER }, \
 	{ "kv", required_argument, NULL, SESSION_OPT_KV }, \
