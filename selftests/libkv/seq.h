@@ -34,6 +34,8 @@ struct seqs {
 	struct kv_space_args args;
 	/* tables to go by instead of the library's, for one space at a time */
 	const uint32_t *table[2];
+	uint32_t every; /* compare one token of so many, in turns; 0 = all */
+	uint32_t turn;
 	uint64_t checked; /* rows compared */
 	uint64_t faults; /* rows that were wrong, the first ones printed */
 };
