@@ -7,7 +7,7 @@
 # as they come, then whose pages are where, then a chat. As root the
 # runtimes drop to the user kvrun in group kvmem; otherwise all of it runs as
 # the caller. ONCE=1, or no terminal, ends before the chat; the exit status
-# is 0 only if every part worked.
+# is 0 only if every part worked. TOKENS=n makes the answers that long.
 #
 # Whatever happens, nothing stays: the runtimes are told to stop, then kvmd,
 # then the folder with socket and logs goes. Should this script itself be
@@ -204,9 +204,10 @@ fi
 half=$((($(nproc) + 1) / 2))
 start_kvmd
 say "two models, one device memory"
-start_runtime a -m "$a" --prompt "$prompt_a" -n 40 --n-samples 4 \
+start_runtime a -m "$a" --prompt "$prompt_a" -n "${TOKENS:-40}" --n-samples 4 \
 	--temp 0.8 --seed 7 -t $half --hold
-start_runtime b -m "$b" --prompt "$prompt_b" -n 100 --temp 0 -t $half --hold
+start_runtime b -m "$b" --prompt "$prompt_b" -n "${TOKENS:-100}" \
+	--temp 0 -t $half --hold
 show "$title_a" a "$title_b" b
 
 ask kvctl status
