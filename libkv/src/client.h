@@ -9,7 +9,8 @@
  * used for the first time.
  *
  * Ownership: everything belongs to the thread that makes the calls, except
- *	open_step, issued, status.rank[0].completed	any thread, atomically
+ *	open_step, open_moves, issued, status.rank[0].completed
+ *							any thread, atomically
  *	the event ring					the event thread
  *	dead						set once, any thread
  */
@@ -132,6 +133,7 @@ struct kv {
 
 	u64 issued; /* last step number given out */
 	u64 open_step[STEP_SLOTS + 1]; /* lowest number a slot holds open */
+	u64 open_moves; /* odd while a number goes from one slot to another */
 	struct kv_step step[STEP_SLOTS];
 	struct kv_step *ahead; /* the prefetched one */
 	u64 stamp;

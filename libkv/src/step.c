@@ -21,7 +21,11 @@
  * Ownership of open_step[]: the calling thread sets a slot, then issued;
  * kv_step_complete() clears it in any thread. Whoever clears one looks at all
  * of them afterwards (sequentially consistent), so of two that clear at the
- * same time at least one sees both closed.
+ * same time at least one sees both closed. A number that the calling thread
+ * moves to another slot, with the copies it pins, could be missed by a look
+ * that comes to both slots at the wrong time: open_moves, odd meanwhile, tells
+ * it, and it leaves the matter to the calling thread, which looks after each
+ * move.
  */
 #include "libkv/src/step.h"
 #include "libkv/src/sys.h"
@@ -41,10 +45,22 @@ static void open_store(struct kv *kv, u32 slot, u64 number)
 	__atomic_store_n(&kv->open_step[slot], number, __ATOMIC_SEQ_CST);
 }
 
+static u64 moves_load(const struct kv *kv)
+{
+	return __atomic_load_n(&kv->open_moves, __ATOMIC_SEQ_CST);
+}
+
+/* Around a number's way from one slot to another. */
+static void moves_count(struct kv *kv)
+{
+	__atomic_add_fetch(&kv->open_moves, 1, __ATOMIC_SEQ_CST);
+}
+
 /* C6: completed is one below the lowest open number. */
 static void advance(struct kv *kv)
 {
 	u64 *word = &kv->status->rank[0].completed;
+	u64 moves = moves_load(kv);
 	u64 to = __atomic_load_n(&kv->issued, __ATOMIC_SEQ_CST), n, was;
 	u32 i;
 
@@ -53,6 +69,8 @@ static void advance(struct kv *kv)
 		if (n != STEP_NONE && n - 1 < to)
 			to = n - 1;
 	}
+	if (moves % 2 || moves_load(kv) != moves)
+		return; /* who moves one looks afterwards */
 	was = kv_load_relaxed(word);
 	while (was < to &&
 	       !__atomic_compare_exchange_n(word, &was, to, false,
@@ -134,8 +152,11 @@ static void carry_into(struct kv *kv, struct kv_step *st)
 	memcpy(st->copies, kv->carry, kv->nr_carry * sizeof(kv->carry[0]));
 	st->nr_copies += kv->nr_carry;
 	kv->nr_carry = 0;
+	moves_count(kv);
 	open_store(kv, st->slot, min(open_load(kv, STEP_CARRY), st->number));
 	open_store(kv, STEP_CARRY, STEP_NONE);
+	moves_count(kv);
+	advance(kv);
 }
 
 /* With no step under way they can be made here, where memory is memory. */
@@ -159,8 +180,11 @@ static void step_burn(struct kv *kv, struct kv_step *st)
 		memcpy(kv->carry + kv->nr_carry, st->copies,
 		       st->nr_copies * sizeof(st->copies[0]));
 		kv->nr_carry += st->nr_copies;
+		moves_count(kv);
 		open_store(kv, STEP_CARRY,
 			   min(open, open_load(kv, STEP_CARRY)));
+		open_store(kv, st->slot, STEP_NONE);
+		moves_count(kv);
 	}
 	step_close(kv, st);
 	carry_flush(kv);
