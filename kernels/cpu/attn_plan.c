@@ -438,14 +438,13 @@ static int reserve(struct planner *p)
 {
 	struct kern_attn_plan *plan = p->plan;
 	u64 nr_rows = 0;
-	u32 max_rows = plan->max_rows;
 	int err;
 
 	for (u32 i = 0; i < p->a->nr_seqs; i++)
 		nr_rows += p->a->seqs[i].nr_rows;
 	err = grow(&plan->rows, &plan->max_rows, nr_rows, sizeof(*plan->rows));
 	if (!err)
-		err = grow(&plan->merges, &max_rows, nr_rows,
+		err = grow(&plan->merges, &plan->max_merges, nr_rows,
 			   sizeof(*plan->merges));
 	if (!err && p->a->nr_seqs > plan->max_seqs) {
 		u32 *order = realloc(plan->order, (2 * (size_t)p->a->nr_seqs +

@@ -56,20 +56,18 @@ static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 
 	for (u32 i = 0; i < halves * AMX_ROWS; i++) {
 		u16(*to)[AMX_ROWS][AMX_K] = s->x[i / AMX_ROWS];
-		const u16 *x = p->x + (size_t)(m + i) * p->x_stride + k0;
 
-		for (u32 k = 0; k < nr; k += AMX_K, x += AMX_K) {
+		for (u32 k = 0; k < nr; k += AMX_K) {
 			u16 *row = to[k / AMX_K][i % AMX_ROWS];
-			u32 n = min(nr - k, AMX_K);
+			u32 n = i < mr ? min(nr - k, AMX_K) : 0;
 
-			if (i >= mr)
-				n = 0;
-			if (n == AMX_K) {
-				memcpy(row, x, sizeof(to[0][0]));
-				continue;
-			}
-			memset(row, 0, sizeof(to[0][0]));
-			memcpy(row, x, n * sizeof(*row));
+			if (n < AMX_K)
+				memset(row, 0, AMX_K * sizeof(*row));
+			if (n)
+				memcpy(row,
+				       p->x + (size_t)(m + i) * p->x_stride +
+					       k0 + k,
+				       n * sizeof(*row));
 		}
 	}
 }

@@ -92,7 +92,8 @@ static void fill_panel(const struct kern_mat *w, u32 n, u32 n_end, u32 k0,
 				     PANEL_COLS);
 			continue;
 		}
-		dequant_rows(w, first, rows, k0, nr, r->rows);
+		if (rows)
+			dequant_rows(w, first, rows, k0, nr, r->rows);
 		for (u32 i = rows; i < 16; i++)
 			memset(r->rows[i], 0, sizeof(r->rows[i]));
 		for (u32 p = 0; p < pairs; p += 16)

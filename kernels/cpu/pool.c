@@ -263,7 +263,7 @@ int pool_pin(struct pool *p)
 	if (sched_getaffinity(0, sizeof(all), &all))
 		return -errno;
 	if ((u32)CPU_COUNT(&all) < pool_nr_threads(p))
-		return -EINVAL;
+		return -ERANGE;
 	for (cpu = 0; cpu < CPU_SETSIZE && i <= p->nr_workers && !err; cpu++) {
 		if (!CPU_ISSET(cpu, &all))
 			continue;

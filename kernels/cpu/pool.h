@@ -45,8 +45,8 @@ void pool_run(struct pool *pool, pool_fn fn, void *arg, u32 nr_items);
  * this the kernel places the threads, which is better wherever several
  * programs share the machine.
  *
- * Return: 0, -EINVAL if there are fewer CPUs than threads, or what
- * pthread_setaffinity_np() returned; then some threads may be pinned.
+ * Return: 0, -ERANGE if there are fewer CPUs than threads, or the system's
+ * -errno; then some threads may be pinned.
  */
 int __must_check pool_pin(struct pool *pool);
 

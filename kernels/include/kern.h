@@ -202,7 +202,8 @@ struct kern_attn_seq {
 
 /*
  * Row r of a sequence sees the keys at positions (pos - window, pos],
- * pos = pos0 + r. Query head h reads KV head h / (nr_heads / nr_kv_heads).
+ * pos = pos0 + r. Query head h reads KV head h / (nr_heads / nr_kv_heads);
+ * 64 query heads share a KV head at most.
  * Rows >= kv_len, and pages that lie wholly before the window of the
  * sequence's first row, are never touched.
  */
@@ -253,7 +254,7 @@ struct kern_attn_plan {
 	u32 *merges; /* [nr_merges], rows that have parts */
 	float *parts; /* [nr_parts][2 + head_dim] */
 	u32 nr_rows, nr_items, nr_merges, nr_parts;
-	u32 max_rows, max_items;
+	u32 max_rows, max_items, max_merges;
 	u64 max_part_floats;
 	u32 *order; /* [max_seqs], of kern_attn_plan()'s own */
 	struct kern_attn_run *runs; /* [nr_runs], likewise */

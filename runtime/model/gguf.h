@@ -120,6 +120,12 @@ const char *gguf_name(const struct gguf *g);
 u32 gguf_version(const struct gguf *g);
 u64 gguf_size(const struct gguf *g);
 
+/*
+ * The bytes before the first tensor, as they were when they were validated:
+ * a private copy. @len: how many of them.
+ */
+const void *gguf_header(const struct gguf *g, u64 *len);
+
 /**
  * gguf_get_u64 and the others - a metadata value by key
  * @out: set on success only

@@ -279,6 +279,12 @@ u64 gguf_size(const struct gguf *g)
 	return g->size;
 }
 
+const void *gguf_header(const struct gguf *g, u64 *len)
+{
+	*len = min(g->header_len, g->data_start);
+	return g->header;
+}
+
 u64 gguf_nr_tensors(const struct gguf *g)
 {
 	return g->nr_tensors;

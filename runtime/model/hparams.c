@@ -28,6 +28,7 @@
 /* What the attention kernels take (attn_plan.h). */
 #define HP_HEAD_STEP 16u
 #define HP_HEAD_MAX  256u
+#define HP_GROUP_MAX 64u /* query heads of a KV head */
 
 /* Gemma 3's usual values, left out of files that have them. */
 #define GEMMA3_GLOBAL_EVERY 6
@@ -117,6 +118,12 @@ static int read_sizes(struct reader *r, struct model_hparams *hp)
 		return err_set(r->err, -EINVAL,
 			       "%s: %u query heads cannot share %u KV heads",
 			       gguf_name(r->g), hp->nr_heads, hp->nr_kv_heads);
+	if (hp->nr_heads / hp->nr_kv_heads > HP_GROUP_MAX)
+		return err_set(
+			r->err, -EINVAL,
+			"%s: %u query heads for each KV head: %u at most",
+			gguf_name(r->g), hp->nr_heads / hp->nr_kv_heads,
+			HP_GROUP_MAX);
 
 	t = gguf_tensor(r->g, "token_embd.weight");
 	if (!t || t->nr_dims != 2 || t->ne[1] > HP_VOCAB_MAX)

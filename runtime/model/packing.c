@@ -2,11 +2,13 @@
 /*
  * packing.c - fill the mapping of weights, while the file is read once
  *
- * The file is read from front to end through a digest_stream: header, gaps
- * and plain tensors go where they belong at once, rows of a matrix for strips
- * go to one of two buffers, some strips at a time. Each round of the pool
- * packs one buffer, an item per strip, and has one more item, the first, that
- * reads the other buffer full: hashing and packing share the cores.
+ * The file is read from front to end through a digest_stream. The header has
+ * to be the one that was planned by: the digest names the bytes, and the bytes
+ * must say what lies where. Gaps are passed over, plain tensors go where they
+ * belong at once, rows of a matrix for strips go to one of two buffers, some
+ * strips at a time. Each round of the pool packs one buffer, an item per strip,
+ * and has one more item, the first, that reads the other buffer full: hashing
+ * and packing share the cores.
  */
 #include "runtime/model/packing.h"
 
@@ -203,8 +205,35 @@ static void fill_item(void *arg, u32 item, void *scratch)
 		f->dst + k->at + (b->row + row) / KERN_STRIP * k->stride);
 }
 
+static int stale(const struct packing *p, char *err)
+{
+	return err_set(err, -ESTALE, "%s: the file has changed",
+		       gguf_name(p->g));
+}
+
+static int read_header(struct fill *f)
+{
+	u64 len;
+	const void *planned = gguf_header(f->p->g, &len);
+	u8 *now = malloc(max(len, (u64)1));
+	int rc;
+
+	if (!now)
+		return err_set(f->err, -ENOMEM, "%s: no memory for its header",
+			       gguf_name(f->p->g));
+	rc = digest_stream_read(&f->in, now, len, f->err);
+	if (!rc && memcmp(now, planned, len))
+		rc = stale(f->p, f->err);
+	free(now);
+	return rc;
+}
+
 static int fill_all(struct fill *f, struct pool *pool)
 {
+	int rc = read_header(f);
+
+	if (rc)
+		return rc;
 	f->full = &f->batch[0];
 	f->empty = &f->batch[1];
 	f->rc = read_batch(f, f->full);
@@ -236,7 +265,6 @@ int packing_fill(const struct packing *p, int fd, void *dst,
 	free(f.batch[0].rows);
 	free(f.batch[1].rows);
 	if (!rc && memcmp(got, want, DIGEST_BYTES))
-		rc = err_set(err, -ESTALE, "%s: the file has changed",
-			     gguf_name(p->g));
+		rc = stale(p, err);
 	return rc;
 }

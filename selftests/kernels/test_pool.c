@@ -89,7 +89,7 @@ TEST(pool, pins_each_thread_to_a_cpu_of_its_own)
 	EXPECT_NE(s.cpu[0], s.cpu[1]);
 	EXPECT_TRUE(CPU_ISSET(s.cpu[0], &before));
 	/* this thread has one CPU now */
-	EXPECT_EQ(-EINVAL, pool_pin(p));
+	EXPECT_EQ(-ERANGE, pool_pin(p));
 	pool_destroy(p);
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(before), &before));
 }

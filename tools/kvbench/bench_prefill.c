@@ -280,8 +280,11 @@ static double furthest(const struct prefill *b)
 	size_t i, nr = (size_t)b->n * PREFILL_HEADS * PREFILL_DIM;
 	double far = 0;
 
-	for (i = 0; i < nr; i++)
-		far = max(far, fabs((double)(b->out[i] - b->unfused[i])));
+	for (i = 0; i < nr; i++) {
+		double d = fabs((double)(b->out[i] - b->unfused[i]));
+
+		far = isnan(d) ? INFINITY : max(far, d);
+	}
 	return far;
 }
 

@@ -133,6 +133,10 @@ static int run_tokens(const struct bench_opts *o, struct figure_result *f)
 		rc = check_model(o, MODEL_QWEN, &c, f->note);
 	if (rc)
 		return rc;
+	if (!c.nr) {
+		snprintf(f->note, sizeof(f->note), "the reference is empty");
+		return -EINVAL;
+	}
 	f->measured = c.differ;
 	snprintf(f->note, sizeof(f->note), "of %u strings of two models", c.nr);
 	if (c.differ)

@@ -77,15 +77,25 @@ static void runtime_child(const struct bench_opts *o, const char *path,
 	_exit(0);
 }
 
+static void end_runtimes(struct runtimes *rt)
+{
+	u32 i;
+
+	close(rt->hold[1]);
+	for (i = 0; i < rt->nr; i++)
+		waitpid(rt->pid[i], NULL, 0);
+	close(rt->ready[0]);
+}
+
 static int start_runtimes(const struct bench_opts *o, const char *path,
-			  const char *socket, struct runtimes *rt)
+			  const char *socket, struct runtimes *rt, char *err)
 {
 	if (pipe(rt->ready))
-		return -errno;
+		return err_set(err, -EMFILE, "no pipe");
 	if (pipe(rt->hold)) {
 		close(rt->ready[0]);
 		close(rt->ready[1]);
-		return -errno;
+		return err_set(err, -EMFILE, "no pipe");
 	}
 	fflush(stdout);
 	for (rt->nr = 0; rt->nr < WEIGHTS_RUNTIMES; rt->nr++) {
@@ -97,7 +107,10 @@ static int start_runtimes(const struct bench_opts *o, const char *path,
 	}
 	close(rt->ready[1]);
 	close(rt->hold[0]);
-	return rt->nr < WEIGHTS_RUNTIMES ? -EAGAIN : 0;
+	if (rt->nr == WEIGHTS_RUNTIMES)
+		return 0;
+	end_runtimes(rt);
+	return err_set(err, -EAGAIN, "two runtimes cannot be started");
 }
 
 static int wait_runtimes(struct runtimes *rt, char *err)
@@ -112,16 +125,6 @@ static int wait_runtimes(struct runtimes *rt, char *err)
 			return err_set(err, word.rc, "%s", word.err);
 	}
 	return 0;
-}
-
-static void end_runtimes(struct runtimes *rt)
-{
-	u32 i;
-
-	close(rt->hold[1]);
-	for (i = 0; i < rt->nr; i++)
-		waitpid(rt->pid[i], NULL, 0);
-	close(rt->ready[0]);
 }
 
 /* The PSS of the weights in a process is added to @bytes. */
@@ -157,6 +160,8 @@ static int ask_kvmd(const char *socket, u64 *bytes, char *err)
 		err_set(err, rc, "meminfo: %s", json ? json : strerror(-rc));
 	} else {
 		v = json_loads(json, 0, NULL);
+		if (!json_is_integer(json_object_get(v, "weights_bytes")))
+			rc = err_set(err, -EPROTO, "meminfo has no weights");
 		*bytes = (u64)json_integer_value(
 			json_object_get(v, "weights_bytes"));
 		json_decref(v);
@@ -180,13 +185,10 @@ static int weights_measure(const struct bench_opts *o, const char *path,
 	rc = private_kvmd_start(WEIGHTS_DEVICE, &d, err);
 	if (rc)
 		return rc;
-	rc = start_runtimes(o, path, private_kvmd_socket(d), &rt);
-	if (rc && !rt.nr) {
-		err_set(err, rc, "two runtimes: %s", strerror(-rc));
+	rc = start_runtimes(o, path, private_kvmd_socket(d), &rt, err);
+	if (rc)
 		goto out_stop;
-	}
-	if (!rc)
-		rc = wait_runtimes(&rt, err);
+	rc = wait_runtimes(&rt, err);
 	for (i = 0; !rc && i < rt.nr; i++)
 		rc = add_pss(rt.pid[i], &r->pss, err);
 	if (!rc)

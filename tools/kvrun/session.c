@@ -300,7 +300,7 @@ static int open_threads(struct session *s)
 	if (rc)
 		return err_set(s->err, rc, "--pin, %u threads: %s",
 			       pool_nr_threads(s->exec.pool),
-			       rc == -EINVAL ? "there are fewer CPUs"
+			       rc == -ERANGE ? "there are fewer CPUs"
 					     : strerror(-rc));
 	return 0;
 }

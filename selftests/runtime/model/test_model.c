@@ -282,6 +282,12 @@ static void with_bad_heads(struct tiny_cfg *c, struct gguf_writer *w)
 	c->kv_heads = 3;
 }
 
+static void with_a_wide_group(struct tiny_cfg *c, struct gguf_writer *w)
+{
+	c->heads = 65;
+	c->kv_heads = 1;
+}
+
 static void with_missing_layer(struct tiny_cfg *c, struct gguf_writer *w)
 {
 	c->layers = 2;
@@ -318,6 +324,7 @@ TEST(model, what_is_not_supported_or_wrong_is_named)
 	refused(with_yarn, -EOPNOTSUPP, "yarn");
 	refused(with_a_stranger, -EOPNOTSUPP, "tensors are unknown");
 	refused(with_bad_heads, -EINVAL, "3 KV heads");
+	refused(with_a_wide_group, -EINVAL, "65 query heads for each");
 	refused(with_missing_layer, -EINVAL, "blk.1.attn_q.weight");
 	refused(with_no_layer, -EINVAL, "qwen2.block_count");
 	refused(with_odd_rope, -EINVAL, "63");

@@ -395,6 +395,33 @@ TEST_F(changed, so_is_another_byte_anywhere)
 	EXPECT_EQ(0, packed_fill(f, 2));
 }
 
+static u8 *two_matrices(u32 first, u32 second, size_t *len)
+{
+	struct gguf_writer w = { 0 };
+	u64 seed = 1;
+
+	add(&w, &seed, "first", first, 2, (u64[]){ 64, 32 });
+	add(&w, &seed, "second", second, 2, (u64[]){ 64, 32 });
+	return gw_finish(&w, len);
+}
+
+/* The digest is of what is there now, and so is nothing of the plan. */
+TEST(packing, a_file_replaced_since_it_was_planned_is_stale)
+{
+	struct packed f;
+	size_t len, other;
+	u8 *buf = two_matrices(KV_DTYPE_Q4_0, KV_DTYPE_Q8_0, &len);
+	u8 *now = two_matrices(KV_DTYPE_Q8_0, KV_DTYPE_Q4_0, &other);
+
+	packed_open(&f, buf, len);
+	ASSERT_EQ(len, other);
+	ASSERT_EQ((ssize_t)len, pwrite(f.fd, now, len, 0));
+	SHA256(now, len, f.digest);
+	expect_stale(&f, "tiny: the file has changed");
+	packed_close(&f);
+	free(now);
+}
+
 TEST_F(changed, so_is_a_file_that_became_shorter)
 {
 	struct packed *f = &self->f;
