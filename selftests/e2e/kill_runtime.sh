@@ -56,5 +56,5 @@ for _ in $(seq 100); do
 	sleep 0.05
 done
 expect "nothing is held any more" 0 "$held"
-diag "$killed runtimes killed, $same of $rounds answers unchanged"
+diag "figure: $killed runtimes killed, $same of $rounds answers unchanged"
 tap_done

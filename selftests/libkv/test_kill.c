@@ -301,7 +301,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_libkv_costs_nobody_else, 300)
 		twice++;
 	}
 	stop_others(self);
-	TH_LOG("killed at %u/%u transitions of libkv (%llu of them a second "
+	TH_LOG("figure: killed at %u/%u transitions of libkv (%llu of them a second "
 	       "time); %llu rounds of bystanders unchanged",
 	       done, total, (unsigned long long)twice,
 	       (unsigned long long)self->o->rounds);
@@ -335,7 +335,7 @@ TEST_F_TIMEOUT(kill, at_random_transitions_costs_nobody_else, 1200)
 			EXPECT_EQ(0, test_kvmd_check(&self->d));
 	}
 	stop_others(self);
-	TH_LOG("killed at %llu random transitions of %llu; %llu rounds of "
+	TH_LOG("figure: killed at %llu random transitions of %llu; %llu rounds of "
 	       "bystanders unchanged, %llu of them short of memory, %llu "
 	       "rows read",
 	       (unsigned long long)self->nr_killed, (unsigned long long)any,
@@ -398,7 +398,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 		stop_others(self);
 		expect_nothing_held(self);
 	}
-	TH_LOG("killed at %u/%u transitions of kvmd", done, total);
+	TH_LOG("figure: killed at %u/%u transitions of kvmd", done, total);
 	EXPECT_EQ(total, done);
 }
 

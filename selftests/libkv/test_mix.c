@@ -127,7 +127,7 @@ TEST_TIMEOUT(mix, of_eight_clients_reads_exactly_what_it_wrote, 3000)
 		sum.faults += r[i].faults;
 		EXPECT_EQ(0, r[i].rc);
 	}
-	TH_LOG("%llu operations by %d clients in %.1f s: %llu steps, %llu "
+	TH_LOG("figure: %llu operations by %d clients in %.1f s: %llu steps, %llu "
 	       "forks, %llu times short, %llu with a ticket, %llu rows read",
 	       (unsigned long long)sum.ops, NR_CLIENTS, th_now() - t0,
 	       (unsigned long long)sum.steps, (unsigned long long)sum.forks,
