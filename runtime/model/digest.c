@@ -160,9 +160,12 @@ int digest_stream_read(struct digest_stream *s, void *dst, u64 bytes, char *err)
 
 int digest_stream_skip(struct digest_stream *s, u64 bytes, char *err)
 {
-	u8 *piece = malloc(PIECE);
+	u8 *piece;
 	int rc = 0;
 
+	if (!bytes)
+		return 0;
+	piece = malloc(min((u64)PIECE, bytes));
 	if (!piece)
 		return err_set(err, -ENOMEM, "%s: no memory for its digest",
 			       s->name);
