@@ -31,8 +31,11 @@
 #define amx_store(t, p, stride) _tile_stored(t, p, stride)
 #define amx_product(c, a, b)	_tile_dpbf16ps(c, a, b)
 
+/* So that a caller may have these for one function of its file. */
+#define AMX_TARGET __attribute__((target("amx-tile")))
+
 /* All 8 tiles with 16 rows of 64 bytes. */
-static inline void amx_begin(void)
+AMX_TARGET static inline void amx_begin(void)
 {
 	struct {
 		u8 palette, start_row, reserved[14];
@@ -52,7 +55,7 @@ static inline void amx_begin(void)
 	_tile_loadconfig(&config);
 }
 
-static inline void amx_end(void)
+AMX_TARGET static inline void amx_end(void)
 {
 	_tile_release();
 }

@@ -72,9 +72,12 @@ static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 	}
 }
 
-/* The sums of 32 rows x 32 columns, over the steps of one block of k. */
-static void tiles_2x2(struct amx_scratch *s, const u32 *panel, u32 steps,
-		      bool first, float c[4][AMX_ROWS][AMX_COLS])
+/*
+ * The sums of 32 rows (16 if not @two) x 32 columns, over the steps of one
+ * block of k.
+ */
+vec_inline void tiles(const bool two, struct amx_scratch *s, const u32 *panel,
+		      u32 steps, bool first, float c[4][AMX_ROWS][AMX_COLS])
 {
 	if (first) {
 		amx_zero(0);
@@ -84,45 +87,30 @@ static void tiles_2x2(struct amx_scratch *s, const u32 *panel, u32 steps,
 	} else {
 		amx_load(0, c[0], 64);
 		amx_load(1, c[1], 64);
-		amx_load(2, c[2], 64);
-		amx_load(3, c[3], 64);
+		if (two) {
+			amx_load(2, c[2], 64);
+			amx_load(3, c[3], 64);
+		}
 	}
 	for (u32 i = 0; i < steps; i++, panel += AMX_K / 2 * PANEL_COLS) {
 		amx_load(4, s->x[0][i], 64);
 		amx_load(6, panel, PANEL_COLS * sizeof(*panel));
 		amx_load(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
-		amx_load(5, s->x[1][i], 64);
+		if (two)
+			amx_load(5, s->x[1][i], 64);
 		amx_product(0, 4, 6);
 		amx_product(1, 4, 7);
-		amx_product(2, 5, 6);
-		amx_product(3, 5, 7);
+		if (two) {
+			amx_product(2, 5, 6);
+			amx_product(3, 5, 7);
+		}
 	}
 	amx_store(0, c[0], 64);
 	amx_store(1, c[1], 64);
-	amx_store(2, c[2], 64);
-	amx_store(3, c[3], 64);
-}
-
-/* The same for 16 rows or fewer. */
-static void tiles_1x2(struct amx_scratch *s, const u32 *panel, u32 steps,
-		      bool first, float c[4][AMX_ROWS][AMX_COLS])
-{
-	if (first) {
-		amx_zero(0);
-		amx_zero(1);
-	} else {
-		amx_load(0, c[0], 64);
-		amx_load(1, c[1], 64);
+	if (two) {
+		amx_store(2, c[2], 64);
+		amx_store(3, c[3], 64);
 	}
-	for (u32 i = 0; i < steps; i++, panel += AMX_K / 2 * PANEL_COLS) {
-		amx_load(4, s->x[0][i], 64);
-		amx_load(6, panel, PANEL_COLS * sizeof(*panel));
-		amx_load(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
-		amx_product(0, 4, 6);
-		amx_product(1, 4, 7);
-	}
-	amx_store(0, c[0], 64);
-	amx_store(1, c[1], 64);
 }
 
 /* Columns n .. n + PANEL_COLS, those below n1, of rows m .. m + mr. */
@@ -158,10 +146,17 @@ static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
 			u32 mr = min(m1 - m, AMX_BLOCK);
 
 			load_x(p, m, mr, k0, nr, s);
-			for (u32 j = 0; j < panels; j++)
-				(mr > AMX_ROWS ? tiles_2x2 : tiles_1x2)(
-					s, s->panel[j], steps, k0 == 0,
-					s->c[(m - m0) / AMX_BLOCK][j]);
+			for (u32 j = 0; j < panels; j++) {
+				float(*c)[AMX_ROWS][AMX_COLS] =
+					s->c[(m - m0) / AMX_BLOCK][j];
+
+				if (mr > AMX_ROWS)
+					tiles(true, s, s->panel[j], steps,
+					      k0 == 0, c);
+				else
+					tiles(false, s, s->panel[j], steps,
+					      k0 == 0, c);
+			}
 		}
 	}
 	for (u32 m = m0; m < m1; m += AMX_BLOCK)
