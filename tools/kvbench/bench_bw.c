@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "kernels/cpu/amx.h"
 #include "kernels/include/kern.h"
 
 #define BW_THREADS_MAX 256
@@ -26,11 +27,11 @@
 struct bw_thread {
 	pthread_t thread;
 	pthread_barrier_t *barrier;
-	void *(*body)(void *);
+	double (*work)(const struct bw_thread *t);
 	const char *p;
 	size_t bytes;
 	u32 rounds;
-	double sink; /* keeps the loop alive */
+	double sink; /* what work returned: keeps its loop alive */
 	double start, end;
 };
 
@@ -99,22 +100,6 @@ static double sum_plain(const char *p, size_t bytes)
 	return (double)(a + b + c + d);
 }
 
-static void *read_body(void *arg)
-{
-	struct bw_thread *t = arg;
-
-	pthread_barrier_wait(t->barrier);
-	t->start = bench_now();
-	if (__builtin_cpu_supports("avx512f"))
-		t->sink = sum_avx512(t->p, t->bytes);
-	else if (__builtin_cpu_supports("avx2"))
-		t->sink = sum_avx2(t->p, t->bytes);
-	else
-		t->sink = sum_plain(t->p, t->bytes);
-	t->end = bench_now();
-	return NULL;
-}
-
 /* 12 chains of 16 or 8 lanes: two units of latency 4 want eight at least. */
 __attribute__((target("avx2,fma"))) static double fma_avx2(u32 rounds)
 {
@@ -173,95 +158,88 @@ __attribute__((target("avx512f,avx512bf16"))) static double fma_bf16(u32 rounds)
 /* 16 products a round: 16 x 16 x 32 multiply-adds each. */
 __attribute__((target("amx-tile,amx-bf16"))) static double amx_bf16(u32 rounds)
 {
-	struct {
-		u8 palette, start_row, reserved[14];
-		u16 row_bytes[16];
-		u8 rows[16];
-	} __attribute__((aligned(64))) config = { .palette = 1 };
 	static _Thread_local float c[256] __attribute__((aligned(64)));
-	u32 i;
+	u32 i, n;
 
-	for (i = 0; i < 8; i++) {
-		config.row_bytes[i] = 64;
-		config.rows[i] = 16;
-	}
-	/* gcc 12 drops the stores that the intrinsic does not name */
-	asm volatile("" : : "r"(&config) : "memory");
-	_tile_loadconfig(&config);
-	_tile_zero(0);
-	_tile_zero(1);
-	_tile_zero(2);
-	_tile_zero(3);
-	_tile_zero(4);
-	_tile_zero(5);
-	_tile_zero(6);
-	_tile_zero(7);
+	amx_begin();
+	amx_zero(0);
+	amx_zero(1);
+	amx_zero(2);
+	amx_zero(3);
+	amx_zero(4);
+	amx_zero(5);
+	amx_zero(6);
+	amx_zero(7);
 	for (i = 0; i < rounds; i++) {
-#define AMX_FOUR                 \
-	_tile_dpbf16ps(0, 4, 6); \
-	_tile_dpbf16ps(1, 4, 7); \
-	_tile_dpbf16ps(2, 5, 6); \
-	_tile_dpbf16ps(3, 5, 7)
-		AMX_FOUR;
-		AMX_FOUR;
-		AMX_FOUR;
-		AMX_FOUR;
-#undef AMX_FOUR
+#pragma GCC unroll 4
+		for (n = 0; n < 4; n++) {
+			amx_product(0, 4, 6);
+			amx_product(1, 4, 7);
+			amx_product(2, 5, 6);
+			amx_product(3, 5, 7);
+		}
 	}
-	_tile_stored(0, c, 64);
-	_tile_release();
+	amx_store(0, c, 64);
+	amx_end();
 	return (double)c[0];
 }
 
-static void *amx_bf16_body(void *arg)
-{
-	struct bw_thread *t = arg;
+/* ---- what a thread does, and a clock around it ---- */
 
-	pthread_barrier_wait(t->barrier);
-	t->start = bench_now();
-	t->sink = amx_bf16(t->rounds);
-	t->end = bench_now();
-	return NULL;
+static double do_read(const struct bw_thread *t)
+{
+	if (__builtin_cpu_supports("avx512f"))
+		return sum_avx512(t->p, t->bytes);
+	if (__builtin_cpu_supports("avx2"))
+		return sum_avx2(t->p, t->bytes);
+	return sum_plain(t->p, t->bytes);
 }
 
-static void *fma_f32_body(void *arg)
+static double do_f32(const struct bw_thread *t)
 {
-	struct bw_thread *t = arg;
-
-	pthread_barrier_wait(t->barrier);
-	t->start = bench_now();
-	t->sink = __builtin_cpu_supports("avx512f") ? fma_avx512(t->rounds)
-						    : fma_avx2(t->rounds);
-	t->end = bench_now();
-	return NULL;
+	return __builtin_cpu_supports("avx512f") ? fma_avx512(t->rounds)
+						 : fma_avx2(t->rounds);
 }
 
-static void *fma_bf16_body(void *arg)
+static double do_bf16(const struct bw_thread *t)
+{
+	return fma_bf16(t->rounds);
+}
+
+static double do_amx(const struct bw_thread *t)
+{
+	return amx_bf16(t->rounds);
+}
+
+static void *timed(void *arg)
 {
 	struct bw_thread *t = arg;
 
 	pthread_barrier_wait(t->barrier);
 	t->start = bench_now();
-	t->sink = fma_bf16(t->rounds);
+	t->sink = t->work(t);
 	t->end = bench_now();
 	return NULL;
 }
 
 /* Seconds from the first start to the last end, or a negative errno. */
-static double run_threads(struct bw_thread *t, u32 nr, void *(*body)(void *))
+static double run_threads(struct bw_thread *t, u32 nr,
+			  double (*work)(const struct bw_thread *t))
 {
 	pthread_barrier_t barrier;
 	double start, end;
 	u32 i;
 
 	pthread_barrier_init(&barrier, NULL, nr);
-	for (i = 1; i < nr; i++) {
+	for (i = 0; i < nr; i++) {
 		t[i].barrier = &barrier;
-		if (pthread_create(&t[i].thread, NULL, body, &t[i]))
+		t[i].work = work;
+	}
+	for (i = 1; i < nr; i++) {
+		if (pthread_create(&t[i].thread, NULL, timed, &t[i]))
 			abort(); /* the others wait at the barrier for ever */
 	}
-	t[0].barrier = &barrier;
-	body(&t[0]);
+	timed(&t[0]);
 	start = t[0].start;
 	end = t[0].end;
 	for (i = 1; i < nr; i++) {
@@ -293,7 +271,7 @@ static double measure_read(const struct bench_opts *o, u32 nr)
 		t[i].bytes = each;
 	}
 	for (pass = 0; pass < (o->tiny ? 1u : 8u); pass++) {
-		s = run_threads(t, nr, read_body);
+		s = run_threads(t, nr, do_read);
 		if (s > 0)
 			best = max(best, (double)each * nr / s);
 	}
@@ -302,7 +280,8 @@ static double measure_read(const struct bench_opts *o, u32 nr)
 }
 
 /* @flop: of a round of one thread */
-static double measure_fma(const struct bench_opts *o, void *(*body)(void *),
+static double measure_fma(const struct bench_opts *o,
+			  double (*work)(const struct bw_thread *t),
 			  double flop)
 {
 	static struct bw_thread t[BW_THREADS_MAX];
@@ -313,7 +292,7 @@ static double measure_fma(const struct bench_opts *o, void *(*body)(void *),
 	for (pass = 0; pass < 3; pass++) {
 		for (i = 0; i < nr; i++)
 			t[i].rounds = rounds;
-		s = run_threads(t, nr, body);
+		s = run_threads(t, nr, work);
 		if (s > 0)
 			best = max(best, flop * rounds * nr / s);
 	}
@@ -332,9 +311,9 @@ double bw_read_peak(const struct bench_opts *o)
 static double peak_f32(const struct bench_opts *o)
 {
 	if (__builtin_cpu_supports("avx512f"))
-		return measure_fma(o, fma_f32_body, 32 * FMA_CHAINS);
+		return measure_fma(o, do_f32, 32 * FMA_CHAINS);
 	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-		return measure_fma(o, fma_f32_body, 16 * FMA_CHAINS);
+		return measure_fma(o, do_f32, 16 * FMA_CHAINS);
 	return 0;
 }
 
@@ -342,14 +321,14 @@ static double peak_bf16(const struct bench_opts *o)
 {
 	if (!__builtin_cpu_supports("avx512bf16"))
 		return 0;
-	return measure_fma(o, fma_bf16_body, 64 * FMA_CHAINS);
+	return measure_fma(o, do_bf16, 64 * FMA_CHAINS);
 }
 
 static double peak_amx(const struct bench_opts *o)
 {
 	if (!kern_select("amx")) /* also asks the kernel for the tiles */
 		return 0;
-	return measure_fma(o, amx_bf16_body, 16 * 2.0 * 16 * 16 * 32);
+	return measure_fma(o, do_amx, 16 * 2.0 * 16 * 16 * 32);
 }
 
 double bw_fma_peak(const struct bench_opts *o)
