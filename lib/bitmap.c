@@ -31,6 +31,19 @@ u32 bitmap_find_set(const u64 *map, u32 bits, u32 from)
 	return find(map, 0, bits, from);
 }
 
+u32 bitmap_find_zeros(const u64 *map, u32 bits, u32 from, u32 nr)
+{
+	u32 first = bitmap_find_zero(map, bits, from), end;
+
+	while (first < bits && nr <= bits - first) {
+		end = bitmap_find_set(map, first + nr, first);
+		if (end == first + nr)
+			return first;
+		first = bitmap_find_zero(map, bits, end);
+	}
+	return bits;
+}
+
 u32 bitmap_weight(const u64 *map, u32 bits)
 {
 	u32 i, n = 0;

@@ -46,6 +46,17 @@ u32 bitmap_find_zero(const u64 *map, u32 bits, u32 from);
  */
 u32 bitmap_find_set(const u64 *map, u32 bits, u32 from);
 
+/**
+ * bitmap_find_zeros - first run of clear bits at or above a position
+ * @map: words
+ * @bits: size of the map
+ * @from: where to start
+ * @nr: length of the run, at least 1
+ *
+ * Return: its first bit, or @bits if there is none.
+ */
+u32 bitmap_find_zeros(const u64 *map, u32 bits, u32 from, u32 nr);
+
 /* bitmap_weight - number of set bits among the first @bits */
 u32 bitmap_weight(const u64 *map, u32 bits);
 

@@ -30,7 +30,7 @@ TEST(bitmap, never_looks_behind_its_last_bit)
 TEST(bitmap, agrees_with_a_walk_over_the_bits)
 {
 	u64 map[5], rng = 1;
-	u32 round, bits, from, i, zero, set, weight;
+	u32 round, bits, from, i, zero, set, weight, nr, run;
 
 	for (round = 0; round < 2000; round++) {
 		bits = 1 + (u32)(hash_random(&rng) % 320);
@@ -53,6 +53,15 @@ TEST(bitmap, agrees_with_a_walk_over_the_bits)
 		ASSERT_EQ(bitmap_find_zero(map, bits, from), zero);
 		ASSERT_EQ(bitmap_find_set(map, bits, from), set);
 		ASSERT_EQ(bitmap_weight(map, bits), weight);
+		nr = 1 + (u32)(hash_random(&rng) % 12);
+		for (i = from; i < bits; i++) {
+			for (run = 0; run < nr && i + run < bits; run++)
+				if (bitmap_test(map, i + run))
+					break;
+			if (run == nr)
+				break;
+		}
+		ASSERT_EQ(bitmap_find_zeros(map, bits, from, nr), i);
 	}
 }
 
