@@ -32,7 +32,7 @@
 #include "kvmd/trace.h"
 
 #define READY_EXTENTS	4u
-#define NR_WORKERS	2u
+#define NR_WORKERS	4u
 #define TICK_FIRST_NS	100000ull
 #define TICK_MOST_NS	5000000ull
 #define STALL_LOOK_NS	500000ll
@@ -166,6 +166,10 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 	case MM_REQ_COMPLETE:
 		if (s)
 			ring_complete(s, req);
+		return;
+	case MM_REQ_SWAP_OUT:
+	case MM_REQ_SWAP_IN:
+		swap_submit(d, &req->swap, req->type == MM_REQ_SWAP_IN);
 		return;
 	case MM_REQ_EVENT:
 		req->event.time_ns = d->now_ns;
@@ -333,6 +337,8 @@ static int open_core(struct kvmd *d, char *err)
 		.device_bytes = d->dev->bytes,
 		.ready_extents = min(READY_EXTENTS, d->dev->nr_extents),
 		.seed = d->started_ns,
+		.swap_bytes = { swap_bytes(&d->swap, 0),
+				swap_bytes(&d->swap, 1) },
 	};
 	int rc;
 
@@ -447,6 +453,7 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	TAILQ_INIT(&d->hot);
 	TAILQ_INIT(&d->weights.list);
 	TAILQ_INIT(&d->weights.late);
+	TAILQ_INIT(&d->swap.waiting);
 	d->drain_timer.fire = drain_over;
 	d->audit_timer.fire = audit_fire;
 	d->accept_timer.fire = conn_accept_again;
@@ -458,6 +465,8 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	if (!rc)
 		rc = dev_open(opt->device, opt->size_bytes, d->pool, &d->dev,
 			      err);
+	if (!rc)
+		rc = swap_open(d, err);
 	if (!rc)
 		rc = open_core(d, err);
 	if (!rc)
@@ -493,10 +502,12 @@ void kvmd_destroy(struct kvmd *d)
 		conn_reap(d);
 		weights_destroy_all(d);
 		work_pool_flush(d->pool);
+		swap_flush(d);
 	}
 	work_pool_destroy(d->pool);
 	mm_destroy(d->mm);
 	dev_close(d->dev);
+	swap_close(d);
 	if (d->state_map)
 		munmap(d->state_map, d->state_bytes);
 	if (d->state_fd >= 0)

@@ -26,6 +26,7 @@
 #include "kvmd/ipc/weights.h"
 #include "kvmd/mm/mm.h"
 #include "kvmd/options.h"
+#include "kvmd/swap.h"
 
 struct conn;
 struct session;
@@ -94,6 +95,7 @@ struct kvmd {
 	bool tenant_pinned[MM_TENANT_MAX]; /* kvmd holds a reference */
 	unsigned int tenant_pinned_nr;
 	struct weights_set weights;
+	struct swap swap;
 	struct event_log events;
 	struct kvmd_counters n;
 	struct conn *frozen_by;

@@ -21,6 +21,9 @@ static const char usage[] =
 	"  --size BYTES       memory to own, 4G (25 % of RAM, at most 8G)\n"
 	"  --limit [TENANT=]BYTES  hard limit of a tenant, or of all others\n"
 	"  --tenant-key KEY   who is one tenant: uid, cgroup or pid (uid)\n"
+	"  --swap-ram BYTES   host memory for pages that leave the device (0)\n"
+	"  --swap-file PATH   then this file or partition\n"
+	"  --swap-size BYTES  so much of it (4G; a partition: all of it)\n"
 	"  --io NAME          uring, epoll or auto (auto)\n"
 	"  --spin USEC        spin before sleeping, at most (20)\n"
 	"  --log-file PATH    append log lines here (standard error)\n"
@@ -41,6 +44,9 @@ enum {
 	OPT_SIZE,
 	OPT_LIMIT,
 	OPT_TENANT_KEY,
+	OPT_SWAP_RAM,
+	OPT_SWAP_FILE,
+	OPT_SWAP_SIZE,
 	OPT_IO,
 	OPT_SPIN,
 	OPT_LOG_FILE,
@@ -62,6 +68,9 @@ static const struct option long_options[] = {
 	{ "size", required_argument, NULL, OPT_SIZE },
 	{ "limit", required_argument, NULL, OPT_LIMIT },
 	{ "tenant-key", required_argument, NULL, OPT_TENANT_KEY },
+	{ "swap-ram", required_argument, NULL, OPT_SWAP_RAM },
+	{ "swap-file", required_argument, NULL, OPT_SWAP_FILE },
+	{ "swap-size", required_argument, NULL, OPT_SWAP_SIZE },
 	{ "io", required_argument, NULL, OPT_IO },
 	{ "spin", required_argument, NULL, OPT_SPIN },
 	{ "log-file", required_argument, NULL, OPT_LOG_FILE },
@@ -206,6 +215,13 @@ static int apply(struct options *o, int opt, const char *arg)
 		return parse_limit(o, arg);
 	case OPT_TENANT_KEY:
 		return parse_key(arg, &o->tenant_key);
+	case OPT_SWAP_RAM:
+		return options_bytes(arg, &o->swap_ram_bytes);
+	case OPT_SWAP_FILE:
+		o->swap_file = arg;
+		return *arg ? 0 : -EINVAL;
+	case OPT_SWAP_SIZE:
+		return options_bytes(arg, &o->swap_size_bytes);
 	case OPT_IO:
 		return parse_io(arg, &o->io);
 	case OPT_SPIN:

@@ -36,6 +36,9 @@ struct options {
 	unsigned int drain_ms;
 	unsigned int stall_ms; /* of who fills weights that others wait for */
 	unsigned int spin_us;
+	u64 swap_ram_bytes; /* 0: no such tier */
+	const char *swap_file; /* NULL: no such tier */
+	u64 swap_size_bytes; /* of it */
 	int ready_fd; /* -1: none */
 	bool exit_with_parent;
 	bool check;

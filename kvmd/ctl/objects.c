@@ -190,6 +190,11 @@ static json_t *tenant_json(u32 id, const struct mm_tenant_info *info, bool all)
 	ctl_set(o, "max_seen_bytes", info->max_seen_bytes);
 	ctl_set(o, "limit_hits", info->limit_hits);
 	ctl_set(o, "tickets", info->nr_tickets);
+	ctl_set(o, "swap_bytes", info->swap_bytes);
+	json_object_set_new(o, "swap_max_bytes",
+			    info->swap_max_bytes == MM_LIMIT_NONE
+				    ? json_null()
+				    : ctl_u64(info->swap_max_bytes));
 	return o;
 }
 
@@ -229,7 +234,8 @@ static int tenant_show(struct ctl *q, json_t *out)
 	return rc;
 }
 
-static int limit_word(struct ctl *q, const char *word, struct mm_limits *lim)
+static int limit_word(struct ctl *q, const char *word, struct mm_limits *lim,
+		      u64 *swap_max)
 {
 	const char *eq = strchr(word, '=');
 	u64 n;
@@ -237,7 +243,7 @@ static int limit_word(struct ctl *q, const char *word, struct mm_limits *lim)
 	if (!eq || options_bytes(eq + 1, &n))
 		return err_set(q->err, -EINVAL,
 			       "limit \"%s\": not KEY=BYTES (max, low, min, "
-			       "weight)",
+			       "swap, weight)",
 			       word);
 	if (!strncmp(word, "max=", 4))
 		lim->max_bytes = n;
@@ -245,6 +251,8 @@ static int limit_word(struct ctl *q, const char *word, struct mm_limits *lim)
 		lim->low_bytes = n;
 	else if (!strncmp(word, "min=", 4))
 		lim->min_bytes = n;
+	else if (!strncmp(word, "swap=", 5))
+		*swap_max = n;
 	else if (!strncmp(word, "weight=", 7) && n >= 1 && n <= 10000)
 		lim->weight = (u32)n;
 	else
@@ -279,11 +287,14 @@ static int tenant_limit(struct ctl *q, json_t *out)
 		return err_set(q->err, rc, "tenant %s: %s", name,
 			       strerror(-rc));
 	for (i = 1; ctl_arg(q, i); i++) {
-		rc = limit_word(q, ctl_arg(q, i), &info.limits);
+		rc = limit_word(q, ctl_arg(q, i), &info.limits,
+				&info.swap_max_bytes);
 		if (rc)
 			return rc;
 	}
 	rc = mm_tenant_limit(q->d->mm, id, &info.limits);
+	if (!rc)
+		rc = mm_tenant_swap_limit(q->d->mm, id, info.swap_max_bytes);
 	if (rc)
 		return err_set(q->err, rc, "tenant %s: limits: %s", name,
 			       strerror(-rc));

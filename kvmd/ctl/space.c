@@ -35,6 +35,9 @@ static json_t *space_json(struct kvmd *d, const struct session *s, u32 space,
 	ctl_set(o, "gen", info->gen);
 	ctl_set(o, "pages", info->pages);
 	ctl_set(o, "pages_shared", info->pages_shared);
+	ctl_set(o, "pages_swapped", info->pages_swapped);
+	ctl_set(o, "pages_lost", info->pages_lost);
+	ctl_set(o, "swap_bytes", info->swap_bytes);
 	ctl_set(o, "rss_bytes", info->rss_bytes);
 	ctl_set(o, "pss_bytes", info->pss_bytes);
 	ctl_set(o, "uss_bytes", info->uss_bytes);

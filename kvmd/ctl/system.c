@@ -252,6 +252,8 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	ctl_set(out, "saved_bytes", u.saved_bytes);
 	ctl_set(out, "token_bytes", u.token_bytes);
 	ctl_set(out, "extent_resident_bytes", facts.resident_bytes);
+	ctl_set(out, "swap_bytes", u.swap_bytes[0] + u.swap_bytes[1]);
+	ctl_set(out, "swap_used_bytes", u.swap_used[0] + u.swap_used[1]);
 	ctl_set(out, "table_bytes", tables);
 	ctl_set(out, "state_bytes", n > 0 ? (u64)n : 0);
 	return 0;
@@ -264,7 +266,9 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(truncates) X(moves) X(moves_busy) X(copies_tokens) \
 	X(window_freed) X(extents_granted) X(extents_returned) \
 	X(tickets_granted) X(tickets_cancelled) X(limit_hits) \
-	X(invalid) X(events_dropped)
+	X(invalid) X(events_dropped) X(swap_out) X(swap_out_bytes) \
+	X(swap_in) X(swap_in_bytes) X(swap_back) X(swap_errors) \
+	X(swap_lost) X(reclaims)
 /* clang-format on */
 
 /* every counter of the core is shown */

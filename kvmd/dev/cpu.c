@@ -167,6 +167,26 @@ static int cpu_copy(const struct dev_req *req)
 	return rc;
 }
 
+static int cpu_read(const struct dev_req *req)
+{
+	off_t at = (off_t)(req->src % KV_EXTENT_SIZE);
+
+	return pread(req->fd[0], req->buf, req->bytes, at) ==
+			       (ssize_t)req->bytes
+		       ? 0
+		       : -EIO;
+}
+
+static int cpu_write(const struct dev_req *req)
+{
+	off_t at = (off_t)(req->dst % KV_EXTENT_SIZE);
+
+	return pwrite(req->fd[1], req->buf, req->bytes, at) ==
+			       (ssize_t)req->bytes
+		       ? 0
+		       : -EIO;
+}
+
 /* On a worker: req->fd[0] is what there was, fd[1] what there will be. */
 static void cpu_run(struct work *w)
 {
@@ -190,6 +210,12 @@ static void cpu_run(struct work *w)
 		break;
 	case DEV_COPY:
 		req->err = cpu_copy(req);
+		break;
+	case DEV_READ:
+		req->err = cpu_read(req);
+		break;
+	case DEV_WRITE:
+		req->err = cpu_write(req);
 		break;
 	default:
 		req->err = -EOPNOTSUPP;
@@ -215,6 +241,11 @@ static void cpu_retire(struct cpu *cpu, int fd, u32 client, u32 extent)
 	};
 }
 
+static bool is_extent_op(enum dev_op op)
+{
+	return op != DEV_COPY && op != DEV_READ && op != DEV_WRITE;
+}
+
 static void cpu_done(struct work *w)
 {
 	struct dev_req *req = container_of(w, struct dev_req, work);
@@ -226,7 +257,7 @@ static void cpu_done(struct work *w)
 		if (req->fd[0] >= 0)
 			cpu_retire(cpu, req->fd[0], x->leaving, req->extent);
 		x->leaving = CLIENT_NONE;
-	} else if (req->op != DEV_COPY && !req->err) {
+	} else if (is_extent_op(req->op) && !req->err) {
 		if (x->fd >= 0)
 			cpu_retire(cpu, x->fd, x->client, req->extent);
 		x->fd = req->fd[1];
@@ -243,12 +274,12 @@ static void cpu_submit(struct dev *dev, struct dev_req *req)
 	req->dev = dev;
 	req->fd[0] = -1;
 	req->fd[1] = -1;
-	if (req->op == DEV_COPY) {
+	if (req->op == DEV_COPY || req->op == DEV_READ)
 		req->fd[0] = cpu->extents[req->src >> KV_EXTENT_SHIFT].fd;
+	if (req->op == DEV_COPY || req->op == DEV_WRITE)
 		req->fd[1] = cpu->extents[req->dst >> KV_EXTENT_SHIFT].fd;
-	} else {
+	if (is_extent_op(req->op))
 		req->fd[0] = x->fd;
-	}
 	if (req->op == DEV_RELEASE) { /* bare from now on */
 		x->leaving = x->client;
 		x->fd = -1;

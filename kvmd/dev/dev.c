@@ -22,6 +22,7 @@ static const struct dev_ops *const backends[] = {
 static const char *const op_names[DEV_OP_NR] = {
 	[DEV_POPULATE] = "populate", [DEV_SCRUB] = "scrub",
 	[DEV_RELEASE] = "release",   [DEV_COPY] = "copy",
+	[DEV_READ] = "read",	     [DEV_WRITE] = "write",
 	[DEV_EXPORT] = "export",
 };
 

@@ -36,6 +36,8 @@ enum dev_op {
 	DEV_SCRUB, /* extent: zeroed memory that nobody else can reach */
 	DEV_RELEASE, /* extent: memory back to the system; bare at once */
 	DEV_COPY, /* copy @bytes from device offset @src to @dst */
+	DEV_READ, /* copy @bytes from device offset @src to @buf */
+	DEV_WRITE, /* copy @bytes from @buf to device offset @dst */
 	DEV_EXPORT, /* not submitted: the name of export() for faults */
 	DEV_OP_NR
 };
@@ -43,8 +45,9 @@ enum dev_op {
 /**
  * struct dev_req - asynchronous work on a device
  * @op: what; the caller fills this to @bytes
- * @extent: extent; 0 for DEV_COPY
- * @src, @dst, @bytes: DEV_COPY; each side lies in one extent
+ * @extent: extent; 0 for DEV_COPY, DEV_READ and DEV_WRITE
+ * @src, @dst, @bytes: of those; each side lies in one extent
+ * @buf: host memory of DEV_READ and DEV_WRITE
  * @done: called on the loop, once, also when submission fails at once
  * @err: 0 or -errno, valid in @done
  *
@@ -54,6 +57,7 @@ struct dev_req {
 	enum dev_op op;
 	u32 extent;
 	u64 src, dst, bytes;
+	void *buf;
 	void (*done)(struct dev_req *req);
 	int err;
 

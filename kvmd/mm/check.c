@@ -14,12 +14,14 @@
 #include <stdio.h>
 
 #include "kvmd/mm/rmap.h"
+#include "kvmd/mm/swap.h"
 
 struct check {
 	const struct mm *mm;
 	void (*report)(void *ctx, const char *sentence);
 	void *ctx;
 	unsigned int faults;
+	u64 units[MM_TENANT_MAX]; /* of slots */
 };
 
 static void __printf(2, 3) fault(struct check *k, const char *fmt, ...)
@@ -46,28 +48,48 @@ static void expect(struct check *k, const char *what, u32 who, u64 books,
 
 /* ---- one client: its tables ---- */
 
-static void check_entry(struct check *k, const struct client *c, u32 slot,
+static void check_entry(struct check *k, const struct client *c, u32 space,
 			u32 area, u32 page)
 {
 	const struct mm *mm = k->mm;
-	const struct space *sp = &mm_spaces(mm, c)[slot];
+	const struct space *sp = &mm_spaces(mm, c)[space];
 	const struct space_area *a = &sp->area[area];
 	kv_pte_t pte = *pte_at(c, a, page);
 	u32 frame = pte_frame(mm, c, a, pte), ci = client_index(mm, c);
+	u32 slot = pte_slot(mm, c, a, pte);
+	bool moving = pte & KV_PTE_MOVING;
 	const struct frame *f;
 
-	if (frame == MM_NONE || !kv_pte_is_present(pte)) {
+	/* Of one that is going the slots are freed, its table is not walked. */
+	if (pte_is_lost(pte) ||
+	    ((pte & KV_PTE_SWAPPED) && c->state != CLIENT_LIVE))
+		return;
+	if (slot != MM_NONE) {
+		const struct slot *s = &mm_slots(mm)[slot];
+
+		mm_slots(mm)[slot].seen++;
+		if (s->family != sp->family || s->area != area ||
+		    s->page != page)
+			fault(k,
+			      "client %u space %u area %u page %u: slot %u "
+			      "has another page",
+			      ci, space, area, page, slot);
+		return;
+	}
+	if (frame == MM_NONE || !(kv_pte_is_present(pte) || moving)) {
 		fault(k,
 		      "client %u space %u area %u page %u: entry %#llx "
 		      "is no frame of this client",
-		      ci, slot, area, page, (unsigned long long)pte);
+		      ci, space, area, page, (unsigned long long)pte);
 		return;
 	}
 	f = &mm_frames(mm)[frame];
 	mm_seen(mm)[frame]++;
-	if (f->state != FRAME_USED)
-		fault(k, "client %u space %u area %u page %u: frame %u is free",
-		      ci, slot, area, page, frame);
+	if (f->state != (moving ? FRAME_OUT : FRAME_USED))
+		fault(k,
+		      "client %u space %u area %u page %u: frame %u is in "
+		      "state %u",
+		      ci, space, area, page, frame, f->state);
 	if (f->family != sp->family || f->area != area || f->page != page)
 		fault(k,
 		      "frame %u: family %u area %u page %u, mapped by family "
@@ -78,7 +100,7 @@ static void check_entry(struct check *k, const struct client *c, u32 slot,
 		fault(k,
 		      "client %u space %u area %u page %u: writable, but %u "
 		      "entries map it",
-		      ci, slot, area, page, f->refs);
+		      ci, space, area, page, f->refs);
 }
 
 static void check_area(struct check *k, const struct client *c, u32 slot,
@@ -87,7 +109,7 @@ static void check_area(struct check *k, const struct client *c, u32 slot,
 	const struct space *sp = &mm_spaces(k->mm, c)[slot];
 	const struct space_area *a = &sp->area[area];
 	const struct kv_area_desc *d = &space_desc(k->mm, c, sp)->area[area];
-	u32 i, page, lo, hi, ci = client_index(k->mm, c);
+	u32 i, page, lo, hi, ci = client_index(k->mm, c), out = 0;
 
 	if (a->page_first > a->page_end || a->page_end > KV_AREA_PAGES ||
 	    d->page_first != a->page_first || d->page_end != a->page_end)
@@ -117,15 +139,20 @@ static void check_area(struct check *k, const struct client *c, u32 slot,
 			fault(k, "client %u: leaf %u is used and free", ci,
 			      a->leaf[i]);
 		for (page = lo; page < hi; page++) {
-			if (page >= a->page_first && page < a->page_end)
-				check_entry(k, c, slot, area, page);
-			else if (*pte_at(c, a, page))
-				fault(k,
-				      "client %u space %u area %u page %u: "
-				      "an entry outside the area",
-				      ci, slot, area, page);
+			if (page < a->page_first || page >= a->page_end) {
+				if (*pte_at(c, a, page))
+					fault(k,
+					      "client %u space %u area %u "
+					      "page %u: an entry outside the "
+					      "area",
+					      ci, slot, area, page);
+				continue;
+			}
+			check_entry(k, c, slot, area, page);
+			out += !kv_pte_is_present(*pte_at(c, a, page));
 		}
 	}
+	expect(k, "pages that are out, space", slot, a->nr_out, out);
 }
 
 static void check_spaces(struct check *k, const struct client *c)
@@ -158,6 +185,53 @@ static void check_spaces(struct check *k, const struct client *c)
 	expect(k, "published leaves", ci, c->nr_leaves, c->table->nr_leaves);
 }
 
+/* ---- one client: its slots ---- */
+
+static void check_slots(struct check *k, const struct client *c)
+{
+	const struct mm *mm = k->mm;
+	u32 slot, ci = client_index(mm, c), nr_io = 0;
+	u64 units = 0;
+
+	ilist_for_each (slot, &c->slots, ILINKS(mm_slots(mm), link)) {
+		const struct slot *s = &mm_slots(mm)[slot];
+		u32 n = c->cls[s->geom].geom.page_bytes / SLOT_UNIT;
+
+		units += n;
+		nr_io += s->state != SLOT_HELD;
+		if (s->client != ci || s->state == SLOT_FREE)
+			fault(k,
+			      "slot %u: client %u state %u, on client %u's "
+			      "list",
+			      slot, s->client, s->state, ci);
+		while (n--)
+			if (!bitmap_test(mm_slot_map(mm), slot + n))
+				fault(k, "slot %u: unit %u is free", slot, n);
+		if (s->fresh)
+			fault(k, "slot %u: K4 never came", slot);
+		if (c->state != CLIENT_LIVE)
+			continue;
+		if (s->state != SLOT_WRITING)
+			expect(k, "references of slot", slot, s->refs, s->seen);
+		if (s->state != SLOT_HELD &&
+		    (mm_frames(mm)[s->frame].next != slot ||
+		     mm_frames(mm)[s->frame].state !=
+			     (s->state == SLOT_WRITING ? FRAME_OUT : FRAME_IN)))
+			fault(k, "slot %u: frame %u is in state %u", slot,
+			      s->frame, mm_frames(mm)[s->frame].state);
+	}
+	expect(k, "pages on their way, client", ci, c->nr_io, nr_io);
+	k->units[c->tenant] += units;
+}
+
+static void clear_slots(const struct mm *mm, const struct client *c)
+{
+	u32 slot;
+
+	ilist_for_each (slot, &c->slots, ILINKS(mm_slots(mm), link))
+		mm_slots(mm)[slot].seen = 0;
+}
+
 /* ---- one client: its slabs and frames ---- */
 
 struct tally {
@@ -182,6 +256,8 @@ static void check_frame(struct check *k, u32 frame, struct tally *t)
 	t->shared += f->refs > 1;
 	t->extra += f->refs > 1 ? f->refs - 1 : 0;
 	expect(k, "references of frame", frame, f->refs, seen);
+	if (f->state == FRAME_OUT || f->state == FRAME_IN)
+		return;
 	if ((f->state == FRAME_LEAVING) != !f->refs)
 		fault(k, "frame %u: state %u with %u references", frame,
 		      f->state, f->refs);
@@ -307,7 +383,10 @@ static void check_client(struct check *k, const struct client *c)
 	for (e = 0; e < k->mm->nr_extents; e++)
 		if (mm_extents(k->mm)[e].client == ci)
 			clear_seen(k->mm, e);
-	check_spaces(k, c);
+	clear_slots(k->mm, c);
+	if (c->table)
+		check_spaces(k, c);
+	check_slots(k, c);
 	for (e = 0; e < k->mm->nr_extents; e++) {
 		const struct extent *x = &mm_extents(k->mm)[e];
 
@@ -316,11 +395,13 @@ static void check_client(struct check *k, const struct client *c)
 		extents++;
 		empty += x->state == EXTENT_GRANTED &&
 			 x->free_mask == EXTENT_ALL_FREE;
-		check_extent(k, c, e, tally);
+		if (c->table)
+			check_extent(k, c, e, tally);
 	}
 	expect(k, "extents of client", ci, c->nr_extents, extents);
 	expect(k, "empty extents of client", ci, c->nr_empty, empty);
-	check_classes(k, c, tally);
+	if (c->table)
+		check_classes(k, c, tally);
 }
 
 /* ---- the device and the tenants ---- */
@@ -386,20 +467,41 @@ static void check_tenants(struct check *k)
 	expect(k, "waiting tickets", 0, mm->waiting.nr, total);
 }
 
+static void check_swap(struct check *k, u32 nr_io)
+{
+	const struct mm *mm = k->mm;
+	u64 used = 0, mapped = 0;
+	u32 i;
+
+	for (i = 0; i < MM_TENANT_MAX; i++) {
+		expect(k, "swapped bytes of tenant", i, mm->tenants[i].swapped,
+		       k->units[i] * SLOT_UNIT);
+		mapped += k->units[i];
+	}
+	for (i = 0; i < MM_TIER_MAX; i++)
+		used += mm->tier[i].nr_used;
+	expect(k, "units of tiers", 0, used, mapped);
+	expect(k, "slot map", 0, mapped,
+	       bitmap_weight(mm_slot_map(mm), mm->lay.nr_slots));
+	expect(k, "pages on their way", 0, mm->nr_io, nr_io);
+}
+
 unsigned int mm_check(const struct mm *mm,
 		      void (*report)(void *ctx, const char *sentence),
 		      void *ctx)
 {
 	struct check k = { .mm = mm, .report = report, .ctx = ctx };
 	const struct client *cs = mm_clients(mm);
-	u32 i, nr = 0, leaving = 0;
+	u32 i, nr = 0, leaving = 0, nr_io = 0;
 
 	check_extents(&k);
 	check_tenants(&k);
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
 		check_client(&k, &cs[i]);
 		leaving += cs[i].nr_leaving;
+		nr_io += cs[i].nr_io;
 	}
+	check_swap(&k, nr_io);
 	for (i = 0; i < MM_CLIENT_MAX; i++)
 		nr += cs[i].state != CLIENT_FREE;
 	expect(&k, "clients", 0, mm->clients.nr, nr);

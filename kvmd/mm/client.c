@@ -2,20 +2,24 @@
 /*
  * client.c - a client's life: attach, geometries, exit, gone
  *
- *	free -> live -> exiting -> free
+ *	free -> live -> exiting -> (draining) -> free
  *
  * Each attach gets a fresh table and a fresh status array (K8). On exit the
  * client asks for nothing more, its tickets go, and its extents wait in
  * quarantine, still charged: a kernel of it may run on. When its device
  * stream is gone the extents are uncharged and scrubbed; frames, slabs,
  * spaces and table go with them, without being walked. What was the
- * client's is then free to the byte.
+ * client's is then free to the byte. While a page of it is on its way to or
+ * from a swap tier, the extents wait for that (draining): the host may not
+ * write to memory that is another's.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
+#include "lib/hash.h"
 
 int mm_client_live(struct mm *mm, u32 client, struct client **out)
 {
@@ -80,6 +84,7 @@ int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
 	c->family_free = MM_NONE;
 	c->leaving_first = MM_NONE;
 	c->leaving_last = MM_NONE;
+	ilist_init(&c->slots);
 	for (k = 0; k <= EXTENT_ALL_FREE; k++)
 		ilist_init(&c->extents[k]);
 	ilist_add_tail(&mm->clients, ILINKS(mm_clients(mm), link), i);
@@ -99,6 +104,7 @@ void mm_client_exit(struct mm *mm, u32 client)
 		return;
 	c->state = CLIENT_EXITING;
 	ticket_drop(mm, c);
+	swap_client_exit(mm, c);
 	mm_trace(mm, KV_TP_EXIT, client, c->nr_extents);
 	extent_quarantine(mm, c);
 }
@@ -106,8 +112,6 @@ void mm_client_exit(struct mm *mm, u32 client)
 void mm_client_gone(struct mm *mm, u32 client)
 {
 	struct client *c;
-	struct tenant *t;
-	u32 serial;
 
 	if (client >= MM_CLIENT_MAX)
 		return;
@@ -115,14 +119,29 @@ void mm_client_gone(struct mm *mm, u32 client)
 	c = &mm_clients(mm)[client];
 	if (c->state != CLIENT_EXITING)
 		return;
-	extent_scrub_all(mm, c);
 	mm->nr_leaving -= c->nr_leaving;
+	c->nr_leaving = 0;
+	c->nr_spaces = 0;
+	memset(mm_spaces(mm, c), 0, sizeof(struct space) * c->space_top);
+	memset(mm_families(mm, c), 0, sizeof(struct family) * c->family_top);
+	c->space_top = 0;
+	c->table = NULL;
+	c->status = NULL;
+	c->state = CLIENT_DRAINING;
+	if (!c->nr_io)
+		client_gone_finish(mm, c);
+}
+
+void client_gone_finish(struct mm *mm, struct client *c)
+{
+	u32 client = client_index(mm, c), serial;
+	struct tenant *t;
+
+	extent_scrub_all(mm, c);
 	t = &mm->tenants[c->tenant];
 	t->refs--;
 	t->nr_clients--;
 	ilist_del(&mm->clients, ILINKS(mm_clients(mm), link), client);
-	memset(mm_spaces(mm, c), 0, sizeof(struct space) * c->space_top);
-	memset(mm_families(mm, c), 0, sizeof(struct family) * c->family_top);
 	serial = c->serial;
 	memset(c, 0, sizeof(*c));
 	c->serial = serial;
@@ -199,6 +218,8 @@ int mm_geom_add(struct mm *mm, u32 client, struct kv_geometry *geom, u32 *id)
 		min(geom->page_bytes & -geom->page_bytes, KV_CHUNK_SIZE);
 	c->cls[c->nr_geoms].geom = *geom;
 	slab_class_init(&c->cls[c->nr_geoms]);
+	c->cls[c->nr_geoms].fingerprint = hash_bytes(
+		geom, sizeof(*geom), hash_bytes(&c->ns, sizeof(c->ns), 0));
 	*id = c->nr_geoms++;
 	kv_store_release(&c->table->nr_geoms, c->nr_geoms);
 	mm_trace(mm, KV_TP_GEOM_ADD, client, *id);

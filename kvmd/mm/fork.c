@@ -10,12 +10,36 @@
  * frame descriptor. Both sides are bumped once, after all entries.
  *
  * A page whose child is gone again stays read-only in the parent until it is
- * next written to; then one reference is left and nothing is copied.
+ * next written to; then one reference is left and nothing is copied. Pages
+ * that are swapped are shared where they are.
  */
 #include <errno.h>
 #include <string.h>
 
-#include "kvmd/mm/space.h"
+#include "kvmd/mm/swap.h"
+
+/* A page that is swapped, on its way there, or lost: 1, or 0 if it is none. */
+static u32 share_out(struct mm *mm, struct client *c,
+		     const struct space_area *pa, struct space_area *ca,
+		     u32 page, u64 child_gen)
+{
+	kv_pte_t pte = *pte_at(c, pa, page);
+	u32 slot = pte_slot(mm, c, pa, pte);
+	u32 frame = pte_frame(mm, c, pa, pte);
+
+	if (slot != MM_NONE) {
+		slot_get(mm, slot);
+	} else if (frame != MM_NONE) {
+		frame_get(&c->cls[pa->geom], &mm_frames(mm)[frame]);
+	} else if (!pte_is_lost(pte)) {
+		mm->counts.invalid++;
+		return 0;
+	}
+	ca->nr_out++;
+	kv_store_relaxed(pte_at(c, ca, page),
+			 pte_make(0, pte & ~KV_PTE_GEN, child_gen));
+	return 1;
+}
 
 /* Pages [first, end) of @pa appear in @ca, shared. Return: pages shared. */
 static u32 share_pages(struct mm *mm, struct client *c, struct space_area *pa,
@@ -30,8 +54,12 @@ static u32 share_pages(struct mm *mm, struct client *c, struct space_area *pa,
 	for (page = ca->page_first; page < ca->page_end; page++) {
 		p = pte_at(c, pa, page);
 		pte = *p;
+		if (unlikely(!kv_pte_is_present(pte))) {
+			n += share_out(mm, c, pa, ca, page, child_gen);
+			continue;
+		}
 		frame = frame_find(mm, self, pa->geom, cls, kv_pte_frame(pte));
-		if (unlikely(frame == MM_NONE || !kv_pte_is_present(pte))) {
+		if (unlikely(frame == MM_NONE)) {
 			mm->counts.invalid++;
 			continue;
 		}

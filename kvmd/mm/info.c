@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
-#include "kvmd/mm/space.h"
+#include "kvmd/mm/swap.h"
 
 /* A page's bytes divided among mappers, summed without rounding loss. */
 #define SHARE_SHIFT 16
@@ -102,6 +102,10 @@ void mm_usage_get(const struct mm *mm, struct mm_usage *out)
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
 		add_client_usage(mm, &cs[i], out, &tokens);
 	out->token_bytes = tokens >> SHARE_SHIFT;
+	for (i = 0; i < MM_TIER_MAX; i++) {
+		out->swap_bytes[i] = mm->cfg.swap_bytes[i];
+		out->swap_used[i] = (u64)mm->tier[i].nr_used * SLOT_UNIT;
+	}
 }
 
 int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out)
@@ -122,6 +126,8 @@ int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out)
 	out->max_seen_bytes = t->max_seen;
 	out->limit_hits = t->limit_hits;
 	out->nr_tickets = t->nr_tickets;
+	out->swap_bytes = t->swapped;
+	out->swap_max_bytes = t->swap_max;
 	out->nr_clients = t->nr_clients;
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
 		if (cs[i].tenant == tenant)
@@ -159,11 +165,19 @@ static void add_area_info(const struct mm *mm, const struct client *c,
 {
 	u64 bytes = c->cls[a->geom].geom.page_bytes;
 	u32 page, frame, refs;
+	kv_pte_t pte;
 
 	for (page = a->page_first; page < a->page_end; page++) {
-		frame = pte_frame(mm, c, a, *pte_at(c, a, page));
-		if (frame == MM_NONE)
+		pte = *pte_at(c, a, page);
+		frame = pte_frame(mm, c, a, pte);
+		if (frame == MM_NONE) {
+			out->pages_lost += pte_is_lost(pte);
+			if (pte_slot(mm, c, a, pte) != MM_NONE) {
+				out->pages_swapped++;
+				out->swap_bytes += bytes;
+			}
 			continue;
+		}
 		refs = max(mm_frames(mm)[frame].refs, 1u);
 		out->pages++;
 		out->rss_bytes += bytes;

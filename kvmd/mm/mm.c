@@ -21,11 +21,13 @@
 
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/stats.h"
+#include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
 
 static u32 queue_entries(u32 nr_extents)
 {
-	u32 want = 8 * nr_extents + MM_TICKET_MAX + MM_EVENTS_QUEUED;
+	u32 want =
+		8 * nr_extents + MM_TICKET_MAX + MM_EVENTS_QUEUED + SWAP_IO_MAX;
 
 	return 1u << (32 - __builtin_clz(want - 1));
 }
@@ -36,6 +38,16 @@ static u64 place(u64 *end, u64 bytes)
 
 	*end = ALIGN_UP(at + bytes, 4096ull);
 	return at;
+}
+
+static u32 swap_units(const struct mm_config *cfg)
+{
+	u64 units = 0;
+	u32 t;
+
+	for (t = 0; t < MM_TIER_MAX; t++)
+		units += cfg->swap_bytes[t] / SLOT_UNIT;
+	return (u32)units;
 }
 
 static void layout(const struct mm_config *cfg, struct mm_layout *l)
@@ -65,11 +77,22 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 		place(&end, (l->queue_mask + 1ull) * sizeof(struct queued));
 	l->copies_off = place(&end, (u64)KV_RESV_MAX * KV_AREA_MAX *
 					    sizeof(struct kv_copy));
+	l->nr_slots = swap_units(cfg);
+	l->slots_off = place(&end, (u64)l->nr_slots * sizeof(struct slot));
+	l->slot_map_off = place(&end, BITMAP_WORDS(l->nr_slots) * sizeof(u64));
 	l->state_bytes = end;
 }
 
 static bool config_is_valid(const struct mm_config *cfg)
 {
+	u64 swap = 0;
+	u32 t;
+
+	for (t = 0; t < MM_TIER_MAX; t++) {
+		if (cfg->swap_bytes[t] > MM_SWAP_MAX - swap)
+			return false;
+		swap += cfg->swap_bytes[t];
+	}
 	return cfg->device_bytes && cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
 	       cfg->device_bytes <= MM_DEVICE_MAX && !cfg->reserved;
 }
@@ -101,6 +124,7 @@ int mm_create(const struct mm_config *cfg, void *state,
 	mm->host = host;
 	extent_init(mm);
 	ticket_init(mm);
+	swap_init(mm);
 	ilist_init(&mm->clients);
 	*out = mm;
 	return 0;
@@ -123,6 +147,10 @@ void mm_tick(struct mm *mm, u64 now_ns)
 		mm->backoff = false;
 		mm->dirty = true;
 	}
+	if (mm->swap_backoff_until && mm->now_ns >= mm->swap_backoff_until) {
+		mm->swap_backoff_until = 0;
+		mm->dirty = true;
+	}
 	stats_flush(mm);
 	if (!mm->nr_leaving)
 		return;
@@ -133,7 +161,8 @@ void mm_tick(struct mm *mm, u64 now_ns)
 
 bool mm_wants_tick(const struct mm *mm)
 {
-	return mm->nr_leaving || mm->backoff || mm->stats_dirty;
+	return mm->nr_leaving || mm->backoff || mm->swap_backoff_until ||
+	       mm->stats_dirty;
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)
@@ -183,6 +212,12 @@ void mm_queue_complete(struct mm *mm, const struct client *c, u32 ticket)
 	queue_push(mm, MM_REQ_COMPLETE, c)->index = ticket;
 }
 
+/* Answered whatever becomes of its client, so it is nobody's. */
+void mm_queue_swap(struct mm *mm, enum mm_req_type type, u32 slot)
+{
+	queue_push(mm, type, NULL)->index = slot;
+}
+
 static bool is_stale(const struct mm *mm, const struct queued *q)
 {
 	const struct client *c;
@@ -202,6 +237,24 @@ static void fill_complete(struct mm *mm, u32 ticket, struct mm_request *req)
 	req->out_room = t->out_room;
 	req->copies = t->cqe.res >= 0 ? mm_copies(mm) : NULL;
 	req->holders = t->cqe.res == -EAGAIN ? mm->holders : NULL;
+}
+
+static void fill_swap(const struct mm *mm, u32 slot, struct mm_swap_io *io)
+{
+	const struct slot *s = &mm_slots(mm)[slot];
+	const struct client *c = &mm_clients(mm)[s->client];
+	const struct frame_class *cls = &c->cls[s->geom];
+	u32 t = 0;
+
+	while (slot >= mm->tier[t].end)
+		t++;
+	io->slot = slot;
+	io->tier = t;
+	io->tier_off = (u64)(slot - mm->tier[t].first) * SLOT_UNIT;
+	io->dev_off = (u64)frame_entry(mm, cls, s->frame) << cls->unit_shift;
+	io->bytes = cls->geom.page_bytes;
+	io->key = s->key;
+	io->sum = s->sum;
 }
 
 static bool queue_pop(struct mm *mm, struct mm_request *req)
@@ -225,6 +278,9 @@ static bool queue_pop(struct mm *mm, struct mm_request *req)
 		} else if (q->type == MM_REQ_COMPLETE) {
 			fill_complete(mm, q->index, req);
 			ticket_free(mm, q->index);
+		} else if (q->type == MM_REQ_SWAP_OUT ||
+			   q->type == MM_REQ_SWAP_IN) {
+			fill_swap(mm, q->index, &req->swap);
 		}
 		if (!stale)
 			return true;

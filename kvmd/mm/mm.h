@@ -42,18 +42,21 @@ struct mm;
 #define MM_TENANT_MAX 256u
 #define MM_NONE	      0xffffffffu
 #define MM_LIMIT_NONE (~0ull)
+#define MM_TIER_MAX   2u /* swap tiers */
 
 /**
  * struct mm_config - fixed at creation
  * @device_bytes: size of the offset space, a multiple of KV_EXTENT_SIZE
  * @ready_extents: populated extents to keep at hand
  * @seed: for the few random choices (tests replay them)
+ * @swap_bytes: room of each swap tier, the fastest first; 0: no such tier
  */
 struct mm_config {
 	u64 device_bytes;
 	u32 ready_extents;
 	u32 reserved;
 	u64 seed;
+	u64 swap_bytes[MM_TIER_MAX];
 };
 
 /**
@@ -72,9 +75,11 @@ struct mm_host_ops {
  * Life cycle. @state is zeroed memory of mm_state_bytes(), page aligned. It
  * is large and sparse (arrays at their maximum size): map it, don't touch it.
  * mm_state_bytes() is 0 and mm_create() -EINVAL for a device that is no
- * multiple of KV_EXTENT_SIZE, empty, or over MM_DEVICE_MAX.
+ * multiple of KV_EXTENT_SIZE, empty, or over MM_DEVICE_MAX, and for swap tiers
+ * of more than MM_SWAP_MAX together.
  */
 #define MM_DEVICE_MAX (1ull << 42)
+#define MM_SWAP_MAX   (1ull << 42)
 size_t mm_state_bytes(const struct mm_config *cfg);
 int __must_check mm_create(const struct mm_config *cfg, void *state,
 			   const struct mm_host_ops *ops, void *host,
@@ -97,6 +102,26 @@ enum mm_req_type {
 	MM_REQ_WITHDRAW, /* client, extent, seq: tell it to unmap */
 	MM_REQ_COMPLETE, /* client: a pending operation ends, see cqe */
 	MM_REQ_EVENT, /* client: put this event on its ring */
+	MM_REQ_SWAP_OUT, /* swap: write a page to its slot */
+	MM_REQ_SWAP_IN, /* swap: read it back, verify it first */
+};
+
+/**
+ * struct mm_swap_io - a page to be written to a slot, or read back
+ * @slot: names it in mm_swap_done()
+ * @tier: index into mm_config.swap_bytes
+ * @tier_off: where in the tier
+ * @dev_off: where on the device; lies in one extent
+ * @bytes: of the page
+ * @key: begins the checksum, so that a page of another slot, model, layout or
+ *	time does not match
+ * @sum: SWAP_IN: what mm_swap_done() was told when it was written
+ */
+struct mm_swap_io {
+	u32 slot, tier;
+	u64 tier_off, dev_off;
+	u32 bytes, reserved;
+	u64 key, sum;
 };
 
 struct mm_request {
@@ -109,12 +134,22 @@ struct mm_request {
 	const struct kv_copy *copies; /* COMPLETE: valid until the next call */
 	const struct kv_holder *holders;
 	struct kv_event event; /* EVENT */
+	struct mm_swap_io swap; /* SWAP_OUT, SWAP_IN */
 };
 
 /* mm_next_request - false: nothing is left to do */
 bool mm_next_request(struct mm *mm, struct mm_request *req);
 void mm_populate_done(struct mm *mm, u32 extent, int err);
 void mm_scrub_done(struct mm *mm, u32 extent, int err);
+/**
+ * mm_swap_done - a page has been written, or read and found right
+ * @mm: core
+ * @slot: as the request named it
+ * @err: 0; SWAP_OUT: the page stays where it is; SWAP_IN: it is lost, because
+ *	it could not be read or is not what was written
+ * @sum: SWAP_OUT: its checksum
+ */
+void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum);
 
 /* Tenants: charged in extents held and in weights */
 struct mm_limits {
@@ -125,6 +160,8 @@ struct mm_limits {
 int __must_check mm_tenant_get(struct mm *mm, const char *name, u32 *tenant);
 void mm_tenant_put(struct mm *mm, u32 tenant);
 int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim);
+/* mm_tenant_swap_limit - bytes it may have in swap tiers; none go for it */
+int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes);
 /* mm_tenant_charge - weights and other slabs outside of extents; -EDQUOT
  * over the tenant's limit, -ENOSPC the device is full */
 int __must_check mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes);
@@ -146,7 +183,8 @@ int __must_check mm_client_attach(struct mm *mm, const struct mm_attach *at,
 				  u32 *client);
 /* mm_client_exit - no request comes from it any more; kernels may run on */
 void mm_client_exit(struct mm *mm, u32 client);
-/* mm_client_gone - its device stream is gone too: its memory may be reused.
+/* mm_client_gone - its device stream is gone too: its memory may be reused,
+ * as soon as none of its pages is on its way to or from a swap tier.
  * The table and status memory are not touched after this returns. */
 void mm_client_gone(struct mm *mm, u32 client);
 int __must_check mm_geom_add(struct mm *mm, u32 client,
@@ -206,6 +244,8 @@ struct mm_counts {
 	u64 copies_tokens, window_freed, extents_granted, extents_returned;
 	u64 tickets_granted, tickets_cancelled, limit_hits, invalid;
 	u64 events_dropped;
+	u64 swap_out, swap_out_bytes, swap_in, swap_in_bytes;
+	u64 swap_back, swap_errors, swap_lost, reclaims;
 };
 
 struct mm_usage {
@@ -217,6 +257,8 @@ struct mm_usage {
 	u64 shared_bytes; /* of them with more than one mapper, once */
 	u64 saved_bytes; /* what sharing saves: (refs - 1) * page */
 	u64 token_bytes; /* committed tokens' share of frames in use */
+	u64 swap_bytes[MM_TIER_MAX]; /* room of each tier */
+	u64 swap_used[MM_TIER_MAX];
 };
 
 struct mm_tenant_info {
@@ -224,6 +266,7 @@ struct mm_tenant_info {
 	struct mm_limits limits;
 	u64 held_bytes, charged_bytes, frame_bytes;
 	u64 max_seen_bytes, limit_hits, nr_tickets;
+	u64 swap_bytes, swap_max_bytes;
 	u32 nr_clients;
 };
 
@@ -242,6 +285,7 @@ struct mm_space_info {
 	u32 state, family, parent, nr_areas;
 	u64 len, active_step, resv_step, gen;
 	u64 pages, pages_shared; /* present, of them shared */
+	u64 pages_swapped, pages_lost, swap_bytes;
 	u64 rss_bytes, pss_bytes, uss_bytes;
 };
 

@@ -2,9 +2,9 @@
 /*
  * move.c - move a frame's content to another frame, under running steps
  *
- * The one place where kvmd changes a mapping that the owner did not ask to
- * be changed; compaction and swap build on it. Rules K0-K5 of the step
- * protocol, in their order:
+ * One of the two places where kvmd changes a mapping that the owner did not
+ * ask to be changed; the other one is swap.c. Rules K0-K5 of the step protocol,
+ * in their order:
  *
  *	K0	looks idle? pin passed? a target frame?	else nothing is done
  *	K1	the entry of every mapper: moving, not present
@@ -34,20 +34,14 @@ struct move {
 	(&mm_families((m)->mm, (m)->c)[mm_frames((m)->mm)[(m)->from].family] \
 		  .spaces)
 
-static bool mapper_is_busy(const struct move *m, const struct space *sp)
-{
-	u64 done = kv_move_completed(&m->c->status->rank[0]);
-
-	return kv_move_is_busy(space_active(m->mm, m->c, sp), sp->resv, done);
-}
-
 static bool any_is_busy(const struct move *m)
 {
 	struct space *sps = mm_spaces(m->mm, m->c);
 	u32 i;
 
-	rmap_for_each(i, m->mm, m->c,
-		      m->from) if (mapper_is_busy(m, &sps[i])) return true;
+	rmap_for_each(
+		i, m->mm, m->c,
+		m->from) if (space_is_busy(m->mm, m->c, &sps[i])) return true;
 	return false;
 }
 
@@ -125,7 +119,8 @@ static int move_check(struct mm *mm, struct client *c, u32 space, u32 area,
 	m->from = pte_frame(mm, c, a, *pte_at(c, a, page));
 	if (m->from == MM_NONE)
 		return -EINVAL;
-	if (mm_frames(mm)[m->from].pin > c->completed || any_is_busy(m)) {
+	if (mm_frames(mm)[m->from].state != FRAME_USED ||
+	    mm_frames(mm)[m->from].pin > c->completed || any_is_busy(m)) {
 		mm->counts.moves_busy++;
 		return -EBUSY;
 	}

@@ -13,7 +13,7 @@
  */
 #include <errno.h>
 
-#include "kvmd/mm/pgtable.h"
+#include "kvmd/mm/swap.h"
 
 #define GROW_LEAVES 64u
 
@@ -82,6 +82,18 @@ static void drop_leaves(struct client *c, struct space_area *a,
 	}
 }
 
+void pgtable_drop_out(struct mm *mm, struct client *c, struct space_area *a,
+		      kv_pte_t pte)
+{
+	u32 slot = pte_slot(mm, c, a, pte);
+
+	if (slot != MM_NONE)
+		slot_put(mm, c, slot);
+	else if (!(pte & KV_PTE_MOVING) && !pte_is_lost(pte))
+		mm->counts.invalid++;
+	a->nr_out -= a->nr_out > 0;
+}
+
 static void drop_pages(struct mm *mm, struct client *c, struct space_area *a,
 		       u32 from, u32 to, u64 pin)
 {
@@ -93,10 +105,12 @@ static void drop_pages(struct mm *mm, struct client *c, struct space_area *a,
 		pte = *p;
 		kv_store_relaxed(p, 0);
 		frame = pte_frame(mm, c, a, pte);
+		if (unlikely(!kv_pte_is_present(pte)))
+			pgtable_drop_out(mm, c, a, pte);
 		if (likely(frame != MM_NONE))
 			frame_put(mm, c, a->geom, frame, pin);
 		else
-			mm->counts.invalid++;
+			mm->counts.invalid += kv_pte_is_present(pte);
 	}
 }
 

@@ -48,6 +48,10 @@ int pgtable_grow(struct mm *mm, struct client *c, u32 nr);
 void pgtable_add(struct client *c, struct space_area *a, struct kv_area_desc *d,
 		 u32 first, u32 end);
 
+/* pgtable_drop_out - forget what an entry that is not present named */
+void pgtable_drop_out(struct mm *mm, struct client *c, struct space_area *a,
+		      kv_pte_t pte);
+
 /**
  * pgtable_unmap - drop the pages of a range and the leaves they leave empty
  * @mm: core

@@ -15,6 +15,7 @@
  *			and the tokens in use are copied by the client, first
  *			thing in the step; the source is pinned to the step
  *	past the end	fresh frames, not scrubbed (the client's own)
+ *	swapped		read first (swap.c); the reservation waits for it
  *
  * Each space that changed is bumped after all its entries (K6), and every
  * space of the batch is taken as busy with the step from now on.
@@ -23,6 +24,8 @@
 
 #include "kvmd/mm/resv.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/reclaim.h"
+#include "kvmd/mm/swap.h"
 
 /* Pages [@p0, @end) of @a that are read-only: how many take a new frame? */
 static u32 count_cow(const struct mm *mm, const struct client *c,
@@ -33,7 +36,7 @@ static u32 count_cow(const struct mm *mm, const struct client *c,
 
 	for (page = p0; page < end; page++) {
 		pte = *pte_at(c, a, page);
-		if (pte & KV_PTE_WRITE)
+		if (pte & (KV_PTE_WRITE | KV_PTE_SWAPPED))
 			continue;
 		frame = pte_frame(mm, c, a, pte);
 		n += frame == MM_NONE || mm_frames(mm)[frame].refs > 1;
@@ -64,7 +67,9 @@ static int plan_area(const struct mm *mm, const struct client *c,
 		p->need[a->geom] += end - a->page_end;
 		p->leaves += pgtable_leaves_missing(a, a->page_end, end);
 	}
-	return 0;
+	if (likely(!a->nr_out) || swap_plan_area(mm, c, a, it, p))
+		return 0;
+	return -ENODATA;
 }
 
 int resv_plan(struct mm *mm, struct client *c, struct resv_plan *p)
@@ -77,6 +82,10 @@ int resv_plan(struct mm *mm, struct client *c, struct resv_plan *p)
 	p->priority = 0;
 	p->leaves = 0;
 	p->nr_cow = 0;
+	p->nr_swapped = 0;
+	p->nr_moving = 0;
+	p->lost = 0;
+	p->reclaiming = false;
 	for (k = 0; k < KV_GEOM_MAX; k++)
 		p->need[k] = 0;
 	mm->resv_seq++;
@@ -159,8 +168,8 @@ static void plan_exact(struct mm *mm, struct client *c, struct resv_plan *p)
 	}
 }
 
-enum ticket_block resv_room(struct mm *mm, struct client *c,
-			    struct resv_plan *p, u32 *extents)
+static enum ticket_block find_room(struct mm *mm, struct client *c,
+				   struct resv_plan *p, u32 *extents)
 {
 	u32 want, coming;
 
@@ -185,6 +194,20 @@ enum ticket_block resv_room(struct mm *mm, struct client *c,
 		extent_reclaim(mm, MM_NONE, c, false);
 	coming = extent_nr_coming(mm) + extent_nr_possible(mm);
 	return want <= coming ? BLOCK_SOON : BLOCK_DEVICE;
+}
+
+enum ticket_block resv_room(struct mm *mm, struct client *c,
+			    struct resv_plan *p, u32 *extents)
+{
+	enum ticket_block block = find_room(mm, c, p, extents);
+
+	if (block == BLOCK_TENANT || block == BLOCK_DEVICE)
+		p->reclaiming = reclaim(mm, c, p, block,
+					(u64)*extents * KV_EXTENT_SIZE);
+	if (block != BLOCK_NONE || !(p->nr_swapped | p->nr_moving))
+		return block;
+	swap_bring(mm, c, p);
+	return BLOCK_IO;
 }
 
 /* Distinct frames that the step's spaces hold and keep. */
@@ -259,12 +282,14 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 		kv_store_relaxed(p, (pte | KV_PTE_WRITE) & ~KV_PTE_SHARED);
 		return false;
 	}
+	if (unlikely(pte & KV_PTE_SWAPPED) && !kv_pte_is_present(pte))
+		pgtable_drop_out(mm, c, a, pte);
 	to = frame_take(mm, c, sp, area, page);
 	entry = frame_entry(mm, &c->cls[a->geom], to);
 	kv_store_relaxed(
 		p, pte_make(entry, KV_PTE_PRESENT | KV_PTE_WRITE, sp->gen + 1));
 	if (unlikely(frame == MM_NONE)) {
-		mm->counts.invalid++;
+		mm->counts.invalid += kv_pte_is_present(pte);
 		return false;
 	}
 	frame_put(mm, c, a->geom, frame, tokens ? max(pin, step) : pin);
@@ -363,6 +388,7 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 					       copies, &nr_copies);
 		mm_trace(mm, KV_TP_RESV_TABLE, self, p->step);
 		sp->resv = p->step;
+		sp->used_ns = mm->now_ns;
 		kv_store_relaxed(&space_desc(mm, c, sp)->resv_step, p->step);
 		if (changed)
 			space_bump(mm, c, sp);

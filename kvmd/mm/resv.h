@@ -10,18 +10,23 @@
 struct resv_plan {
 	const struct kv_resv_item *items;
 	u32 nr_items;
+	u32 ticket; /* its own, MM_NONE: a new request */
 	u16 priority; /* highest of its spaces */
+	bool reclaiming; /* resv_room(): pages leave for it */
 	u64 step;
 	u32 need[KV_GEOM_MAX]; /* free frames per class, at most */
 	u32 leaves; /* to be created */
 	u32 nr_cow; /* of need: copies on write */
+	u32 nr_swapped; /* of need: pages that have to be read */
+	u32 nr_moving; /* pages on their way to or from a slot */
+	u64 lost; /* with -ENODATA: as ops.h says */
 };
 
 /**
  * resv_plan - validate a reservation and count what it takes
  * @mm: core
  * @c: client
- * @p: items, nr_items, step set by the caller; the rest on return
+ * @p: items, nr_items, ticket, step set by the caller; the rest on return
  *
  * Changes nothing. need[] is an upper bound: two spaces of the batch that
  * share a page with nobody else are counted as two copies, one is made.
@@ -37,7 +42,9 @@ int resv_plan(struct mm *mm, struct client *c, struct resv_plan *p);
  * @p: plan
  * @extents: extents it lacks beyond what the client holds
  *
- * Takes back what other clients hold empty if that is what is missing.
+ * Takes back what other clients hold empty if that is what is missing; then
+ * pages leave for swap, if there is any, and p->reclaiming says so. Begins to
+ * read pages that are swapped: BLOCK_IO until they are there.
  */
 enum ticket_block resv_room(struct mm *mm, struct client *c,
 			    struct resv_plan *p, u32 *extents);

@@ -14,6 +14,7 @@
  * slab's free list, so that making a slab costs nothing per frame.
  *
  *	frame:	free -> used (refs entries) -> leaving -> free
+ *		(and out or in: swap.c)
  *
  * A leaving frame has no entry, but a step that was launched earlier may
  * still read it: it waits on its client's list, oldest first, until the
@@ -228,8 +229,16 @@ void frame_put(struct mm *mm, struct client *c, u32 geom, u32 frame, u64 pin)
 	if (--f->refs) {
 		cls->nr_extra--;
 		cls->nr_shared -= f->refs == 1;
-		return;
-	}
+	} else if (f->state == FRAME_USED) {
+		frame_drop(mm, c, geom, frame);
+	} /* else swap.c does, when it is written */
+}
+
+void frame_drop(struct mm *mm, struct client *c, u32 geom, u32 frame)
+{
+	struct frame_class *cls = &c->cls[geom];
+	struct frame *f = &mm_frames(mm)[frame];
+
 	if (f->pin <= c->completed) {
 		frame_free_now(mm, c, geom, frame);
 		return;

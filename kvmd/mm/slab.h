@@ -78,6 +78,9 @@ static inline void frame_get(struct frame_class *cls, struct frame *f)
  */
 void frame_put(struct mm *mm, struct client *c, u32 geom, u32 frame, u64 pin);
 
+/* frame_drop - a used frame without an entry: free, now or behind its pin */
+void frame_drop(struct mm *mm, struct client *c, u32 geom, u32 frame);
+
 /* frame_alloc - take a frame of a class that has one; refs is 1 */
 u32 frame_alloc(struct mm *mm, struct client *c, u32 geom);
 

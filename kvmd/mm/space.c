@@ -54,7 +54,8 @@ int space_alloc(struct mm *mm, struct client *c, u32 family, struct space **out)
 	sp->family = family;
 	sp->parent = MM_NONE;
 	sp->mark = 0;
-	sp->created_ns = mm->now_ns;
+	sp->created_ns = sp->used_ns = mm->now_ns;
+	sp->seen_active = space_active(mm, c, sp);
 	ilist_add_tail(&fs[family].spaces, ILINKS(sps, sibling), i);
 	c->nr_spaces++;
 	*out = sp;

@@ -41,6 +41,14 @@ static inline u64 space_pin(const struct mm *mm, const struct client *c,
 	return active > sp->resv ? active : sp->resv;
 }
 
+/* May a step use it now? */
+static inline bool space_is_busy(const struct mm *mm, const struct client *c,
+				 const struct space *sp)
+{
+	return kv_move_is_busy(space_active(mm, c, sp), sp->resv,
+			       kv_move_completed(&c->status->rank[0]));
+}
+
 /* First page that a row at token @pos reads in this area. */
 static inline u32 area_first_needed(const struct client *c,
 				    const struct space_area *a, u64 pos)
@@ -92,6 +100,9 @@ void space_free(struct mm *mm, struct client *c, struct space *sp);
 /* space_publish - write the whole descriptor and bump */
 void space_publish(struct mm *mm, struct client *c, struct space *sp,
 		   const struct kv_space_desc *from);
+
+/* client_gone_finish - nothing of a gone client is on its way any more */
+void client_gone_finish(struct mm *mm, struct client *c);
 
 /* client_reap - read completed and free what has passed its pins */
 void client_reap(struct mm *mm, struct client *c);

@@ -5,7 +5,8 @@
  * state.h - how the core's one memory block is laid out
  *
  *	struct mm | extents | chunks | frames | marks | clients | spaces |
- *	families | tickets | ticket items | request queue | copies
+ *	families | tickets | ticket items | request queue | copies | slots |
+ *	slot map
  *
  * Everything refers to everything else by index, so the block means the same
  * wherever it is mapped. The block comes zeroed and sparse: arrays are sized
@@ -39,6 +40,8 @@
 #define MM_HOLDER_MAX	  16u
 #define MM_EVENTS_QUEUED  4096u
 #define MM_BACKOFF_NS	  100000000ull /* after a refused populate */
+#define SLOT_UNIT	  4096u /* swap tiers are cut into these */
+#define SWAP_IO_MAX	  256u /* pages on their way, of all clients */
 
 enum extent_state {
 	EXTENT_BARE, /* no memory behind it */
@@ -82,6 +85,8 @@ enum frame_state {
 	FRAME_FREE, /* on its slab's free list, or never used */
 	FRAME_USED, /* refs entries map it */
 	FRAME_LEAVING, /* no entry; waits for completed >= pin */
+	FRAME_OUT, /* being written to a slot; refs moving entries */
+	FRAME_IN, /* being read from a slot, no entry yet */
 };
 
 struct frame {
@@ -90,7 +95,7 @@ struct frame {
 	u16 page; /* page index, the same in every mapper */
 	u8 area;
 	u8 state; /* enum frame_state */
-	u32 next; /* FREE: slab's list; LEAVING: client's */
+	u32 next; /* FREE: slab's list; LEAVING: client's; OUT, IN: slot */
 	u64 pin; /* K7: no reuse before completed reaches this */
 };
 
@@ -98,6 +103,7 @@ struct frame {
 struct frame_class {
 	struct kv_geometry geom;
 	u64 recip; /* 2^32 / units per page, rounded up */
+	u64 fingerprint; /* of the geometry and what it holds of which model */
 	u32 page_units; /* entry units of a page */
 	u8 unit_shift; /* log2 of unit_bytes */
 	u8 page_shift; /* log2 of page_tokens */
@@ -111,10 +117,48 @@ struct frame_class {
 	struct ilist bucket[SLAB_BUCKETS]; /* slabs with a free frame */
 };
 
+enum slot_state {
+	SLOT_FREE,
+	SLOT_WRITING, /* MM_REQ_SWAP_OUT is out, or about to be; @frame */
+	SLOT_HELD, /* refs entries name it */
+	SLOT_READING, /* MM_REQ_SWAP_IN is out; @frame, and entries as before */
+};
+
+/*
+ * A page in a swap tier, at the first of its units. Slots of all tiers are
+ * numbered through; struct swap_tier says which are whose.
+ */
+struct slot {
+	u8 state; /* enum slot_state */
+	u8 area;
+	u16 page;
+	u8 geom;
+	bool fresh; /* WRITING: K4 is still to come */
+	bool wanted; /* WRITING: a step waits for the page */
+	u8 reserved;
+	u32 client;
+	u32 refs; /* entries; counted while HELD and READING */
+	u32 family;
+	u32 frame; /* WRITING: from, READING: to */
+	u32 seen; /* scratch of mm_check() */
+	u32 reserved2;
+	u64 key; /* what its checksum is begun with; never used twice */
+	u64 sum; /* the host's checksum of the content */
+	struct ilink link; /* client's list */
+};
+
+/* Units [first, end) of the slot space. */
+struct swap_tier {
+	u32 first, end;
+	u32 next; /* where the next search begins */
+	u32 nr_used; /* units */
+};
+
 enum client_state {
 	CLIENT_FREE,
 	CLIENT_LIVE,
 	CLIENT_EXITING, /* extents in quarantine, table still there */
+	CLIENT_DRAINING, /* gone, but a page of it is on its way; no table */
 };
 
 struct client {
@@ -137,6 +181,8 @@ struct client {
 	u32 nr_tickets;
 	u32 leaving_first, leaving_last; /* frames, oldest first */
 	u32 nr_leaving;
+	u32 nr_io; /* pages on their way to or from a slot */
+	struct ilist slots; /* not free ones */
 	bool dirty; /* frames came free since tickets were looked at */
 	bool keep_slabs; /* a reservation counts on empty ones */
 	bool has_empty; /* and may have left one */
@@ -150,11 +196,12 @@ struct client {
 	u64 leaf_map[BITMAP_WORDS(KV_LEAF_MAX)]; /* leaves in use */
 };
 
-/* Pages [page_first, page_end) are present, no other. */
+/* Pages [page_first, page_end) have an entry, no other. */
 struct space_area {
 	u32 geom;
 	u32 window; /* 0: all */
 	u32 page_first, page_end;
+	u32 nr_out; /* of them not present: swapped, moving or lost */
 	u32 leaf_mask; /* which of leaf[] exist */
 	u16 leaf[KV_AREA_LEAVES];
 };
@@ -168,6 +215,9 @@ struct space {
 	u32 parent;
 	u32 next_free;
 	u64 mark; /* last reservation that named it */
+	u64 keep; /* search for victims that has to leave it alone */
+	u64 used_ns; /* when a step was last seen to use it */
+	u64 seen_active; /* its active_step then */
 	struct ilink sibling; /* family's list */
 	u64 gen; /* ours; the descriptor's is a copy */
 	u64 resv; /* K6: last step granted; kept when the slot is reused */
@@ -186,6 +236,8 @@ struct tenant {
 	struct mm_limits limits;
 	u64 held; /* bytes of extents granted or in quarantine */
 	u64 charged; /* weights */
+	u64 swapped; /* bytes in slots */
+	u64 swap_max; /* of them, at most */
 	u64 max_seen;
 	u64 limit_hits;
 	u32 nr_tickets;
@@ -201,6 +253,7 @@ enum ticket_state {
 
 enum ticket_block {
 	BLOCK_NONE,
+	BLOCK_IO, /* its own pages are on their way; holds nobody back */
 	BLOCK_SOON, /* memory is being populated or scrubbed */
 	BLOCK_TENANT, /* its tenant is at its limit */
 	BLOCK_DEVICE, /* no memory left */
@@ -209,7 +262,10 @@ enum ticket_block {
 struct ticket {
 	u8 state; /* enum ticket_state */
 	u8 block; /* enum ticket_block, when last looked at */
+	bool reclaiming; /* pages leave for it */
+	u8 reserved;
 	u16 priority;
+	u16 reserved2;
 	u32 client;
 	u64 id;
 	u32 serial; /* how often the slot was used */
@@ -229,7 +285,7 @@ struct queued {
 	u8 reserved[3];
 	u32 client, serial; /* MM_NONE: no client */
 	u32 extent, seq;
-	u32 index; /* ticket, or kv_event type */
+	u32 index; /* ticket, slot, or kv_event type */
 	u64 arg;
 };
 
@@ -241,6 +297,8 @@ struct mm_layout {
 	u64 extents_off, chunks_off, frames_off, marks_off, seen_off;
 	u64 clients_off, spaces_off, families_off, tickets_off, items_off;
 	u64 queue_off, copies_off;
+	u64 slots_off, slot_map_off;
+	u32 nr_slots, reserved2;
 };
 
 struct mm {
@@ -271,6 +329,12 @@ struct mm {
 	u32 pass;
 	bool stats_dirty; /* a transition since stats_ns */
 	u64 stats_ns;
+
+	struct swap_tier tier[MM_TIER_MAX];
+	u32 nr_io; /* pages on their way */
+	u64 swap_keys; /* handed out */
+	u64 keep_seq; /* marks spaces that are no victims */
+	u64 swap_backoff_until; /* a write failed: none before */
 
 	u32 queue_head, queue_tail, nr_events;
 	u64 resv_seq; /* marks spaces of one reservation */
@@ -352,6 +416,16 @@ static inline struct kv_copy *mm_copies(const struct mm *mm)
 	return mm_at(mm, mm->lay.copies_off);
 }
 
+static inline struct slot *mm_slots(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.slots_off);
+}
+
+static inline u64 *mm_slot_map(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.slot_map_off);
+}
+
 /* mm_trace - a transition of KV_TRACE_POINTS has just happened */
 static inline void mm_trace(struct mm *mm, u32 point, u32 client, u64 arg)
 {
@@ -377,5 +451,7 @@ void mm_queue(struct mm *mm, enum mm_req_type type, const struct client *c,
 void mm_queue_event(struct mm *mm, const struct client *c, u32 type, u64 arg);
 /* mm_queue_complete - a ticket that is TICKET_DONE */
 void mm_queue_complete(struct mm *mm, const struct client *c, u32 ticket);
+/* mm_queue_swap - MM_REQ_SWAP_OUT or MM_REQ_SWAP_IN of a slot */
+void mm_queue_swap(struct mm *mm, enum mm_req_type type, u32 slot);
 
 #endif

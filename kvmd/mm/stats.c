@@ -17,6 +17,8 @@
 
 static void fill_device(const struct mm *mm, struct kv_device_stats *d)
 {
+	u32 t;
+
 	d->bytes = mm->cfg.device_bytes;
 	d->held = ((u64)mm->nr_granted + mm->by_state[EXTENT_QUARANTINE].nr) *
 		  KV_EXTENT_SIZE;
@@ -24,6 +26,9 @@ static void fill_device(const struct mm *mm, struct kv_device_stats *d)
 	d->charged = mm->charged;
 	d->nr_clients = mm->clients.nr;
 	d->nr_tickets = mm->waiting.nr;
+	d->swap_bytes = (u64)mm->lay.nr_slots * SLOT_UNIT;
+	for (t = 0; t < MM_TIER_MAX; t++)
+		d->swap_used += (u64)mm->tier[t].nr_used * SLOT_UNIT;
 }
 
 static void fill_tenant(const struct tenant *t, struct kv_tenant_stats *s)
@@ -38,6 +43,8 @@ static void fill_tenant(const struct tenant *t, struct kv_tenant_stats *s)
 	s->limit_hits = t->limit_hits;
 	s->nr_clients = t->nr_clients;
 	s->nr_tickets = t->nr_tickets;
+	s->swap_max = t->swap_max;
+	s->swapped = t->swapped;
 }
 
 static void fill_client(const struct client *c, struct kv_client_stats *s)

@@ -51,6 +51,7 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 	t->refs = 1;
 	t->limits.max_bytes = MM_LIMIT_NONE;
 	t->limits.weight = 100;
+	t->swap_max = MM_LIMIT_NONE;
 	*tenant = (u32)(t - mm->tenants);
 	return 0;
 }
@@ -90,6 +91,18 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 		extent_reclaim(mm, tenant, NULL, false);
 	if (used(t) > lim->max_bytes)
 		tell(mm, tenant, KV_EVENT_SHRINK, used(t) - lim->max_bytes);
+	return 0;
+}
+
+int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes)
+{
+	struct tenant *t = tenant_find(mm, tenant);
+
+	if (!t)
+		return -ENOENT;
+	t->swap_max = max_bytes;
+	mm->dirty = true;
+	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
 	return 0;
 }
 

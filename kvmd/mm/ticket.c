@@ -15,9 +15,13 @@
  * extent; on a full device, everybody who does. A new request that is not
  * above them in priority waits behind them likewise.
  *
+ * One whose own pages are being read from swap, or written to it, holds back
+ * nobody.
+ *
  * A request without KV_SQE_WAIT waits only while memory is certainly on its
- * way (populate, scrub); its ticket is not shown to the client, and it ends
- * with -EAGAIN if somebody else took that memory.
+ * way (populate, scrub, pages of others leaving for swap) or its own pages
+ * are; its ticket is not shown to the client, and it ends with -EAGAIN if
+ * somebody else took that memory.
  *
  * Granting happens one ticket at a time, in mm_next_request() when nothing
  * else is queued, so that one buffer of copies is enough.
@@ -69,7 +73,7 @@ bool mm_is_wanted(const struct mm *mm, u32 tenant)
 }
 
 enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
-			       const struct resv_plan *p, u32 extents)
+			       struct resv_plan *p, u32 extents)
 {
 	const struct ticket *ts = mm_tickets(mm), *t;
 	enum ticket_block found = BLOCK_NONE;
@@ -80,12 +84,16 @@ enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 		t = &ts[i];
 		if (t->priority < p->priority)
 			break;
+		if (t->block == BLOCK_IO)
+			continue;
 		same = t->client == self ||
 		       (extents && t->block != BLOCK_TENANT) ||
 		       (extents && t->block == BLOCK_TENANT &&
 			mm_clients(mm)[t->client].tenant == c->tenant);
-		if (same && t->block > found)
+		if (same && t->block > found) {
 			found = t->block;
+			p->reclaiming = t->reclaiming;
+		}
 	}
 	return found;
 }
@@ -107,6 +115,7 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 	t = &ts[slot];
 	t->state = TICKET_WAITING;
 	t->block = (u8)block;
+	t->reclaiming = p->reclaiming;
 	t->extents = extents;
 	t->priority = p->priority;
 	t->client = client_index(mm, c);
@@ -224,6 +233,8 @@ static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
 		      enum ticket_block block, struct pass *pass)
 {
 	t->block = (u8)block;
+	if (block == BLOCK_IO)
+		return;
 	c->blocked = mm->pass;
 	if (block == BLOCK_TENANT)
 		mm->tenants[c->tenant].blocked = mm->pass;
@@ -238,6 +249,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	struct client *c = &mm_clients(mm)[t->client];
 	struct resv_plan p = { .items = mm_ticket_items(mm, slot),
 			       .nr_items = t->nr_items,
+			       .ticket = slot,
 			       .step = t->step };
 	enum ticket_block block;
 	u32 extents;
@@ -251,7 +263,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	}
 	rc = resv_plan(mm, c, &p);
 	if (rc) {
-		complete(mm, slot, rc, 0);
+		complete(mm, slot, rc, p.lost);
 		return true;
 	}
 	extents = slab_extents_short(c, p.need);
@@ -262,6 +274,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	else
 		block = resv_room(mm, c, &p, &extents);
 	t->extents = extents;
+	t->reclaiming = p.reclaiming;
 	if (block == BLOCK_NONE) {
 		rc = resv_commit(mm, c, &p, mm_copies(mm));
 		complete(mm, slot, rc, 0);
@@ -269,12 +282,12 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 		mm_trace(mm, KV_TP_TICKET_GRANT, t->client, t->step);
 		return true;
 	}
-	if (block != BLOCK_SOON) {
+	if (block == BLOCK_TENANT || block == BLOCK_DEVICE) {
 		if (!resv_fits_ever(mm, c, &p)) {
 			complete(mm, slot, -E2BIG, 0);
 			return true;
 		}
-		if (!(t->flags & KV_SQE_WAIT)) {
+		if (!(t->flags & KV_SQE_WAIT) && !p.reclaiming) {
 			mm->counts.reserves_short++;
 			complete(mm, slot, -EAGAIN,
 				 (u64)extents * KV_EXTENT_SIZE);
@@ -312,11 +325,12 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 			enum ticket_block block, u32 extents, u64 *extra)
 {
 	bool shown = r->flags & KV_SQE_WAIT;
+	bool full = block == BLOCK_TENANT || block == BLOCK_DEVICE;
 	u64 id;
 
-	if (block != BLOCK_SOON && !resv_fits_ever(mm, c, p))
+	if (full && !resv_fits_ever(mm, c, p))
 		return -E2BIG;
-	if ((shown || block == BLOCK_SOON) &&
+	if ((shown || !full || p->reclaiming) &&
 	    !ticket_create(mm, c, r, p, block, extents, &id)) {
 		*extra = shown ? id : 0;
 		mm->counts.reserves_waited++;
@@ -336,6 +350,7 @@ int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *r,
 {
 	struct resv_plan p = { .items = r->items,
 			       .nr_items = r->nr_items,
+			       .ticket = MM_NONE,
 			       .step = r->step };
 	enum ticket_block block, ahead = BLOCK_NONE;
 	struct client *c;
@@ -352,7 +367,8 @@ int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *r,
 	client_reap(mm, c);
 	rc = resv_plan(mm, c, &p);
 	if (rc) {
-		mm->counts.invalid++;
+		mm->counts.invalid += !p.lost;
+		*extra = p.lost;
 		return rc;
 	}
 	mm_trace(mm, KV_TP_RESV_BEGIN, client, r->step);

@@ -12,13 +12,22 @@ void ticket_init(struct mm *mm);
  * ticket_ahead - must a new request wait behind one that waits already?
  * @mm: core
  * @c: its client
- * @p: its plan
+ * @p: its plan; reclaiming is set to the waiting one's
  * @extents: extents it lacks
  *
  * Return: BLOCK_NONE, or what the waiting one waits for.
  */
 enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
-			       const struct resv_plan *p, u32 extents);
+			       struct resv_plan *p, u32 extents);
+
+/* ticket_is_before - is a waiting ticket served before a reservation? */
+static inline bool ticket_is_before(const struct mm *mm, u32 ticket,
+				    const struct resv_plan *p)
+{
+	if (p->ticket == MM_NONE)
+		return mm_tickets(mm)[ticket].priority >= p->priority;
+	return ticket != p->ticket;
+}
 
 /**
  * ticket_create - keep a reservation until there is memory

@@ -192,7 +192,8 @@ static void use_tickets(void)
 		must(kv_step_commit(c.kv, st), "commit");
 		it.pos += it.nr_tokens;
 	}
-	if (rc != -ETIMEDOUT)
+	/* where there is swap, all that it may ever hold */
+	if (rc != -ETIMEDOUT && rc != -E2BIG)
 		must(rc, "a ticket");
 	seq_destroy(&c, &s[4]);
 	seq_destroy(&c, &s[5]);
@@ -214,9 +215,10 @@ int main(int argc, char **argv)
 	use_weights();
 	use_tickets();
 	must(kv_event_wait(c.kv, &ev, 0), "event");
-	append(&s[0], 30);
-	for (i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++) {
+		append(&s[i], 30); /* and what was swapped is back */
 		must(seq_verify(&c, &s[i], s[i].len) ? 0 : -EIO, "verify");
+	}
 	kv_detach(c.kv);
 	if (argc > 2)
 		write_counts(argv[2]);

@@ -96,11 +96,11 @@ static void learn(const struct test_kvmd *d, struct others *o)
 /* A bystander that is refused memory says something else than it learned, so
  * the limit leaves it room also while its own frames are on their way out. */
 static void start_kvmd(struct kill_self *self, const char *size,
-		       const char *limit)
+		       const char *limit, const char *swap)
 {
 	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", size,
 				     "--tenant-key", "pid", "--limit", limit,
-				     NULL));
+				     "--swap-ram", swap, NULL));
 }
 
 static void start_others(struct kill_self *self)
@@ -146,6 +146,7 @@ static void expect_nothing_held(struct kill_self *self)
 {
 	EXPECT_EQ(0, test_kvmd_settle(&self->d, 0, 5000));
 	EXPECT_EQ(0, meminfo(&self->d, "frame_bytes"));
+	EXPECT_EQ(0, meminfo(&self->d, "swap_used_bytes"));
 	EXPECT_EQ(0, meminfo(&self->d, "weights_open_bytes"));
 	EXPECT_EQ(0, test_kvmd_check(&self->d));
 }
@@ -154,7 +155,7 @@ FIXTURE_SETUP(kill)
 {
 	self->o = mmap(NULL, sizeof(*self->o), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	start_kvmd(self, "256M", "64M");
+	start_kvmd(self, "256M", "64M", "0");
 	learn(&self->d, self->o);
 }
 
@@ -351,7 +352,12 @@ static bool is_never_on_behalf(const char *name)
 {
 	static const char *const never[] = {
 		"attach", /* the client's end: attach_hello, attach_welcome */
-		"exit", "gone", "quarantine", /* it is dead by then */
+		"exit",
+		"gone",
+		"quarantine", /* it is dead by then */
+		/* a step that comes between, a read that fails: test_swap */
+		"swap_back",
+		"swap_lost",
 	};
 	size_t i;
 
@@ -372,7 +378,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 	};
 	unsigned int i, try, done = 0, total = 0;
 	char at[64];
-	bool killed, tight;
+	bool killed, tight, swap;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (is_never_on_behalf(names[i]))
@@ -384,7 +390,9 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 		setenv("KV_KILL_CLIENT_AT", at, 1);
 		/* memory goes back to the system where it is all in use */
 		tight = !strcmp(names[i], "release");
-		start_kvmd(self, tight ? "32M" : "256M", tight ? "32M" : "64M");
+		swap = !strncmp(names[i], "swap", 4);
+		start_kvmd(self, tight ? "32M" : "256M", tight ? "32M" : "64M",
+			   swap ? "64M" : "0");
 		unsetenv("KV_KILL_CLIENT_AT");
 		if (!tight)
 			start_others(self);

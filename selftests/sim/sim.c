@@ -44,6 +44,42 @@ static void sim_answer(struct sim *s, u32 i)
 		mm_populate_done(s->mm, e, err);
 }
 
+static u64 sim_sum(u64 key, const u32 *tags, u32 bytes)
+{
+	u64 h = key;
+	u32 i;
+
+	for (i = 0; i < bytes / 4096 * 16; i++)
+		h = hash_add(h, tags[i]);
+	return h;
+}
+
+static void sim_answer_io(struct sim *s, u32 i)
+{
+	struct sim_io x = s->io[i];
+	u32 *dev = &s->mem[x.io.dev_off / 4096 * 16];
+	u32 *slot = &s->swap[x.io.tier][x.io.tier_off / 4096 * 16];
+	u32 n = x.io.bytes / 4096 * 16;
+	int err = s->cfg.faults && sim_chance(s, 3) ? -EIO : 0;
+	u64 sum = 0;
+
+	s->io[i] = s->io[--s->nr_io];
+	if (x.in) {
+		if (s->cfg.faults && sim_chance(s, 2))
+			slot[sim_rand(s, n)] ^= 1u << sim_rand(s, 32);
+		if (!err && sim_sum(x.io.key, slot, x.io.bytes) != x.io.sum)
+			err = -EBADMSG;
+		if (!err)
+			memcpy(dev, slot, n * sizeof(*dev));
+		s->nr_in += !err;
+	} else if (!err) {
+		memcpy(slot, dev, n * sizeof(*dev));
+		sum = sim_sum(x.io.key, slot, x.io.bytes);
+		s->nr_out++;
+	}
+	mm_swap_done(s->mm, x.io.slot, err, sum);
+}
+
 static int sim_grow(void *host, u32 client, u32 nr_leaves)
 {
 	struct sim *s = host;
@@ -72,7 +108,7 @@ static void sim_completed(struct sim *s, const struct mm_request *req)
 	for (k = 0; k < c->wait.nr_items; k++)
 		c->wait.item[k].sp->in_ticket = false;
 	if (req->cqe.res < 0) {
-		sim_refused(s, c, req->cqe.res);
+		sim_refused(s, c, req->cqe.res, req->cqe.extra);
 		return;
 	}
 	memcpy(c->wait.copies, req->copies,
@@ -92,6 +128,13 @@ static void sim_drain(struct sim *s)
 				(req.type == MM_REQ_SCRUB ? 1u << 31 : 0);
 			if (!s->cfg.delays)
 				sim_answer(s, s->nr_pending - 1);
+		} else if (req.type == MM_REQ_SWAP_OUT ||
+			   req.type == MM_REQ_SWAP_IN) {
+			s->io[s->nr_io++] =
+				(struct sim_io){ req.swap,
+						 req.type == MM_REQ_SWAP_IN };
+			if (!s->cfg.delays)
+				sim_answer_io(s, s->nr_io - 1);
 		} else if (req.type == MM_REQ_COMPLETE) {
 			sim_completed(s, &req);
 		}
@@ -263,7 +306,10 @@ static void sim_turn(struct sim *s)
 	} else if (what < 850) {
 		sim_device(s, c);
 	} else if (what < 940) {
-		if (s->nr_pending)
+		if (s->nr_io && (what & 1))
+			for (u32 n = 1 + sim_rand(s, s->nr_io); n--;)
+				sim_answer_io(s, sim_rand(s, s->nr_io));
+		else if (s->nr_pending)
 			sim_answer(s, sim_rand(s, s->nr_pending));
 	} else if (what < 960) {
 		mm_tick(s->mm, s->now);
@@ -290,6 +336,11 @@ static void sim_init(struct sim *s, const struct sim_cfg *cfg)
 	s->rng = cfg->seed;
 	s->mm_cfg.device_bytes = (u64)cfg->extents * KV_EXTENT_SIZE;
 	s->mm_cfg.ready_extents = cfg->ready;
+	for (i = 0; i < MM_TIER_MAX; i++) {
+		s->mm_cfg.swap_bytes[i] = (u64)cfg->swap[i] << 20;
+		if (cfg->swap[i])
+			s->swap[i] = sim_map((size_t)cfg->swap[i] << 14);
+	}
 	s->state = sim_map(mm_state_bytes(&s->mm_cfg));
 	s->mem = sim_map((size_t)cfg->extents * KV_EXTENT_SIZE / 4096 * 64);
 	if (mm_create(&s->mm_cfg, s->state, &sim_ops, s, &s->mm))
@@ -316,13 +367,20 @@ static void sim_end(struct sim *s)
 	for (i = 0; i < SIM_TENANTS; i++)
 		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
 	sim_drain(s);
-	while (s->nr_pending) {
-		sim_answer(s, 0);
+	while (s->nr_pending | s->nr_io) {
+		if (s->nr_io)
+			sim_answer_io(s, 0);
+		else
+			sim_answer(s, 0);
 		sim_drain(s);
 	}
 	if (mm_check(s->mm, sim_report, s))
 		SIM_FAIL(s, "mm_check at the end");
 	mm_usage_get(s->mm, &u);
+	if (u.swap_used[0] || u.swap_used[1])
+		SIM_FAIL(s, "left in swap: %llu, %llu",
+			 (unsigned long long)u.swap_used[0],
+			 (unsigned long long)u.swap_used[1]);
 	if (u.held_bytes || u.frame_bytes || u.charged_bytes)
 		SIM_FAIL(s, "left: %llu held, %llu in frames, %llu charged",
 			 (unsigned long long)u.held_bytes,
@@ -337,6 +395,9 @@ static void sim_end(struct sim *s)
 	mm_destroy(s->mm);
 	munmap(s->state, mm_state_bytes(&s->mm_cfg));
 	munmap(s->mem, (size_t)s->cfg.extents * KV_EXTENT_SIZE / 4096 * 64);
+	for (i = 0; i < MM_TIER_MAX; i++)
+		if (s->swap[i])
+			munmap(s->swap[i], (size_t)s->cfg.swap[i] << 14);
 }
 
 u64 sim_run(struct sim *s, const struct sim_cfg *cfg)

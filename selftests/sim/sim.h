@@ -22,6 +22,10 @@
  * its pin has passed shows up as a wrong token. Scrubbed and populated
  * extents are filled with junk.
  *
+ * Swap tiers are fake memory as well. A page is copied when its write or read
+ * is answered, some time after it was asked for; with faults some of both
+ * fail, and then a client is told that the page is lost and computes it again.
+ *
  * A liar writes nonsense into everything it may write to; nothing is
  * expected of its own content.
  */
@@ -53,6 +57,7 @@ struct sim_cfg {
 	u32 check_every;
 	bool moves, crashes, limits, liar, faults;
 	bool delays; /* memory takes time; else it is there at once */
+	u32 swap[MM_TIER_MAX]; /* MiB of each tier */
 };
 
 struct sim_area {
@@ -101,12 +106,20 @@ struct sim_client {
 	u64 ticket;
 };
 
+struct sim_io {
+	struct mm_swap_io io;
+	bool in;
+};
+
 struct sim {
 	struct sim_cfg cfg;
 	struct mm_config mm_cfg;
 	struct mm *mm;
 	void *state;
 	u32 *mem; /* 16 tags per 4 KiB of device */
+	u32 *swap[MM_TIER_MAX]; /* likewise of a tier */
+	struct sim_io io[1024]; /* asked for, not answered */
+	u32 nr_io;
 	u64 rng, hash, now, turn;
 	u32 next_tag;
 	u32 tenant[SIM_TENANTS];
@@ -114,7 +127,7 @@ struct sim {
 	u32 pending[4096], nr_pending; /* extents, bit 31: scrub */
 	struct sim_client cl[SIM_CLIENTS];
 	u64 nr_steps, nr_waits, nr_again, nr_big, nr_moves, nr_exits, nr_forks;
-	u64 nr_nodata, nr_copies;
+	u64 nr_nodata, nr_copies, nr_out, nr_in, nr_lost;
 	u32 nr_errors;
 };
 
@@ -160,7 +173,7 @@ void sim_device(struct sim *s, struct sim_client *c);
 void sim_granted(struct sim *s, struct sim_client *c, struct sim_step *st,
 		 int nr_copies);
 /* sim_refused - its reservation did not; it may give something up */
-void sim_refused(struct sim *s, struct sim_client *c, int rc);
+void sim_refused(struct sim *s, struct sim_client *c, int rc, u64 extra);
 
 /**
  * sim_run - one run from a seed

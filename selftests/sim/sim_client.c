@@ -206,7 +206,31 @@ static void sim_free_one(struct sim *s, struct sim_client *c)
 	sp->used = false;
 }
 
-void sim_refused(struct sim *s, struct sim_client *c, int rc)
+/* A page is gone: its space begins again there, or altogether. */
+static void sim_lost(struct sim *s, struct sim_client *c, u64 lost)
+{
+	u32 len = (u32)lost - 1, i;
+	struct sim_space *sp = NULL;
+
+	for (i = 0; i < SIM_SPACES; i++)
+		if (c->space[i].used && c->space[i].slot == lost >> 32)
+			sp = &c->space[i];
+	s->nr_lost++;
+	if (!sp || len > sp->len) {
+		SIM_FAIL(s, "lost: %#llx", (unsigned long long)lost);
+		return;
+	}
+	if (sp->in_ticket)
+		return;
+	if (mm_space_truncate(s->mm, c->index, sp->slot, len)) {
+		mm_space_destroy(s->mm, c->index, sp->slot);
+		sp->used = false;
+	} else {
+		sp->len = len;
+	}
+}
+
+void sim_refused(struct sim *s, struct sim_client *c, int rc, u64 extra)
 {
 	c->step++; /* numbers are never used again */
 	switch (rc) {
@@ -218,6 +242,8 @@ void sim_refused(struct sim *s, struct sim_client *c, int rc)
 		break;
 	case -ENODATA:
 		s->nr_nodata++;
+		if (extra)
+			sim_lost(s, c, extra);
 		return;
 	case -ENOMEM:
 		if (s->cfg.faults)
@@ -293,7 +319,7 @@ static void sim_reserve(struct sim *s, struct sim_client *c,
 		for (i = 0; i < st->nr_items; i++)
 			st->item[i].sp->in_ticket = true;
 	} else {
-		sim_refused(s, c, rc);
+		sim_refused(s, c, rc, extra);
 	}
 }
 

@@ -32,13 +32,15 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 		ASSERT_EQ(s->nr_errors, 0);
 	}
 	TH_LOG("seeds from %llu: last run %llu steps, %llu waits, %llu again, "
-	       "%llu too big, %llu forks, %llu copies, %llu moves, %llu exits",
+	       "%llu too big, %llu forks, %llu copies, %llu moves, %llu exits, "
+	       "%llu pages out, %llu in, %llu times lost",
 	       (unsigned long long)first, (unsigned long long)s->nr_steps,
 	       (unsigned long long)s->nr_waits, (unsigned long long)s->nr_again,
 	       (unsigned long long)s->nr_big, (unsigned long long)s->nr_forks,
 	       (unsigned long long)s->nr_copies,
-	       (unsigned long long)s->nr_moves,
-	       (unsigned long long)s->nr_exits);
+	       (unsigned long long)s->nr_moves, (unsigned long long)s->nr_exits,
+	       (unsigned long long)s->nr_out, (unsigned long long)s->nr_in,
+	       (unsigned long long)s->nr_lost);
 	EXPECT_GT(steps, 0);
 	free(s);
 }
@@ -78,6 +80,39 @@ TEST(sim, everything_at_once_keeps_every_token)
 			       .faults = true };
 
 	run_seeds(cfg, 1000, 12);
+}
+
+TEST(sim, swap_keeps_every_token)
+{
+	struct sim_cfg cfg = { .turns = 20000,
+			       .extents = 9,
+			       .ready = 1,
+			       .check_every = 200,
+			       .delays = true,
+			       .moves = true,
+			       .swap = { 64, 128 } };
+
+	run_seeds(cfg, 2000, 8);
+	cfg.delays = false;
+	cfg.swap[1] = 0;
+	run_seeds(cfg, 2100, 4);
+}
+
+TEST(sim, swap_that_fails_loses_no_token_silently)
+{
+	struct sim_cfg cfg = { .turns = 20000,
+			       .extents = 12,
+			       .ready = 2,
+			       .check_every = 100,
+			       .delays = true,
+			       .moves = true,
+			       .crashes = true,
+			       .limits = true,
+			       .liar = true,
+			       .faults = true,
+			       .swap = { 48, 64 } };
+
+	run_seeds(cfg, 3000, 12);
 }
 
 TEST(sim, the_same_seed_gives_the_same_run)

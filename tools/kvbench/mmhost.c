@@ -134,6 +134,8 @@ void mmhost_drain(struct mmhost *h)
 		case MM_REQ_GRANT:
 		case MM_REQ_WITHDRAW:
 		case MM_REQ_EVENT:
+		case MM_REQ_SWAP_OUT: /* no tiers */
+		case MM_REQ_SWAP_IN:
 			break;
 		}
 	}

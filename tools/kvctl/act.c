@@ -204,7 +204,8 @@ int run_kill(const struct invocation *inv)
 
 int run_limit(const struct invocation *inv)
 {
-	static const char *const keys[] = { "max=", "low=", "min=", "weight=" };
+	static const char *const keys[] = { "max=", "low=", "min=", "swap=",
+					    "weight=" };
 	unsigned int k;
 	int i;
 
@@ -216,7 +217,8 @@ int run_limit(const struct invocation *inv)
 		if (k == ARRAY_SIZE(keys)) {
 			fprintf(stderr,
 				"kvctl: \"%s\" is no limit; there are max=, "
-				"low=, min= (bytes, 4G, max) and weight=\n",
+				"low=, min=, swap= (bytes, 4G, max) and "
+				"weight=\n",
 				inv->args[i]);
 			return EX_KV_USAGE;
 		}

@@ -108,6 +108,8 @@ static const struct meminfo_row meminfo_rows[] = {
 	{ "Weights", "weights_bytes" },
 	{ "WeightsOpen", "weights_open_bytes" },
 	{ "WeightsResident", "weights_resident_bytes" },
+	{ "SwapTotal", "swap_bytes" },
+	{ "SwapUsed", "swap_used_bytes" },
 	{ "PageTables", "table_bytes" },
 	{ "State", "state_bytes" },
 };

@@ -103,6 +103,7 @@ static const struct col space_cols[] = {
 	{ "TOKENS", "len", NULL, COL_COUNT, 0 },
 	{ "PAGES", "pages", NULL, COL_COUNT, 0 },
 	{ "SHARED", "pages_shared", NULL, COL_COUNT, 0 },
+	{ "SWAPPED", "pages_swapped", NULL, COL_COUNT, 0 },
 	{ "RSS", "rss_bytes", NULL, COL_BYTES, 0 },
 	{ "PSS", "pss_bytes", NULL, COL_BYTES, 0 },
 	{ "USS", "uss_bytes", NULL, COL_BYTES, 0 },

@@ -41,7 +41,10 @@ enum kv_op {
 	 *	has KV_CQE_MORE, extra = ticket, and a final one follows.
 	 * -E2BIG: more than the tenant's limit or the device could ever give.
 	 * -ECANCELED: the ticket was cancelled.
-	 * -ENODATA: a windowed area has let go of what the step would read.
+	 * -ENODATA: a windowed area has let go of what the step would read;
+	 *	or, with extra not 0, a swap tier has lost it: extra is the
+	 *	space << 32 | its first lost token + 1. Truncate and compute
+	 *	it again.
 	 * -EBUSY: @step is not above the last one reserved for a space.
 	 */
 	KV_OP_RESERVE = 5,

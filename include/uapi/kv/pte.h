@@ -10,6 +10,9 @@
  * kvmd writes entries, clients read them. Not present and not swapped: no
  * page. "moving" is not present, keeps the old frame for recovery and means
  * that kvmd is changing the mapping: reserve the page to wait for it.
+ * "swapped" names a slot of a swap tier; reserve the page to have it back.
+ * In tier KV_PTE_TIER_LOST the content could not be read back and the page has
+ * to be computed again.
  */
 #include "abi.h"
 
@@ -25,6 +28,7 @@ typedef uint64_t kv_pte_t;
 #define KV_PTE_SWAPPED	  (1ull << 38)
 #define KV_PTE_TIER_SHIFT 40
 #define KV_PTE_TIER	  (0xfull << KV_PTE_TIER_SHIFT)
+#define KV_PTE_TIER_LOST  15ull
 #define KV_PTE_GEN_SHIFT  44
 #define KV_PTE_GEN	  (0xfffffull << KV_PTE_GEN_SHIFT)
 

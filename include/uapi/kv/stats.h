@@ -23,7 +23,8 @@ struct kv_device_stats {
 	uint64_t charged; /* weights */
 	uint64_t nr_clients;
 	uint64_t nr_tickets; /* reservations that wait */
-	uint64_t reserved[2];
+	uint64_t swap_bytes; /* room of all swap tiers, 0: there is no swap */
+	uint64_t swap_used;
 };
 KV_ABI_SIZE(struct kv_device_stats, 64);
 
@@ -37,7 +38,8 @@ struct kv_tenant_stats {
 	uint64_t limit_hits; /* requests that met max_bytes */
 	uint64_t nr_clients;
 	uint64_t nr_tickets;
-	uint64_t reserved[2];
+	uint64_t swap_max; /* bytes it may have in swap */
+	uint64_t swapped; /* bytes it has there */
 };
 KV_ABI_SIZE(struct kv_tenant_stats, 96);
 

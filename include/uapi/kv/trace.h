@@ -55,6 +55,13 @@
 	X(44, MOVE_COPY, "move_copy", "K5: idle, content copied")             \
 	X(45, MOVE_DONE, "move_done", "K5: new entries in place, bumped")     \
 	X(46, MOVE_BACK, "move_back", "K5: busy, old entries back, bumped")   \
+	/* core: swap; argument: slot */                                      \
+	X(50, SWAP_OUT, "swap_out", "entries moving, a write is asked for")   \
+	X(51, SWAPPED, "swapped", "written: entries name the slot, bumped")   \
+	X(52, SWAP_BACK, "swap_back", "not written: old entries are back")    \
+	X(53, SWAP_IN, "swap_in", "frame taken, a read is asked for")         \
+	X(54, SWAPPED_IN, "swapped_in", "read: entries name the frame")       \
+	X(55, SWAP_LOST, "swap_lost", "not read: the page is lost")           \
 	/* core: extents; argument: extent */                                 \
 	X(60, POPULATE, "populate", "memory asked for")                       \
 	X(61, POPULATED, "populated", "memory is there, or was refused")      \

@@ -28,6 +28,7 @@ struct host {
 	struct kv_table_hdr *table[CLIENTS];
 	struct kv_status *status[CLIENTS];
 	u32 held[64], nr_held; /* extents to answer for, bit 31: scrub */
+	u32 io[512], nr_io; /* slots to answer for */
 	u64 step;
 };
 
@@ -88,6 +89,9 @@ static void drain(struct host *h, bool answer)
 			h->held[h->nr_held++] =
 				req.extent |
 				(req.type == MM_REQ_SCRUB ? 1u << 31 : 0);
+		else if (req.type == MM_REQ_SWAP_OUT ||
+			 req.type == MM_REQ_SWAP_IN)
+			h->io[h->nr_io++] = req.swap.slot;
 	}
 	for (i = h->nr_held; answer && i-- > 0;) {
 		if (h->held[i] >> 31)
@@ -96,6 +100,8 @@ static void drain(struct host *h, bool answer)
 			mm_populate_done(h->mm, h->held[i], 0);
 		h->nr_held = i;
 	}
+	for (i = h->nr_io; answer && i-- > 0; h->nr_io = i)
+		mm_swap_done(h->mm, h->io[i], h->step % 8 ? 0 : -5, 0);
 }
 
 static void attach(struct host *h, u32 slot, u32 tenant)
@@ -253,6 +259,7 @@ static void fuzz_one(struct host *h, struct input *in)
 	case 12:
 		if (own) {
 			mm_client_gone(h->mm, client);
+			drain(h, true); /* its slot is free when all is in */
 			attach(h, client, 1);
 		}
 		break;
@@ -275,6 +282,7 @@ static void fuzz_one(struct host *h, struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mm_config cfg = { .device_bytes = (u64)EXTENTS * KV_EXTENT_SIZE,
+				 .swap_bytes = { 4 << 20, 8 << 20 },
 				 .ready_extents = 1 };
 	struct input in = { data, data + size };
 	struct kv_resv_item it = { .nr_tokens = 320 };

@@ -50,6 +50,12 @@ struct mt {
 	u32 held[1024], nr_held; /* extents waiting for an answer */
 	bool held_scrub[1024];
 	u32 nr_populate, nr_scrub, nr_release;
+	bool hold_swap; /* keep writes and reads of pages unanswered */
+	int swap_err; /* answer them with this */
+	struct mm_swap_io io[256];
+	bool io_in[256];
+	u32 nr_io;
+	u32 nr_swap_out, nr_swap_in;
 	struct mt_done done[MT_DONE];
 	u32 nr_done;
 	u64 passed[KV_TP_MAX]; /* trace points */
@@ -119,6 +125,35 @@ static inline void mt_memory(struct mt *t, u32 extent, bool scrub)
 		mt_answer(t, scrub ? 0 : t->populate_err);
 }
 
+/* Answer what hold_swap kept. A sum stands for the content. */
+static inline void mt_swap_answer(struct mt *t, int err)
+{
+	u32 i, n = t->nr_io;
+
+	t->nr_io = 0;
+	for (i = 0; i < n; i++) {
+		const struct mm_swap_io *io = &t->io[i];
+
+		if (t->io_in[i])
+			EXPECT_EQ(io->sum, io->key + io->slot);
+		mm_swap_done(t->mm, io->slot, err, io->key + io->slot);
+	}
+}
+
+static inline void mt_swap(struct mt *t, const struct mm_swap_io *io, bool in)
+{
+	EXPECT_LE(io->tier_off + io->bytes, t->cfg.swap_bytes[io->tier]);
+	EXPECT_LE(io->dev_off + io->bytes, t->cfg.device_bytes);
+	if (in)
+		t->nr_swap_in++;
+	else
+		t->nr_swap_out++;
+	t->io[t->nr_io] = *io;
+	t->io_in[t->nr_io++] = in;
+	if (!t->hold_swap)
+		mt_swap_answer(t, t->swap_err);
+}
+
 static inline void mt_complete(struct mt *t, const struct mm_request *req)
 {
 	struct mt_done *d = &t->done[t->nr_done++ % MT_DONE];
@@ -162,6 +197,10 @@ static inline void mt_drain(struct mt *t)
 			EXPECT_LE(req.cqe.extent_seq, c->seq);
 			mt_complete(t, &req);
 			break;
+		case MM_REQ_SWAP_OUT:
+		case MM_REQ_SWAP_IN:
+			mt_swap(t, &req.swap, req.type == MM_REQ_SWAP_IN);
+			break;
 		case MM_REQ_EVENT:
 			c->nr_events[req.event.type]++;
 			c->last_arg[req.event.type] = req.event.arg;
@@ -181,14 +220,23 @@ static inline void mt_check(struct mt *t)
 	ASSERT_EQ(mm_check(t->mm, mt_report, NULL), 0);
 }
 
-static inline void mt_init(struct mt *t, u32 extents, u32 ready)
+/* With swap tiers of so many bytes. */
+static inline void mt_init_swap(struct mt *t, u32 extents, u32 ready, u64 swap0,
+				u64 swap1)
 {
 	memset(t, 0, sizeof(*t));
 	t->cfg.device_bytes = (u64)extents * KV_EXTENT_SIZE;
+	t->cfg.swap_bytes[0] = swap0;
+	t->cfg.swap_bytes[1] = swap1;
 	t->cfg.ready_extents = ready;
 	t->state = mt_map(mm_state_bytes(&t->cfg), PROT_READ | PROT_WRITE);
 	ASSERT_EQ(mm_create(&t->cfg, t->state, &mt_ops, t, &t->mm), 0);
 	mt_drain(t);
+}
+
+static inline void mt_init(struct mt *t, u32 extents, u32 ready)
+{
+	mt_init_swap(t, extents, ready, 0, 0);
 }
 
 static inline void mt_fini(struct mt *t)

@@ -118,7 +118,47 @@ static void copy_nothing(void *ctx, u64 src, u64 dst, u64 bytes)
 	(void)bytes;
 }
 
-/* One short life that passes every point of the core. */
+/* Pages out, back, in and lost; the points passed are added to @passed. */
+static void swap_pages(u64 passed[KV_TP_MAX])
+{
+	struct mt t;
+	struct mt_resv r;
+	u32 a, g, s, k, i;
+
+	mt_init_swap(&t, 1, 1, 8 << 20, 0);
+	a = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	g = mt_geom(&t, a, 512 * 1024);
+	s = mt_space(&t, a, g);
+	k = mt_space(&t, a, g);
+	ASSERT_EQ(mt_reserve(&t, a, s, 0, 16 * 16, 0, NULL), 0);
+	mt_complete_all(&t, a);
+	t.mark = &t.cl[a].status->space[s];
+	t.mark_at = KV_TP_SWAP_OUT;
+	ASSERT_EQ(mt_reserve(&t, a, k, 0, 16, 0, &r), -EAGAIN);
+	t.mark = NULL;
+	kv_step_mark(&t.cl[a].status->space[s], 0);
+	ASSERT_EQ(mt_reserve(&t, a, k, 0, 16, 0, &r), 0);
+	mt_complete_all(&t, a);
+	ASSERT_EQ(mm_space_destroy(t.mm, a, k), 0);
+	t.hold_swap = true;
+	ASSERT_EQ(mt_reserve(&t, a, s, 255, 1, 0, &r), -EINPROGRESS);
+	mt_swap_answer(&t, 0);
+	mt_drain(&t);
+	mt_complete_all(&t, a);
+	t.hold_swap = false;
+	k = mt_space(&t, a, g);
+	ASSERT_EQ(mt_reserve(&t, a, k, 0, 16, 0, &r), 0);
+	mt_complete_all(&t, a);
+	ASSERT_EQ(mm_space_destroy(t.mm, a, k), 0);
+	t.swap_err = -EIO;
+	ASSERT_EQ(mt_reserve(&t, a, s, 255, 1, 0, &r), -ENODATA);
+	mt_check(&t);
+	for (i = 0; i < KV_TP_MAX; i++)
+		passed[i] += t.passed[i];
+	mt_fini(&t);
+}
+
+/* Two short lives that pass every point of the core. */
 TEST(mm, every_trace_point_of_the_core_is_passed)
 {
 	struct mt t;
@@ -166,6 +206,7 @@ TEST(mm, every_trace_point_of_the_core_is_passed)
 	mm_client_gone(t.mm, a);
 	mt_drain(&t);
 	mt_check(&t);
+	swap_pages(t.passed);
 	for (i = 1; i < 100; i++) {
 		if (!kv_trace_name(i) || t.passed[i])
 			continue;

@@ -158,11 +158,13 @@ static const char spaces[] =
 	"{\"schema\":\"kvctl/1\",\"object\":\"space\",\"spaces\":["
 	"{\"client\":0,\"space\":2,\"name\":\"b\\u001b[31m\",\"tenant\":\"t\","
 	"\"state\":\"live\",\"family\":1,\"parent\":null,\"len\":118,"
-	"\"pages\":16,\"pages_shared\":8,\"rss_bytes\":786432,"
+	"\"pages\":16,\"pages_shared\":8,\"pages_swapped\":3,"
+	"\"rss_bytes\":786432,"
 	"\"pss_bytes\":589824,\"uss_bytes\":393216},"
 	"{\"client\":0,\"space\":9,\"name\":\"a\",\"tenant\":\"t\","
 	"\"state\":\"live\",\"family\":1,\"parent\":2,\"len\":20000,"
-	"\"pages\":1250,\"pages_shared\":8,\"rss_bytes\":61440000,"
+	"\"pages\":1250,\"pages_shared\":8,\"pages_swapped\":0,"
+	"\"rss_bytes\":61440000,"
 	"\"pss_bytes\":61243392,\"uss_bytes\":61046784}]}";
 
 TEST_F(kvctl, prints_a_table_in_the_order_of_the_answer)
@@ -171,11 +173,11 @@ TEST_F(kvctl, prints_a_table_in_the_order_of_the_answer)
 	EXPECT_EQ(0, run(self, "space list"));
 	EXPECT_STREQ(
 		"CLIENT  SPACE  NAME    TENANT  STATE  FAMILY  PARENT  TOKENS  "
-		"PAGES  SHARED    RSS    PSS    USS\n"
+		"PAGES  SHARED  SWAPPED    RSS    PSS    USS\n"
 		"     0      2  b?[31m  t       live        1       -     118  "
-		"   16       8   768K   576K   384K\n"
+		"   16       8        3   768K   576K   384K\n"
 		"     0      9  a       t       live        1       2   20.0k  "
-		" 1250       8  58.6M  58.4M  58.2M\n",
+		" 1250       8        0  58.6M  58.4M  58.2M\n",
 		self->out);
 	EXPECT_STREQ("space list", self->asked[0]);
 }

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tier_file.c - a file or a partition as a tier
+ *
+ * Read and written past the kernel's page cache (O_DIRECT) where the file
+ * system has that: its memory is better used for something else, and a write
+ * that is done has left. A file is made as large as it is to be at once, so
+ * that a full disk is found at the start; one that kvmd has made is removed at
+ * the end. What it held of an earlier kvmd means nothing: only pages whose
+ * checksum kvmd has in its memory are ever read back.
+ *
+ * Two kvmd with one file would write over each other: it is locked.
+ */
+#include "kvmd/io/tier.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "include/kv/errbuf.h"
+
+#define SIZE_DEFAULT (4ull << 30)
+
+struct tier_file {
+	char *path; /* to be removed, or NULL */
+	int fd;
+};
+
+/* O_DIRECT or not, as the file system likes it. */
+static int open_either(const char *path, int flags)
+{
+	int fd = open(path, flags | O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW,
+		      0600);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? -errno : fd;
+}
+
+static int size_device(struct tier *t, int fd)
+{
+	u64 bytes;
+
+	if (ioctl(fd, BLKGETSIZE64, &bytes))
+		return -errno;
+	bytes -= bytes % TIER_ALIGN;
+	if (!t->bytes)
+		t->bytes = bytes;
+	return t->bytes <= bytes ? 0 : -ENOSPC;
+}
+
+static int size_file(struct tier *t, int fd)
+{
+	int rc;
+
+	if (!t->bytes)
+		t->bytes = SIZE_DEFAULT;
+	rc = fallocate(fd, 0, 0, (off_t)t->bytes) ? -errno : 0;
+	if (rc == -EOPNOTSUPP) /* what it lacks is found when it is written */
+		rc = ftruncate(fd, (off_t)t->bytes) ? -errno : 0;
+	return rc;
+}
+
+static int file_open(struct tier *t, const char *path, char *err)
+{
+	struct tier_file *f = calloc(1, sizeof(*f));
+	bool made = true;
+	struct stat st;
+	int rc;
+
+	if (!f)
+		return err_set(err, -ENOMEM, "swap file: no memory");
+	f->fd = open_either(path, O_CREAT | O_EXCL);
+	if (f->fd == -EEXIST) {
+		made = false;
+		f->fd = open_either(path, 0);
+	}
+	rc = min(f->fd, 0);
+	if (!rc && fstat(f->fd, &st))
+		rc = -errno;
+	if (!rc && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		rc = -EINVAL;
+	if (!rc && flock(f->fd, LOCK_EX | LOCK_NB))
+		rc = -errno;
+	if (!rc)
+		rc = S_ISBLK(st.st_mode) ? size_device(t, f->fd)
+					 : size_file(t, f->fd);
+	if (!rc && made) {
+		f->path = strdup(path);
+		rc = f->path ? 0 : -ENOMEM;
+	}
+	if (!rc) {
+		t->priv = f;
+		return 0;
+	}
+	if (f->fd >= 0) {
+		if (made)
+			unlink(path);
+		close(f->fd);
+	}
+	free(f);
+	return err_set(err, rc, "swap file %s: %s", path,
+		       rc == -EAGAIN   ? "another kvmd uses it"
+		       : rc == -ENOSPC ? "there is not so much room"
+		       : rc == -EINVAL ? "neither a file nor a partition"
+				       : strerror(-rc));
+}
+
+static void file_close(struct tier *t)
+{
+	struct tier_file *f = t->priv;
+
+	if (f->path)
+		unlink(f->path);
+	close(f->fd);
+	free(f->path);
+	free(f);
+}
+
+static int file_read(struct tier *t, u64 off, void *buf, u32 bytes)
+{
+	struct tier_file *f = t->priv;
+	ssize_t n = pread(f->fd, buf, bytes, (off_t)off);
+
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)bytes ? 0 : -EIO;
+}
+
+static int file_write(struct tier *t, u64 off, const void *buf, u32 bytes)
+{
+	struct tier_file *f = t->priv;
+	ssize_t n = pwrite(f->fd, buf, bytes, (off_t)off);
+
+	if (n < 0)
+		return -errno;
+	return n == (ssize_t)bytes ? 0 : -ENOSPC;
+}
+
+const struct tier_ops tier_file_ops = {
+	.name = "file",
+	.open = file_open,
+	.close = file_close,
+	.read = file_read,
+	.write = file_write,
+};

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reclaim.c - whose pages leave the device for a reservation that is short
+ *
+ * What was used longest ago goes: single pages from idle spaces of the
+ * reservation's own client, whose frames it can use as they come free, and
+ * from others whole extents of which no frame is in use, for anything less
+ * would free nothing that it can have. At its tenant's limit only the tenant's
+ * own count; on a full device everybody's, those of tenants below their low
+ * only if nothing else is left and those below their min never. Spaces that
+ * tickets before it name stay, so that the first ticket always gets on; those
+ * of tickets behind it don't, and come back only when it is served or nothing
+ * more can leave.
+ *
+ * Age. A space was last used when a reservation named it, or when its
+ * active_step had moved since the last look; steps that needed no page tell
+ * nobody. A page is as old as the youngest space that maps it, an extent as
+ * old as its youngest page.
+ *
+ * While pages are on their way nothing more is asked to leave: what comes free
+ * is seen first.
+ */
+#include "kvmd/mm/reclaim.h"
+#include "kvmd/mm/swap.h"
+#include "kvmd/mm/ticket.h"
+
+static void keep_items(struct mm *mm, struct client *c,
+		       const struct kv_resv_item *items, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++)
+		if (items[i].space < c->space_top)
+			mm_spaces(mm, c)[items[i].space].keep = mm->keep_seq;
+}
+
+/*
+ * What stays: the spaces of the reservation itself, of the tickets before it,
+ * and of those whose pages are being read: these will soon be used and idle
+ * again, and reading them would have been for nothing.
+ */
+static void keep_spaces(struct mm *mm, struct client *c,
+			const struct resv_plan *p)
+{
+	const struct ticket *ts = mm_tickets(mm);
+	bool before = true;
+	u32 i;
+
+	mm->keep_seq++;
+	keep_items(mm, c, p->items, p->nr_items);
+	ilist_for_each (i, &mm->waiting, ILINKS(mm_tickets(mm), link)) {
+		before = before && ticket_is_before(mm, i, p);
+		if (before || ts[i].block == BLOCK_IO)
+			keep_items(mm, &mm_clients(mm)[ts[i].client],
+				   mm_ticket_items(mm, i), ts[i].nr_items);
+	}
+}
+
+/* Has it pages of the classes that are short? */
+static bool space_helps(const struct client *c, const struct space *sp,
+			const u32 need[KV_GEOM_MAX])
+{
+	u32 k;
+
+	for (k = 0; k < sp->nr_areas; k++) {
+		const struct space_area *a = &sp->area[k];
+
+		if (need[a->geom] > c->cls[a->geom].nr_free &&
+		    a->page_end - a->page_first > a->nr_out)
+			return true;
+	}
+	return false;
+}
+
+/* The client's own idle space that was used longest ago, or NULL. */
+static struct space *oldest_space(struct mm *mm, struct client *c,
+				  const u32 need[KV_GEOM_MAX])
+{
+	struct space *sps = mm_spaces(mm, c), *sp, *oldest = NULL;
+	u32 i;
+
+	for (i = 0; i < c->space_top; i++) {
+		sp = &sps[i];
+		if (sp->state == KV_SPACE_LIVE && sp->keep != mm->keep_seq &&
+		    (!oldest || sp->used_ns < oldest->used_ns) &&
+		    space_helps(c, sp, need) && !space_is_busy(mm, c, sp))
+			oldest = sp;
+	}
+	return oldest;
+}
+
+/* Steps that took no reservation count as use too. */
+static void look_at_spaces(struct mm *mm, struct client *c)
+{
+	struct space *sps = mm_spaces(mm, c);
+	u64 active;
+	u32 i;
+
+	client_reap(mm, c);
+	for (i = 0; i < c->space_top; i++) {
+		if (sps[i].state != KV_SPACE_LIVE)
+			continue;
+		active = space_active(mm, c, &sps[i]);
+		if (active == sps[i].seen_active)
+			continue;
+		sps[i].seen_active = active;
+		sps[i].used_ns = mm->now_ns;
+	}
+}
+
+/* May pages of @c leave for a reservation of another client? */
+static bool client_gives(const struct mm *mm, const struct client *c,
+			 const struct client *to, enum ticket_block block,
+			 bool below_low)
+{
+	const struct tenant *t = &mm->tenants[c->tenant];
+	u64 used = t->held + t->charged;
+
+	if (c->state != CLIENT_LIVE)
+		return false;
+	if (c->tenant == to->tenant)
+		return true;
+	return block == BLOCK_DEVICE && used > t->limits.min_bytes &&
+	       (below_low || used > t->limits.low_bytes);
+}
+
+/* The extent that was used longest ago of those that can leave, or MM_NONE. */
+static u32 oldest_extent(struct mm *mm, const struct client *to,
+			 enum ticket_block block, bool below_low, u64 *age)
+{
+	const struct extent *es = mm_extents(mm);
+	const struct client *c;
+	u32 e, oldest = MM_NONE;
+	u64 used;
+
+	for (e = 0; e < mm->nr_extents; e++) {
+		if (es[e].state != EXTENT_GRANTED)
+			continue;
+		c = &mm_clients(mm)[es[e].client];
+		if (es[e].free_mask == EXTENT_ALL_FREE ||
+		    !client_gives(mm, c, to, block, below_low) ||
+		    !swap_extent_can_leave(mm, c, e, &used) ||
+		    (oldest != MM_NONE && used >= *age))
+			continue;
+		oldest = e;
+		*age = used;
+	}
+	return oldest;
+}
+
+/* One victim. Return: bytes that leave, 0 if nobody has any. */
+static u64 reclaim_one(struct mm *mm, struct client *c,
+		       const struct resv_plan *p, enum ticket_block block,
+		       u64 bytes)
+{
+	struct space *sp = oldest_space(mm, c, p->need);
+	u64 age, got;
+	u32 e = oldest_extent(mm, c, block, false, &age);
+
+	if (e == MM_NONE && !sp)
+		e = oldest_extent(mm, c, block, true, &age);
+	if (sp && (e == MM_NONE || sp->used_ns <= age)) {
+		got = swap_space_leave(mm, c, sp, p->need, bytes);
+		sp->keep = mm->keep_seq; /* it gave what it could */
+		if (got)
+			return got;
+	}
+	if (e == MM_NONE)
+		return 0;
+	return swap_extent_leave(mm, &mm_clients(mm)[mm_extents(mm)[e].client],
+				 e);
+}
+
+/* Is a page of a client that counts on its way out already? */
+static bool is_leaving(const struct mm *mm, const struct client *to,
+		       enum ticket_block block)
+{
+	const struct client *cs = mm_clients(mm);
+	const struct slot *slots = mm_slots(mm);
+	u32 i, slot;
+
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
+		if (!cs[i].nr_io ||
+		    (block == BLOCK_TENANT && cs[i].tenant != to->tenant))
+			continue;
+		ilist_for_each (slot, &cs[i].slots, ILINKS(mm_slots(mm), link))
+			if (slots[slot].state == SLOT_WRITING)
+				return true;
+	}
+	return false;
+}
+
+bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
+	     enum ticket_block block, u64 bytes)
+{
+	struct client *cs = mm_clients(mm);
+	u64 got = 0, n;
+	u32 i;
+
+	if (!mm->lay.nr_slots)
+		return false;
+	if (is_leaving(mm, c, block))
+		return true;
+	if (mm->now_ns < mm->swap_backoff_until)
+		return false;
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		if (cs[i].state == CLIENT_LIVE)
+			look_at_spaces(mm, &cs[i]);
+	keep_spaces(mm, c, p);
+	while (got < bytes) {
+		n = reclaim_one(mm, c, p, block, bytes - got);
+		if (!n)
+			break;
+		got += n;
+	}
+	mm->counts.reclaims += got > 0;
+	return got > 0;
+}

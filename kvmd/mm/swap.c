@@ -1,0 +1,657 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * swap.c - pages that leave the device and come back
+ *
+ * A page whose spaces are idle may live in a slot of a swap tier instead of a
+ * frame. Nobody but kvmd notices until a step wants it; then its reservation
+ * waits until the page is back.
+ *
+ *	frame	used ---> out ---> free		in ---> used
+ *	entry	present   moving   swapped		present
+ *	slot	free      writing  held    reading	free
+ *
+ *	out	K0-K4 of the step protocol as in move.c, for all pages of a
+ *		space that can leave, with one barrier. A page that somebody
+ *		shares leaves for all of its mappers, or stays. While it is
+ *		written its entries are moving and keep the frame
+ *	back	the write failed, or a step asked for the page meanwhile: the
+ *		entries are present again, nothing was lost
+ *	in	a frame is filled that no entry names; the host has compared
+ *		the checksum before it touches the frame. Then every entry that
+ *		names the slot names the frame
+ *	lost	the read failed, or it is not what was written: the entries say
+ *		so, and a step that wants the page is told where to begin again
+ *
+ * Who owns what. A slot belongs to the client whose page it is and lives as
+ * long as an entry names it or the host works on it; the host's work is told
+ * by mm_swap_done(), and until then neither slot nor frame are used for
+ * anything else, whatever happens to the entries: the last one gone, what is
+ * left is freed there. A client that dies takes its entries along; its slots
+ * are freed at once, its frames when the last page on its way has arrived.
+ *
+ * Which pages leave is decided in reclaim.c.
+ *
+ * The slot space is the tiers one after the other, in units of SLOT_UNIT. A
+ * page takes a run of them, found from where the last one was, the fastest
+ * tier first: pages that leave together lie side by side.
+ */
+#include <errno.h>
+
+#include "kvmd/mm/swap.h"
+#include "kvmd/mm/extent.h"
+#include "kvmd/mm/rmap.h"
+#include "kvmd/mm/ticket.h"
+#include "lib/hash.h"
+
+/* ---- slots ---- */
+
+void swap_init(struct mm *mm)
+{
+	u32 t, at = 0;
+
+	for (t = 0; t < MM_TIER_MAX; t++) {
+		mm->tier[t].first = mm->tier[t].next = at;
+		at += (u32)(mm->cfg.swap_bytes[t] / SLOT_UNIT);
+		mm->tier[t].end = at;
+	}
+}
+
+static u32 page_units(const struct client *c, u32 geom)
+{
+	return c->cls[geom].geom.page_bytes / SLOT_UNIT;
+}
+
+static u32 slot_tier(const struct mm *mm, u32 slot)
+{
+	u32 t = 0;
+
+	while (slot >= mm->tier[t].end)
+		t++;
+	return t;
+}
+
+/* A run of free units in a tier, or MM_NONE. */
+static u32 tier_find(struct mm *mm, struct swap_tier *t, u32 units)
+{
+	u32 at = bitmap_find_zeros(mm_slot_map(mm), t->end, t->next, units);
+
+	if (at == t->end)
+		at = bitmap_find_zeros(mm_slot_map(mm), t->end, t->first,
+				       units);
+	return at == t->end ? MM_NONE : at;
+}
+
+static u32 slot_alloc(struct mm *mm, struct client *c, u32 geom)
+{
+	u32 units = page_units(c, geom), t, u, at = MM_NONE;
+	u64 bytes = (u64)units * SLOT_UNIT;
+	struct tenant *tenant = &mm->tenants[c->tenant];
+	struct slot *s;
+
+	if (bytes > tenant->swap_max ||
+	    tenant->swapped > tenant->swap_max - bytes)
+		return MM_NONE;
+	for (t = 0; t < MM_TIER_MAX && at == MM_NONE; t++)
+		if (units <=
+		    mm->tier[t].end - mm->tier[t].first - mm->tier[t].nr_used)
+			at = tier_find(mm, &mm->tier[t], units);
+	if (at == MM_NONE)
+		return MM_NONE;
+	t--;
+	for (u = 0; u < units; u++)
+		bitmap_set(mm_slot_map(mm), at + u);
+	mm->tier[t].next = at + units;
+	mm->tier[t].nr_used += units;
+	tenant->swapped += bytes;
+	s = &mm_slots(mm)[at];
+	*s = (struct slot){
+		.state = SLOT_WRITING,
+		.geom = (u8)geom,
+		.client = client_index(mm, c),
+		.key = hash_add(c->cls[geom].fingerprint, ++mm->swap_keys),
+	};
+	ilist_add_tail(&c->slots, ILINKS(mm_slots(mm), link), at);
+	return at;
+}
+
+static void slot_free(struct mm *mm, struct client *c, u32 slot)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+	u32 units = page_units(c, s->geom), u;
+
+	for (u = 0; u < units; u++)
+		bitmap_clear(mm_slot_map(mm), slot + u);
+	mm->tier[slot_tier(mm, slot)].nr_used -= units;
+	mm->tenants[c->tenant].swapped -= (u64)units * SLOT_UNIT;
+	ilist_del(&c->slots, ILINKS(mm_slots(mm), link), slot);
+	s->state = SLOT_FREE;
+}
+
+void slot_get(struct mm *mm, u32 slot)
+{
+	mm_slots(mm)[slot].refs++;
+}
+
+void slot_put(struct mm *mm, struct client *c, u32 slot)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+
+	if (s->refs && !--s->refs && s->state == SLOT_HELD)
+		slot_free(mm, c, slot);
+}
+
+/* ---- entries ---- */
+
+/* Every space that may map the page of a slot. */
+#define SLOT_FAMILY(mm, c, s) (&mm_families(mm, c)[(s)->family].spaces)
+
+/* The entry of @sp that names @slot, or NULL. */
+static kv_pte_t *slot_pte(const struct mm *mm, const struct client *c,
+			  const struct space *sp, u32 slot)
+{
+	const struct slot *s = &mm_slots(mm)[slot];
+	const struct space_area *a = &sp->area[s->area];
+	kv_pte_t *p;
+
+	if (s->page < a->page_first || s->page >= a->page_end)
+		return NULL;
+	p = pte_at(c, a, s->page);
+	return pte_slot(mm, c, a, *p) == slot ? p : NULL;
+}
+
+/* The entry of @sp for the page of a slot, wherever the page is now. */
+static kv_pte_t *page_pte(const struct mm *mm, const struct client *c,
+			  const struct space *sp, u32 slot)
+{
+	const struct slot *s = &mm_slots(mm)[slot];
+
+	return s->state == SLOT_WRITING ? rmap_pte(mm, c, sp, s->frame)
+					: slot_pte(mm, c, sp, slot);
+}
+
+/* Give every entry of a page new words, after the frame's @flags. */
+static void set_entries(struct mm *mm, struct client *c, u32 slot, u64 pte,
+			bool out)
+{
+	const struct slot *s = &mm_slots(mm)[slot];
+	struct space *sps = mm_spaces(mm, c);
+	kv_pte_t *p;
+	u32 i;
+
+	ilist_for_each (i, SLOT_FAMILY(mm, c, s), ILINKS(sps, sibling)) {
+		p = page_pte(mm, c, &sps[i], slot);
+		if (!p)
+			continue;
+		kv_move_end(p, pte_make(0, pte, sps[i].gen + 1));
+		sps[i].area[s->area].nr_out -= !out;
+		space_bump(mm, c, &sps[i]);
+	}
+}
+
+/* The page is in @frame, for @refs entries. */
+static void map_frame(struct mm *mm, struct client *c, u32 slot, u32 frame,
+		      u32 refs)
+{
+	const struct slot *s = &mm_slots(mm)[slot];
+	u64 flags = refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE;
+
+	set_entries(mm, c, slot,
+		    frame_entry(mm, &c->cls[s->geom], frame) | KV_PTE_PRESENT |
+			    flags,
+		    false);
+}
+
+/* ---- out ---- */
+
+static bool frame_is_busy(const struct mm *mm, const struct client *c,
+			  u32 frame)
+{
+	const struct space *sps = mm_spaces(mm, c);
+	u32 i;
+
+	rmap_for_each(i, mm, c, frame)
+	{
+		if (space_is_busy(mm, c, &sps[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * May a frame leave? Not one that a step uses or may still use, that is on its
+ * way already, or that a space shares which has to stay.
+ *
+ * @age: raised to when a space that maps it was last used
+ */
+static bool frame_can_leave(const struct mm *mm, const struct client *c,
+			    u32 frame, u64 *age)
+{
+	const struct frame *f = &mm_frames(mm)[frame];
+	const struct space *sps = mm_spaces(mm, c);
+	u32 i;
+
+	if (f->state != FRAME_USED || f->pin > c->completed)
+		return false;
+	rmap_for_each(i, mm, c, frame)
+	{
+		if (sps[i].keep == mm->keep_seq ||
+		    space_is_busy(mm, c, &sps[i]))
+			return false;
+		*age = max(*age, sps[i].used_ns);
+	}
+	return true;
+}
+
+/* K0 to K2 for one page. Return: false if there is no room for it. */
+static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
+{
+	struct space *sps = mm_spaces(mm, c);
+	struct frame *f = &mm_frames(mm)[frame];
+	struct slot *s;
+	kv_pte_t *p;
+	u32 slot, i;
+
+	if (mm->nr_io == SWAP_IO_MAX)
+		return false;
+	slot = slot_alloc(mm, c, geom);
+	if (slot == MM_NONE)
+		return false;
+	s = &mm_slots(mm)[slot];
+	s->frame = frame;
+	s->family = f->family;
+	s->area = f->area;
+	s->page = f->page;
+	s->fresh = true;
+	mm->nr_io++;
+	c->nr_io++;
+	ilist_for_each (i, SLOT_FAMILY(mm, c, s), ILINKS(sps, sibling)) {
+		p = rmap_pte(mm, c, &sps[i], frame);
+		if (!p)
+			continue;
+		kv_move_begin(p, *p);
+		sps[i].area[f->area].nr_out++;
+		space_bump(mm, c, &sps[i]);
+	}
+	f->state = FRAME_OUT;
+	f->next = slot;
+	mm_trace(mm, KV_TP_SWAP_OUT, client_index(mm, c), slot);
+	return true;
+}
+
+/* The slot is not needed after all; the frame is what it was. */
+static void leave_back(struct mm *mm, struct client *c, u32 slot)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+	struct frame *f = &mm_frames(mm)[s->frame];
+
+	f->state = FRAME_USED;
+	if (f->refs)
+		map_frame(mm, c, slot, s->frame, f->refs);
+	else
+		frame_drop(mm, c, s->geom, s->frame);
+	mm->counts.swap_back += f->refs > 0;
+	slot_free(mm, c, slot);
+	mm_trace(mm, KV_TP_SWAP_BACK, client_index(mm, c), slot);
+}
+
+static void io_ended(struct mm *mm, struct client *c)
+{
+	mm->nr_io--;
+	c->nr_io--;
+}
+
+/* K4 and K5 for one page. Return: bytes that leave. */
+static u64 leave_end(struct mm *mm, struct client *c, u32 slot)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+
+	s->fresh = false;
+	if (frame_is_busy(mm, c, s->frame)) {
+		io_ended(mm, c);
+		leave_back(mm, c, slot);
+		return 0;
+	}
+	mm_queue_swap(mm, MM_REQ_SWAP_OUT, slot);
+	return c->cls[s->geom].geom.page_bytes;
+}
+
+/* K3 to K5 for all pages of @c that have begun to leave. Return: bytes. */
+static u64 leave_all(struct mm *mm, struct client *c)
+{
+	u32 slot, prev;
+	u64 bytes = 0;
+
+	kv_move_fence();
+	for (slot = c->slots.last; slot != ILIST_NONE; slot = prev) {
+		prev = mm_slots(mm)[slot].link.prev;
+		if (!mm_slots(mm)[slot].fresh)
+			break;
+		bytes += leave_end(mm, c, slot);
+	}
+	return bytes;
+}
+
+u64 swap_space_leave(struct mm *mm, struct client *c, struct space *sp,
+		     const u32 need[KV_GEOM_MAX], u64 most)
+{
+	u64 bytes = 0, age = 0;
+	u32 k, page, frame;
+
+	for (k = 0; k < sp->nr_areas; k++) {
+		const struct space_area *a = &sp->area[k];
+
+		if (need[a->geom] <= c->cls[a->geom].nr_free)
+			continue;
+		for (page = a->page_end;
+		     page-- > a->page_first && bytes < most;) {
+			frame = pte_frame(mm, c, a, *pte_at(c, a, page));
+			if (frame == MM_NONE ||
+			    !frame_can_leave(mm, c, frame, &age))
+				continue;
+			if (!leave_begin(mm, c, a->geom, frame))
+				return leave_all(mm, c);
+			bytes += c->cls[a->geom].geom.page_bytes;
+		}
+	}
+	return leave_all(mm, c);
+}
+
+/* Visit the frames in use of an extent. */
+#define for_each_frame(frame, n, k, mm, e)                                     \
+	for ((k) = 0; (k) < KV_EXTENT_CHUNKS; (k)++)                           \
+		for ((n) = 0; (frame) = ((e)*KV_EXTENT_CHUNKS + (k)) *         \
+						FRAMES_PER_CHUNK +             \
+					(n),                                   \
+		    (n) < extent_chunk_frames(mm, (e)*KV_EXTENT_CHUNKS + (k)); \
+		     (n)++)                                                    \
+			if (mm_frames(mm)[frame].state != FRAME_FREE)
+
+static u32 extent_chunk_frames(const struct mm *mm, u32 chunk)
+{
+	const struct chunk *k = &mm_chunks(mm)[chunk];
+
+	return k->state == CHUNK_HEAD ? k->nr_fresh : 0;
+}
+
+bool swap_extent_can_leave(const struct mm *mm, const struct client *c, u32 e,
+			   u64 *age)
+{
+	u32 k, n, frame;
+
+	*age = 0;
+	for_each_frame(frame, n, k, mm, e)
+	{
+		if (!frame_can_leave(mm, c, frame, age))
+			return false;
+	}
+	return true;
+}
+
+u64 swap_extent_leave(struct mm *mm, struct client *c, u32 e)
+{
+	u32 k, n, frame;
+
+	for_each_frame(frame, n, k, mm, e)
+	{
+		if (!leave_begin(mm, c,
+				 mm_chunks(mm)[frame / FRAMES_PER_CHUNK].geom,
+				 frame))
+			return leave_all(mm, c);
+	}
+	return leave_all(mm, c);
+}
+
+static void swapped(struct mm *mm, struct client *c, u32 slot, u64 sum)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+	struct frame *f = &mm_frames(mm)[s->frame];
+	struct frame_class *cls = &c->cls[s->geom];
+	u64 tier = slot_tier(mm, slot) + 1;
+
+	set_entries(mm, c, slot,
+		    slot | KV_PTE_SWAPPED | tier << KV_PTE_TIER_SHIFT, true);
+	s->state = SLOT_HELD;
+	s->sum = sum;
+	s->refs = f->refs;
+	cls->nr_shared -= f->refs > 1;
+	cls->nr_extra -= f->refs - 1;
+	f->refs = 0;
+	f->state = FRAME_USED;
+	frame_drop(mm, c, s->geom, s->frame);
+	mm->counts.swap_out++;
+	mm->counts.swap_out_bytes += cls->geom.page_bytes;
+	mm_trace(mm, KV_TP_SWAPPED, client_index(mm, c), slot);
+}
+
+static void out_done(struct mm *mm, struct client *c, u32 slot, int err,
+		     u64 sum)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+
+	if (err) {
+		mm->counts.swap_errors++;
+		mm->swap_backoff_until = mm->now_ns + MM_BACKOFF_NS;
+	}
+	if (err || s->wanted || !mm_frames(mm)[s->frame].refs)
+		leave_back(mm, c, slot);
+	else
+		swapped(mm, c, slot, sum);
+}
+
+/* ---- in ---- */
+
+/* Pages of an item: read from @first, written from @write. */
+struct out_range {
+	u32 first, write, end;
+	u32 fresh; /* from here on none of a page's content is needed */
+};
+
+static struct out_range out_range(const struct client *c,
+				  const struct space_area *a,
+				  const struct kv_resv_item *it)
+{
+	u32 shift = c->cls[a->geom].page_shift;
+	u32 end = (u32)((it->pos + it->nr_tokens - 1) >> shift) + 1;
+
+	return (struct out_range){
+		.first = max(area_first_needed(c, a, it->pos), a->page_first),
+		.write = (u32)(it->pos >> shift),
+		.fresh = (u32)DIV_ROUND_UP(it->pos, 1ull << shift),
+		.end = min(end, a->page_end),
+	};
+}
+
+bool swap_plan_area(const struct mm *mm, const struct client *c,
+		    const struct space_area *a, const struct kv_resv_item *it,
+		    struct resv_plan *p)
+{
+	struct out_range r = out_range(c, a, it);
+	const struct slot *s;
+	kv_pte_t pte;
+	u32 page, slot;
+
+	for (page = r.first; page < r.end; page++) {
+		pte = *pte_at(c, a, page);
+		if (kv_pte_is_present(pte))
+			continue;
+		slot = pte_slot(mm, c, a, pte);
+		s = slot == MM_NONE ? NULL : &mm_slots(mm)[slot];
+		if (s ? s->state == SLOT_READING : !pte_is_lost(pte)) {
+			p->nr_moving++;
+		} else if (page >= r.fresh) {
+			p->need[a->geom]++;
+			continue;
+		} else if (s) {
+			p->nr_swapped++;
+			p->need[a->geom]++;
+		} else {
+			p->lost =
+				(u64)it->space << 32 |
+				(((u64)page << c->cls[a->geom].page_shift) + 1);
+			return false;
+		}
+		if (page >= r.write && s && s->refs > 1) {
+			p->need[a->geom]++;
+			p->nr_cow++;
+		}
+	}
+	return true;
+}
+
+/* Begin to read one page, if its slot is not being read already. */
+static bool read_begin(struct mm *mm, struct client *c, u32 slot)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+	struct frame *f;
+	u32 need[KV_GEOM_MAX] = { 0 }, extents;
+
+	if (s->state != SLOT_HELD)
+		return true;
+	need[s->geom] = 1;
+	extents = slab_extents_short(c, need);
+	if (mm->nr_io == SWAP_IO_MAX ||
+	    extents > mm->by_state[EXTENT_READY].nr ||
+	    extents > extent_tenant_room(mm, c->tenant))
+		return false;
+	slab_make(mm, c, need);
+	s->frame = frame_alloc(mm, c, s->geom);
+	s->state = SLOT_READING;
+	f = &mm_frames(mm)[s->frame];
+	f->refs = 0;
+	f->state = FRAME_IN;
+	f->next = slot;
+	f->family = s->family;
+	f->area = s->area;
+	f->page = s->page;
+	mm->nr_io++;
+	c->nr_io++;
+	mm_queue_swap(mm, MM_REQ_SWAP_IN, slot);
+	mm_trace(mm, KV_TP_SWAP_IN, client_index(mm, c), slot);
+	return true;
+}
+
+static bool bring_area(struct mm *mm, struct client *c,
+		       const struct space_area *a,
+		       const struct kv_resv_item *it)
+{
+	struct out_range r = out_range(c, a, it);
+	u32 page, slot, frame;
+	kv_pte_t pte;
+
+	for (page = r.first; page < r.end; page++) {
+		pte = *pte_at(c, a, page);
+		if (kv_pte_is_present(pte))
+			continue;
+		slot = pte_slot(mm, c, a, pte);
+		frame = pte_frame(mm, c, a, pte);
+		if (frame != MM_NONE && mm_frames(mm)[frame].state == FRAME_OUT)
+			mm_slots(mm)[mm_frames(mm)[frame].next].wanted = true;
+		else if (slot != MM_NONE && page < r.fresh &&
+			 !read_begin(mm, c, slot))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Does a ticket before it wait for pages that leave? Then its own do not come
+ * back, and do not stay, before that one has what it wants, or they would be
+ * asked to leave again, for ever.
+ */
+static bool is_behind_reclaim(const struct mm *mm, const struct resv_plan *p)
+{
+	u32 i;
+
+	ilist_for_each (i, &mm->waiting, ILINKS(mm_tickets(mm), link)) {
+		if (!ticket_is_before(mm, i, p))
+			break;
+		if (mm_tickets(mm)[i].reclaiming)
+			return true;
+	}
+	return false;
+}
+
+void swap_bring(struct mm *mm, struct client *c, const struct resv_plan *p)
+{
+	u32 i, k;
+
+	if (is_behind_reclaim(mm, p))
+		return;
+	for (i = 0; i < p->nr_items; i++) {
+		struct space *sp = &mm_spaces(mm, c)[p->items[i].space];
+
+		sp->used_ns = mm->now_ns;
+		for (k = 0; k < sp->nr_areas; k++)
+			if (sp->area[k].nr_out &&
+			    !bring_area(mm, c, &sp->area[k], &p->items[i]))
+				return;
+	}
+}
+
+static void in_done(struct mm *mm, struct client *c, u32 slot, int err)
+{
+	struct slot *s = &mm_slots(mm)[slot];
+	struct frame *f = &mm_frames(mm)[s->frame];
+	struct frame_class *cls = &c->cls[s->geom];
+	u64 lost = KV_PTE_SWAPPED | KV_PTE_TIER_LOST << KV_PTE_TIER_SHIFT;
+
+	if (err) {
+		mm->counts.swap_errors++;
+		mm->counts.swap_lost += s->refs > 0;
+		set_entries(mm, c, slot, lost, true);
+		mm_trace(mm, KV_TP_SWAP_LOST, client_index(mm, c), slot);
+	}
+	if (err || !s->refs) {
+		frame_free_now(mm, c, s->geom, s->frame);
+		slot_free(mm, c, slot);
+		return;
+	}
+	map_frame(mm, c, slot, s->frame, s->refs);
+	f->state = FRAME_USED;
+	f->refs = s->refs;
+	cls->nr_shared += f->refs > 1;
+	cls->nr_extra += f->refs - 1;
+	mm->counts.swap_in++;
+	mm->counts.swap_in_bytes += cls->geom.page_bytes;
+	slot_free(mm, c, slot);
+	mm_trace(mm, KV_TP_SWAPPED_IN, client_index(mm, c), slot);
+}
+
+void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum)
+{
+	struct slot *s;
+	struct client *c;
+
+	if (slot >= mm->lay.nr_slots ||
+	    (mm_slots(mm)[slot].state != SLOT_WRITING &&
+	     mm_slots(mm)[slot].state != SLOT_READING)) {
+		mm->counts.invalid++;
+		return;
+	}
+	s = &mm_slots(mm)[slot];
+	c = &mm_clients(mm)[s->client];
+	io_ended(mm, c);
+	if (c->state != CLIENT_LIVE) {
+		slot_free(mm, c, slot);
+		if (c->state == CLIENT_DRAINING && !c->nr_io)
+			client_gone_finish(mm, c);
+		return;
+	}
+	if (s->state == SLOT_WRITING)
+		out_done(mm, c, slot, err, sum);
+	else
+		in_done(mm, c, slot, err);
+	/* Whoever waits, for this page or for memory, looks again. */
+	c->dirty = true;
+	mm->client_dirty = true;
+	mm->dirty = true;
+}
+
+void swap_client_exit(struct mm *mm, struct client *c)
+{
+	u32 slot, next;
+
+	ilist_for_each_safe (slot, next, &c->slots, ILINKS(mm_slots(mm), link))
+		if (mm_slots(mm)[slot].state == SLOT_HELD)
+			slot_free(mm, c, slot);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_MM_SWAP_H
+#define KVMD_MM_SWAP_H
+/*
+ * swap.h - pages that leave the device and come back
+ */
+#include "kvmd/mm/resv.h"
+
+static inline bool pte_is_lost(kv_pte_t pte)
+{
+	return (pte & (KV_PTE_SWAPPED | KV_PTE_PRESENT)) == KV_PTE_SWAPPED &&
+	       (pte & KV_PTE_TIER) >> KV_PTE_TIER_SHIFT == KV_PTE_TIER_LOST;
+}
+
+/* The slot that an entry names, if it is one of its client and class. */
+static inline u32 pte_slot(const struct mm *mm, const struct client *c,
+			   const struct space_area *a, kv_pte_t pte)
+{
+	const struct slot *s = &mm_slots(mm)[kv_pte_frame(pte)];
+
+	if ((pte & (KV_PTE_SWAPPED | KV_PTE_PRESENT)) != KV_PTE_SWAPPED ||
+	    pte_is_lost(pte) || kv_pte_frame(pte) >= mm->lay.nr_slots ||
+	    s->state < SLOT_HELD || s->client != client_index(mm, c) ||
+	    s->geom != a->geom)
+		return MM_NONE;
+	return kv_pte_frame(pte);
+}
+
+/* swap_init - cut the slot space into tiers */
+void swap_init(struct mm *mm);
+
+/* slot_get - one more entry names it; @slot came from pte_slot() */
+void slot_get(struct mm *mm, u32 slot);
+
+/* slot_put - an entry that named it is gone; the last one frees it */
+void slot_put(struct mm *mm, struct client *c, u32 slot);
+
+/**
+ * swap_plan_area - what pages that are not present add to a plan
+ * @mm: core
+ * @c: client
+ * @a: area with nr_out
+ * @it: what the step does there
+ * @p: nr_swapped, nr_moving, need[], lost
+ *
+ * A page of which the step writes every row is not read, it takes a frame.
+ *
+ * Return: false if one that it reads is lost; p->lost says which.
+ */
+bool swap_plan_area(const struct mm *mm, const struct client *c,
+		    const struct space_area *a, const struct kv_resv_item *it,
+		    struct resv_plan *p);
+
+/**
+ * swap_bring - begin to read the pages that a plan misses
+ * @mm: core
+ * @c: client
+ * @p: plan for whose need[] there is room
+ *
+ * Pages of it that are being written stay where they are, unless a ticket
+ * before it waits for their memory.
+ */
+void swap_bring(struct mm *mm, struct client *c, const struct resv_plan *p);
+
+/**
+ * swap_space_leave - begin to write pages of an idle space
+ * @mm: core
+ * @c: client
+ * @sp: its space
+ * @need: only of classes of which more frames than this are not free
+ * @most: bytes
+ *
+ * The last pages first: what is shared lies at the beginning. Pages stay that
+ * are shared with a space that is busy, or marked with mm->keep_seq.
+ *
+ * Return: bytes on their way.
+ */
+u64 swap_space_leave(struct mm *mm, struct client *c, struct space *sp,
+		     const u32 need[KV_GEOM_MAX], u64 most);
+
+/**
+ * swap_extent_can_leave - could all pages of an extent leave now?
+ * @mm: core
+ * @c: whose it is
+ * @e: extent
+ * @age: when one of them was last used
+ */
+bool swap_extent_can_leave(const struct mm *mm, const struct client *c, u32 e,
+			   u64 *age);
+
+/* swap_extent_leave - begin to write them; bytes on their way */
+u64 swap_extent_leave(struct mm *mm, struct client *c, u32 e);
+
+/* swap_client_exit - nothing of its swapped pages is needed any more */
+void swap_client_exit(struct mm *mm, struct client *c);
+
+#endif

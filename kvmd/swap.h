@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_SWAP_H
+#define KVMD_SWAP_H
+/*
+ * swap.h - the core's pages between the device and the swap tiers
+ */
+#include <sys/queue.h>
+#include "kvmd/io/tier.h"
+#include "kvmd/mm/mm.h"
+
+struct kvmd;
+struct swap_job;
+
+struct swap {
+	struct tier *tier[MM_TIER_MAX]; /* as the core numbers them */
+	TAILQ_HEAD(, swap_job) waiting; /* for a buffer */
+	u64 buffer_bytes; /* in use */
+	unsigned int nr_jobs; /* begun */
+};
+
+/* swap_open - the tiers that the options name; 0, or err has a sentence */
+int __must_check swap_open(struct kvmd *d, char *err);
+void swap_close(struct kvmd *d);
+/* swap_bytes - room of tier @i, 0 if there is none */
+u64 swap_bytes(const struct swap *s, u32 i);
+/* swap_submit - do what the core asks for; ends with mm_swap_done() */
+void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in);
+/* swap_flush - wait until nothing is on its way */
+void swap_flush(struct kvmd *d);
+
+#endif

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_tier.c - pages to a tier and back
+ *
+ * san: address thread
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "include/kv/errbuf.h"
+#include "kvmd/io/tier.h"
+#include "selftests/harness.h"
+#include "selftests/lib_kvmd.h"
+
+#define PAGE  (48u << 10)
+#define BYTES (16ull << 20)
+
+FIXTURE(tier)
+{
+	struct io *io;
+	struct work_pool *pool;
+	struct tier *t;
+	char path[300], err[KV_ERRLEN];
+	unsigned int done;
+	unsigned char *buf, *other;
+};
+
+FIXTURE_VARIANT(tier)
+{
+	const struct tier_ops *ops;
+};
+
+FIXTURE_VARIANT_ADD(tier, ram){ &tier_ram_ops };
+FIXTURE_VARIANT_ADD(tier, file){ &tier_file_ops };
+
+FIXTURE_SETUP(tier)
+{
+	snprintf(self->path, sizeof(self->path), "%s/swap", test_tmpdir());
+	ASSERT_EQ(0, io_create("auto", &self->io));
+	ASSERT_EQ(0, work_pool_create(self->io, 2, &self->pool));
+	ASSERT_EQ(0, tier_open(variant->ops, self->path, BYTES, self->pool,
+			       &self->t, self->err));
+	ASSERT_EQ(0, posix_memalign((void **)&self->buf, TIER_ALIGN, PAGE));
+	ASSERT_EQ(0, posix_memalign((void **)&self->other, TIER_ALIGN, PAGE));
+}
+
+FIXTURE_TEARDOWN(tier)
+{
+	tier_close(self->t);
+	work_pool_destroy(self->pool);
+	io_destroy(self->io);
+	free(self->buf);
+	free(self->other);
+}
+
+static void told(struct tier_req *req)
+{
+}
+
+/* One request, waited for. A tier in memory is written and read in place. */
+static int one(struct tier_self *self, bool write, u64 off, u64 key, u64 *sum,
+	       unsigned char *buf)
+{
+	struct tier_req req = { .tier = self->t,
+				.write = write,
+				.off = off,
+				.bytes = PAGE,
+				.buf = buf,
+				.key = key,
+				.sum = *sum,
+				.done = told };
+	unsigned char *at = tier_at(self->t, off);
+
+	if (at) {
+		req.buf = at;
+		if (write)
+			memcpy(at, buf, PAGE);
+	}
+	tier_submit(&req);
+	work_pool_flush(self->pool);
+	if (at && !write)
+		memcpy(buf, at, PAGE);
+	*sum = req.sum;
+	return req.err;
+}
+
+TEST_F(tier, gives_back_what_was_written)
+{
+	u64 sum[8], seed = 1, i, k;
+
+	for (i = 0; i < 8; i++) {
+		for (k = 0; k < PAGE; k++)
+			self->buf[k] =
+				(unsigned char)(seed = seed * 25214903917 + 11);
+		EXPECT_EQ(0, one(self, true, i * PAGE, i, &sum[i], self->buf));
+	}
+	for (i = 8; i-- > 0;)
+		EXPECT_EQ(0,
+			  one(self, false, i * PAGE, i, &sum[i], self->other));
+	seed = 1;
+	for (k = 0; k < PAGE; k++)
+		self->buf[k] = (unsigned char)(seed = seed * 25214903917 + 11);
+	EXPECT_EQ(0, memcmp(self->buf, self->other, PAGE));
+}
+
+TEST_F(tier, finds_a_page_of_another_key_place_or_time)
+{
+	u64 a = 0, b = 0, old;
+
+	memset(self->buf, 1, PAGE);
+	EXPECT_EQ(0, one(self, true, 0, 7, &a, self->buf));
+	EXPECT_EQ(0, one(self, true, PAGE, 8, &b, self->buf));
+	EXPECT_NE(a, b);
+	/* the same bytes, read from where another page lies */
+	EXPECT_EQ(-EBADMSG, one(self, false, PAGE, 8, &a, self->other));
+	/* a stale one */
+	old = a;
+	self->buf[PAGE - 1] ^= 0x80;
+	EXPECT_EQ(0, one(self, true, 0, 7, &a, self->buf));
+	EXPECT_EQ(-EBADMSG, one(self, false, 0, 7, &old, self->other));
+	EXPECT_EQ(-EBADMSG, one(self, false, 0, 9, &a, self->other));
+	EXPECT_EQ(0, one(self, false, 0, 7, &a, self->other));
+}
+
+TEST(tier_file, is_removed_at_the_end_if_kvmd_made_it)
+{
+	char path[300], err[KV_ERRLEN];
+	struct tier *t, *u;
+	struct stat st;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/swap", test_tmpdir());
+	ASSERT_EQ(0, tier_open(&tier_file_ops, path, BYTES, NULL, &t, err));
+	ASSERT_EQ(0, stat(path, &st));
+	EXPECT_EQ((long long)BYTES, (long long)st.st_size);
+	EXPECT_EQ(0600, st.st_mode & 0777);
+	/* and is nobody else's meanwhile */
+	EXPECT_EQ(-EAGAIN,
+		  tier_open(&tier_file_ops, path, BYTES, NULL, &u, err));
+	EXPECT_TRUE(strstr(err, "another kvmd"));
+	tier_close(t);
+	EXPECT_NE(0, stat(path, &st));
+	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(0, tier_open(&tier_file_ops, path, BYTES, NULL, &t, err));
+	tier_close(t);
+	EXPECT_EQ(0, stat(path, &st));
+	close(fd);
+}
+
+TEST(tier_file, says_what_is_wrong_with_its_path)
+{
+	char err[KV_ERRLEN], path[300];
+	struct tier *t;
+
+	EXPECT_EQ(-ENOENT, tier_open(&tier_file_ops, "/nonexistent/swap", BYTES,
+				     NULL, &t, err));
+	EXPECT_TRUE(strstr(err, "/nonexistent/swap"));
+	EXPECT_EQ(-EINVAL,
+		  tier_open(&tier_file_ops, "/dev/null", BYTES, NULL, &t, err));
+	EXPECT_TRUE(strstr(err, "neither a file nor a partition"));
+	snprintf(path, sizeof(path), "%s/link", test_tmpdir());
+	ASSERT_EQ(0, symlink("/tmp", path));
+	EXPECT_GT(0, tier_open(&tier_file_ops, path, BYTES, NULL, &t, err));
+	snprintf(path, sizeof(path), "%s/huge", test_tmpdir());
+	EXPECT_GT(0,
+		  tier_open(&tier_file_ops, path, 1ull << 50, NULL, &t, err));
+	EXPECT_NE(0, access(path, F_OK));
+}
+
+TEST_HARNESS_MAIN
