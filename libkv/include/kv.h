@@ -220,6 +220,17 @@ KV_API void kv_step_run_copies(struct kv *kv, const struct kv_step *step);
  */
 KV_API unsigned int kv_step_holders(const struct kv *kv,
 				    const struct kv_holder **holders);
+/**
+ * kv_step_lost - what a swap tier has lost of a step that was just refused
+ * @kv: handle
+ * @space: which of its spaces
+ * @pos: its first token that is gone
+ *
+ * After -ENODATA. Truncate the space to @pos at most and compute it again.
+ *
+ * Return: 1, or 0 if it was a window that has let go of the tokens.
+ */
+KV_API int kv_step_lost(const struct kv *kv, uint32_t *space, uint64_t *pos);
 /* kv_step_number - the step's number */
 KV_API uint64_t kv_step_number(const struct kv_step *step);
 /* kv_step_complete - the step's stream has ended; any thread, steps in order */

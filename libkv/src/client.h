@@ -146,6 +146,7 @@ struct kv {
 	struct kv_copy carry[COPY_ROOM];
 
 	u32 nr_holders;
+	u64 lost; /* of the last -ENODATA, as ops.h says */
 	struct kv_holder holders[HOLDER_MAX];
 
 	struct kv_counters nr;

@@ -87,9 +87,14 @@ static int refused(struct kv *kv, enum req_id id)
 	case -E2BIG:
 		return never_fail(kv);
 	case -ENODATA:
+		kv->lost = c->extra;
+		if (!c->extra)
+			return kv_fail(kv, c->res,
+				       "tokens that the step reads are not "
+				       "held any more");
 		return kv_fail(kv, c->res,
-			       "tokens that the step reads are not held any "
-			       "more");
+			       "swap has lost tokens from %u on of space %u",
+			       (u32)c->extra - 1, (u32)(c->extra >> 32));
 	case -ESHUTDOWN:
 		return client_dead(kv, c->res);
 	}

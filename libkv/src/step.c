@@ -554,3 +554,12 @@ unsigned int kv_step_holders(const struct kv *kv,
 	*holders = kv->holders;
 	return kv->nr_holders;
 }
+
+KV_API int kv_step_lost(const struct kv *kv, u32 *space, u64 *pos)
+{
+	if (!kv->lost)
+		return 0;
+	*space = (u32)(kv->lost >> 32);
+	*pos = (u32)kv->lost - 1;
+	return 1;
+}

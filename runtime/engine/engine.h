@@ -16,6 +16,14 @@
 
 struct vocab;
 
+/* What becomes of the pages of a request that gives way. */
+enum engine_preempt {
+	/* they stay, idle, as long as there is room for them in swap */
+	ENGINE_PREEMPT_SWAP,
+	/* they are freed, and computed again later */
+	ENGINE_PREEMPT_RECOMPUTE,
+};
+
 struct engine_opts {
 	u32 step_tokens; /* tokens of a step; 0: 512 */
 	u32 max_seqs; /* sequences with a space; 0: 256 */
@@ -23,6 +31,7 @@ struct engine_opts {
 	u32 context; /* 0: the model's */
 	/* how long a request alone waits for memory; 0: 30000 */
 	u32 wait_ms;
+	enum engine_preempt preempt;
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
 };
 
@@ -31,6 +40,8 @@ struct engine_stats {
 	u64 nr_prefill; /* prompt tokens computed, again ones included */
 	u64 nr_decode; /* tokens generated */
 	u64 nr_preempted; /* requests */
+	u64 nr_paused; /* of them with their pages left to swap */
+	u64 nr_lost; /* requests of which swap has lost pages */
 	u64 nr_waits; /* steps that waited for memory */
 	u64 nr_stale; /* steps whose memory was revoked */
 	u64 nr_copied; /* pages' runs copied on write */

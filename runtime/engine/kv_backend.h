@@ -37,7 +37,7 @@ struct kv_backend_ops {
 	/*
 	 * Make all pages of the step usable. @timeout_ms 0: -EAGAIN when
 	 * memory is short; otherwise wait so long, then -ETIMEDOUT. -E2BIG:
-	 * waiting cannot help.
+	 * waiting cannot help. -ENODATA: ask lost().
 	 */
 	int (*step_prepare)(struct kv_backend *b,
 			    const struct kv_resv_item *items, u32 nr,
@@ -52,6 +52,15 @@ struct kv_backend_ops {
 	void (*step_abandon)(struct kv_backend *b);
 	/* Give memory without pages back to whoever waits for it. */
 	void (*shrink)(struct kv_backend *b);
+	/*
+	 * Bytes of idle spaces that can leave the device and come back; 0:
+	 * none. An idle space holds memory only while nobody needs it.
+	 */
+	u64 (*swap_room)(struct kv_backend *b);
+	/* Bytes that a space of @nr tokens takes. */
+	u64 (*space_bytes)(struct kv_backend *b, u64 nr);
+	/* After -ENODATA of step_prepare(): a space that has lost tokens. */
+	bool (*lost)(struct kv_backend *b, u32 *space);
 	/* Sentence of the last failed call, never NULL. */
 	const char *(*error)(struct kv_backend *b);
 	void (*destroy)(struct kv_backend *b);

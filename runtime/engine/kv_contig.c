@@ -168,6 +168,21 @@ static void contig_destroy(struct kv_backend *b)
 	free(c);
 }
 
+static u64 contig_swap_room(struct kv_backend *b)
+{
+	return 0;
+}
+
+static u64 contig_space_bytes(struct kv_backend *b, u64 nr)
+{
+	return 0; /* its region is there whatever it holds */
+}
+
+static bool contig_lost(struct kv_backend *b, u32 *space)
+{
+	return false;
+}
+
 static const struct kv_backend_ops contig_ops = {
 	.name = "contig",
 	.space_create = contig_space_create,
@@ -181,6 +196,9 @@ static const struct kv_backend_ops contig_ops = {
 	.step_commit = contig_step_commit,
 	.step_abandon = contig_step_abandon,
 	.shrink = contig_shrink,
+	.swap_room = contig_swap_room,
+	.space_bytes = contig_space_bytes,
+	.lost = contig_lost,
 	.error = contig_error,
 	.destroy = contig_destroy,
 };

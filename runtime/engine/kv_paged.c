@@ -165,6 +165,43 @@ static void paged_shrink(struct kv_backend *b)
 	(void)kv_shrink(to_paged(b)->kv);
 }
 
+static u64 paged_swap_room(struct kv_backend *b)
+{
+	struct kv_stats s;
+	u64 own, all;
+
+	if (kv_stats_get(to_paged(b)->kv, &s))
+		return 0;
+	own = s.tenant.swap_max - min(s.tenant.swap_max, s.tenant.swapped);
+	all = s.device.swap_bytes -
+	      min(s.device.swap_bytes, s.device.swap_used);
+	return min(own, all);
+}
+
+static u64 paged_space_bytes(struct kv_backend *b, u64 nr)
+{
+	const struct paged *p = to_paged(b);
+	u64 bytes = 0, tokens;
+	u32 i;
+
+	for (i = 0; i < b->nr_areas; i++) {
+		const struct kv_geometry *g = &p->geom[i];
+		u32 window = p->args.area[i].window;
+
+		tokens = window ? min(nr, (u64)window + g->page_tokens) : nr;
+		bytes += DIV_ROUND_UP(tokens, (u64)g->page_tokens) *
+			 g->page_bytes;
+	}
+	return bytes;
+}
+
+static bool paged_lost(struct kv_backend *b, u32 *space)
+{
+	u64 pos;
+
+	return kv_step_lost(to_paged(b)->kv, space, &pos);
+}
+
 static const char *paged_error(struct kv_backend *b)
 {
 	return kv_error(to_paged(b)->kv);
@@ -193,6 +230,9 @@ static const struct kv_backend_ops paged_ops = {
 	.step_commit = paged_step_commit,
 	.step_abandon = paged_step_abandon,
 	.shrink = paged_shrink,
+	.swap_room = paged_swap_room,
+	.space_bytes = paged_space_bytes,
+	.lost = paged_lost,
 	.error = paged_error,
 	.destroy = paged_destroy,
 };

@@ -8,15 +8,18 @@
  * request whose turn has not come is never overtaken.
  *
  * The pages of all of them are reserved in one call. When memory is short the
- * latest arrival of the running requests gives way: its spaces are freed and
- * it waits to be computed again. Nobody is admitted until one of the others
- * has finished, or the same would happen at once, and then no more than ran
- * when memory was last short: that number grows by one with each request that
- * finishes while it is not, or every finish would bring in a crowd that has to
- * be thrown out and computed again. The earliest request is
- * never preempted for another one, so it always gets on; alone and still
- * short, because other clients hold the memory, it waits with a ticket, then
- * gives everything back and begins again, and in the end fails.
+ * latest arrival of the running requests gives way. If there is swap with room
+ * for it, its pages stay where they are, and idle ones leave the device as
+ * others need the memory; when its turn comes again its reservation brings
+ * them back. Else its spaces are freed and it waits to be computed again; so
+ * it does when swap has lost a page of it. Nobody is admitted until one of the
+ * others has finished, or the same would happen at once, and then no more than
+ * ran when memory was last short: that number grows by one with each request
+ * that finishes while it is not, or every finish would bring in a crowd that
+ * has to be thrown out and computed again. The earliest request is never
+ * preempted for another one, so it always gets on; alone and still short,
+ * because other clients hold the memory, it waits with a ticket, then gives
+ * everything back and begins again, and in the end fails.
  *
  * A request of several samples that is computed again shares its prompt as
  * before: the first live sequence computes it alone, and is forked for the
@@ -170,7 +173,7 @@ void sched_drop_space(struct engine *e, struct seq *s)
 	s->nr_computed = 0;
 }
 
-void sched_preempt(struct engine *e, struct request *r)
+static void drop_pages(struct engine *e, struct request *r)
 {
 	u32 i;
 
@@ -178,6 +181,18 @@ void sched_preempt(struct engine *e, struct request *r)
 		sched_drop_space(e, r->seqs[i]);
 		r->seqs[i]->cand_ready = false;
 	}
+}
+
+void sched_preempt(struct engine *e, struct request *r)
+{
+	drop_pages(e, r);
+	sched_pause(e, r);
+}
+
+void sched_pause(struct engine *e, struct request *r)
+{
+	u32 i;
+
 	r->state = REQUEST_WAITING;
 	r->nr_preempted++;
 	e->stats.nr_preempted++;
@@ -253,6 +268,70 @@ static struct request *victim_of(const struct engine *e)
 	return n > 1 ? last : NULL;
 }
 
+static u64 bytes_of(const struct engine *e, const struct request *r)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->space != KV_SPACE_NONE)
+			bytes += e->b->ops->space_bytes(
+				e->b, r->seqs[i]->nr_computed);
+	return bytes;
+}
+
+static void give_way(struct engine *e, struct request *r)
+{
+	untake(e, r);
+	if (e->o.preempt == ENGINE_PREEMPT_SWAP &&
+	    e->b->ops->swap_room(e->b) > bytes_of(e, r)) {
+		sched_pause(e, r);
+		e->stats.nr_paused++;
+	} else {
+		sched_preempt(e, r);
+	}
+}
+
+/*
+ * The latest arrival of those that wait with pages: swap could not take them,
+ * or the step would not be short. Return: false if there is none.
+ */
+static bool drop_paused(struct engine *e)
+{
+	struct request *last = NULL;
+	u32 i, k;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		for (k = 0; k < e->reqs[i]->nr_seqs; k++)
+			if (e->reqs[i]->state == REQUEST_WAITING &&
+			    e->reqs[i]->seqs[k]->space != KV_SPACE_NONE)
+				last = e->reqs[i];
+	if (last)
+		drop_pages(e, last);
+	return last;
+}
+
+/* Swap has lost pages of the step: whose are computed again. */
+static bool drop_lost(struct engine *e)
+{
+	struct request *r;
+	u32 space, i;
+
+	if (!e->b->ops->lost(e->b, &space))
+		return false;
+	for (i = 0; i < e->nr_step; i++) {
+		if (e->step[i]->space != space)
+			continue;
+		r = e->step[i]->req;
+		untake(e, r);
+		drop_pages(e, r);
+		r->state = REQUEST_WAITING;
+		e->stats.nr_lost++;
+		return true;
+	}
+	return false;
+}
+
 /*
  * How long to wait for others' memory. Who holds pages meanwhile may be what
  * the others wait for in turn: that one waits less, not as long as its like
@@ -309,13 +388,14 @@ int sched_reserve(struct engine *e, char *err)
 		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, 0);
 		if (!rc)
 			return 0;
+		if (rc == -ENODATA && drop_lost(e))
+			continue;
 		if (rc == -EAGAIN || rc == -E2BIG) {
 			victim = victim_of(e);
-			if (victim) {
-				untake(e, victim);
-				sched_preempt(e, victim);
+			if (victim)
+				give_way(e, victim);
+			if (victim || (rc == -EAGAIN && drop_paused(e)))
 				continue;
-			}
 			rc = reserve_alone(e, e->step[0]->req, rc);
 			if (!rc)
 				return 0;

@@ -4,12 +4,14 @@
  *
  * The real engine runs a real model on pages of a private kvmd whose device
  * has room for the weights and for the KV of four sequences of the longest
- * allowed length, and no more. The same requests run twice:
+ * allowed length, and no more. The same requests run three times:
  *
  *	reserve-max	at most four sequences at a time, since each is entitled
  *			to its worst case; it never runs out
  *	paged		as many as their pages fit; when a step finds none, the
  *			latest arrival is preempted and recomputed later
+ *	swap		the same, and there is host memory for the pages of who
+ *			is preempted: nothing is computed again
  *
  * Lengths are lognormal as in bench_util.c, at a quarter of ShareGPT's (means
  * 40 in, 85 out, worst case 512 instead of 2,048), so that a run takes a
@@ -36,6 +38,7 @@
 #define ENGINE_CONTEXT	512u
 #define ENGINE_WORST	4u
 #define ENGINE_REQUESTS 64u
+#define ENGINE_SWAP	"256M"
 #define ENGINE_MEAN_IN	40.0
 #define ENGINE_MEAN_OUT 85.0
 /* 512 tokens of Gemma: 32 pages of 48 KiB and of 240 KiB, in whole slabs */
@@ -122,12 +125,14 @@ static int run_until_admitted(struct session *s, struct request **req, u32 nr,
 }
 
 static int engine_mode(const struct bench_opts *o, const char *path,
-		       u32 max_seqs, struct engine_result *r, char *err)
+		       u32 max_seqs, const char *swap, struct engine_result *r,
+		       char *err)
 {
 	struct engine_opts eo = { .context = ENGINE_CONTEXT,
 				  .max_seqs = max_seqs };
 	struct session_opts so = { .model = path,
 				   .private = true,
+				   .swap = swap,
 				   .context = ENGINE_CONTEXT,
 				   .threads = o->threads };
 	u32 nr = o->tiny ? 6 : ENGINE_REQUESTS, i;
@@ -167,10 +172,10 @@ static int engine_mode(const struct bench_opts *o, const char *path,
 	return rc;
 }
 
-static int run_both(const struct bench_opts *o, struct engine_result r[2],
-		    char *note)
+static int run_all(const struct bench_opts *o, struct engine_result r[3],
+		   char *note)
 {
-	static struct engine_result memo[2];
+	static struct engine_result memo[3];
 	static bool have;
 	char path[MODEL_PATH], err[KV_ERRLEN] = "";
 	int rc = model_path(MODEL_GEMMA, o->model, path, note);
@@ -178,9 +183,12 @@ static int run_both(const struct bench_opts *o, struct engine_result r[2],
 	if (rc)
 		return rc;
 	if (!have) {
-		rc = engine_mode(o, path, ENGINE_WORST, &memo[0], err);
+		rc = engine_mode(o, path, ENGINE_WORST, NULL, &memo[0], err);
 		if (!rc)
-			rc = engine_mode(o, path, 256, &memo[1], err);
+			rc = engine_mode(o, path, 256, NULL, &memo[1], err);
+		if (!rc)
+			rc = engine_mode(o, path, 256, ENGINE_SWAP, &memo[2],
+					 err);
 		if (rc) {
 			snprintf(note, FIGURE_NOTE, "%.150s", err);
 			return rc;
@@ -189,6 +197,7 @@ static int run_both(const struct bench_opts *o, struct engine_result r[2],
 	}
 	r[0] = memo[0];
 	r[1] = memo[1];
+	r[2] = memo[2];
 	return 0;
 }
 
@@ -205,8 +214,8 @@ static double roofline(const struct bench_opts *o,
 
 static int run_tps(const struct bench_opts *o, struct figure_result *f)
 {
-	struct engine_result r[2];
-	int rc = run_both(o, r, f->note);
+	struct engine_result r[3];
+	int rc = run_all(o, r, f->note);
 	const char *unit;
 
 	if (rc)
@@ -228,8 +237,8 @@ static int run_tps(const struct bench_opts *o, struct figure_result *f)
 
 static int run_resident(const struct bench_opts *o, struct figure_result *f)
 {
-	struct engine_result r[2];
-	int rc = run_both(o, r, f->note);
+	struct engine_result r[3];
+	int rc = run_all(o, r, f->note);
 
 	if (rc)
 		return rc;
@@ -243,6 +252,25 @@ FIGURE(engine_tps, .name = "engine.tokens",
        .what = "tokens/s of the engine in a pool of 4 worst cases, over "
 	       "reserve-max",
        .unit = "x", .cmp = CMP_AT_LEAST, .target = 2, .run = run_tps);
+static int run_swap(const struct bench_opts *o, struct figure_result *f)
+{
+	struct engine_result r[3];
+	int rc = run_all(o, r, f->note);
+
+	if (rc)
+		return rc;
+	f->measured = r[2].tps / r[1].tps;
+	snprintf(f->note, sizeof(f->note),
+		 "%.1f t/s (%llu preempted) against %.1f t/s (%llu)", r[2].tps,
+		 (unsigned long long)r[2].preempted, r[1].tps,
+		 (unsigned long long)r[1].preempted);
+	return 0;
+}
+
+FIGURE(engine_swap, .name = "engine.swap",
+       .what = "tokens/s where preempted pages go to host memory, over "
+	       "computing them again",
+       .unit = "x", .cmp = CMP_AT_LEAST, .target = 1, .run = run_swap);
 FIGURE(engine_resident, .name = "engine.resident",
        .what = "sequences resident meanwhile, over reserve-max", .unit = "x",
        .cmp = CMP_AT_LEAST, .target = 4, .run = run_resident);

@@ -108,7 +108,7 @@ static int fork_rings(const struct bench_opts *o, struct fork_result *r,
 	double t[PART_NR + 1], end;
 	u64 copied = 0;
 	u32 parent, n = 0;
-	int rc = private_kvmd_start(FORK_DEVICE, &d, err);
+	int rc = private_kvmd_start(FORK_DEVICE, NULL, &d, err);
 
 	if (rc)
 		return rc;

@@ -110,7 +110,7 @@ static int pages_measure(const struct bench_opts *o, u32 clients,
 	r->clients = clients;
 	if (!sh)
 		return -ENOMEM;
-	rc = private_kvmd_start("256M", &d, err);
+	rc = private_kvmd_start("256M", NULL, &d, err);
 	if (rc)
 		goto out_unmap;
 	fflush(stdout);
@@ -249,7 +249,7 @@ static int run_step_figure(const struct bench_opts *o, struct figure_result *r)
 
 	if (!sh)
 		return -ENOMEM;
-	rc = private_kvmd_start("64M", &d, err);
+	rc = private_kvmd_start("64M", NULL, &d, err);
 	if (rc) {
 		snprintf(r->note, sizeof(r->note), "%.150s", err);
 		goto out_unmap;

@@ -182,7 +182,7 @@ static int weights_measure(const struct bench_opts *o, const char *path,
 		return rc;
 	r->packed = ALIGN_UP(r->packed, (u64)sysconf(_SC_PAGESIZE));
 	r->pss = r->kvmd = 0;
-	rc = private_kvmd_start(WEIGHTS_DEVICE, &d, err);
+	rc = private_kvmd_start(WEIGHTS_DEVICE, NULL, &d, err);
 	if (rc)
 		return rc;
 	rc = start_runtimes(o, path, private_kvmd_socket(d), &rt, err);

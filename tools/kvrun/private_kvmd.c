@@ -113,7 +113,8 @@ static int wait_ready(int ready, int said, char *err)
 		       *line ? line : "it said nothing");
 }
 
-static int spawn(struct private_kvmd *p, const char *size, char *err)
+static int spawn(struct private_kvmd *p, const char *size, const char *swap,
+		 char *err)
 {
 	char *path = beside(), fd[16];
 	char *argv[16] = { (char *)"kvmd",
@@ -129,6 +130,10 @@ static int spawn(struct private_kvmd *p, const char *size, char *err)
 	if (size) {
 		argv[n++] = (char *)"--size";
 		argv[n++] = (char *)size;
+	}
+	if (swap) {
+		argv[n++] = (char *)"--swap-ram";
+		argv[n++] = (char *)swap;
 	}
 	if (pipe2(ready, O_CLOEXEC)) {
 		rc = -errno;
@@ -161,7 +166,8 @@ out_free:
 	return rc;
 }
 
-int private_kvmd_start(const char *size, struct private_kvmd **out, char *err)
+int private_kvmd_start(const char *size, const char *swap,
+		       struct private_kvmd **out, char *err)
 {
 	struct private_kvmd *p = calloc(1, sizeof(*p));
 	int rc;
@@ -174,7 +180,7 @@ int private_kvmd_start(const char *size, struct private_kvmd **out, char *err)
 		return err_set(err, -ENOMEM, "no name for a private socket");
 	}
 	err_set(err, 0, "the private kvmd could not be started");
-	rc = spawn(p, size, err);
+	rc = spawn(p, size, swap, err);
 	if (rc) {
 		private_kvmd_stop(p);
 		return rc;

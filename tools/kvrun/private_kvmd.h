@@ -11,6 +11,7 @@ struct private_kvmd;
 /**
  * private_kvmd_start - start kvmd and wait until it can be attached to
  * @size: of its device, or NULL for kvmd's default
+ * @swap: host memory for pages that do not fit, or NULL for none
  * @out: on success only
  * @err: KV_ERRLEN bytes
  *
@@ -20,7 +21,8 @@ struct private_kvmd;
  * Return: 0 or -errno.
  */
 int __attribute__((warn_unused_result))
-private_kvmd_start(const char *size, struct private_kvmd **out, char *err);
+private_kvmd_start(const char *size, const char *swap,
+		   struct private_kvmd **out, char *err);
 const char *private_kvmd_socket(const struct private_kvmd *p);
 /* End it and remove its socket; NULL is fine. */
 void private_kvmd_stop(struct private_kvmd *p);

@@ -74,12 +74,16 @@ void session_usage(FILE *out)
 	      "                       " KV_SOCKET_PATH ")\n"
 	      "      --private        start a kvmd for this command alone\n"
 	      "      --size BYTES     device size of a private kvmd\n"
+	      "      --swap BYTES     host memory for its pages that do not fit\n"
 	      "      --user NAME      drop privileges to this user and group "
 	      "kvmem\n"
 	      "      --kv paged|contig  pages of kvmd, or the contiguous "
 	      "reference\n"
 	      "      --context N      refuse longer sequences (the model's)\n"
 	      "      --chunk N        tokens of a step (512)\n"
+	      "      --preempt swap|recompute  what becomes of the pages of a\n"
+	      "                       request that gives way (swap, if there is\n"
+	      "                       any)\n"
 	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
 	      "                       amx (the best of this CPU)\n"
 	      "      --stats          counters and speed on standard error\n",
@@ -140,6 +144,18 @@ int session_option(struct session_opts *o, int c, const char *arg, char *err)
 	case SESSION_OPT_SIZE:
 		o->size = arg;
 		return 0;
+	case SESSION_OPT_SWAP:
+		o->swap = arg;
+		return 0;
+	case SESSION_OPT_PREEMPT:
+		o->preempt = !strcmp(arg, "recompute")
+				     ? ENGINE_PREEMPT_RECOMPUTE
+				     : ENGINE_PREEMPT_SWAP;
+		if (o->preempt || !strcmp(arg, "swap"))
+			return 0;
+		return err_set(err, -EINVAL,
+			       "--preempt '%s' is neither swap nor recompute",
+			       arg);
 	case SESSION_OPT_STATS:
 		o->stats = true;
 		return 0;
@@ -313,6 +329,7 @@ static int open_engine(struct session *s)
 				   ? min(s->o->context, s->model->hp.context)
 				   : 0,
 		.vocab = s->vocab,
+		.preempt = s->o->preempt,
 	};
 
 	if (s->o->contig)
@@ -339,7 +356,7 @@ int session_open(struct session *s, const struct session_opts *o)
 	if (!rc)
 		rc = hparams_read(s->gguf, &hp, s->err);
 	if (!rc && o->private && !o->contig)
-		rc = private_kvmd_start(o->size, &s->own, s->err);
+		rc = private_kvmd_start(o->size, o->swap, &s->own, s->err);
 	if (!rc && o->user)
 		rc = drop_privileges(o->user, s->err);
 	if (!rc)

@@ -21,11 +21,13 @@ struct session_opts {
 	const char *user; /* drop to this user before attaching */
 	const char *isa; /* NULL: the best */
 	const char *size; /* of a private device, as kvmd takes it */
+	const char *swap; /* of a private kvmd, likewise; NULL: none */
 	bool private; /* a kvmd of our own */
 	bool contig; /* no kvmd: the contiguous reference */
 	bool stats; /* a line on standard error at the end */
 	u32 threads; /* 0: all */
 	bool pin;
+	enum engine_preempt preempt;
 	u32 step_tokens; /* 0: the engine's */
 	u32 context; /* 0: the model's */
 };
@@ -38,6 +40,8 @@ enum {
 	SESSION_OPT_KV,
 	SESSION_OPT_ISA,
 	SESSION_OPT_SIZE,
+	SESSION_OPT_SWAP,
+	SESSION_OPT_PREEMPT,
 	SESSION_OPT_STATS,
 	SESSION_OPT_CHUNK,
 	SESSION_OPT_CONTEXT,
@@ -58,6 +62,8 @@ enum {
 	{ "kv", required_argument, NULL, SESSION_OPT_KV }, \
 	{ "isa", required_argument, NULL, SESSION_OPT_ISA }, \
 	{ "size", required_argument, NULL, SESSION_OPT_SIZE }, \
+	{ "swap", required_argument, NULL, SESSION_OPT_SWAP }, \
+	{ "preempt", required_argument, NULL, SESSION_OPT_PREEMPT }, \
 	{ "stats", no_argument, NULL, SESSION_OPT_STATS }, \
 	{ "chunk", required_argument, NULL, SESSION_OPT_CHUNK }, \
 	{ "context", required_argument, NULL, SESSION_OPT_CONTEXT }

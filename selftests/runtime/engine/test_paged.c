@@ -6,6 +6,9 @@
  * kvmd counts as frames are those of a closed form over lengths, samples and
  * the beams' ids, computed here.
  */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "kv.h"
 #include "runtime/engine/kv_backend.h"
 #include "selftests/lib_kvmd.h"
@@ -361,6 +364,147 @@ TEST(paged_limit, under_a_real_limit_the_latest_gives_way)
 		EXPECT_NE(0, want->error);
 		TH_LOG("%s", want->message);
 	}
+	close_paged(&pg);
+	rig_close(&r);
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
+/*
+ * The same 14 requests at the same limit, each on its own in @want; between
+ * steps @poke may do something, once it returns true never again.
+ */
+static void run_scarce(struct paged *pg, struct rig *r,
+		       bool (*poke)(const struct test_kvmd *d,
+				    const char *file),
+		       const struct test_kvmd *d, const char *file)
+{
+	struct request *got[14], *want;
+	struct request_params p;
+	bool poked = !poke;
+	u32 ids[512], i;
+	int rc;
+
+	for (i = 0; i < 14; i++) {
+		rig_ids(r, ids, 420 + i, i);
+		p = rig_params(ids, 420 + i, 30);
+		got[i] = rig_submit(&pg->r, &p);
+	}
+	do {
+		rc = engine_step(pg->r.e, pg->r.err);
+		poked = poked || poke(d, file);
+	} while (rc > 0);
+	ASSERT_EQ(0, rc);
+	EXPECT_TRUE(poked);
+	for (i = 0; i < 14; i++) {
+		EXPECT_EQ(0, got[i]->error);
+		rig_ids(r, ids, 420 + i, i);
+		p = rig_params(ids, 420 + i, 30);
+		want = rig_submit(r, &p);
+		rig_run(r);
+		EXPECT_TRUE(rig_same(want->seqs[0], got[i]->seqs[0]));
+	}
+}
+
+FIXTURE(paged_swap)
+{
+	char file[300];
+};
+
+FIXTURE_VARIANT(paged_swap)
+{
+	bool file;
+};
+
+FIXTURE_VARIANT_ADD(paged_swap, memory){ .file = false };
+FIXTURE_VARIANT_ADD(paged_swap, file){ .file = true };
+
+FIXTURE_SETUP(paged_swap)
+{
+	snprintf(self->file, sizeof(self->file), "%s/swap", test_tmpdir());
+}
+
+FIXTURE_TEARDOWN(paged_swap)
+{
+}
+
+TEST_F(paged_swap, what_gives_way_comes_back_and_is_not_computed_again)
+{
+	struct tiny_cfg c = config(1);
+	struct test_kvmd d;
+	struct paged pg;
+	struct rig r;
+	u32 i, prompts = 0;
+
+	if (variant->file)
+		ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+					     "--limit", "8M", "--swap-file",
+					     self->file, "--swap-size", "64M",
+					     NULL));
+	else
+		ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+					     "--limit", "8M", "--swap-ram",
+					     "64M", NULL));
+	open_paged(&pg, &c, d.socket, 512);
+	rig_open(&r, &c, 2, 512);
+	run_scarce(&pg, &r, NULL, &d, NULL);
+	TH_LOG("%llu preempted, %llu of them to swap, %u at a time",
+	       (unsigned long long)engine_stats(pg.r.e)->nr_preempted,
+	       (unsigned long long)engine_stats(pg.r.e)->nr_paused,
+	       engine_stats(pg.r.e)->max_running);
+	for (i = 0; i < 14; i++)
+		prompts += 420 + i;
+	EXPECT_GT(engine_stats(pg.r.e)->nr_paused, 0);
+	EXPECT_EQ(engine_stats(pg.r.e)->nr_paused,
+		  engine_stats(pg.r.e)->nr_preempted);
+	EXPECT_EQ(prompts, engine_stats(pg.r.e)->nr_prefill);
+	close_paged(&pg);
+	rig_close(&r);
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+	EXPECT_NE(0, access(self->file, F_OK));
+}
+
+/* One bit of every 4 KiB of the file, when something has been written. */
+static bool flip_bits(const struct test_kvmd *d, const char *file)
+{
+	static unsigned char block[4096];
+	int fd, n;
+	off_t at;
+
+	if (!meminfo(d, "swap_used_bytes"))
+		return false;
+	fd = open(file, O_RDWR | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	for (at = 0; at < 64 << 20; at += 4096) {
+		n = (int)pread(fd, block, sizeof(block), at);
+		ASSERT_EQ((int)sizeof(block), n);
+		block[at / 4096 % 4096] ^= 1;
+		ASSERT_EQ(n, (int)pwrite(fd, block, sizeof(block), at));
+	}
+	fsync(fd);
+	close(fd);
+	return true;
+}
+
+TEST(paged_swap_file, a_flipped_bit_is_computed_again_and_never_used)
+{
+	struct tiny_cfg c = config(1);
+	struct test_kvmd d;
+	struct paged pg;
+	struct rig r;
+	char file[300];
+
+	snprintf(file, sizeof(file), "%s/swap", test_tmpdir());
+	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+				     "--limit", "8M", "--swap-file", file,
+				     "--swap-size", "64M", NULL));
+	open_paged(&pg, &c, d.socket, 512);
+	rig_open(&r, &c, 2, 512);
+	run_scarce(&pg, &r, flip_bits, &d, file);
+	TH_LOG("%llu requests lost pages",
+	       (unsigned long long)engine_stats(pg.r.e)->nr_lost);
+	EXPECT_GT(engine_stats(pg.r.e)->nr_lost, 0);
 	close_paged(&pg);
 	rig_close(&r);
 	EXPECT_EQ(0, test_kvmd_check(&d));
