@@ -21,7 +21,8 @@
 #include "runtime/model/gguf.h"
 #include "runtime/model/vocab_priv.h"
 
-#define ULL(x) ((unsigned long long)(x))
+#define ULL(x)	     ((unsigned long long)(x))
+#define INSERT_AHEAD 16u /* slots asked for before they are looked at */
 
 /* What ends a generation besides EOS, by name; control tokens only. */
 static const char *const eog_names[] = {
@@ -51,10 +52,9 @@ static u64 key_hash(const struct vocab *v, const char *key, size_t len)
 	return hash_mix(h, v->seed | 1);
 }
 
-u32 vocab_lookup(const struct vocab *v, const char *key, size_t len)
+/* @i: the key's hash */
+static u32 lookup_at(const struct vocab *v, u64 i, const char *key, size_t len)
 {
-	u64 i = key_hash(v, key, len);
-
 	for (;; i++) {
 		u32 slot = v->slots[i & v->slot_mask];
 		const struct token *t;
@@ -67,11 +67,39 @@ u32 vocab_lookup(const struct vocab *v, const char *key, size_t len)
 	}
 }
 
-static void slot_insert(struct vocab *v, u32 id)
+u32 vocab_lookup(const struct vocab *v, const char *key, size_t len)
 {
-	const struct token *t = &v->tokens[id];
+	return lookup_at(v, key_hash(v, key, len), key, len);
+}
+
+/* Each step asks for the memory that the next one wants of all keys. */
+void vocab_lookup_many(const struct vocab *v, const struct vocab_key *keys,
+		       u32 nr, u32 *ids)
+{
+	u64 hash[VOCAB_MANY];
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		hash[i] = key_hash(v, keys[i].ptr, keys[i].len);
+		__builtin_prefetch(&v->slots[hash[i] & v->slot_mask]);
+	}
+	for (i = 0; i < nr; i++) {
+		ids[i] = v->slots[hash[i] & v->slot_mask];
+		if (ids[i])
+			__builtin_prefetch(&v->tokens[ids[i] - 1]);
+	}
+	for (i = 0; i < nr; i++)
+		if (ids[i])
+			__builtin_prefetch(token_key(v, ids[i] - 1));
+	for (i = 0; i < nr; i++)
+		ids[i] = lookup_at(v, hash[i], keys[i].ptr, keys[i].len);
+}
+
+/* @i: the key's hash */
+static void slot_insert(struct vocab *v, u64 i, u32 id)
+{
 	const char *key = token_key(v, id);
-	u64 i = key_hash(v, key, t->key_len);
+	const struct token *t;
 
 	for (;; i++) {
 		u32 slot = v->slots[i & v->slot_mask];
@@ -91,19 +119,30 @@ static void slot_insert(struct vocab *v, u32 id)
 /* Normal tokens first: of equal names they are the ones that text makes. */
 static int build_slots(struct vocab *v)
 {
-	u32 nr_slots = 16;
+	u64 *hash = malloc(v->nr * sizeof(*hash));
+	u32 nr_slots = 16, id, ahead;
 
 	while (nr_slots < 2 * (u64)v->nr)
 		nr_slots *= 2;
 	v->slot_mask = nr_slots - 1;
 	v->slots = calloc(nr_slots, sizeof(*v->slots));
-	if (!v->slots)
+	if (!hash || !v->slots) {
+		free(hash);
 		return -ENOMEM;
-	for (int pass = 0; pass < 2; pass++)
-		for (u32 id = 0; id < v->nr; id++)
+	}
+	for (id = 0; id < v->nr; id++)
+		hash[id] = key_hash(v, token_key(v, id), v->tokens[id].key_len);
+	for (int pass = 0; pass < 2; pass++) {
+		for (id = 0; id < v->nr; id++) {
+			ahead = min(id + INSERT_AHEAD, v->nr - 1);
+			__builtin_prefetch(
+				&v->slots[hash[ahead] & v->slot_mask]);
 			if ((v->tokens[id].class == VOCAB_NORMAL) == !pass &&
 			    v->tokens[id].key_len)
-				slot_insert(v, id);
+				slot_insert(v, hash[id], id);
+		}
+	}
+	free(hash);
 	return 0;
 }
 
@@ -248,8 +287,9 @@ static void note_token(struct vocab *v, u32 id)
 		v->max_key = t->key_len;
 	if (t->class == VOCAB_UNUSED)
 		v->has_unused = true;
-	if (t->class == VOCAB_NORMAL || t->class == VOCAB_UNUSED ||
-	    t->class == VOCAB_USER)
+	if (v->kind == VOCAB_LLAMA &&
+	    (t->class == VOCAB_NORMAL || t->class == VOCAB_UNUSED ||
+	     t->class == VOCAB_USER))
 		note_joins(v, token_key(v, id), t->key_len);
 }
 

@@ -20,6 +20,9 @@
 #define ULL(x)	   ((unsigned long long)(x))
 #define NR_ESCAPED 68
 
+#define MERGE_BATCH (VOCAB_MANY / 3)
+#define TEXT_MIN    4096ull /* bytes of a batch's texts */
+
 static bool is_plain(u32 b)
 {
 	return (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) ||
@@ -41,8 +44,12 @@ ssize_t gpt2_unescape(const char *s, size_t len, char *out)
 	ssize_t n = 0;
 
 	for (size_t i = 0; i < len;) {
-		u32 cp;
+		u32 cp = (u8)s[i];
 
+		if (cp < 0x80 && is_plain(cp)) { /* most of them */
+			out[n++] = s[i++];
+			continue;
+		}
 		i += utf8_decode(s + i, len - i, &cp);
 		if (cp < 0x100 && is_plain(cp))
 			out[n++] = (char)cp;
@@ -90,34 +97,73 @@ static int bad_merge(const struct gguf *g, u64 i, struct gguf_str s,
 		       ULL(i), gguf_show(s, show), why);
 }
 
+/* Merges that are looked up together: left, right and both of each. */
+struct batch {
+	struct gguf_str s[MERGE_BATCH];
+	struct vocab_key keys[3 * MERGE_BATCH];
+	u32 ids[3 * MERGE_BATCH];
+	u32 nr;
+	u64 first; /* the number of the first */
+	u64 used, cap;
+	char text[]; /* [cap] their bytes */
+};
+
 /*
  * The halves become ids through their bytes. The space that divides them is
  * the only one: a space inside a half is written as U+0120.
  */
-static int add_merge(struct vocab *v, const struct gguf *g, u64 i,
-		     struct gguf_str s, char *buf, char *err)
+static int batch_add(struct batch *b, const struct gguf *g, struct gguf_str s,
+		     char *err)
 {
 	const char *gap = memchr(s.ptr, ' ', s.len);
-	u32 left, right, both;
+	struct vocab_key *k = &b->keys[3 * b->nr];
+	char *text = b->text + b->used;
 	ssize_t nl, nr = -1;
-	struct merge *m;
 
 	if (!gap)
-		return bad_merge(g, i, s, "is no pair", err);
-	nl = gpt2_unescape(s.ptr, (size_t)(gap - s.ptr), buf);
+		return bad_merge(g, b->first + b->nr, s, "is no pair", err);
+	nl = gpt2_unescape(s.ptr, (size_t)(gap - s.ptr), text);
 	if (nl > 0)
 		nr = gpt2_unescape(gap + 1, s.len - (size_t)(gap - s.ptr) - 1,
-				   buf + nl);
+				   text + nl);
 	if (nl <= 0 || nr <= 0)
-		return bad_merge(g, i, s, "is no pair of byte strings", err);
-	left = vocab_lookup(v, buf, (size_t)nl);
-	right = vocab_lookup(v, buf + nl, (size_t)nr);
-	both = vocab_lookup(v, buf, (size_t)(nl + nr));
-	if (left == VOCAB_NONE || right == VOCAB_NONE || both == VOCAB_NONE)
-		return bad_merge(g, i, s, "has a part that is no token", err);
-	m = pair_slot(v, left, right);
-	if (m->left == VOCAB_NONE)
-		*m = (struct merge){ left, right, (u32)i, both };
+		return bad_merge(g, b->first + b->nr, s,
+				 "is no pair of byte strings", err);
+	k[0] = (struct vocab_key){ text, (size_t)nl };
+	k[1] = (struct vocab_key){ text + nl, (size_t)nr };
+	k[2] = (struct vocab_key){ text, (size_t)(nl + nr) };
+	b->s[b->nr++] = s;
+	b->used += (u64)(nl + nr);
+	return 0;
+}
+
+static int batch_merge(struct vocab *v, struct batch *b, const struct gguf *g,
+		       char *err)
+{
+	u32 i;
+
+	vocab_lookup_many(v, b->keys, 3 * b->nr, b->ids);
+	for (i = 0; i < b->nr; i++) {
+		const u32 *id = &b->ids[3 * i];
+
+		__builtin_prefetch(
+			&v->merges[pair_hash(v, id[0], id[1]) & v->merge_mask]);
+	}
+	for (i = 0; i < b->nr; i++) {
+		const u32 *id = &b->ids[3 * i];
+		struct merge *m = pair_slot(v, id[0], id[1]);
+
+		if (id[0] == VOCAB_NONE || id[1] == VOCAB_NONE ||
+		    id[2] == VOCAB_NONE)
+			return bad_merge(g, b->first + i, b->s[i],
+					 "has a part that is no token", err);
+		if (m->left == VOCAB_NONE)
+			*m = (struct merge){ id[0], id[1], (u32)(b->first + i),
+					     id[2] };
+	}
+	b->first += b->nr;
+	b->nr = 0;
+	b->used = 0;
 	return 0;
 }
 
@@ -126,7 +172,7 @@ int vocab_gpt2_load(struct vocab *v, const struct gguf *g, char *err)
 	struct gguf_arr arr;
 	u64 pos = 0, longest = 0;
 	u32 nr_slots = 16;
-	char *buf;
+	struct batch *b;
 	int rc;
 
 	rc = gguf_get_arr(g, "tokenizer.ggml.merges", GGUF_STR, &arr, err);
@@ -141,16 +187,25 @@ int vocab_gpt2_load(struct vocab *v, const struct gguf *g, char *err)
 		nr_slots *= 2;
 	v->merge_mask = nr_slots - 1;
 	v->merges = malloc(nr_slots * sizeof(*v->merges));
-	buf = malloc(longest + 1);
-	if (!v->merges || !buf) {
-		free(buf);
+	longest = max(longest, TEXT_MIN);
+	b = malloc(sizeof(*b) + longest);
+	if (!v->merges || !b) {
+		free(b);
 		return err_set(err, -ENOMEM, "%s: out of memory", gguf_name(g));
 	}
+	*b = (struct batch){ .cap = longest };
 	memset(v->merges, 0xff, nr_slots * sizeof(*v->merges));
 	pos = 0;
-	for (u64 i = 0; i < arr.len && !rc; i++)
-		rc = add_merge(v, g, i, gguf_arr_next_str(&arr, &pos), buf,
-			       err);
-	free(buf);
+	for (u64 i = 0; i < arr.len && !rc; i++) {
+		struct gguf_str s = gguf_arr_next_str(&arr, &pos);
+
+		if (b->nr == MERGE_BATCH || s.len > b->cap - b->used)
+			rc = batch_merge(v, b, g, err);
+		if (!rc)
+			rc = batch_add(b, g, s, err);
+	}
+	if (!rc)
+		rc = batch_merge(v, b, g, err);
+	free(b);
 	return rc;
 }

@@ -77,6 +77,20 @@ int idlist_add(struct idlist *l, u32 id);
 /* The token with this key, or VOCAB_NONE. */
 u32 vocab_lookup(const struct vocab *v, const char *key, size_t len);
 
+#define VOCAB_MANY 96u
+
+struct vocab_key {
+	const char *ptr;
+	size_t len;
+};
+
+/*
+ * The same for up to VOCAB_MANY keys: ids[nr]. The tables are larger than the
+ * caches near a core, and so each key waits less for them.
+ */
+void vocab_lookup_many(const struct vocab *v, const struct vocab_key *keys,
+		       u32 nr, u32 *ids);
+
 static inline const char *token_key(const struct vocab *v, u32 id)
 {
 	return v->arena + v->tokens[id].key;

@@ -330,6 +330,67 @@ TEST(vocab, what_it_cannot_read_is_named)
 	expect_refused(&w, -EINVAL, "no token stands for byte 0x00");
 }
 
+#define NR_PAIRS 100u /* "aa" to "jj": tokens 256 and up, a merge each */
+
+/* @bad: the number of a merge whose left half is no token, or NR_PAIRS */
+static void write_pairs(struct gguf_writer *w, u32 bad)
+{
+	static char bytes[256][4], pairs[NR_PAIRS][4], merges[NR_PAIRS][8];
+	const char *names[256 + NR_PAIRS], *lines[NR_PAIRS];
+
+	for (u32 i = 0; i < 256; i++) {
+		sample_byte_name(i, bytes[i]);
+		names[i] = bytes[i];
+	}
+	for (u32 i = 0; i < NR_PAIRS; i++) {
+		char l = (char)('a' + i / 10), r = (char)('a' + i % 10);
+
+		snprintf(pairs[i], sizeof(pairs[i]), "%c%c", l, r);
+		snprintf(merges[i], sizeof(merges[i]), "%s%c %c",
+			 i == bad ? "zz" : "", l, r);
+		names[256 + i] = pairs[i];
+		lines[i] = merges[i];
+	}
+	gw_str(w, "tokenizer.ggml.model", "gpt2");
+	gw_str(w, "tokenizer.ggml.pre", "qwen2");
+	gw_arr_str(w, "tokenizer.ggml.tokens", names, 256 + NR_PAIRS);
+	gw_arr_str(w, "tokenizer.ggml.merges", lines, NR_PAIRS);
+}
+
+TEST(gpt2, merges_are_read_in_any_number)
+{
+	char err[KV_ERRLEN], text[3], want[8];
+	struct gguf_writer w = { 0 };
+	struct vocab *v;
+	size_t len;
+	u8 *buf;
+
+	write_pairs(&w, NR_PAIRS);
+	buf = gw_finish(&w, &len);
+	v = load(buf, len, err);
+	ASSERT_TRUE(v);
+	for (u32 i = 0; i < NR_PAIRS; i++) {
+		snprintf(text, sizeof(text), "%c%c", 'a' + i / 10,
+			 'a' + i % 10);
+		snprintf(want, sizeof(want), "%u", 256 + i);
+		EXPECT_STREQ(want, ids_of(v, text, 2, 0));
+	}
+	vocab_free(v);
+}
+
+TEST(gpt2, a_merge_of_what_is_no_token_is_named)
+{
+	static const u32 bad[] = { 0, 31, 32, 70, NR_PAIRS - 1 };
+	struct gguf_writer w = { 0 };
+	char words[32];
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		write_pairs(&w, bad[i]);
+		snprintf(words, sizeof(words), "merge %u 'zz", bad[i]);
+		expect_refused(&w, -EINVAL, words);
+	}
+}
+
 TEST(vocab, inconsistent_tables_are_refused)
 {
 	static const char *const two[] = { "a", "b" };
