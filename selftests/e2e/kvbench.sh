@@ -6,7 +6,7 @@
 # Tiny sizes: no number means anything here, and none is judged. make figures
 # measures and judges.
 #
-# timeout: 120
+# timeout: 180
 # quick: no
 . selftests/tap.sh
 
@@ -20,6 +20,30 @@ for subject in attention bw fork gemm pages util; do
 			join(" ")')"
 	check "kvbench $subject as a table" kvbench "$subject" --tiny
 done
+for subject in attention gemm; do
+	kvbench $subject --tiny -j >"$T/record"
+	expect "kvbench $subject has each row cold and warm" true \
+		"$(jq '[.results[].cache]|(length/2) as $n|
+			[.[range(0; length; 2)], .[range(1; length; 2)]]==
+			[range($n)|"cold"]+[range($n)|"warm"]' "$T/record")"
+	jq -c '.results|=(.[1:]|.[0].us=1e9|.[0].paged_us=1e9)' "$T/record" \
+		>"$T/older"
+	kvbench $subject --tiny -j --against "$T/older" >"$T/compared"
+	expect "its --against divides each row by the one of the same name" \
+		'[false,true,true]' "$(jq -c '.results|[(.[0]|has("over_before")),
+			(.[1]|.before==1e9 and .over_before<0.1),
+			([.[2:][]|.over_before>0]|all)]' "$T/compared")"
+	check "and prints them" grep -q '^before: .* version' \
+		<(kvbench $subject --tiny --against "$T/older")
+done
+expect_exit "a record of another subject is refused" 1 \
+	kvbench attention --tiny --against "$T/record"
+expect_exit "a record of other sizes too" 1 kvbench gemm --against "$T/record"
+expect_exit "and of other threads" 1 kvbench gemm --tiny -t 77 \
+	--against "$T/record"
+expect_exit "and what is no record" 1 kvbench gemm --against "$0"
+expect_exit "bw is held against nothing" 1 kvbench bw --against "$T/record"
+expect_exit "nor are claims" 2 kvbench claims --against "$T/record"
 kvbench claims --tiny --json >"$T/claims" 2>"$T/err"
 expect "claims exits with 0" 0 $?
 expect "claims has every figure" "$(echo "$list" | sort)" \
@@ -33,8 +57,9 @@ expect "a figure by its name" "util.frames" \
 	"$(kvbench claims util.frames --tiny -j 2>/dev/null |
 	jq -r '.figures[].name')"
 theirs='^(margin|score|tokens|weights)[.]'
-expect "the models' figures are among them" "margin.gemma margin.qwen \
-score.gemma score.qwen tokens.differ weights.once weights.told" \
+expect "the models' figures are among them" "\
+margin.gemma margin.qwen score.gemma score.qwen tokens.differ \
+weights.once weights.told" \
 	"$(echo "$list" | grep -E "$theirs" | sort | xargs)"
 if [ -n "${KV_GEMMA:-}" ] && [ -n "${KV_QWEN:-}" ]; then
 	expect "with both models here each of them is measured" true \

@@ -25,6 +25,7 @@ struct bench_opts {
 	bool json, pretty, tiny;
 	u32 threads; /* 0 = the CPUs this process may run on */
 	double seconds; /* how long a timed loop lasts */
+	const char *against; /* a record of the same subject, or NULL */
 	/* model */
 	const char *model;
 	const char *data; /* the folder of the reference; NULL: the tree's */
@@ -81,10 +82,18 @@ int claims_run(const struct bench_opts *o, char *const *names, int nr);
 
 struct report;
 
+/**
+ * struct subject - one thing that is measured in detail
+ * @nr_keys: columns that name a row, from the first one; 0: rows that are
+ *	held against no earlier ones
+ * @time: the member of a row that is divided by the earlier row's
+ */
 struct subject {
 	const char *name;
 	const char *what;
 	int (*run)(const struct bench_opts *o, struct report *r);
+	unsigned int nr_keys;
+	const char *time;
 	struct subject *next;
 };
 
@@ -111,6 +120,7 @@ struct report {
 	unsigned int nr_cols;
 	json_t *rows; /* array of objects */
 	json_t *extra; /* object: members beside "results" */
+	json_t *before; /* the record of --against, or NULL */
 	char note[256];
 };
 
@@ -122,6 +132,12 @@ int report_print(const struct bench_opts *o, const char *name,
 		 const struct report *r);
 void report_table(FILE *out, const struct report_col *cols,
 		  unsigned int nr_cols, const json_t *rows);
+/* against.c: read the record of --against, so that a bad one is refused
+ * before anything is measured; then add its times to the rows.
+ */
+int __must_check against_load(const struct bench_opts *o,
+			      const struct subject *s, struct report *r);
+void against_apply(const struct subject *s, struct report *r);
 /* machine_json - what the figures were measured on */
 json_t *machine_json(void);
 
@@ -174,6 +190,8 @@ u32 bench_threads(const struct bench_opts *o);
 
 /* Best read bandwidth of all threads, bytes/s; measured once a process. */
 double bw_read_peak(const struct bench_opts *o);
+/* The same of @bytes that are read again and again, from whatever cache. */
+double bw_reread_peak(const struct bench_opts *o, double bytes);
 /* Best rate of fp32 multiply-adds in registers, FLOP/s; 0 if unknown. */
 double bw_fma_peak(const struct bench_opts *o);
 /*

@@ -12,8 +12,12 @@
  * Where sequences share a prefix, they have it once in the pages and a copy
  * each in contiguous memory: that ratio is what a cascade saves.
  *
- * A run goes over all layers; together they are larger than the caches, as in
- * a real step. bytes counts each K and V row that a sequence's rows see once
+ *	cold	A run goes over all layers; together they are larger than the
+ *		caches, as in a real step.
+ *	warm	It goes over the first layer as many times, and has done so just
+ *		before: the caches hold it as far as they can.
+ *
+ * bytes counts each K and V row that a sequence's rows see once
  * per layer: what has to come from memory at least.
  */
 #include "tools/kvbench/bench.h"
@@ -57,6 +61,7 @@ struct attn_bench {
 	size_t bytes;
 	float *q, *out[2];
 	u32 pages; /* of one sequence */
+	bool warm;
 	struct kern_attn attn;
 };
 
@@ -240,14 +245,15 @@ static int bench_init(struct attn_bench *b, const struct bench_opts *o,
 }
 
 /* All layers once; seconds. */
-static double pass(struct attn_bench *b, bool paged)
+static double pass_once(struct attn_bench *b, bool paged)
 {
 	double start = bench_now();
-	u32 l;
+	u32 i, l;
 
 	b->attn.seqs = paged ? b->paged_seqs : b->flat_seqs;
 	b->attn.f32 = b->out[paged];
-	for (l = 0; l < b->c.layers; l++) {
+	for (i = 0; i < b->c.layers; i++) {
+		l = b->warm ? 0 : i;
 		if (paged)
 			kv_paged(b, l, &b->attn.kv);
 		else
@@ -255,6 +261,13 @@ static double pass(struct attn_bench *b, bool paged)
 		b->exec.ops->attn(&b->exec, &b->attn, &b->plan[paged]);
 	}
 	return bench_now() - start;
+}
+
+static double pass(struct attn_bench *b, bool paged)
+{
+	if (b->warm)
+		pass_once(b, paged);
+	return pass_once(b, paged);
 }
 
 static double bytes_seen(const struct attn_case *c)
@@ -285,8 +298,9 @@ struct attn_result {
 
 #define ATTN_RUNS_MAX 400
 
-static int attn_measure(const struct bench_opts *o, const struct attn_case *c,
-			struct attn_result *res)
+static int attn_measure_in(const struct bench_opts *o,
+			   const struct attn_case *c, bool warm,
+			   struct attn_result *res)
 {
 	static double p[ATTN_RUNS_MAX], f[ATTN_RUNS_MAX], r[ATTN_RUNS_MAX];
 	struct attn_bench b;
@@ -296,6 +310,7 @@ static int attn_measure(const struct bench_opts *o, const struct attn_case *c,
 
 	if (rc)
 		goto out_free;
+	b.warm = warm;
 	pass(&b, true);
 	pass(&b, false);
 	out_bytes = 4ul * c->seqs * c->rows * c->heads * c->dim;
@@ -322,6 +337,12 @@ static int attn_measure(const struct bench_opts *o, const struct attn_case *c,
 out_free:
 	bench_free(&b);
 	return rc;
+}
+
+static int attn_measure(const struct bench_opts *o, const struct attn_case *c,
+			struct attn_result *res)
+{
+	return attn_measure_in(o, c, false, res);
 }
 
 static int run_ratio(const struct bench_opts *o, struct figure_result *r)
@@ -438,60 +459,73 @@ FIGURE(attn_decode, .name = "attn.decode_bw",
        .unit = "GB/s", .cmp = CMP_AT_LEAST, .target = 0, .run = run_decode_bw);
 
 static const struct report_col attn_cols[] = {
-	{ "case", "case", 0 },
-	{ "paged_us", "paged us", 1 },
-	{ "contiguous_us", "contig us", 1 },
-	{ "ratio", "ratio", 3 },
-	{ "mbytes", "MB", 1 },
-	{ "gbps", "GB/s", 2 },
-	{ "gflops", "GFLOP/s", 1 },
-	{ "bound", "bound", 1 },
-	{ "bound_what", "of", 0 },
-	{ "share", "share", 2 },
+	{ "case", "case", 0 },	       { "cache", "cache", 0 },
+	{ "paged_us", "paged us", 1 }, { "contiguous_us", "contig us", 1 },
+	{ "ratio", "ratio", 3 },       { "mbytes", "MB", 1 },
+	{ "mflop", "MFLOP", 1 },       { "gbps", "GB/s", 2 },
+	{ "gflops", "GFLOP/s", 1 },    { "bound", "bound", 1 },
+	{ "bound_what", "of", 0 },     { "share", "share", 2 },
 	{ "runs", "runs", 0 },
 };
 
 static int attn_row(const struct bench_opts *o, struct report *rep,
-		    const struct attn_case *c)
+		    const struct attn_case *c, bool warm)
 {
-	double bw = bw_read_peak(o), fma = bw_fma_peak(o), gbps, gflops;
+	double bw, fma = bw_fma_peak(o), gbps, gflops;
 	struct attn_result res;
 	bool compute;
-	int rc = attn_measure(o, c, &res);
+	int rc = attn_measure_in(o, c, warm, &res);
 
 	if (rc)
 		return rc;
+	bw = warm ? bw_reread_peak(o, res.bytes / c->layers) : bw_read_peak(o);
 	gbps = res.bytes / res.paged_s;
 	gflops = res.flop / res.paged_s;
 	compute = fma > 0 && gflops / fma > gbps / bw;
 	report_row(rep,
-		   json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s, "
-			     "s:f, s:i}",
-			     "case", c->name, "paged_us", res.paged_s * 1e6,
-			     "contiguous_us", res.flat_s * 1e6, "ratio",
-			     res.ratio, "mbytes", res.bytes / 1e6, "gbps",
+		   json_pack("{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+			     "s:f, s:s, s:f, s:i}",
+			     "case", c->name, "cache", warm ? "warm" : "cold",
+			     "paged_us", res.paged_s * 1e6, "contiguous_us",
+			     res.flat_s * 1e6, "ratio", res.ratio, "mbytes",
+			     res.bytes / 1e6, "mflop", res.flop / 1e6, "gbps",
 			     gbps / 1e9, "gflops", gflops / 1e9, "bound",
 			     (compute ? fma : bw) / 1e9, "bound_what",
-			     compute ? "fp32 fma" : "read", "share",
-			     compute ? gflops / fma : gbps / bw, "runs",
-			     (int)res.runs));
+			     compute ? "fp32 fma"
+			     : warm  ? "reread"
+				     : "read",
+			     "share", compute ? gflops / fma : gbps / bw,
+			     "runs", (int)res.runs));
 	return 0;
 }
 
-static int run_attn(const struct bench_opts *o, struct report *rep)
+static int attn_rows(const struct bench_opts *o, struct report *rep,
+		     const struct attn_case *c, unsigned int nr)
 {
 	unsigned int i;
 	int rc = 0;
 
+	for (i = 0; !rc && i < nr; i++) {
+		rc = attn_row(o, rep, &c[i], false);
+		if (!rc)
+			rc = attn_row(o, rep, &c[i], true);
+	}
+	return rc;
+}
+
+static int run_attn(const struct bench_opts *o, struct report *rep)
+{
+	int rc;
+
 	rep->cols = attn_cols;
 	rep->nr_cols = ARRAY_SIZE(attn_cols);
-	for (i = 0; !rc && i < ARRAY_SIZE(attn_cases); i++)
-		rc = attn_row(o, rep, &attn_cases[i]);
-	for (i = 0; !rc && i < ARRAY_SIZE(cascade_cases); i++)
-		rc = attn_row(o, rep, &cascade_cases[i]);
+	rc = attn_rows(o, rep, attn_cases, ARRAY_SIZE(attn_cases));
+	if (!rc)
+		rc = attn_rows(o, rep, cascade_cases,
+			       ARRAY_SIZE(cascade_cases));
 	return rc;
 }
 
 SUBJECT(attention, .name = "attention",
 	.what = "attention kernels: paged against contiguous, share of bound",
-	.run = run_attn);
+	.run = run_attn, .nr_keys = 2, .time = "paged_us");

@@ -5,6 +5,8 @@
  * read	every thread sums its own part of a buffer far larger than the caches,
  *	with loads as wide as the CPU has; the best of several passes, as STREAM
  *	counts. This is the bound of everything that reads weights or KV.
+ * reread	the same with a buffer of a given size, over and over: from the
+ *	caches if it fits. The bound of what finds its operands there.
  * fma	every thread runs chains of multiply-adds in registers, long enough to
  *	hide their latency: fp32, and bf16 pairs where the CPU has them.
  * amx	the same with products of tiles of bf16, four sums at a time.
@@ -23,6 +25,7 @@
 #define BW_THREADS_MAX 256
 #define FMA_CHAINS     12
 #define FMA_ROUNDS     1000000
+#define REREAD_BYTES   (256u << 20) /* of all rounds of a thread */
 
 struct bw_thread {
 	pthread_t thread;
@@ -195,6 +198,16 @@ static double do_read(const struct bw_thread *t)
 	return sum_plain(t->p, t->bytes);
 }
 
+static double do_reread(const struct bw_thread *t)
+{
+	double sum = 0;
+	u32 i;
+
+	for (i = 0; i < t->rounds; i++)
+		sum += do_read(t);
+	return sum;
+}
+
 static double do_f32(const struct bw_thread *t)
 {
 	return __builtin_cpu_supports("avx512f") ? fma_avx512(t->rounds)
@@ -251,10 +264,11 @@ static double run_threads(struct bw_thread *t, u32 nr,
 	return end - start;
 }
 
-static double measure_read(const struct bench_opts *o, u32 nr)
+/* @each: bytes of a thread, a multiple of 256; @rounds: times in a pass */
+static double measure_read(const struct bench_opts *o, u32 nr, size_t each,
+			   u32 rounds)
 {
 	static struct bw_thread t[BW_THREADS_MAX];
-	const size_t each = o->tiny ? 4u << 20 : 256u << 20;
 	double best = 0, s;
 	char *p;
 	u32 i, pass;
@@ -269,11 +283,12 @@ static double measure_read(const struct bench_opts *o, u32 nr)
 	for (i = 0; i < nr; i++) {
 		t[i].p = p + i * each;
 		t[i].bytes = each;
+		t[i].rounds = rounds;
 	}
 	for (pass = 0; pass < (o->tiny ? 1u : 8u); pass++) {
-		s = run_threads(t, nr, do_read);
+		s = run_threads(t, nr, do_reread);
 		if (s > 0)
-			best = max(best, (double)each * nr / s);
+			best = max(best, (double)each * nr * rounds / s);
 	}
 	munmap(p, each * nr + 4096);
 	return best;
@@ -299,12 +314,30 @@ static double measure_fma(const struct bench_opts *o,
 	return best;
 }
 
+static size_t read_bytes(const struct bench_opts *o)
+{
+	return o->tiny ? 4u << 20 : 256u << 20;
+}
+
 double bw_read_peak(const struct bench_opts *o)
 {
 	static double memo;
 
 	if (memo == 0)
-		memo = measure_read(o, bench_threads(o));
+		memo = measure_read(o, bench_threads(o), read_bytes(o), 1);
+	return memo;
+}
+
+double bw_reread_peak(const struct bench_opts *o, double bytes)
+{
+	static double of, memo;
+	size_t each = ALIGN_UP((size_t)(bytes / bench_threads(o)) + 1, 256);
+
+	if (of != bytes)
+		memo = measure_read(o, bench_threads(o), each,
+				    o->tiny ? 1
+					    : (u32)(REREAD_BYTES / each) + 1);
+	of = bytes;
 	return memo;
 }
 
@@ -366,7 +399,8 @@ static int run_bw(const struct bench_opts *o, struct report *r)
 	r->cols = bw_cols;
 	r->nr_cols = ARRAY_SIZE(bw_cols);
 	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "read",
-				"threads", 1, "rate", measure_read(o, 1) / 1e9,
+				"threads", 1, "rate",
+				measure_read(o, 1, read_bytes(o), 1) / 1e9,
 				"unit", "GB/s"));
 	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "read",
 				"threads", (int)nr, "rate",

@@ -39,6 +39,8 @@ static void usage(FILE *out)
 		"\noptions:\n"
 		"  -j, --json         one JSON object\n"
 		"      --pretty       indented JSON\n"
+		"      --against FILE attention, gemm: an earlier --json to "
+		"compare with\n"
 		"      --tiny         only show that it works; judge nothing\n"
 		"  -t, --threads N    threads (the CPUs of this process)\n"
 		"      --seconds S    length of a timed loop (1)\n"
@@ -102,7 +104,11 @@ static int run_subject(const struct bench_opts *o, const char *name)
 	}
 	if (report_init(&r))
 		return 1;
-	rc = s->run(o, &r);
+	rc = o->against ? against_load(o, s, &r) : 0;
+	if (!rc)
+		rc = s->run(o, &r);
+	if (!rc && r.before)
+		against_apply(s, &r);
 	if (rc)
 		fprintf(stderr, "kvbench: %s: %s\n", name,
 			r.note[0] ? r.note : strerror(-rc));
@@ -129,11 +135,19 @@ static bool parse_u64(const char *s, u64 min_v, u64 max_v, u64 *out)
 	return true;
 }
 
-enum { OPT_TINY = 256, OPT_SECONDS, OPT_SEED, OPT_PRETTY, OPT_DATA };
+enum {
+	OPT_TINY = 256,
+	OPT_SECONDS,
+	OPT_SEED,
+	OPT_PRETTY,
+	OPT_DATA,
+	OPT_AGAINST,
+};
 
 static const struct option longs[] = {
 	{ "json", no_argument, NULL, 'j' },
 	{ "pretty", no_argument, NULL, OPT_PRETTY },
+	{ "against", required_argument, NULL, OPT_AGAINST },
 	{ "tiny", no_argument, NULL, OPT_TINY },
 	{ "threads", required_argument, NULL, 't' },
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
@@ -159,6 +173,9 @@ static int set_option(struct bench_opts *o, int c)
 		return 0;
 	case OPT_PRETTY:
 		o->json = o->pretty = true;
+		return 0;
+	case OPT_AGAINST:
+		o->against = optarg;
 		return 0;
 	case OPT_TINY:
 		o->tiny = true;
@@ -221,6 +238,11 @@ int main(int argc, char **argv)
 		o.seconds = min(o.seconds, 0.02);
 	if (optind == argc) {
 		usage(stderr);
+		return 2;
+	}
+	if (o.against && (!strcmp(argv[optind], "claims") ||
+			  !strcasecmp(argv[optind], "list"))) {
+		fprintf(stderr, "kvbench: --against is for a subject\n");
 		return 2;
 	}
 	if (!strcmp(argv[optind], "claims"))

@@ -11,7 +11,7 @@
 #include <time.h>
 #include "kernels/include/kern.h"
 
-#define REPORT_COLS_MAX 16
+#define REPORT_COLS_MAX 20
 #define REPORT_CELL	192
 
 int report_init(struct report *r)
@@ -26,6 +26,7 @@ void report_fini(struct report *r)
 {
 	json_decref(r->rows);
 	json_decref(r->extra);
+	json_decref(r->before);
 	memset(r, 0, sizeof(*r));
 }
 
@@ -137,6 +138,26 @@ json_t *machine_json(void)
 			 KV_VERSION);
 }
 
+static const struct report_col before_cols[] = {
+	{ "before", "before", 1 },
+	{ "over_before", "x", 2 },
+};
+
+static void print_table(const struct report *r)
+{
+	struct report_col cols[REPORT_COLS_MAX];
+	unsigned int nr = min(r->nr_cols, (unsigned int)REPORT_COLS_MAX - 2);
+
+	memcpy(cols, r->cols, nr * sizeof(*cols));
+	if (r->before) {
+		memcpy(cols + nr, before_cols, sizeof(before_cols));
+		nr += ARRAY_SIZE(before_cols);
+	}
+	report_table(stdout, cols, nr, r->rows);
+	if (r->note[0])
+		printf("%s\n", r->note);
+}
+
 int report_print(const struct bench_opts *o, const char *name,
 		 const struct report *r)
 {
@@ -144,13 +165,13 @@ int report_print(const struct bench_opts *o, const char *name,
 	int rc;
 
 	if (!o->json) {
-		report_table(stdout, r->cols, r->nr_cols, r->rows);
-		if (r->note[0])
-			printf("%s\n", r->note);
+		print_table(r);
 		return 0;
 	}
-	v = json_pack("{s:s, s:s, s:o, s:O}", "schema", "kvbench/1", "bench",
-		      name, "machine", machine_json(), "results", r->rows);
+	v = json_pack("{s:s, s:s, s:o, s:i, s:b, s:O}", "schema", "kvbench/1",
+		      "bench", name, "machine", machine_json(), "threads",
+		      (int)bench_threads(o), "tiny", o->tiny, "results",
+		      r->rows);
 	if (!v)
 		return -ENOMEM;
 	json_object_update(v, r->extra);
