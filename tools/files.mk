@@ -12,6 +12,7 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	against.o clock.o mmhost.o client.o bench_bw.o bench_attn.o \
 	bench_gemm.o bench_util.o bench_fork.o bench_pages.o bench_model.o \
 	bench_engine.o \
-	models.o bench_score.o bench_tokens.o bench_weights.o bench_prefill.o)
+	models.o bench_score.o bench_tokens.o bench_weights.o bench_prefill.o \
+	bench_load.o)
 kvbench-y += $(addprefix tools/kvrun/,session.o private_kvmd.o drop.o)
 kvbench-libs := -ljansson

@@ -56,9 +56,9 @@ expect "and the machine" true \
 expect "a figure by its name" "util.frames" \
 	"$(kvbench claims util.frames --tiny -j 2>/dev/null |
 	jq -r '.figures[].name')"
-theirs='^(margin|score|tokens|weights)[.]'
-expect "the models' figures are among them" "\
-margin.gemma margin.qwen score.gemma score.qwen tokens.differ \
+theirs='^(load|margin|score|tokens|weights)[.]'
+expect "the models' figures are among them" "load.attach load.cold \
+load.second margin.gemma margin.qwen score.gemma score.qwen tokens.differ \
 weights.once weights.told" \
 	"$(echo "$list" | grep -E "$theirs" | sort | xargs)"
 if [ -n "${KV_GEMMA:-}" ] && [ -n "${KV_QWEN:-}" ]; then
