@@ -215,7 +215,7 @@ static int load_round(const struct bench_opts *o, const struct load_file *f,
 	struct runtime one, two;
 	struct private_kvmd *d;
 	double start = bench_now();
-	int rc = private_kvmd_start(LOAD_DEVICE, &d, err);
+	int rc = private_kvmd_start(LOAD_DEVICE, NULL, &d, err);
 
 	if (rc)
 		return rc;
