@@ -9,7 +9,14 @@
 void avx2_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
 	       u32 lo, u32 hi, void *scratch)
 {
-	attn_run(p, plan, lo, hi, scratch);
+	attn_run(p, plan, KERN_NUMERICS_BF16, lo, hi, scratch);
+}
+
+void avx2_attn_bf16(const struct kern_attn *p,
+		    const struct kern_attn_plan *plan, u32 lo, u32 hi,
+		    void *scratch)
+{
+	attn_run(p, plan, KERN_NUMERICS_BF16_ATTN, lo, hi, scratch);
 }
 
 void avx2_attn_merge(const struct kern_attn *p,

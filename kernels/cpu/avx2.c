@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * avx2.c - the row for AVX2 with FMA
+ * avx2.c - the rows for AVX2 with FMA
  */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
@@ -20,4 +20,10 @@ const struct kern_ops kern_ops_avx2 = {
 	.attn = avx2_attn,
 	.attn_merge = avx2_attn_merge,
 	.logits = vec_logits,
+};
+
+const struct kern_ops kern_ops_avx2_bf16attn = {
+	.name = "avx2bf16attn",
+	.numerics = KERN_NUMERICS_BF16_ATTN,
+	.attn = avx2_attn_bf16,
 };

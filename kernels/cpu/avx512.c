@@ -31,3 +31,9 @@ const struct kern_ops kern_ops_amx = {
 	.name = "amx",
 	.gemm = amx_gemm,
 };
+
+const struct kern_ops kern_ops_avx512_bf16attn = {
+	.name = "avx512bf16attn",
+	.numerics = KERN_NUMERICS_BF16_ATTN,
+	.attn = avx512_attn_bf16,
+};

@@ -9,6 +9,9 @@
 void avx2_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx2_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
 	       u32 lo, u32 hi, void *scratch);
+void avx2_attn_bf16(const struct kern_attn *p,
+		    const struct kern_attn_plan *plan, u32 lo, u32 hi,
+		    void *scratch);
 void avx2_attn_merge(const struct kern_attn *p,
 		     const struct kern_attn_plan *plan, u32 lo, u32 hi);
 
@@ -19,6 +22,9 @@ void avx512bf16_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx512_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx512_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
 		 u32 lo, u32 hi, void *scratch);
+void avx512_attn_bf16(const struct kern_attn *p,
+		      const struct kern_attn_plan *plan, u32 lo, u32 hi,
+		      void *scratch);
 void avx512_attn_merge(const struct kern_attn *p,
 		       const struct kern_attn_plan *plan, u32 lo, u32 hi);
 

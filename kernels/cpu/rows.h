@@ -2,7 +2,7 @@
 #ifndef CPU_ROWS_H
 #define CPU_ROWS_H
 /*
- * rows.h - the rows of the ops table, one per instruction set
+ * rows.h - the rows of the ops table, one per instruction set and numerics
  *
  * A NULL function means: as the parent. kern_select() hands out rows with
  * the gaps filled.
@@ -14,5 +14,9 @@ extern const struct kern_ops kern_ops_avx2;
 extern const struct kern_ops kern_ops_avx512;
 extern const struct kern_ops kern_ops_avx512bf16;
 extern const struct kern_ops kern_ops_amx;
+
+extern const struct kern_ops kern_ops_ref_bf16attn;
+extern const struct kern_ops kern_ops_avx2_bf16attn;
+extern const struct kern_ops kern_ops_avx512_bf16attn;
 
 #endif

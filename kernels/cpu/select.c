@@ -2,8 +2,9 @@
 /*
  * select.c - which row of the ops table this CPU runs
  *
- * Rows are listed best first, each with the row it falls back to. The filled
- * rows are made once, before main(); nothing is written after that.
+ * Rows are listed best first, each with the row it falls back to; those of
+ * other numerics come last and are chosen by name only. The filled rows are
+ * made once, before main(); nothing is written after that.
  */
 #include <cpuid.h>
 #include <stdlib.h>
@@ -41,6 +42,12 @@ const struct kern_ops kern_ops_ref = {
 	.attn_merge = ref_attn_merge,
 	.logits = ref_logits,
 	.copy = ref_copy,
+};
+
+const struct kern_ops kern_ops_ref_bf16attn = {
+	.name = "refbf16attn",
+	.numerics = KERN_NUMERICS_BF16_ATTN,
+	.attn = ref_attn_bf16,
 };
 
 static bool has_avx512(void)
@@ -84,16 +91,20 @@ static bool has_any(void)
 	return true;
 }
 
-/* Best first; each falls back to the next one. */
+/* Best first. ref is any CPU's, so the rows behind it are never the best. */
 static const struct row {
 	const struct kern_ops *ops;
 	bool (*supports)(void);
+	const struct kern_ops *parent; /* what it falls back to */
 } rows[] = {
-	{ &kern_ops_amx, has_amx },
-	{ &kern_ops_avx512bf16, has_avx512bf16 },
-	{ &kern_ops_avx512, has_avx512 },
-	{ &kern_ops_avx2, has_avx2 },
-	{ &kern_ops_ref, has_any },
+	{ &kern_ops_amx, has_amx, &kern_ops_avx512bf16 },
+	{ &kern_ops_avx512bf16, has_avx512bf16, &kern_ops_avx512 },
+	{ &kern_ops_avx512, has_avx512, &kern_ops_avx2 },
+	{ &kern_ops_avx2, has_avx2, &kern_ops_ref },
+	{ &kern_ops_ref, has_any, NULL },
+	{ &kern_ops_avx512_bf16attn, has_avx512, &kern_ops_avx512 },
+	{ &kern_ops_avx2_bf16attn, has_avx2, &kern_ops_avx2 },
+	{ &kern_ops_ref_bf16attn, has_any, &kern_ops_ref },
 };
 
 static struct kern_ops filled[ARRAY_SIZE(rows)];
@@ -123,19 +134,28 @@ static void inherit(struct kern_ops *to, const struct kern_ops *parent)
 	INHERIT(copy);
 }
 
+static const struct kern_ops *parent_of(const struct kern_ops *ops)
+{
+	u32 i = 0;
+
+	while (rows[i].ops != ops)
+		i++;
+	return rows[i].parent;
+}
+
 __attribute__((constructor)) static void rows_fill(void)
 {
+	const struct kern_ops *p;
 	u32 nr = 0;
 
 	__builtin_cpu_init();
-	for (u32 i = ARRAY_SIZE(rows); i-- > 0;) {
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++) {
 		filled[i] = *rows[i].ops;
-		if (i + 1 < ARRAY_SIZE(rows))
-			inherit(&filled[i], &filled[i + 1]);
-	}
-	for (u32 i = 0; i < ARRAY_SIZE(rows); i++)
+		for (p = rows[i].parent; p; p = parent_of(p))
+			inherit(&filled[i], p);
 		if (rows[i].supports())
 			names[nr++] = rows[i].ops->name;
+	}
 }
 
 const char *const *kern_isa_list(void)

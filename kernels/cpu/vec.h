@@ -157,6 +157,37 @@ vec_inline __m512i v16_round_bits(struct v16 a)
 	return _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
 }
 
+/* Rounded to bf16, as floats again. */
+vec_inline struct v16 v16_round_bf16(struct v16 a)
+{
+	__m512i upper = _mm512_set1_epi32((int)0xffff0000);
+
+	return (struct v16){ _mm512_castsi512_ps(
+		_mm512_and_si512(v16_round_bits(a), upper)) };
+}
+
+/* Lane i of both, rounded before: a pair of bf16 in dword i. */
+vec_inline void v16_store_pairs(u32 *p, struct v16 even, struct v16 odd)
+{
+	__m512i lower = _mm512_srli_epi32(_mm512_castps_si512(even.v), 16);
+
+	_mm512_storeu_si512(p,
+			    _mm512_or_si512(lower, _mm512_castps_si512(odd.v)));
+}
+
+/* out[i] = the pair even[i], odd[i] for 16 i */
+vec_inline void v16_interleave(u32 *out, const u16 *even, const u16 *odd)
+{
+	const __m512i order = _mm512_set_epi16(
+		31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+		23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+	__m256i e = _mm256_loadu_si256((const __m256i *)(const void *)even);
+	__m256i o = _mm256_loadu_si256((const __m256i *)(const void *)odd);
+	__m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(e), o, 1);
+
+	_mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, both));
+}
+
 vec_inline __m256i v16_to_bf16(struct v16 a)
 {
 	return _mm512_cvtepi32_epi16(_mm512_srli_epi32(v16_round_bits(a), 16));
@@ -397,6 +428,43 @@ vec_inline __m256i v8_round_bits(__m256 a)
 	r = _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(r),
 						 _mm256_castsi256_ps(q), nan));
 	return _mm256_srli_epi32(r, 16);
+}
+
+vec_inline __m256 v8_round_bf16(__m256 a)
+{
+	return _mm256_castsi256_ps(_mm256_slli_epi32(v8_round_bits(a), 16));
+}
+
+/* Rounded to bf16, as floats again. */
+V16_UNARY(round_bf16, v8_round_bf16)
+
+vec_inline void v8_store_pairs(u32 *p, __m256 even, __m256 odd)
+{
+	__m256i lower = _mm256_srli_epi32(_mm256_castps_si256(even), 16);
+
+	_mm256_storeu_si256((__m256i *)(void *)p,
+			    _mm256_or_si256(lower, _mm256_castps_si256(odd)));
+}
+
+/* Lane i of both, rounded before: a pair of bf16 in dword i. */
+vec_inline void v16_store_pairs(u32 *p, struct v16 even, struct v16 odd)
+{
+	v8_store_pairs(p, even.v, odd.v);
+	v8_store_pairs(p + 8, even.w, odd.w);
+}
+
+/* out[i] = the pair even[i], odd[i] for 16 i */
+vec_inline void v16_interleave(u32 *out, const u16 *even, const u16 *odd)
+{
+	__m256i e = _mm256_loadu_si256((const __m256i *)(const void *)even);
+	__m256i o = _mm256_loadu_si256((const __m256i *)(const void *)odd);
+	__m256i lo = _mm256_unpacklo_epi16(e, o); /* 0-3, 8-11 */
+	__m256i hi = _mm256_unpackhi_epi16(e, o); /* 4-7, 12-15 */
+
+	_mm256_storeu_si256((__m256i *)(void *)out,
+			    _mm256_permute2x128_si256(lo, hi, 0x20));
+	_mm256_storeu_si256((__m256i *)(void *)(out + 8),
+			    _mm256_permute2x128_si256(lo, hi, 0x31));
 }
 
 vec_inline __m256i v16_to_bf16(struct v16 a)

@@ -9,9 +9,10 @@
  * pointer with its shape beside it (innermost dimension last, strides in
  * elements unless they say bytes), and one entry in struct kern_ops that
  * computes a range [lo, hi) of the operation's own unit, so that any thread
- * pool can split it. ref/ defines every operation in plain C; the other rows
- * give the same bits (Documentation/internals/numerics.rst names the two
- * exceptions and their bounds).
+ * pool can split it. ref/ defines every operation in plain C, attention twice
+ * (enum kern_numerics); the other rows give the same bits
+ * (Documentation/internals/numerics.rst names the two exceptions and their
+ * bounds).
  *
  * Nothing here allocates, takes a lock or fails: the caller has validated
  * shapes, indices and addresses (kern_*_check() tell how). Kernels know
@@ -302,9 +303,21 @@ struct kern_copy {
 	size_t bytes;
 };
 
+/*
+ * Which definition of an operation a row has, where there are two. Rows with
+ * the same numerics give the same bits.
+ */
+enum kern_numerics {
+	KERN_NUMERICS_BF16 = 0, /* the default: attention on fp32 q, weights */
+	KERN_NUMERICS_BF16_ATTN = 1, /* on q and weights rounded to bf16 */
+	KERN_NUMERICS_NR,
+};
+
 /**
- * struct kern_ops - one row per instruction set
- * @name: "ref", "avx2", "avx512", "avx512bf16", "amx"
+ * struct kern_ops - one row per instruction set and definition
+ * @name: "ref", "avx2", "avx512", "avx512bf16", "amx"; with attention in bf16
+ *	  "refbf16attn", "avx2bf16attn", "avx512bf16attn"
+ * @numerics: enum kern_numerics
  *
  * Every function computes [lo, hi) of its unit, may run at the same time on
  * any number of threads for ranges that do not overlap, and needs
@@ -313,6 +326,7 @@ struct kern_copy {
  */
 struct kern_ops {
 	const char *name;
+	u32 numerics;
 	void (*dequant)(const struct kern_dequant *p, u32 lo, u32 hi);
 	void (*embed)(const struct kern_embed *p, u32 lo, u32 hi);
 	void (*rmsnorm)(const struct kern_rmsnorm *p, u32 lo, u32 hi);
@@ -335,14 +349,17 @@ struct kern_ops {
 /**
  * kern_select - the row for an instruction set
  * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the best that
- *	 this CPU has
+ *	 this CPU has for the default numerics
  *
  * Return: a constant row with every function set, or NULL if @isa (or
  * $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the rest.
  */
 const struct kern_ops *kern_select(const char *isa);
 
-/* Names that kern_select() takes on this CPU, best first, NULL at the end. */
+/*
+ * Names that kern_select() takes on this CPU, NULL at the end: those of the
+ * default numerics, best first, then those of others.
+ */
 const char *const *kern_isa_list(void);
 
 /* Flush denormals in this thread; every thread that runs a kernel calls it. */

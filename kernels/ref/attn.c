@@ -17,6 +17,18 @@
  * O * (1 / L), and 0 for a row that sees nothing. So neither chunking, nor
  * the rows beside, nor who computes which segment changes a bit.
  *
+ * Attention in bf16 is another definition, in the order of a tile instruction
+ * that multiplies bf16 by bf16. It differs inside a segment, where bf() rounds
+ * to bf16:
+ *
+ *	s_j = scale * (bf(q) . k_j)
+ *	p_j = bf(exp(s_j - m))		l is the sum of these
+ *	o   = for each 32 keys in turn, counted from position 0:
+ *	      o + (E + O), chains of FMAs from 0 over the even and odd keys
+ *
+ * of which the row sees any. A tile multiplies keys that a row does not see by
+ * 0. That can change the sign of a zero, so zeros of o are made positive.
+ *
  * Shared by all rows of the table: attn_item_row() etc. in cpu/attn_plan.h.
  */
 #include "kernels/cpu/attn_plan.h"
@@ -24,8 +36,15 @@
 #include "kernels/ref/scalar.h"
 
 #define SEGMENT KERN_ATTN_SEGMENT
+#define BLOCK	32u
 
-static float score(const struct kern_attn *p, const float *q, const u16 *k)
+static float round_bf16(float f)
+{
+	return kern_bf16_to_f32(kern_f32_to_bf16(f));
+}
+
+static float score(const struct kern_attn *p, const float *q, bool round_q,
+		   const u16 *k)
 {
 	float c = 0;
 
@@ -34,8 +53,8 @@ static float score(const struct kern_attn *p, const float *q, const u16 *k)
 		float sum[2] = { 0, 0 };
 
 		for (u32 d = d0; d < d0 + nr; d++)
-			sum[d & 1] =
-				fmaf(q[d], kern_bf16_to_f32(k[d]), sum[d & 1]);
+			sum[d & 1] = fmaf(round_q ? round_bf16(q[d]) : q[d],
+					  kern_bf16_to_f32(k[d]), sum[d & 1]);
 		c += sum[0] + sum[1];
 	}
 	c *= p->scale;
@@ -51,7 +70,29 @@ static const u16 *key_row(const struct kern_attn *p,
 					   head * p->kv.head_stride + off);
 }
 
+/* Of the keys [lo, hi); the largest. */
+static float scores(const struct kern_attn *p, const struct kern_attn_seq *s,
+		    u32 kv_head, const float *q, bool round_q, u32 lo, u32 hi,
+		    float *x)
+{
+	float most = -INFINITY;
+
+	for (u32 j = lo; j < hi; j++) {
+		float v = score(p, q, round_q,
+				key_row(p, s, kv_head, j, p->kv.k_off));
+
+		x[j - lo] = v;
+		most = v > most ? v : most;
+	}
+	return most;
+}
+
 /* The state of keys [lo, hi) of one segment; not empty. */
+typedef void fold_segment_fn(const struct kern_attn *p,
+			     const struct kern_attn_seq *s, u32 kv_head,
+			     const float *q, u32 lo, u32 hi,
+			     struct attn_state *out);
+
 static void fold_segment(const struct kern_attn *p,
 			 const struct kern_attn_seq *s, u32 kv_head,
 			 const float *q, u32 lo, u32 hi, struct attn_state *out)
@@ -59,13 +100,7 @@ static void fold_segment(const struct kern_attn *p,
 	float x[SEGMENT], lane[16] = { 0 };
 	u32 dim = p->kv.head_dim;
 
-	out->max = -INFINITY;
-	for (u32 j = lo; j < hi; j++) {
-		float v = score(p, q, key_row(p, s, kv_head, j, p->kv.k_off));
-
-		x[j - lo] = v;
-		out->max = v > out->max ? v : out->max;
-	}
+	out->max = scores(p, s, kv_head, q, false, lo, hi, x);
 	memset(out->o, 0, dim * sizeof(*out->o));
 	for (u32 j = lo; j < hi; j++) {
 		const u16 *v = key_row(p, s, kv_head, j, p->kv.v_off);
@@ -75,6 +110,36 @@ static void fold_segment(const struct kern_attn *p,
 		for (u32 d = 0; d < dim; d++)
 			out->o[d] = fmaf(e, kern_bf16_to_f32(v[d]), out->o[d]);
 	}
+	out->sum = ref_fold16(lane);
+}
+
+static void fold_segment_bf16(const struct kern_attn *p,
+			      const struct kern_attn_seq *s, u32 kv_head,
+			      const float *q, u32 lo, u32 hi,
+			      struct attn_state *out)
+{
+	float x[SEGMENT], lane[16] = { 0 };
+	u32 dim = p->kv.head_dim;
+
+	out->max = scores(p, s, kv_head, q, true, lo, hi, x);
+	memset(out->o, 0, dim * sizeof(*out->o));
+	for (u32 b = lo / BLOCK * BLOCK; b < hi; b += BLOCK) {
+		float sum[2][ATTN_MAX_DIM] = { 0 };
+
+		for (u32 j = max(b, lo); j < min(b + BLOCK, hi); j++) {
+			const u16 *v = key_row(p, s, kv_head, j, p->kv.v_off);
+			float e = round_bf16(ref_expf(x[j - lo] - out->max));
+
+			lane[j % 16] += e;
+			for (u32 d = 0; d < dim; d++)
+				sum[j & 1][d] = fmaf(e, kern_bf16_to_f32(v[d]),
+						     sum[j & 1][d]);
+		}
+		for (u32 d = 0; d < dim; d++)
+			out->o[d] += sum[0][d] + sum[1][d];
+	}
+	for (u32 d = 0; d < dim; d++)
+		out->o[d] += 0.0f;
 	out->sum = ref_fold16(lane);
 }
 
@@ -108,7 +173,8 @@ static void write_out(const struct kern_attn *p, size_t row, u32 head,
 static void attn_row(const struct kern_attn *p,
 		     const struct kern_attn_plan *plan,
 		     const struct kern_attn_item *it,
-		     const struct kern_attn_row *row, u32 g)
+		     const struct kern_attn_row *row, u32 g,
+		     fold_segment_fn *fold)
 {
 	const struct kern_attn_seq *s = &p->seqs[row->seq];
 	u32 r = row->row;
@@ -124,8 +190,8 @@ static void attn_row(const struct kern_attn *p,
 
 		seg.max = -INFINITY;
 		if (lo < hi)
-			fold_segment(p, &p->seqs[it->seq], it->kv_head, q, lo,
-				     hi, &seg);
+			fold(p, &p->seqs[it->seq], it->kv_head, q, lo, hi,
+			     &seg);
 		if (row->part != KERN_ATTN_WHOLE) {
 			float *rec = attn_part(p, plan, row, it->kv_head, i, g);
 
@@ -141,8 +207,9 @@ static void attn_row(const struct kern_attn *p,
 		write_out(p, s->row0 + r, head, &run);
 }
 
-void ref_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
-	      u32 lo, u32 hi, void *scratch)
+static void attn_items(const struct kern_attn *p,
+		       const struct kern_attn_plan *plan, u32 lo, u32 hi,
+		       fold_segment_fn *fold)
 {
 	u32 group = p->nr_heads / p->kv.nr_kv_heads;
 
@@ -151,8 +218,20 @@ void ref_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
 
 		for (u32 r = it->row; r < it->row + it->nr_rows; r++)
 			for (u32 g = 0; g < group; g++)
-				attn_row(p, plan, it, &plan->rows[r], g);
+				attn_row(p, plan, it, &plan->rows[r], g, fold);
 	}
+}
+
+void ref_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
+	      u32 lo, u32 hi, void *scratch)
+{
+	attn_items(p, plan, lo, hi, fold_segment);
+}
+
+void ref_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,
+		   u32 lo, u32 hi, void *scratch)
+{
+	attn_items(p, plan, lo, hi, fold_segment_bf16);
 }
 
 static void merge_head(const struct kern_attn *p,

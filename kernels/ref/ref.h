@@ -29,6 +29,8 @@ void ref_rope_table(const struct kern_rope_table *p, u32 lo, u32 hi);
 void ref_rope(const struct kern_rope *p, u32 lo, u32 hi);
 void ref_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,
 	      u32 lo, u32 hi, void *scratch);
+void ref_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,
+		   u32 lo, u32 hi, void *scratch);
 void ref_attn_merge(const struct kern_attn *p,
 		    const struct kern_attn_plan *plan, u32 lo, u32 hi);
 void ref_logits(const struct kern_logits *p, u32 lo, u32 hi);
