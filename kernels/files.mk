@@ -7,7 +7,7 @@ kernels-y += kernels/cpu/select.o kernels/cpu/pool.o kernels/cpu/exec.o \
 kernels-y += kernels/cpu/avx2.o kernels/cpu/gemm_avx2.o kernels/cpu/attn_avx2.o
 kernels-y += kernels/cpu/avx512.o kernels/cpu/gemm_avx512.o \
 	kernels/cpu/attn_avx512.o kernels/cpu/gemm_avx512bf16.o \
-	kernels/cpu/gemm_amx.o
+	kernels/cpu/gemm_amx.o kernels/cpu/attn_amx.o
 
 # Packing a model is on the way to its first token.
 CFLAGS-kernels/ref/strip.o := -O3
@@ -24,4 +24,6 @@ CFLAGS-kernels/cpu/avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/gemm_avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/attn_avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/gemm_avx512bf16.o := $(avx512-flags) -mavx512bf16
-CFLAGS-kernels/cpu/gemm_amx.o := $(avx512-flags) -mavx512bf16 -mamx-tile -mamx-bf16
+amx-flags := $(avx512-flags) -mavx512bf16 -mamx-tile -mamx-bf16
+CFLAGS-kernels/cpu/gemm_amx.o := $(amx-flags)
+CFLAGS-kernels/cpu/attn_amx.o := $(amx-flags)

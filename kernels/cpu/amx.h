@@ -26,8 +26,13 @@
 
 #include <immintrin.h>
 
-#define amx_zero(t)		_tile_zero(t)
-#define amx_load(t, p, stride)	_tile_loadd(t, p, stride)
+#define amx_zero(t) _tile_zero(t)
+/* gcc 12 does not know that the intrinsic reads memory: stores come first. */
+#define amx_load(t, p, stride)                   \
+	do {                                     \
+		asm volatile("" : : : "memory"); \
+		_tile_loadd(t, p, stride);       \
+	} while (0)
 #define amx_store(t, p, stride) _tile_stored(t, p, stride)
 #define amx_product(c, a, b)	_tile_dpbf16ps(c, a, b)
 

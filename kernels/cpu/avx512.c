@@ -37,3 +37,9 @@ const struct kern_ops kern_ops_avx512_bf16attn = {
 	.numerics = KERN_NUMERICS_BF16_ATTN,
 	.attn = avx512_attn_bf16,
 };
+
+const struct kern_ops kern_ops_amx_bf16attn = {
+	.name = "amxbf16attn",
+	.numerics = KERN_NUMERICS_BF16_ATTN,
+	.attn = amx_attn_bf16,
+};

@@ -16,6 +16,8 @@ void avx2_attn_merge(const struct kern_attn *p,
 		     const struct kern_attn_plan *plan, u32 lo, u32 hi);
 
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+void amx_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,
+		   u32 lo, u32 hi, void *scratch);
 
 void avx512bf16_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 

@@ -18,5 +18,6 @@ extern const struct kern_ops kern_ops_amx;
 extern const struct kern_ops kern_ops_ref_bf16attn;
 extern const struct kern_ops kern_ops_avx2_bf16attn;
 extern const struct kern_ops kern_ops_avx512_bf16attn;
+extern const struct kern_ops kern_ops_amx_bf16attn;
 
 #endif

@@ -102,6 +102,7 @@ static const struct row {
 	{ &kern_ops_avx512, has_avx512, &kern_ops_avx2 },
 	{ &kern_ops_avx2, has_avx2, &kern_ops_ref },
 	{ &kern_ops_ref, has_any, NULL },
+	{ &kern_ops_amx_bf16attn, has_amx, &kern_ops_amx },
 	{ &kern_ops_avx512_bf16attn, has_avx512, &kern_ops_avx512 },
 	{ &kern_ops_avx2_bf16attn, has_avx2, &kern_ops_avx2 },
 	{ &kern_ops_ref_bf16attn, has_any, &kern_ops_ref },

@@ -316,7 +316,7 @@ enum kern_numerics {
 /**
  * struct kern_ops - one row per instruction set and definition
  * @name: "ref", "avx2", "avx512", "avx512bf16", "amx"; with attention in bf16
- *	  "refbf16attn", "avx2bf16attn", "avx512bf16attn"
+ *	  "refbf16attn", "avx2bf16attn", "avx512bf16attn", "amxbf16attn"
  * @numerics: enum kern_numerics
  *
  * Every function computes [lo, hi) of its unit, may run at the same time on
