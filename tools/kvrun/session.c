@@ -86,6 +86,8 @@ void session_usage(FILE *out)
 	      "                       any)\n"
 	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
 	      "                       amx (the best of this CPU)\n"
+	      "                       refbf16attn, avx2bf16attn,\n"
+	      "                       avx512bf16attn, amxbf16attn\n"
 	      "      --stats          counters and speed on standard error\n",
 	      out);
 }
