@@ -465,6 +465,70 @@ TEST_F(paged_swap, what_gives_way_comes_back_and_is_not_computed_again)
 	EXPECT_NE(0, access(self->file, F_OK));
 }
 
+/*
+ * Conversations that wait for their next turn hold their pages: four times
+ * what the tenant may have on the device, the rest is in memory and in a file.
+ */
+TEST(paged_swap_turns, four_times_the_device_keeps_every_token)
+{
+	enum { NR = 46, TURNS = 3 };
+	struct tiny_cfg c = config(1);
+	struct request *req[NR], *want;
+	static u32 ids[NR][900];
+	struct request_params p;
+	u32 i, turn, nr;
+	struct test_kvmd d;
+	struct paged pg;
+	char file[300];
+	struct rig r;
+
+	snprintf(file, sizeof(file), "%s/swap", test_tmpdir());
+	ASSERT_EQ(0,
+		  test_kvmd_start(&d, test_tmpdir(), "--size", "64M", "--limit",
+				  "8M", "--swap-ram", "12M", "--swap-file",
+				  file, "--swap-size", "64M", NULL));
+	open_paged(&pg, &c, d.socket, 512);
+	rig_open(&r, &c, 2, 512);
+	for (turn = 0; turn < TURNS; turn++) {
+		for (i = 0; i < NR; i++) {
+			rig_ids(&r, ids[i], 900, i);
+			if (!turn) {
+				p = rig_params(ids[i], 350 + i, 10);
+				p.keep = true;
+				req[i] = rig_submit(&pg.r, &p);
+			} else {
+				nr = req[i]->seqs[0]->nr;
+				memcpy(ids[i], req[i]->seqs[0]->ids,
+				       nr * sizeof(*ids[i]));
+				ASSERT_EQ(0,
+					  engine_extend(pg.r.e, req[i], ids[i],
+							nr + 17, 10, pg.r.err));
+			}
+		}
+		rig_run(&pg.r);
+	}
+	TH_LOG("%llu KiB in swap, %llu prompt tokens computed, %llu preempted",
+	       (unsigned long long)meminfo(&d, "swap_used_bytes") >> 10,
+	       (unsigned long long)engine_stats(pg.r.e)->nr_prefill,
+	       (unsigned long long)engine_stats(pg.r.e)->nr_preempted);
+	EXPECT_GT(meminfo(&d, "swap_used_bytes"), 24u << 20);
+	EXPECT_EQ(engine_stats(pg.r.e)->nr_preempted,
+		  engine_stats(pg.r.e)->nr_paused);
+	for (i = 0; i < NR; i += 7) {
+		u32 last = req[i]->seqs[0]->nr - 10;
+
+		EXPECT_EQ(0, req[i]->error);
+		p = rig_params(req[i]->seqs[0]->ids, last, 10);
+		want = rig_submit(&r, &p);
+		rig_run(&r);
+		EXPECT_TRUE(rig_same(want->seqs[0], req[i]->seqs[0]));
+	}
+	close_paged(&pg);
+	rig_close(&r);
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
 /* One bit of every 4 KiB of the file, when something has been written. */
 static bool flip_bits(const struct test_kvmd *d, const char *file)
 {
