@@ -471,7 +471,7 @@ TEST_F(paged_swap, what_gives_way_comes_back_and_is_not_computed_again)
  */
 TEST(paged_swap_turns, four_times_the_device_keeps_every_token)
 {
-	enum { NR = 46, TURNS = 3 };
+	enum { NR = 52, TURNS = 3 };
 	struct tiny_cfg c = config(1);
 	struct request *req[NR], *want;
 	static u32 ids[NR][900];
