@@ -151,6 +151,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 		mm->swap_backoff_until = 0;
 		mm->dirty = true;
 	}
+	ticket_tick(mm);
 	stats_flush(mm);
 	if (!mm->nr_leaving)
 		return;
@@ -162,7 +163,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 bool mm_wants_tick(const struct mm *mm)
 {
 	return mm->nr_leaving || mm->backoff || mm->swap_backoff_until ||
-	       mm->stats_dirty;
+	       mm->stats_dirty || ticket_wants_idle(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)

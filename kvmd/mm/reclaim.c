@@ -114,14 +114,17 @@ static bool client_gives(const struct mm *mm, const struct client *c,
 			 bool below_low)
 {
 	const struct tenant *t = &mm->tenants[c->tenant];
-	u64 used = t->held + t->charged;
+	u64 used = t->held + t->charged - t->giving;
 
 	if (c->state != CLIENT_LIVE)
 		return false;
 	if (c->tenant == to->tenant)
 		return true;
-	return block == BLOCK_DEVICE && used > t->limits.min_bytes &&
-	       (below_low || used > t->limits.low_bytes);
+	if (block != BLOCK_DEVICE || used < KV_EXTENT_SIZE)
+		return false;
+	used -= KV_EXTENT_SIZE;
+	return used >= t->limits.min_bytes &&
+	       (below_low || used >= t->limits.low_bytes);
 }
 
 /* The extent that was used longest ago of those that can leave, or MM_NONE. */
@@ -148,27 +151,37 @@ static u32 oldest_extent(struct mm *mm, const struct client *to,
 	return oldest;
 }
 
-/* One victim. Return: bytes that leave, 0 if nobody has any. */
+/*
+ * One victim. A space whose pages cannot leave, as all of them are shared with
+ * one that is busy, makes room for the next one.
+ *
+ * Return: bytes that leave, 0 if nobody has any.
+ */
 static u64 reclaim_one(struct mm *mm, struct client *c,
 		       const struct resv_plan *p, enum ticket_block block,
 		       u64 bytes)
 {
-	struct space *sp = oldest_space(mm, c, p->need);
+	struct space *sp;
+	struct client *from;
 	u64 age, got;
 	u32 e = oldest_extent(mm, c, block, false, &age);
 
-	if (e == MM_NONE && !sp)
-		e = oldest_extent(mm, c, block, true, &age);
-	if (sp && (e == MM_NONE || sp->used_ns <= age)) {
+	while ((sp = oldest_space(mm, c, p->need)) &&
+	       (e == MM_NONE || sp->used_ns <= age)) {
 		got = swap_space_leave(mm, c, sp, p->need, bytes);
 		sp->keep = mm->keep_seq; /* it gave what it could */
-		if (got)
+		if (got || mm->nr_io == SWAP_IO_MAX)
 			return got;
 	}
 	if (e == MM_NONE)
+		e = oldest_extent(mm, c, block, true, &age);
+	if (e == MM_NONE)
 		return 0;
-	return swap_extent_leave(mm, &mm_clients(mm)[mm_extents(mm)[e].client],
-				 e);
+	from = &mm_clients(mm)[mm_extents(mm)[e].client];
+	got = swap_extent_leave(mm, from, e);
+	if (got)
+		mm->tenants[from->tenant].giving += KV_EXTENT_SIZE;
+	return got;
 }
 
 /* Is a page of a client that counts on its way out already? */
@@ -206,6 +219,8 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
 		if (cs[i].state == CLIENT_LIVE)
 			look_at_spaces(mm, &cs[i]);
+	for (i = 0; i < MM_TENANT_MAX; i++)
+		mm->tenants[i].giving = 0;
 	keep_spaces(mm, c, p);
 	while (got < bytes) {
 		n = reclaim_one(mm, c, p, block, bytes - got);

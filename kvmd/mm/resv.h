@@ -17,7 +17,7 @@ struct resv_plan {
 	u32 need[KV_GEOM_MAX]; /* free frames per class, at most */
 	u32 leaves; /* to be created */
 	u32 nr_cow; /* of need: copies on write */
-	u32 nr_swapped; /* of need: pages that have to be read */
+	u32 nr_swapped; /* entries of pages that have to be read */
 	u32 nr_moving; /* pages on their way to or from a slot */
 	u64 lost; /* with -ENODATA: as ops.h says */
 };

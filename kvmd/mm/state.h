@@ -40,6 +40,7 @@
 #define MM_HOLDER_MAX	  16u
 #define MM_EVENTS_QUEUED  4096u
 #define MM_BACKOFF_NS	  100000000ull /* after a refused populate */
+#define MM_LOOK_NS	  5000000ull /* between looks at who became idle */
 #define SLOT_UNIT	  4096u /* swap tiers are cut into these */
 #define SWAP_IO_MAX	  256u /* pages on their way, of all clients */
 
@@ -140,8 +141,8 @@ struct slot {
 	u32 refs; /* entries; counted while HELD and READING */
 	u32 family;
 	u32 frame; /* WRITING: from, READING: to */
-	u32 seen; /* scratch of mm_check() */
-	u32 reserved2;
+	u32 seen; /* scratch of mm_check(), and of the plan that set @mark */
+	u32 mark; /* last plan that counted it */
 	u64 key; /* what its checksum is begun with; never used twice */
 	u64 sum; /* the host's checksum of the content */
 	struct ilink link; /* client's list */
@@ -169,6 +170,7 @@ struct client {
 	struct kv_table_hdr *table;
 	struct kv_status *status;
 	u64 completed; /* highest seen */
+	u64 looked_at; /* completed when tickets were looked at for it */
 	u64 steps_from;
 	u32 nr_spaces;
 	u32 space_top; /* slots at and above were never used */
@@ -238,6 +240,7 @@ struct tenant {
 	u64 charged; /* weights */
 	u64 swapped; /* bytes in slots */
 	u64 swap_max; /* of them, at most */
+	u64 giving; /* bytes of extents chosen in the search at hand */
 	u64 max_seen;
 	u64 limit_hits;
 	u32 nr_tickets;
@@ -326,6 +329,7 @@ struct mm {
 	u64 ticket_seq;
 	bool dirty; /* memory or a limit moved since the last pass */
 	bool client_dirty; /* some client is dirty */
+	u64 looked_ns; /* when they were looked at for want of idle spaces */
 	u32 pass;
 	bool stats_dirty; /* a transition since stats_ns */
 	u64 stats_ns;

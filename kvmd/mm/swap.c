@@ -461,14 +461,25 @@ static struct out_range out_range(const struct client *c,
 	};
 }
 
+/* Has the plan at hand not met this slot before? */
+static bool plan_is_first(const struct mm *mm, struct slot *s)
+{
+	if (s->mark == (u32)mm->resv_seq)
+		return false;
+	s->mark = (u32)mm->resv_seq;
+	s->seen = 0;
+	return true;
+}
+
 bool swap_plan_area(const struct mm *mm, const struct client *c,
 		    const struct space_area *a, const struct kv_resv_item *it,
 		    struct resv_plan *p)
 {
 	struct out_range r = out_range(c, a, it);
-	const struct slot *s;
+	struct slot *s;
 	kv_pte_t pte;
 	u32 page, slot;
+	bool first;
 
 	for (page = r.first; page < r.end; page++) {
 		pte = *pte_at(c, a, page);
@@ -481,16 +492,22 @@ bool swap_plan_area(const struct mm *mm, const struct client *c,
 		} else if (page >= r.fresh) {
 			p->need[a->geom]++;
 			continue;
-		} else if (s) {
-			p->nr_swapped++;
-			p->need[a->geom]++;
-		} else {
+		} else if (!s) {
 			p->lost =
 				(u64)it->space << 32 |
 				(((u64)page << c->cls[a->geom].page_shift) + 1);
 			return false;
 		}
-		if (page >= r.write && s && s->refs > 1) {
+		if (!s)
+			continue;
+		/* Spaces that share it have it read once. */
+		first = plan_is_first(mm, s);
+		if (s->state == SLOT_HELD) {
+			p->nr_swapped++;
+			p->need[a->geom] += first;
+		}
+		/* The last one to write keeps it. */
+		if (page >= r.write && ++s->seen < s->refs) {
 			p->need[a->geom]++;
 			p->nr_cow++;
 		}

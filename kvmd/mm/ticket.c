@@ -67,6 +67,39 @@ bool ticket_needs(const struct mm *mm, u32 tenant)
 	return false;
 }
 
+bool ticket_wants_idle(const struct mm *mm)
+{
+	const struct ticket *ts = mm_tickets(mm);
+	u32 i;
+
+	if (!mm->lay.nr_slots)
+		return false;
+	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
+		if (ts[i].block == BLOCK_DEVICE || ts[i].block == BLOCK_TENANT)
+			return true;
+	return false;
+}
+
+void ticket_tick(struct mm *mm)
+{
+	struct client *cs = mm_clients(mm);
+	u64 done;
+	u32 i;
+
+	if (mm->now_ns < mm->looked_ns + MM_LOOK_NS || !ticket_wants_idle(mm))
+		return;
+	mm->dirty |= mm->now_ns >= mm->looked_ns + MM_BACKOFF_NS;
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link)) {
+		if (cs[i].state != CLIENT_LIVE)
+			continue;
+		done = kv_move_completed(&cs[i].status->rank[0]);
+		mm->dirty |= done != cs[i].looked_at;
+		cs[i].looked_at = done;
+	}
+	if (mm->dirty)
+		mm->looked_ns = mm->now_ns;
+}
+
 bool mm_is_wanted(const struct mm *mm, u32 tenant)
 {
 	return ticket_needs(mm, tenant);
@@ -255,8 +288,10 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	u32 extents;
 	int rc;
 
-	if (c->blocked == mm->pass)
+	if (c->blocked == mm->pass) {
+		t->reclaiming = false; /* what leaves is another one's */
 		return false;
+	}
 	if (!mm->dirty && !c->dirty) {
 		hold_back(mm, c, t, t->block, pass);
 		return false;

@@ -55,6 +55,15 @@ bool ticket_needs(const struct mm *mm, u32 tenant);
 /* ticket_run - look at the waiting ones; true if a request was queued */
 bool ticket_run(struct mm *mm);
 
+/* ticket_wants_idle - does one wait for spaces whose pages could leave? */
+bool ticket_wants_idle(const struct mm *mm);
+
+/*
+ * ticket_tick - look at them again, if a step has ended since or it is long
+ * ago: nobody tells when a space becomes idle
+ */
+void ticket_tick(struct mm *mm);
+
 /* ticket_drop - forget a client's waiting tickets, without a completion */
 void ticket_drop(struct mm *mm, struct client *c);
 
