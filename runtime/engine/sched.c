@@ -399,6 +399,8 @@ int sched_reserve(struct engine *e, char *err)
 			rc = reserve_alone(e, e->step[0]->req, rc);
 			if (!rc)
 				return 0;
+			if (rc == -ENODATA && drop_lost(e))
+				continue;
 		}
 		return err_set(err, rc, "the step's pages: %s",
 			       e->b->ops->error(e->b));

@@ -323,6 +323,8 @@ struct scarce {
 	struct kv_backend *under;
 	u32 limit; /* pages */
 	u32 nr_late; /* waits that end without memory, from now on */
+	int late; /* how they end; 0: -ETIMEDOUT */
+	u32 gone; /* space of the step that was refused */
 	u32 pages[64]; /* of each space */
 	u32 nr_stale; /* every so many commits fail */
 	u32 nr_commits;
@@ -373,7 +375,10 @@ static int scarce_prepare(struct kv_backend *b, const struct kv_resv_item *it,
 
 	if (s->nr_late) {
 		s->nr_late -= timeout_ms != 0;
-		return timeout_ms ? -ETIMEDOUT : -EAGAIN;
+		s->gone = it[0].space;
+		if (!timeout_ms)
+			return -EAGAIN;
+		return s->late ? s->late : -ETIMEDOUT;
 	}
 	memcpy(want, s->pages, sizeof(want));
 	for (i = 0; i < nr; i++)
@@ -405,6 +410,12 @@ static const u32 *scarce_table(struct kv_backend *b, u32 space, u32 area)
 	return u->ops->space_table(u, space, area);
 }
 
+static bool scarce_lost(struct kv_backend *b, u32 *space)
+{
+	*space = to_scarce(b)->gone;
+	return true;
+}
+
 static const char *scarce_error(struct kv_backend *b)
 {
 	return "scarce";
@@ -426,6 +437,7 @@ static void scarce_open(struct rig *r, struct scarce *s,
 	scarce_ops.space_table = scarce_table;
 	scarce_ops.step_prepare = scarce_prepare;
 	scarce_ops.step_commit = scarce_commit;
+	scarce_ops.lost = scarce_lost;
 	scarce_ops.error = scarce_error;
 	s->b.ops = &scarce_ops;
 	s->limit = limit;
@@ -524,6 +536,35 @@ TEST(engine, preempted_samples_and_beams_come_out_the_same)
 		EXPECT_TRUE(rig_same(want[0]->ended[i], got[0]->ended[i]));
 	}
 	rig_close(&q);
+	rig_close(&r);
+}
+
+/* A request that waits alone: its pages are read meanwhile, and one is lost. */
+TEST(engine, pages_lost_while_a_request_waits_alone_are_computed_again)
+{
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_Q8_0);
+	struct request_params p;
+	struct request *q, *want;
+	struct scarce s;
+	struct rig r, calm;
+	u32 ids[32], i;
+
+	scarce_open(&r, &s, &c, 64);
+	rig_open(&calm, &c, 1, 96);
+	rig_ids(&r, ids, 32, 5);
+	p = rig_params(ids, 32, 12);
+	want = rig_submit(&calm, &p);
+	rig_run(&calm);
+	q = rig_submit(&r, &p);
+	for (i = 0; i < 4; i++)
+		ASSERT_EQ(1, engine_step(r.e, r.err));
+	s.late = -ENODATA;
+	s.nr_late = 1;
+	rig_run(&r);
+	EXPECT_EQ(0, q->error);
+	EXPECT_EQ(1, engine_stats(r.e)->nr_lost);
+	EXPECT_TRUE(rig_same(q->seqs[0], want->seqs[0]));
+	rig_close(&calm);
 	rig_close(&r);
 }
 
