@@ -31,15 +31,18 @@ struct tier_file {
 	int fd;
 };
 
-/* O_DIRECT or not, as the file system likes it. */
+/*
+ * O_DIRECT or not, as the file system likes it. Asked for afterwards: open()
+ * that refuses it has made the file already.
+ */
 static int open_either(const char *path, int flags)
 {
-	int fd = open(path, flags | O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW,
-		      0600);
+	int fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	if (fd < 0 && errno == EINVAL)
-		fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	fcntl(fd, F_SETFL, O_DIRECT); /* if it can */
+	return fd;
 }
 
 static int size_device(struct tier *t, int fd)
