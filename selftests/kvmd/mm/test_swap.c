@@ -484,6 +484,34 @@ TEST_F(swap, what_the_first_ticket_wants_stays_for_it)
 	mt_check(t);
 }
 
+/* Else what stood in a slot before, and was not overwritten, would match. */
+TEST_F(swap, no_key_is_used_twice)
+{
+	struct mt *t = &self->t;
+	u32 a = idle_space(t, self->client, self->geom, PER_X), b, i, k;
+	u64 keys[2 * PER_X];
+	struct mt_resv r;
+
+	t->hold_swap = true;
+	for (k = 0; k < 2; k++) {
+		mm_tick(t->mm, 1000 + k);
+		b = mt_space(t, self->client, self->geom);
+		mt_reserve(t, self->client, b, 0, 2 * PER_X * 16, 0, &r);
+		ASSERT_EQ(t->nr_io, PER_X);
+		for (i = 0; i < PER_X; i++)
+			keys[k * PER_X + i] = t->io[i].key;
+		mm_space_destroy(t->mm, self->client, b);
+		mt_swap_answer(t, -EIO); /* all stay */
+		mt_drain(t);
+		mm_tick(t->mm, 1000000000);
+	}
+	for (i = 0; i < 2 * PER_X; i++)
+		for (k = 0; k < i; k++)
+			EXPECT_NE(keys[i], keys[k]);
+	EXPECT_EQ(nr_swapped(t, self->client, a), 0);
+	mt_check(t);
+}
+
 TEST_F(swap, answers_that_nobody_asked_for_are_counted)
 {
 	struct mt *t = &self->t;
