@@ -260,6 +260,7 @@ int mm_cancel(struct mm *mm, u32 client, u64 ticket)
 struct pass {
 	/* BLOCK_SOON or BLOCK_DEVICE: no extent for anybody behind */
 	enum ticket_block device;
+	bool reclaiming; /* pages leave for one of them */
 };
 
 static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
@@ -269,6 +270,7 @@ static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
 	if (block == BLOCK_IO)
 		return;
 	c->blocked = mm->pass;
+	pass->reclaiming |= t->reclaiming;
 	if (block == BLOCK_TENANT)
 		mm->tenants[c->tenant].blocked = mm->pass;
 	else
@@ -285,6 +287,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 			       .ticket = slot,
 			       .step = t->step };
 	enum ticket_block block;
+	bool held;
 	u32 extents;
 	int rc;
 
@@ -308,6 +311,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 		block = BLOCK_TENANT;
 	else
 		block = resv_room(mm, c, &p, &extents);
+	held = extents && pass->reclaiming;
 	t->extents = extents;
 	t->reclaiming = p.reclaiming;
 	if (block == BLOCK_NONE) {
@@ -322,7 +326,8 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 			complete(mm, slot, -E2BIG, 0);
 			return true;
 		}
-		if (!(t->flags & KV_SQE_WAIT) && !p.reclaiming) {
+		/* Nobody has looked yet what could leave for it. */
+		if (!(t->flags & KV_SQE_WAIT) && !p.reclaiming && !held) {
 			mm->counts.reserves_short++;
 			complete(mm, slot, -EAGAIN,
 				 (u64)extents * KV_EXTENT_SIZE);

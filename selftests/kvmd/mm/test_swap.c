@@ -512,6 +512,33 @@ TEST_F(swap, no_key_is_used_twice)
 	mt_check(t);
 }
 
+TEST_F(swap, who_comes_while_pages_leave_for_another_waits_for_its_turn)
+{
+	struct mt *t = &self->t;
+	u32 b = mt_attach(t, self->tenant), c = mt_attach(t, self->tenant), n;
+	struct mt_resv r;
+
+	mt_geom(t, b, PAGE);
+	mt_geom(t, c, PAGE);
+	idle_space(t, self->client, self->geom, 2 * PER_X);
+	t->hold_swap = true;
+	EXPECT_EQ(mt_reserve(t, b, mt_space(t, b, 0), 0, 16, 0, &r),
+		  -EINPROGRESS);
+	EXPECT_EQ(mt_reserve(t, c, mt_space(t, c, 0), 0, 16, 0, &r),
+		  -EINPROGRESS);
+	EXPECT_EQ(t->nr_swap_out, PER_X);
+	n = t->nr_done;
+	mt_swap_answer(t, 0);
+	mt_drain(t);
+	EXPECT_EQ(t->nr_swap_out, 2 * PER_X);
+	mt_swap_answer(t, 0);
+	mt_drain(t);
+	ASSERT_EQ(t->nr_done, n + 2);
+	EXPECT_EQ(t->done[n].cqe.res, 0);
+	EXPECT_EQ(t->done[n + 1].cqe.res, 0);
+	mt_check(t);
+}
+
 TEST_F(swap, answers_that_nobody_asked_for_are_counted)
 {
 	struct mt *t = &self->t;
