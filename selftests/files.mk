@@ -3,6 +3,7 @@ test-helpers-y += selftests/harness_victim
 test-helpers-y += selftests/kernels/dequant_dump
 CFLAGS-selftests/kernels/test_amx.o := $(avx2-flags)
 CFLAGS-selftests/kernels/test_attn_amx.o := $(avx2-flags)
+CFLAGS-selftests/kernels/test_amx_int8.o := $(avx2-flags)
 test-y += selftests/lib_kvmd.o
 test-helpers-y += selftests/runtime/model/write_sample
 test-helpers-y += selftests/e2e/rude

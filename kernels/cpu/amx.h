@@ -2,7 +2,7 @@
 #ifndef CPU_AMX_H
 #define CPU_AMX_H
 /*
- * amx.h - tile registers of 16 rows of 64 bytes, and bf16 products of them
+ * amx.h - tile registers of 16 rows of 64 bytes, products of bf16 and of bytes
  *
  * The instructions, or the same in plain C where AMX_EMULATED is set: a test
  * then runs the code around them, bit for bit, on a CPU without AMX. Names of
@@ -13,6 +13,11 @@
  * with a of 16 rows x 32 k, b of 16 pairs of k x 16 columns, and for each sum
  * the order of numerics.rst: a chain over the even k, one over the odd, both
  * added, then added to c. Measured: amx-probe's tile_order on Sapphire Rapids.
+ *
+ *	amx_product_int8(c, a, b)
+ *
+ * is the same in integers: a of 16 rows x k signed bytes, b of k / 4 dwords of
+ * unsigned ones x 16 columns, k being amx_begin_int8()'s.
  */
 #include <string.h>
 
@@ -36,11 +41,13 @@
 #define amx_store(t, p, stride) _tile_stored(t, p, stride)
 #define amx_product(c, a, b)	_tile_dpbf16ps(c, a, b)
 
+#define amx_product_int8(c, a, b) _tile_dpbsud(c, a, b)
+
 /* So that a caller may have these for one function of its file. */
 #define AMX_TARGET __attribute__((target("amx-tile")))
 
-/* All 8 tiles with 16 rows of 64 bytes. */
-AMX_TARGET static inline void amx_begin(void)
+/* Tiles 4 and 5, a, with 16 rows of 4k bytes; 6 and 7, b, with k of 64. */
+AMX_TARGET static inline void amx_configure(u8 k)
 {
 	struct {
 		u8 palette, start_row, reserved[14];
@@ -49,8 +56,8 @@ AMX_TARGET static inline void amx_begin(void)
 	} __attribute__((aligned(64))) config = { .palette = 1 };
 
 	for (int t = 0; t < 8; t++) {
-		config.row_bytes[t] = 64;
-		config.rows[t] = AMX_ROWS;
+		config.row_bytes[t] = t / 2 == 2 ? 4 * k : 64;
+		config.rows[t] = t / 2 == 3 ? k : AMX_ROWS;
 	}
 	/*
 	 * gcc 12 knows of the intrinsic only that it reads 8 bytes, and drops
@@ -67,13 +74,20 @@ AMX_TARGET static inline void amx_end(void)
 
 #else
 
+#define AMX_TARGET
+
 #include <math.h>
 
 static _Thread_local u32 amx_tile[8][AMX_ROWS][16];
+static _Thread_local u32 amx_dwords[8], amx_nr_rows[8];
 static _Thread_local bool amx_configured;
 
-static inline void amx_begin(void)
+static inline void amx_configure(u32 k)
 {
+	for (u32 t = 0; t < 8; t++) {
+		amx_dwords[t] = t / 2 == 2 ? k : 16;
+		amx_nr_rows[t] = t / 2 == 3 ? k : AMX_ROWS;
+	}
 	amx_configured = true;
 	memset(amx_tile, 0xff, sizeof(amx_tile));
 }
@@ -90,14 +104,15 @@ static inline void amx_zero(int t)
 
 static inline void amx_load(int t, const void *p, size_t stride)
 {
-	for (u32 r = 0; r < AMX_ROWS; r++)
-		memcpy(amx_tile[t][r], (const u8 *)p + r * stride, 64);
+	for (u32 r = 0; r < amx_nr_rows[t]; r++)
+		memcpy(amx_tile[t][r], (const u8 *)p + r * stride,
+		       4 * amx_dwords[t]);
 }
 
 static inline void amx_store(int t, void *p, size_t stride)
 {
-	for (u32 r = 0; r < AMX_ROWS; r++)
-		memcpy((u8 *)p + r * stride, amx_tile[t][r], 64);
+	for (u32 r = 0; r < amx_nr_rows[t]; r++)
+		memcpy((u8 *)p + r * stride, amx_tile[t][r], 4 * amx_dwords[t]);
 }
 
 static inline float amx_chain(int a, int b, u32 m, u32 n, u32 half)
@@ -127,5 +142,33 @@ static inline void amx_product(int c, int a, int b)
 		}
 }
 
+static inline void amx_product_int8(int c, int a, int b)
+{
+	if (!amx_configured)
+		__builtin_trap();
+	for (u32 m = 0; m < AMX_ROWS; m++)
+		for (u32 n = 0; n < AMX_COLS; n++)
+			for (u32 k = 0; k < 4 * amx_nr_rows[b]; k++) {
+				u32 at = 8 * (k % 4);
+				s8 x = (s8)(amx_tile[a][m][k / 4] >> at);
+				u8 w = (u8)(amx_tile[b][k / 4][n] >> at);
+
+				amx_tile[c][m][n] += (u32)(x * w);
+			}
+}
+
 #endif
+
+/* For bf16: all 8 tiles with 16 rows of 64 bytes. */
+AMX_TARGET static inline void amx_begin(void)
+{
+	amx_configure(AMX_ROWS);
+}
+
+/* k: 16 or 32, of one product. */
+AMX_TARGET static inline void amx_begin_int8(u32 k)
+{
+	amx_configure((u8)(k / 4));
+}
+
 #endif

@@ -27,3 +27,9 @@ const struct kern_ops kern_ops_avx2_bf16attn = {
 	.numerics = KERN_NUMERICS_BF16_ATTN,
 	.attn = avx2_attn_bf16,
 };
+
+const struct kern_ops kern_ops_avx2int8 = {
+	.name = "avx2int8",
+	.numerics = KERN_NUMERICS_INT8,
+	.gemm = avx2_gemm_int8,
+};

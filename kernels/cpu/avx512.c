@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * avx512.c - the rows for AVX-512 (F, BW, VL, DQ), with BF16, and with tiles
+ * avx512.c - the rows for AVX-512 (F, BW, VL, DQ), with BF16, with tiles;
+ * with VNNI and int8 tiles for the products of KERN_NUMERICS_INT8
  */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
@@ -42,4 +43,16 @@ const struct kern_ops kern_ops_amx_bf16attn = {
 	.name = "amxbf16attn",
 	.numerics = KERN_NUMERICS_BF16_ATTN,
 	.attn = amx_attn_bf16,
+};
+
+const struct kern_ops kern_ops_avx512vnni = {
+	.name = "avx512vnni",
+	.numerics = KERN_NUMERICS_INT8,
+	.gemm = avx512vnni_gemm,
+};
+
+const struct kern_ops kern_ops_amxint8 = {
+	.name = "amxint8",
+	.numerics = KERN_NUMERICS_INT8,
+	.gemm = amx_gemm_int8,
 };

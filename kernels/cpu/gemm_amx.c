@@ -29,6 +29,7 @@
 #endif
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/panel_fill.h"
+#include "kernels/cpu/store_sums.h"
 
 #define AMX_GROUP  256u /* columns */
 #define AMX_PANELS (AMX_GROUP / PANEL_COLS)

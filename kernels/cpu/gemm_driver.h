@@ -17,6 +17,7 @@
  * Sums stay in scratch until they are whole, so y may be the residual.
  */
 #include "kernels/cpu/panel_fill.h"
+#include "kernels/cpu/store_sums.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/vec.h"
 

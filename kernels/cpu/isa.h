@@ -15,9 +15,14 @@ void avx2_attn_bf16(const struct kern_attn *p,
 void avx2_attn_merge(const struct kern_attn *p,
 		     const struct kern_attn_plan *plan, u32 lo, u32 hi);
 
+void avx2_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void amx_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,
 		   u32 lo, u32 hi, void *scratch);
+void amx_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+
+void avx512vnni_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 
 void avx512bf16_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 

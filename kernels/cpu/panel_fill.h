@@ -2,10 +2,10 @@
 #ifndef CPU_PANEL_FILL_H
 #define CPU_PANEL_FILL_H
 /*
- * panel_fill.h - weights into a panel, and sums out of one
+ * panel_fill.h - weights into a panel
  *
- * What the product needs at both ends of its tiles, whatever these are.
- * Included after dequant_x.h and panel_x.h of one instruction set. Strips are
+ * What the product needs in front of its tiles, whatever these are. Included
+ * after dequant_x.h and panel_x.h of one instruction set. Strips are
  * unpacked where they go; rows of blocks are decoded along k, 16 of them, and
  * transposed.
  */
@@ -100,23 +100,6 @@ static void fill_panel(const struct kern_mat *w, u32 n, u32 n_end, u32 k0,
 			transpose16((const u32 *)(const void *)r->rows[0] + p,
 				    PANEL_K / 2, panel + p * PANEL_COLS + half,
 				    PANEL_COLS);
-	}
-}
-
-vec_inline void store_sums(const struct kern_gemm *p, u32 m, u32 n, u32 nr,
-			   const float *c)
-{
-	size_t at = (size_t)m * p->y_stride + n;
-
-	for (u32 i = 0; i < nr; i += 16) {
-		u32 l = min(nr - i, 16u);
-		struct v16 y = v16_load(c + i);
-
-		if (p->bias)
-			y = v16_add(y, v16_load_n(p->bias + n + i, l));
-		if (p->residual)
-			y = v16_add(y, v16_load_n(p->residual + at + i, l));
-		v16_store_n(p->y + at + i, y, l);
 	}
 }
 

@@ -14,6 +14,10 @@ extern const struct kern_ops kern_ops_avx2;
 extern const struct kern_ops kern_ops_avx512;
 extern const struct kern_ops kern_ops_avx512bf16;
 extern const struct kern_ops kern_ops_amx;
+extern const struct kern_ops kern_ops_refint8;
+extern const struct kern_ops kern_ops_avx2int8;
+extern const struct kern_ops kern_ops_avx512vnni;
+extern const struct kern_ops kern_ops_amxint8;
 
 extern const struct kern_ops kern_ops_ref_bf16attn;
 extern const struct kern_ops kern_ops_avx2_bf16attn;

@@ -22,6 +22,7 @@
 /* CPUID leaf 7, EDX */
 #define CPU_AMX_BF16 (1u << 22)
 #define CPU_AMX_TILE (1u << 24)
+#define CPU_AMX_INT8 (1u << 25)
 
 #define ARCH_REQ_XCOMP_PERM 0x1023
 #define XFEATURE_XTILEDATA  18
@@ -50,6 +51,12 @@ const struct kern_ops kern_ops_ref_bf16attn = {
 	.attn = ref_attn_bf16,
 };
 
+const struct kern_ops kern_ops_refint8 = {
+	.name = "refint8",
+	.numerics = KERN_NUMERICS_INT8,
+	.gemm = ref_gemm_int8,
+};
+
 static bool has_avx512(void)
 {
 	return __builtin_cpu_supports("avx512f") &&
@@ -64,20 +71,34 @@ static bool has_avx512bf16(void)
 	return has_avx512() && __builtin_cpu_supports("avx512bf16");
 }
 
+static bool has_avx512vnni(void)
+{
+	return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
 /*
  * The kernel has to be asked for room for the tiles, once per process; it
  * refuses where it does not know them. (clang 14 has no names for the bits.)
  */
-static bool has_amx(void)
+static bool has_tiles(u32 want)
 {
-	const u32 want = CPU_AMX_BF16 | CPU_AMX_TILE;
 	u32 eax, ebx, ecx, edx;
 
-	return has_avx512bf16() &&
-	       __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+	want |= CPU_AMX_TILE;
+	return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
 	       (edx & want) == want &&
 	       !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM,
 			XFEATURE_XTILEDATA);
+}
+
+static bool has_amx(void)
+{
+	return has_avx512bf16() && has_tiles(CPU_AMX_BF16);
+}
+
+static bool has_amxint8(void)
+{
+	return has_amx() && has_tiles(CPU_AMX_INT8);
 }
 
 static bool has_avx2(void)
@@ -106,6 +127,10 @@ static const struct row {
 	{ &kern_ops_avx512_bf16attn, has_avx512, &kern_ops_avx512 },
 	{ &kern_ops_avx2_bf16attn, has_avx2, &kern_ops_avx2 },
 	{ &kern_ops_ref_bf16attn, has_any, &kern_ops_ref },
+	{ &kern_ops_amxint8, has_amxint8, &kern_ops_amx },
+	{ &kern_ops_avx512vnni, has_avx512vnni, &kern_ops_avx512 },
+	{ &kern_ops_avx2int8, has_avx2, &kern_ops_avx2 },
+	{ &kern_ops_refint8, has_any, &kern_ops_ref },
 };
 
 static struct kern_ops filled[ARRAY_SIZE(rows)];

@@ -12,34 +12,9 @@
  *
  * Written on the registers of one instruction set, 8 or 16 rows of w each.
  */
-#include "kernels/cpu/vec.h"
-#include "kernels/ref/strip.h"
+#include "kernels/cpu/strip_vec.h"
 
 #ifdef __AVX512F__
-
-#define VN 16u /* lanes */
-typedef __m512i vn_int;
-typedef __m512 vn_float;
-
-#define vn_and(a, b)	_mm512_and_si512(a, b)
-#define vn_or(a, b)	_mm512_or_si512(a, b)
-#define vn_mask(m)	_mm512_set1_epi32((int)(m))
-#define vn_shr(a, n)	_mm512_srli_epi32(a, n)
-#define vn_shl(a, n)	_mm512_slli_epi32(a, n)
-#define vn_to_float(a)	_mm512_cvtepi32_ps(a)
-#define vn_set1(f)	_mm512_set1_ps(f)
-#define vn_mul(a, b)	_mm512_mul_ps(a, b)
-#define vn_fms(a, b, c) _mm512_fmsub_ps(a, b, c)
-#define vn_load(p)	_mm512_loadu_si512(p)
-#define vn_store(p, a)	_mm512_storeu_si512(p, a)
-#define vn_load_u8(p)	_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(vn_bytes(p)))
-#define vn_load_s8(p)	_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(vn_bytes(p)))
-#define vn_load_half(p) _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
-
-vec_inline __m128i vn_bytes(const u8 *p)
-{
-	return _mm_loadu_si128((const __m128i *)(const void *)p);
-}
 
 /* The even and the odd k of each row, rounded, side by side. */
 vec_inline vn_int vn_pair(vn_float even, vn_float odd)
@@ -60,31 +35,6 @@ vec_inline vn_int vn_pair(vn_float even, vn_float odd)
 }
 
 #else /* AVX2 */
-
-#define VN 8u
-typedef __m256i vn_int;
-typedef __m256 vn_float;
-
-#define vn_and(a, b)	_mm256_and_si256(a, b)
-#define vn_or(a, b)	_mm256_or_si256(a, b)
-#define vn_mask(m)	_mm256_set1_epi32((int)(m))
-#define vn_shr(a, n)	_mm256_srli_epi32(a, n)
-#define vn_shl(a, n)	_mm256_slli_epi32(a, n)
-#define vn_to_float(a)	_mm256_cvtepi32_ps(a)
-#define vn_set1(f)	_mm256_set1_ps(f)
-#define vn_mul(a, b)	_mm256_mul_ps(a, b)
-#define vn_fms(a, b, c) _mm256_fmsub_ps(a, b, c)
-#define vn_load(p)	_mm256_loadu_si256((const __m256i *)(const void *)(p))
-#define vn_store(p, a)	_mm256_storeu_si256((__m256i *)(void *)(p), a)
-#define vn_load_u8(p)	_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(vn_bytes(p)))
-#define vn_load_s8(p)	_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(vn_bytes(p)))
-#define vn_load_half(p) \
-	_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
-
-vec_inline __m128i vn_bytes(const u8 *p)
-{
-	return _mm_loadl_epi64((const __m128i *)(const void *)p);
-}
 
 /*
  * To nearest even, in the upper half. Strips have no NaN but the one that
@@ -179,33 +129,6 @@ vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
 				    out + (4 * v + i) * stride);
 		}
 	}
-}
-
-/* Where the quants and the scales of a strip lie, from column k0 on. */
-struct strip_at {
-	const u8 *quants, *scales;
-};
-
-static inline struct strip_at strip_at(const struct kern_mat *w, u32 row,
-				       u32 k0)
-{
-	struct strip_type t = strip_type(w->dtype);
-	const u8 *b = (const u8 *)w->data + row / KERN_STRIP * w->stride;
-
-	return (struct strip_at){
-		.quants = b + strip_quant_bytes(&t, k0),
-		.scales = b + strip_quant_bytes(&t, w->cols) +
-			  (size_t)(k0 / t.scale_len) * t.scale_bytes,
-	};
-}
-
-#define STRIP_AHEAD 1024u /* bytes that the quants are fetched ahead */
-
-vec_inline void strip_prefetch(const u8 *b, const u32 bytes)
-{
-#pragma GCC unroll 8
-	for (u32 i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)b + STRIP_AHEAD + i, _MM_HINT_T0);
 }
 
 /* Types with one d for 32 k. */

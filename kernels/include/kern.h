@@ -304,19 +304,22 @@ struct kern_copy {
 };
 
 /*
- * Which definition of an operation a row has, where there are two. Rows with
- * the same numerics give the same bits.
+ * Which definition of the operations a row has. Rows with the same numerics
+ * give the same bits; nothing that one has computed (K and V above all) goes
+ * with what the others have.
  */
 enum kern_numerics {
-	KERN_NUMERICS_BF16 = 0, /* the default: attention on fp32 q, weights */
-	KERN_NUMERICS_BF16_ATTN = 1, /* on q and weights rounded to bf16 */
+	KERN_NUMERICS_BF16 = 0, /* the default: bf16 products, fp32 attention */
+	KERN_NUMERICS_BF16_ATTN = 1, /* q and attention's weights in bf16 */
+	KERN_NUMERICS_INT8 = 2, /* x quantised to int8, 32 k at a time */
 	KERN_NUMERICS_NR,
 };
 
 /**
  * struct kern_ops - one row per instruction set and definition
  * @name: "ref", "avx2", "avx512", "avx512bf16", "amx"; with attention in bf16
- *	  "refbf16attn", "avx2bf16attn", "avx512bf16attn", "amxbf16attn"
+ *	  "refbf16attn", "avx2bf16attn", "avx512bf16attn", "amxbf16attn"; with
+ *	  products in int8 "refint8", "avx2int8", "avx512vnni", "amxint8"
  * @numerics: enum kern_numerics
  *
  * Every function computes [lo, hi) of its unit, may run at the same time on

@@ -40,21 +40,24 @@ static void column(const struct kern_gemm *p, u32 n, float *c)
 	}
 }
 
+void ref_gemm_store(const struct kern_gemm *p, u32 m, u32 n, float sum)
+{
+	size_t at = (size_t)m * p->y_stride + n;
+
+	if (p->bias)
+		sum += p->bias[n];
+	if (p->residual)
+		sum += p->residual[at];
+	p->y[at] = sum;
+}
+
 void ref_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	float *c = scratch; /* [M]; M <= KERN_SCRATCH_BYTES / 4 */
 
 	for (u32 n = lo; n < hi; n++) {
 		column(p, n, c);
-		for (u32 m = 0; m < p->m; m++) {
-			size_t at = (size_t)m * p->y_stride + n;
-			float y = c[m];
-
-			if (p->bias)
-				y += p->bias[n];
-			if (p->residual)
-				y += p->residual[at];
-			p->y[at] = y;
-		}
+		for (u32 m = 0; m < p->m; m++)
+			ref_gemm_store(p, m, n, c[m]);
 	}
 }

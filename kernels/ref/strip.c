@@ -264,26 +264,75 @@ static float half_at(const u8 *p, u32 row)
 	return ref_f16_to_f32(h);
 }
 
-float ref_strip_element(const struct kern_mat *w, u32 row, u32 k)
+/* The scale at k of the row whose scales begin at s, and the min, if any. */
+static float strip_scale(u32 dtype, const u8 *s, u32 n, u32 k, float *min_)
+{
+	float d = half_at(s, n);
+	const u8 *sub = s + 64 + k % 256 / 32 * 32;
+
+	*min_ = 0;
+	switch (dtype) {
+	case KV_DTYPE_Q4_K:
+	case KV_DTYPE_Q5_K:
+		*min_ = half_at(s + 32, n) * (float)sub[16 + n];
+		return d * (float)sub[n];
+	case KV_DTYPE_Q6_K:
+		return d * (float)(s8)s[32 + k % 256 / 16 * 16 + n];
+	}
+	return d;
+}
+
+/* Where the quants and the scales of 32 k begin. */
+static const u8 *strip_at(const struct kern_mat *w, u32 row, u32 k,
+			  const u8 **scales_at)
 {
 	struct strip_type t = strip_type(w->dtype);
 	const u8 *strip = (const u8 *)w->data + row / KERN_STRIP * w->stride;
-	const u8 *s = strip + strip_quant_bytes(&t, w->cols) +
-		      (size_t)(k / t.scale_len) * t.scale_bytes;
+
+	*scales_at = strip + strip_quant_bytes(&t, w->cols) +
+		     (size_t)(k / t.scale_len) * t.scale_bytes;
+	return strip + (size_t)(k / 32) * t.quant_bytes;
+}
+
+float ref_strip_element(const struct kern_mat *w, u32 row, u32 k)
+{
+	struct strip_type t = strip_type(w->dtype);
 	u32 n = row % KERN_STRIP, q;
-	float scale = half_at(s, n), min_;
+	float scale, min_;
+	const u8 *s, *b = strip_at(w, row, k, &s);
 
-	q = strip_quant(&t, strip + (size_t)(k / 32) * t.quant_bytes, n,
-			k % 32);
-	if (w->dtype == KV_DTYPE_Q4_K || w->dtype == KV_DTYPE_Q5_K) {
-		const u8 *sub = s + 64 + k % 256 / 32 * 32;
-
-		min_ = half_at(s + 32, n) * (float)sub[16 + n];
-		scale *= (float)sub[n];
-	} else {
-		if (w->dtype == KV_DTYPE_Q6_K)
-			scale *= (float)(s8)s[32 + k % 256 / 16 * 16 + n];
+	scale = strip_scale(w->dtype, s, n, k, &min_);
+	q = strip_quant(&t, b, n, k % 32);
+	if (t.zero)
 		min_ = scale * (float)t.zero;
-	}
 	return scale * (float)q - min_;
+}
+
+void ref_strip_quants(const struct kern_mat *w, u32 row, u32 k,
+		      struct strip_quants *out)
+{
+	struct strip_type t = strip_type(w->dtype);
+	u8 one[3392]; /* the strip of a block of Q6_K */
+	struct kern_mat block = *w;
+	u32 n = row % KERN_STRIP;
+	const u8 *s, *b;
+
+	if (w->layout == KERN_LAYOUT_GGUF) {
+		u32 k0 = k / t.scale_len * t.scale_len; /* of the block */
+
+		kern_pack_strip(w->dtype, t.scale_len,
+				(const u8 *)w->data + row * w->stride +
+					dtype_row_bytes(w->dtype, k0),
+				1, one);
+		block.data = one;
+		block.cols = t.scale_len;
+		k -= k0;
+		row = n = 0;
+	}
+	b = strip_at(&block, row, k, &s);
+	for (u32 i = 0; i < 32; i++)
+		out->q[i] = (u8)strip_quant(&t, b, n, i);
+	for (u32 i = 0; i < 2; i++)
+		out->scale[i] =
+			strip_scale(w->dtype, s, n, k + 16 * i, &out->min);
 }

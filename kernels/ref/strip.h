@@ -4,9 +4,13 @@
 /*
  * strip.h - the numbers of a strip's layout, for each type (pack.h)
  */
+#include "kernels/include/kern.h"
 #include "kernels/include/pack.h"
 
 #define STRIP_VEC 64u /* bytes of a vector: a dword for each row */
+
+/* Bytes of a strip of 256 k, at most. */
+#define STRIP_BLOCK_MAX 4352u
 
 struct strip_type {
 	u32 bits; /* of a quant; 0: not packed */
@@ -41,5 +45,31 @@ static inline size_t strip_quant_bytes(const struct strip_type *t, u32 cols)
 {
 	return (size_t)(cols / 32) * t->quant_bytes;
 }
+
+/* 32 k of a row: element k = scale[k / 16] * (q[k] - zero) - min */
+struct strip_quants {
+	u8 q[32];
+	float scale[2];
+	float min; /* 0 where the type has a zero point */
+};
+
+/*
+ * Columns k .. k + 31 of a row of strips, or of blocks, which then go through
+ * a strip. @k: a multiple of 32.
+ */
+void ref_strip_quants(const struct kern_mat *w, u32 row, u32 k,
+		      struct strip_quants *out);
+
+/* ---- what int8 products make of 32 elements of x (gemm_int8.c) ---- */
+
+/*
+ * The largest magnitude, in bf16, of which they are quantised; below it they
+ * are 0, at the end and above no numbers.
+ */
+#define INT8_TOP_MIN 0x0800u /* 2^-111 */
+#define INT8_TOP_END 0x7f80u
+
+/* A sum of magnitudes of bytes below which these are too coarse. */
+#define INT8_FINE 500u
 
 #endif

@@ -4,8 +4,10 @@
 /*
  * gemm_check.h - a product by some kernels against ref's, bit for bit
  *
+ * ref is the row that defines what they compute, which is that of the first.
  * The weights are given as rows of blocks and, where their type has them, as
- * strips; in two slices of columns, so that both ends of a slice are met.
+ * strips; in two slices of columns, so that both ends of a slice are met. Some
+ * elements of x are much larger than their neighbours.
  */
 #include "selftests/kernels/kern_test.h"
 
@@ -51,11 +53,14 @@ static void check_rows(u64 *seed, u32 type, struct shape s, bool extras,
 	float *start = kt_floats(seed, (size_t)s.m * p.y_stride, 1);
 	size_t bytes = (size_t)s.m * p.y_stride * sizeof(float);
 	float *want = kt_alloc(bytes), *got = kt_alloc(bytes);
-	const struct kern_ops *ref = kern_select("ref");
+	const struct kern_ops *ref = kt_ref(rows[0]->numerics);
 	u32 cut = kt_below(seed, s.n + 1);
 	struct kern_mat strips = kt_strips(&p.w);
 	struct kern_gemm q;
 
+	for (u32 i = kt_below(seed, 300); i < s.m * p.x_stride;
+	     i += 1 + kt_below(seed, 300))
+		x[i] += 5 << 7; /* times 32 */
 	p.x = x;
 	p.bias = extras ? bias : NULL;
 	memcpy(want, start, bytes);

@@ -14,13 +14,23 @@ static const u32 kt_types[] = {
 	KV_DTYPE_Q4_K, KV_DTYPE_Q5_K, KV_DTYPE_Q6_K,
 };
 
-/* for (ops) over the rows of this CPU but ref */
-#define for_each_row(ops)                                                      \
+/*
+ * for (ops) over the rows of this CPU but those that define; rows of other
+ * numerics have nothing of their own but the product
+ */
+#define for_each_row_of(ops, how)                                              \
 	for (u32 kt_i = 0;                                                     \
 	     (ops = kern_isa_list()[kt_i] ? kern_select(kern_isa_list()[kt_i]) \
 					  : NULL);                             \
 	     kt_i++)                                                           \
-		if (strcmp(ops->name, "ref") != 0)
+		if (ops->numerics == (how) && ops != kt_ref(how))
+#define for_each_row(ops) for_each_row_of(ops, KERN_NUMERICS_BF16)
+
+/* The row that defines what those with these numerics compute. */
+static inline const struct kern_ops *kt_ref(u32 numerics)
+{
+	return kern_select(numerics == KERN_NUMERICS_INT8 ? "refint8" : "ref");
+}
 
 static inline u32 kt_below(u64 *seed, u32 n)
 {

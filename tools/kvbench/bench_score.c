@@ -16,6 +16,9 @@
  *
  * A difference at a small margin is no fault: both tokens are as good. The
  * figure is the largest margin at which there was one.
+ *
+ * Each kind of numerics that the kernels know has figures of its own: the
+ * default by model, int8 products by the worse of both.
  */
 #include "tools/kvbench/bench.h"
 
@@ -23,6 +26,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "kernels/include/kern.h"
 #include "tools/kvrun/session.h"
 
 #define SCORE_PASSAGES 64u
@@ -242,14 +246,27 @@ static int compare(struct score_run *run, struct score_result *r)
 	return rc;
 }
 
+/* The best row of this CPU, or NULL: the one that a session takes unasked. */
+static const char *isa_of(enum kern_numerics how)
+{
+	const char *const *isa = kern_isa_list();
+
+	if (how == KERN_NUMERICS_BF16)
+		return NULL;
+	while (kern_select(*isa)->numerics != how)
+		isa++; /* ref's rows are any CPU's */
+	return *isa;
+}
+
 static int score_model(const struct bench_opts *o, enum model_id id,
-		       const char *path, const json_t *ref,
-		       struct score_result *r, char *note)
+		       enum kern_numerics how, const char *path,
+		       const json_t *ref, struct score_result *r, char *note)
 {
 	static struct score_run run;
 	const struct session_opts so = { .model = path,
 					 .private = true,
 					 .size = SCORE_DEVICE,
+					 .isa = isa_of(how),
 					 .threads = o->threads };
 	u32 i;
 	int rc;
@@ -274,25 +291,26 @@ static int score_model(const struct bench_opts *o, enum model_id id,
 }
 
 static int score_once(const struct bench_opts *o, enum model_id id,
-		      const struct score_result **out, char *note)
+		      enum kern_numerics how, const struct score_result **out,
+		      char *note)
 {
-	static struct score_result memo[MODEL_NR];
-	static bool have[MODEL_NR];
+	static struct score_result memo[KERN_NUMERICS_NR][MODEL_NR];
+	static bool have[KERN_NUMERICS_NR][MODEL_NR];
 	char path[MODEL_PATH];
 	json_t *ref;
 	int rc;
 
-	*out = &memo[id];
-	if (have[id])
+	*out = &memo[how][id];
+	if (have[how][id])
 		return 0;
 	rc = model_path(id, NULL, path, note);
 	if (!rc)
 		rc = model_reference(o, id, "reference.json", &ref, note);
 	if (rc)
 		return rc;
-	rc = score_model(o, id, path, ref, &memo[id], note);
+	rc = score_model(o, id, how, path, ref, &memo[how][id], note);
 	json_decref(ref);
-	have[id] = !rc;
+	have[how][id] = !rc;
 	return rc;
 }
 
@@ -300,7 +318,7 @@ static int run_score(const struct bench_opts *o, enum model_id id,
 		     struct figure_result *f)
 {
 	const struct score_result *r;
-	int rc = score_once(o, id, &r, f->note);
+	int rc = score_once(o, id, KERN_NUMERICS_BF16, &r, f->note);
 
 	if (rc)
 		return rc;
@@ -314,7 +332,7 @@ static int run_margin(const struct bench_opts *o, enum model_id id,
 		      struct figure_result *f)
 {
 	const struct score_result *r;
-	int rc = score_once(o, id, &r, f->note);
+	int rc = score_once(o, id, KERN_NUMERICS_BF16, &r, f->note);
 
 	if (rc)
 		return rc;
@@ -324,6 +342,71 @@ static int run_margin(const struct bench_opts *o, enum model_id id,
 		 "free",
 		 r->nr_differ, r->nr_choices);
 	return 0;
+}
+
+/* Both models' results with numerics that are not the default. */
+static int score_other(const struct bench_opts *o, enum kern_numerics how,
+		       const struct score_result *r[MODEL_NR],
+		       struct figure_result *f)
+{
+	int rc = score_once(o, MODEL_GEMMA, how, &r[MODEL_GEMMA], f->note);
+
+	if (!rc)
+		rc = score_once(o, MODEL_QWEN, how, &r[MODEL_QWEN], f->note);
+	return rc;
+}
+
+static int run_score_other(const struct bench_opts *o, enum kern_numerics how,
+			   struct figure_result *f)
+{
+	const struct score_result *r[MODEL_NR];
+	int rc = score_other(o, how, r, f);
+
+	if (rc)
+		return rc;
+	f->measured = max(r[MODEL_GEMMA]->worst, r[MODEL_QWEN]->worst);
+	snprintf(f->note, sizeof(f->note), "%s: Gemma %.60s; Qwen %.60s",
+		 isa_of(how), r[MODEL_GEMMA]->texts, r[MODEL_QWEN]->texts);
+	return 0;
+}
+
+static int run_margin_other(const struct bench_opts *o, enum kern_numerics how,
+			    struct figure_result *f)
+{
+	const struct score_result *r[MODEL_NR];
+	int rc = score_other(o, how, r, f);
+
+	if (rc)
+		return rc;
+	f->measured = max(r[MODEL_GEMMA]->margin, r[MODEL_QWEN]->margin);
+	snprintf(f->note, sizeof(f->note),
+		 "%s: of %u choices of Gemma %u differ, of %u of Qwen %u",
+		 isa_of(how), r[MODEL_GEMMA]->nr_choices,
+		 r[MODEL_GEMMA]->nr_differ, r[MODEL_QWEN]->nr_choices,
+		 r[MODEL_QWEN]->nr_differ);
+	return 0;
+}
+
+static int run_score_int8(const struct bench_opts *o, struct figure_result *f)
+{
+	return run_score_other(o, KERN_NUMERICS_INT8, f);
+}
+
+static int run_margin_int8(const struct bench_opts *o, struct figure_result *f)
+{
+	return run_margin_other(o, KERN_NUMERICS_INT8, f);
+}
+
+static int run_score_bf16attn(const struct bench_opts *o,
+			      struct figure_result *f)
+{
+	return run_score_other(o, KERN_NUMERICS_BF16_ATTN, f);
+}
+
+static int run_margin_bf16attn(const struct bench_opts *o,
+			       struct figure_result *f)
+{
+	return run_margin_other(o, KERN_NUMERICS_BF16_ATTN, f);
 }
 
 static int run_score_gemma(const struct bench_opts *o, struct figure_result *f)
@@ -366,3 +449,23 @@ FIGURE(margin_qwen, .name = "margin.qwen",
 	       "reference's",
        .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.1,
        .run = run_margin_qwen);
+FIGURE(score_int8, .name = "score.int8",
+       .what = "mean |log-probability - fp32 reference's| with int8 "
+	       "products, the worst text's of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.03,
+       .run = run_score_int8);
+FIGURE(margin_int8, .name = "margin.int8",
+       .what = "largest margin at which the best token with int8 products is "
+	       "not the reference's, of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.35,
+       .run = run_margin_int8);
+FIGURE(score_bf16attn, .name = "score.bf16attn",
+       .what = "mean |log-probability - fp32 reference's| with attention in "
+	       "bf16, the worst text's of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.03,
+       .run = run_score_bf16attn);
+FIGURE(margin_bf16attn, .name = "margin.bf16attn",
+       .what = "largest margin at which the best token with attention in bf16 "
+	       "is not the reference's, of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.35,
+       .run = run_margin_bf16attn);

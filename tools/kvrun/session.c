@@ -85,9 +85,10 @@ void session_usage(FILE *out)
 	      "                       request that gives way (swap, if there is\n"
 	      "                       any)\n"
 	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
-	      "                       amx (the best of this CPU)\n"
+	      "                       amx (the best of this CPU); attention in bf16:\n"
 	      "                       refbf16attn, avx2bf16attn,\n"
-	      "                       avx512bf16attn, amxbf16attn\n"
+	      "                       avx512bf16attn, amxbf16attn; products in int8:\n"
+	      "                       refint8, avx2int8, avx512vnni, amxint8\n"
 	      "      --stats          counters and speed on standard error\n",
 	      out);
 }

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CPU_INT8_DRIVER_H
+#define CPU_INT8_DRIVER_H
+/*
+ * int8_driver.h - the loops around the tile of int8 products
+ *
+ *	for each 512 columns of the thread's share
+ *	  for each 320 rows of x or fewer
+ *	    for each 256 k				(more, in a decode)
+ *	      quantise the rows				120 KiB, L2
+ *	      for each strip
+ *	        for each 256 k
+ *	          unpack 16 x 256 weights		4 or 8 KiB, L1
+ *							(not for a row or two)
+ *	          the blocks of all rows
+ *	          low blocks, of those rows that have them
+ *	    add bias and residual, store
+ *
+ * In a decode a strip is followed along k, in the order of memory. Rows of GGUF
+ * blocks become a strip of 256 k first; that is slow, and the same bits.
+ *
+ * Sums stay in scratch until they are whole, so y may be the residual.
+ *
+ * Included after int8_tile.h, or what has its int8_rows() otherwise.
+ */
+#include "kernels/cpu/int8_scale.h"
+#include "kernels/cpu/store_sums.h"
+
+#define INT8_COLS   512u
+#define INT8_STRIPS (INT8_COLS / KERN_STRIP)
+#define INT8_PASS   320u /* rows */
+#define INT8_STEP   (32 * INT8_PANEL_BLOCKS) /* k */
+#define INT8_BEHIND 15u /* rows that may be read behind the last */
+/* blocks of x */
+#define INT8_X ((INT8_PASS + INT8_BEHIND) * INT8_PANEL_BLOCKS)
+
+struct int8_scratch {
+	/* [row][block] */
+	struct int8_x x[INT8_X], low[INT8_X];
+	float c[INT8_STRIPS][INT8_PASS][KERN_STRIP];
+	struct int8_panel panel;
+	u8 strip[STRIP_BLOCK_MAX];
+	u8 rows[STRIP_BLOCK_MAX];
+	u8 fine[INT8_X / 8];
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct int8_scratch) <= KERN_SCRATCH_BYTES,
+	       "a thread's scratch holds it");
+
+/* nr columns, at most 256, of up to 16 rows of blocks as a strip. */
+static struct strip_at int8_pack(const struct kern_mat *w, u32 row, u32 k0,
+				 u32 nr, struct int8_scratch *s)
+{
+	struct strip_type t = strip_type(w->dtype);
+	u64 bytes = dtype_row_bytes(w->dtype, nr);
+	u32 rows = min(w->rows - row, KERN_STRIP);
+	const u8 *b = (const u8 *)w->data + row * w->stride +
+		      dtype_row_bytes(w->dtype, k0);
+
+	for (u32 i = 0; i < rows; i++)
+		memcpy(s->rows + i * bytes, b + i * w->stride, bytes);
+	kern_pack_strip(w->dtype, nr, s->rows, rows, s->strip);
+	return (struct strip_at){ s->strip,
+				  s->strip + strip_quant_bytes(&t, nr) };
+}
+
+/* How many rows, from the first on, have this bit. */
+static u32 int8_run_of(const u8 *fine, size_t stride, u32 nr, u32 bit)
+{
+	u32 run = 0;
+
+	while (run < nr && fine[run * stride] >> bit & 1)
+		run++;
+	return run;
+}
+
+/* The low blocks of 8, of mr rows; each row's in the order of k. */
+static void int8_low(u32 dtype, const u8 *fine, const struct int8_x *low,
+		     u32 x_stride, u32 mr, const struct int8_w *w,
+		     float (*c)[KERN_STRIP])
+{
+	size_t stride = x_stride / 8;
+	u32 any = 0, run;
+
+	for (u32 m = 0; m < mr; m++)
+		any |= fine[m * stride];
+	for (u32 b = 0; any >> b; b++)
+		for (u32 m = 0; any >> b & 1 && m < mr; m += run + 1) {
+			run = int8_run_of(fine + m * stride, stride, mr - m, b);
+			if (run)
+				int8_rows(dtype, w, b, b + 1,
+					  low + (size_t)m * x_stride, x_stride,
+					  run, c + m);
+		}
+}
+
+/*
+ * Up to 256 k of the strip at row n, from k0 on, which is block @first of x, by
+ * all rows of the pass.
+ */
+static void int8_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
+		      u32 first, u32 mr, u32 x_stride, float (*c)[KERN_STRIP],
+		      struct int8_scratch *s)
+{
+	struct int8_w w = {
+		.at = p->w.layout == KERN_LAYOUT_STRIP
+			      ? strip_at(&p->w, n, k0)
+			      : int8_pack(&p->w, n, k0, nr, s),
+	};
+
+	if (mr > INT8_FEW) {
+		int8_fill(p->w.dtype, INT8_Q8_PLANES, w.at, nr / 32, &s->panel);
+		w.panel = &s->panel;
+	}
+	int8_rows(p->w.dtype, &w, 0, nr / 32, s->x + first, x_stride, mr, c);
+	int8_low(p->w.dtype, s->fine + first / 8, s->low + first, x_stride, mr,
+		 &w, c);
+}
+
+/* Rows m .. m + mr of columns n0 .. n1, at most a pass of INT8_COLS. */
+static void int8_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m, u32 mr,
+		       struct int8_scratch *s)
+{
+	u32 strips = DIV_ROUND_UP(n1 - n0, KERN_STRIP);
+	u32 most = INT8_X / (mr + INT8_BEHIND) / 8 * 8; /* blocks */
+	u32 stride = min(most, ALIGN_UP(p->w.cols / 32, 8u));
+
+	for (u32 i = 0; i < strips; i++)
+		memset(s->c[i], 0, mr * sizeof(s->c[i][0]));
+	for (u32 k0 = 0; k0 < p->w.cols; k0 += stride * 32) {
+		u32 nr = min(p->w.cols - k0, stride * 32);
+
+		for (u32 i = 0; i < mr; i++)
+			int8_row(p->x + (size_t)(m + i) * p->x_stride + k0,
+				 nr / 32, p->w.dtype, s->x + i * stride,
+				 s->low + i * stride, s->fine + i * stride / 8);
+		for (u32 i = 0; i < strips; i++)
+			for (u32 k = 0; k < nr; k += INT8_STEP)
+				int8_step(p, n0 + i * KERN_STRIP, k0 + k,
+					  min(nr - k, INT8_STEP), k / 32, mr,
+					  stride, s->c[i], s);
+	}
+	for (u32 i = 0; i < strips; i++) {
+		u32 n = n0 + i * KERN_STRIP;
+
+		for (u32 r = 0; r < mr; r++)
+			store_sums(p, m + r, n, min(n1 - n, KERN_STRIP),
+				   s->c[i][r]);
+	}
+}
+
+static void int8_run(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
+{
+	u32 passes = DIV_ROUND_UP(p->m, INT8_PASS), rows;
+
+	if (!passes)
+		return;
+	rows = min(ALIGN_UP(DIV_ROUND_UP(p->m, passes), 16u), INT8_PASS);
+	for (u32 n = lo; n < hi; n += INT8_COLS)
+		for (u32 m = 0; m < p->m; m += rows)
+			int8_group(p, n, min(hi, n + INT8_COLS), m,
+				   min(p->m - m, rows), scratch);
+}
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CPU_STRIP_VEC_H
+#define CPU_STRIP_VEC_H
+/*
+ * strip_vec.h - registers that hold something of 16 rows of w, or of 8 of them
+ *
+ * vn_x is written once for what reads strips (pack.h), whatever the
+ * instruction set: VN lanes of 32 bits, lane n of row n. Also where the parts
+ * of a strip lie.
+ */
+#include "kernels/cpu/vec.h"
+#include "kernels/ref/strip.h"
+
+#ifdef __AVX512F__
+
+#define VN 16u /* lanes */
+typedef __m512i vn_int;
+typedef __m512 vn_float;
+
+#define vn_and(a, b)	     _mm512_and_si512(a, b)
+#define vn_or(a, b)	     _mm512_or_si512(a, b)
+#define vn_mask(m)	     _mm512_set1_epi32((int)(m))
+#define vn_shr(a, n)	     _mm512_srli_epi32(a, n)
+#define vn_shl(a, n)	     _mm512_slli_epi32(a, n)
+#define vn_sub_int(a, b)     _mm512_sub_epi32(a, b)
+#define vn_mul16(a, b)	     _mm512_mullo_epi16(a, b)
+#define vn_to_float(a)	     _mm512_cvtepi32_ps(a)
+#define vn_set1(f)	     _mm512_set1_ps(f)
+#define vn_mul(a, b)	     _mm512_mul_ps(a, b)
+#define vn_fma(a, b, c)	     _mm512_fmadd_ps(a, b, c)
+#define vn_fms(a, b, c)	     _mm512_fmsub_ps(a, b, c)
+#define vn_fnma(a, b, c)     _mm512_fnmadd_ps(a, b, c)
+#define vn_load(p)	     _mm512_loadu_si512(p)
+#define vn_store(p, a)	     _mm512_storeu_si512(p, a)
+#define vn_load_float(p)     _mm512_loadu_ps(p)
+#define vn_store_float(p, a) _mm512_storeu_ps(p, a)
+#define vn_load_u8(p)	     _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(vn_bytes(p)))
+#define vn_load_s8(p)	     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(vn_bytes(p)))
+#define vn_load_half(p)	     _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
+
+vec_inline __m128i vn_bytes(const u8 *p)
+{
+	return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+#else /* AVX2 */
+
+#define VN 8u
+typedef __m256i vn_int;
+typedef __m256 vn_float;
+
+#define vn_and(a, b)	     _mm256_and_si256(a, b)
+#define vn_or(a, b)	     _mm256_or_si256(a, b)
+#define vn_mask(m)	     _mm256_set1_epi32((int)(m))
+#define vn_shr(a, n)	     _mm256_srli_epi32(a, n)
+#define vn_shl(a, n)	     _mm256_slli_epi32(a, n)
+#define vn_sub_int(a, b)     _mm256_sub_epi32(a, b)
+#define vn_mul16(a, b)	     _mm256_mullo_epi16(a, b)
+#define vn_to_float(a)	     _mm256_cvtepi32_ps(a)
+#define vn_set1(f)	     _mm256_set1_ps(f)
+#define vn_mul(a, b)	     _mm256_mul_ps(a, b)
+#define vn_fma(a, b, c)	     _mm256_fmadd_ps(a, b, c)
+#define vn_fms(a, b, c)	     _mm256_fmsub_ps(a, b, c)
+#define vn_fnma(a, b, c)     _mm256_fnmadd_ps(a, b, c)
+#define vn_load(p)	     _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define vn_store(p, a)	     _mm256_storeu_si256((__m256i *)(void *)(p), a)
+#define vn_load_float(p)     _mm256_loadu_ps(p)
+#define vn_store_float(p, a) _mm256_storeu_ps(p, a)
+#define vn_load_u8(p)	     _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(vn_bytes(p)))
+#define vn_load_s8(p)	     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(vn_bytes(p)))
+#define vn_load_half(p) \
+	_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(p)))
+
+vec_inline __m128i vn_bytes(const u8 *p)
+{
+	return _mm_loadl_epi64((const __m128i *)(const void *)p);
+}
+
+#endif
+
+/* Where the quants and the scales of a strip lie, from column k0 on. */
+struct strip_at {
+	const u8 *quants, *scales;
+};
+
+static inline struct strip_at strip_at(const struct kern_mat *w, u32 row,
+				       u32 k0)
+{
+	struct strip_type t = strip_type(w->dtype);
+	const u8 *b = (const u8 *)w->data + row / KERN_STRIP * w->stride;
+
+	return (struct strip_at){
+		.quants = b + strip_quant_bytes(&t, k0),
+		.scales = b + strip_quant_bytes(&t, w->cols) +
+			  (size_t)(k0 / t.scale_len) * t.scale_bytes,
+	};
+}
+
+#define STRIP_AHEAD 1024u /* bytes that the quants are fetched ahead */
+
+vec_inline void strip_prefetch(const u8 *b, const u32 bytes)
+{
+#pragma GCC unroll 8
+	for (u32 i = 0; i < bytes; i += 64)
+		_mm_prefetch((const char *)b + STRIP_AHEAD + i, _MM_HINT_T0);
+}
+
+#endif
