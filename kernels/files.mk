@@ -21,7 +21,9 @@ avx512-flags := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c \
 	-mprefer-vector-width=512
 CFLAGS-kernels/cpu/avx2.o := $(avx2-flags)
 CFLAGS-kernels/cpu/gemm_avx2.o := $(avx2-flags)
-CFLAGS-kernels/cpu/gemm_int8_avx2.o := $(avx2-flags)
+# Sanitizers make gcc give up following their variables, after a minute.
+int8-flags := $(if $(SAN),-fno-var-tracking)
+CFLAGS-kernels/cpu/gemm_int8_avx2.o := $(avx2-flags) $(int8-flags)
 CFLAGS-kernels/cpu/attn_avx2.o := $(avx2-flags)
 CFLAGS-kernels/cpu/avx512.o := $(avx512-flags)
 CFLAGS-kernels/cpu/gemm_avx512.o := $(avx512-flags)
@@ -30,5 +32,6 @@ CFLAGS-kernels/cpu/gemm_avx512bf16.o := $(avx512-flags) -mavx512bf16
 amx-flags := $(avx512-flags) -mavx512bf16 -mamx-tile -mamx-bf16
 CFLAGS-kernels/cpu/gemm_amx.o := $(amx-flags)
 CFLAGS-kernels/cpu/attn_amx.o := $(amx-flags)
-CFLAGS-kernels/cpu/gemm_int8_vnni.o := $(avx512-flags) -mavx512vnni
-CFLAGS-kernels/cpu/gemm_int8_amx.o := $(avx512-flags) -mamx-tile -mamx-int8
+CFLAGS-kernels/cpu/gemm_int8_vnni.o := $(avx512-flags) -mavx512vnni $(int8-flags)
+CFLAGS-kernels/cpu/gemm_int8_amx.o := $(avx512-flags) -mamx-tile -mamx-int8 \
+	$(int8-flags)
