@@ -125,6 +125,6 @@ void amx_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 		return;
 	}
 	amx_begin_int8(p->w.dtype == KV_DTYPE_Q6_K ? 16 : 32);
-	int8_run(p, lo, hi, scratch);
+	int8_all(p, lo, hi, scratch);
 	amx_end();
 }

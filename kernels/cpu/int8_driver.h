@@ -5,15 +5,15 @@
  * int8_driver.h - the loops around the tile of int8 products
  *
  *	for each 512 columns of the thread's share
- *	  for each 320 rows of x or fewer
+ *	  for each 256 rows of x or fewer
  *	    for each 256 k				(more, in a decode)
- *	      quantise the rows				120 KiB, L2
+ *	      quantise the rows				100 KiB, L2
  *	      for each strip
  *	        for each 256 k
  *	          unpack 16 x 256 weights		4 or 8 KiB, L1
  *							(not for a row or two)
  *	          the blocks of all rows
- *	          low blocks, of those rows that have them
+ *	          low blocks, of those rows that have them, 16 at a time
  *	    add bias and residual, store
  *
  * In a decode a strip is followed along k, in the order of memory. Rows of GGUF
@@ -28,11 +28,13 @@
 
 #define INT8_COLS   512u
 #define INT8_STRIPS (INT8_COLS / KERN_STRIP)
-#define INT8_PASS   320u /* rows */
+#define INT8_PASS   256u /* rows */
 #define INT8_STEP   (32 * INT8_PANEL_BLOCKS) /* k */
 #define INT8_BEHIND 15u /* rows that may be read behind the last */
 /* blocks of x */
 #define INT8_X ((INT8_PASS + INT8_BEHIND) * INT8_PANEL_BLOCKS)
+
+#define INT8_LOWS 16u /* low blocks that are taken together */
 
 struct int8_scratch {
 	/* [row][block] */
@@ -42,6 +44,10 @@ struct int8_scratch {
 	u8 strip[STRIP_BLOCK_MAX];
 	u8 rows[STRIP_BLOCK_MAX];
 	u8 fine[INT8_X / 8];
+	/* Low blocks by block, then row; 8 in front are no block's. */
+	struct int8_x packed[8 + INT8_X + INT8_BEHIND];
+	u16 row[8 + INT8_X];
+	u32 first[INT8_X + 1]; /* of a block, in packed */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct int8_scratch) <= KERN_SCRATCH_BYTES,
@@ -64,34 +70,44 @@ static struct strip_at int8_pack(const struct kern_mat *w, u32 row, u32 k0,
 				  s->strip + strip_quant_bytes(&t, nr) };
 }
 
-/* How many rows, from the first on, have this bit. */
-static u32 int8_run_of(const u8 *fine, size_t stride, u32 nr, u32 bit)
+/* Puts the low blocks of mr rows together that are of the same k. */
+static void int8_pack_low(struct int8_scratch *s, u32 blocks, u32 mr,
+			  u32 stride)
 {
-	u32 run = 0;
+	u32 n = 8, any = 0;
 
-	while (run < nr && fine[run * stride] >> bit & 1)
-		run++;
-	return run;
+	for (u32 b = 0; b < blocks; b++) {
+		const u8 *fine = s->fine + b / 8;
+
+		if (b % 8 == 0)
+			any = 0;
+		for (u32 m = 0; b % 8 == 0 && m < mr; m++)
+			any |= fine[m * (stride / 8)];
+		s->first[b] = n;
+		for (u32 m = 0; any >> b % 8 & 1 && m < mr; m++)
+			if (fine[m * (stride / 8)] >> b % 8 & 1) {
+				s->packed[n] = s->low[m * stride + b];
+				s->row[n++] = (u16)m;
+			}
+	}
+	s->first[blocks] = n;
 }
 
-/* The low blocks of 8, of mr rows; each row's in the order of k. */
-static void int8_low(u32 dtype, const u8 *fine, const struct int8_x *low,
-		     u32 x_stride, u32 mr, const struct int8_w *w,
-		     float (*c)[KERN_STRIP])
+/* Low blocks i .. i1 of x, which go with block b of w. */
+static void int8_low(u32 dtype, const struct int8_w *w, u32 b, u32 i, u32 i1,
+		     float (*c)[KERN_STRIP], const struct int8_scratch *s)
 {
-	size_t stride = x_stride / 8;
-	u32 any = 0, run;
+	float some[INT8_LOWS][KERN_STRIP];
 
-	for (u32 m = 0; m < mr; m++)
-		any |= fine[m * stride];
-	for (u32 b = 0; any >> b; b++)
-		for (u32 m = 0; any >> b & 1 && m < mr; m += run + 1) {
-			run = int8_run_of(fine + m * stride, stride, mr - m, b);
-			if (run)
-				int8_rows(dtype, w, b, b + 1,
-					  low + (size_t)m * x_stride, x_stride,
-					  run, c + m);
-		}
+	for (; i < i1; i += INT8_LOWS) {
+		u32 n = min(i1 - i, INT8_LOWS);
+
+		for (u32 m = 0; m < n; m++)
+			memcpy(some[m], c[s->row[i + m]], sizeof(some[m]));
+		int8_rows(dtype, w, b, b + 1, s->packed + i - b, 1, n, some);
+		for (u32 m = 0; m < n; m++)
+			memcpy(c[s->row[i + m]], some[m], sizeof(some[m]));
+	}
 }
 
 /*
@@ -113,8 +129,9 @@ static void int8_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
 		w.panel = &s->panel;
 	}
 	int8_rows(p->w.dtype, &w, 0, nr / 32, s->x + first, x_stride, mr, c);
-	int8_low(p->w.dtype, s->fine + first / 8, s->low + first, x_stride, mr,
-		 &w, c);
+	for (u32 b = 0; b < nr / 32; b++)
+		int8_low(p->w.dtype, &w, b, s->first[first + b],
+			 s->first[first + b + 1], c, s);
 }
 
 /* Rows m .. m + mr of columns n0 .. n1, at most a pass of INT8_COLS. */
@@ -134,22 +151,23 @@ static void int8_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m, u32 mr,
 			int8_row(p->x + (size_t)(m + i) * p->x_stride + k0,
 				 nr / 32, p->w.dtype, s->x + i * stride,
 				 s->low + i * stride, s->fine + i * stride / 8);
+		int8_pack_low(s, nr / 32, mr, stride);
 		for (u32 i = 0; i < strips; i++)
 			for (u32 k = 0; k < nr; k += INT8_STEP)
 				int8_step(p, n0 + i * KERN_STRIP, k0 + k,
 					  min(nr - k, INT8_STEP), k / 32, mr,
 					  stride, s->c[i], s);
 	}
-	for (u32 i = 0; i < strips; i++) {
-		u32 n = n0 + i * KERN_STRIP;
+	for (u32 r = 0; r < mr; r++)
+		for (u32 i = 0; i < strips; i++) {
+			u32 n = n0 + i * KERN_STRIP;
 
-		for (u32 r = 0; r < mr; r++)
 			store_sums(p, m + r, n, min(n1 - n, KERN_STRIP),
 				   s->c[i][r]);
-	}
+		}
 }
 
-static void int8_run(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
+static void int8_all(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	u32 passes = DIV_ROUND_UP(p->m, INT8_PASS), rows;
 
