@@ -58,8 +58,9 @@ expect "a figure by its name" "util.frames" \
 	jq -r '.figures[].name')"
 theirs='^(load|margin|score|tokens|weights)[.]'
 expect "the models' figures are among them" "load.attach load.cold \
-load.second margin.gemma margin.qwen score.gemma score.qwen tokens.differ \
-weights.once weights.told" \
+load.second margin.bf16attn margin.gemma margin.int8 margin.qwen \
+score.bf16attn score.gemma score.int8 score.qwen tokens.differ weights.once \
+weights.told" \
 	"$(echo "$list" | grep -E "$theirs" | sort | xargs)"
 if [ -n "${KV_GEMMA:-}" ] && [ -n "${KV_QWEN:-}" ]; then
 	expect "with both models here each of them is measured" true \
