@@ -245,10 +245,8 @@ static void fill_swap(const struct mm *mm, u32 slot, struct mm_swap_io *io)
 	const struct slot *s = &mm_slots(mm)[slot];
 	const struct client *c = &mm_clients(mm)[s->client];
 	const struct frame_class *cls = &c->cls[s->geom];
-	u32 t = 0;
+	u32 t = slot_tier(mm, slot);
 
-	while (slot >= mm->tier[t].end)
-		t++;
 	io->slot = slot;
 	io->tier = t;
 	io->tier_off = (u64)(slot - mm->tier[t].first) * SLOT_UNIT;

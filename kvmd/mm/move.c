@@ -34,17 +34,6 @@ struct move {
 	(&mm_families((m)->mm, (m)->c)[mm_frames((m)->mm)[(m)->from].family] \
 		  .spaces)
 
-static bool any_is_busy(const struct move *m)
-{
-	struct space *sps = mm_spaces(m->mm, m->c);
-	u32 i;
-
-	rmap_for_each(
-		i, m->mm, m->c,
-		m->from) if (space_is_busy(m->mm, m->c, &sps[i])) return true;
-	return false;
-}
-
 /* K1, K2 */
 static void unmap_all(const struct move *m)
 {
@@ -120,7 +109,8 @@ static int move_check(struct mm *mm, struct client *c, u32 space, u32 area,
 	if (m->from == MM_NONE)
 		return -EINVAL;
 	if (mm_frames(mm)[m->from].state != FRAME_USED ||
-	    mm_frames(mm)[m->from].pin > c->completed || any_is_busy(m)) {
+	    mm_frames(mm)[m->from].pin > c->completed ||
+	    frame_is_busy(mm, c, m->from)) {
 		mm->counts.moves_busy++;
 		return -EBUSY;
 	}
@@ -151,7 +141,7 @@ int mm_move_page(struct mm *mm, u32 client, u32 space, u32 area, u32 page,
 	unmap_all(&m);
 	kv_move_fence(); /* K3 */
 	mm_trace(mm, KV_TP_MOVE_FENCE, client, page);
-	if (any_is_busy(&m)) { /* K4 */
+	if (frame_is_busy(mm, c, m.from)) { /* K4 */
 		map_all(&m, m.from);
 		mm_frames(mm)[m.to].refs = 0;
 		frame_free_now(mm, c, m.geom, m.to);

@@ -201,7 +201,7 @@ enum ticket_block resv_room(struct mm *mm, struct client *c,
 {
 	enum ticket_block block = find_room(mm, c, p, extents);
 
-	if (block == BLOCK_TENANT || block == BLOCK_DEVICE)
+	if (block_is_full(block))
 		p->reclaiming = reclaim(mm, c, p, block,
 					(u64)*extents * KV_EXTENT_SIZE);
 	if (block != BLOCK_NONE || !(p->nr_swapped | p->nr_moving))

@@ -31,4 +31,19 @@ static inline kv_pte_t *rmap_pte(const struct mm *mm, const struct client *c,
 		ILINKS(mm_spaces(mm, c), sibling))                             \
 		if (rmap_pte(mm, c, &mm_spaces(mm, c)[slot], frame))
 
+/* May a step use it through one of the spaces that map it? */
+static inline bool frame_is_busy(const struct mm *mm, const struct client *c,
+				 u32 frame)
+{
+	const struct space *sps = mm_spaces(mm, c);
+	u32 i;
+
+	rmap_for_each(i, mm, c, frame)
+	{
+		if (space_is_busy(mm, c, &sps[i]))
+			return true;
+	}
+	return false;
+}
+
 #endif

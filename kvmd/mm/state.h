@@ -262,6 +262,12 @@ enum ticket_block {
 	BLOCK_DEVICE, /* no memory left */
 };
 
+/* Is there no memory for it, and none on its way? */
+static inline bool block_is_full(enum ticket_block block)
+{
+	return block == BLOCK_TENANT || block == BLOCK_DEVICE;
+}
+
 struct ticket {
 	u8 state; /* enum ticket_state */
 	u8 block; /* enum ticket_block, when last looked at */

@@ -35,8 +35,6 @@
  * page takes a run of them, found from where the last one was, the fastest
  * tier first: pages that leave together lie side by side.
  */
-#include <errno.h>
-
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/rmap.h"
@@ -59,15 +57,6 @@ void swap_init(struct mm *mm)
 static u32 page_units(const struct client *c, u32 geom)
 {
 	return c->cls[geom].geom.page_bytes / SLOT_UNIT;
-}
-
-static u32 slot_tier(const struct mm *mm, u32 slot)
-{
-	u32 t = 0;
-
-	while (slot >= mm->tier[t].end)
-		t++;
-	return t;
 }
 
 /* A run of free units in a tier, or MM_NONE. */
@@ -169,7 +158,7 @@ static kv_pte_t *page_pte(const struct mm *mm, const struct client *c,
 					: slot_pte(mm, c, sp, slot);
 }
 
-/* Give every entry of a page new words, after the frame's @flags. */
+/* Every entry of a page says @pte from now on; @out: not present. */
 static void set_entries(struct mm *mm, struct client *c, u32 slot, u64 pte,
 			bool out)
 {
@@ -201,21 +190,21 @@ static void map_frame(struct mm *mm, struct client *c, u32 slot, u32 frame,
 		    false);
 }
 
-/* ---- out ---- */
+/* ---- on their way ---- */
 
-static bool frame_is_busy(const struct mm *mm, const struct client *c,
-			  u32 frame)
+static void io_begun(struct mm *mm, struct client *c)
 {
-	const struct space *sps = mm_spaces(mm, c);
-	u32 i;
-
-	rmap_for_each(i, mm, c, frame)
-	{
-		if (space_is_busy(mm, c, &sps[i]))
-			return true;
-	}
-	return false;
+	mm->nr_io++;
+	c->nr_io++;
 }
+
+static void io_ended(struct mm *mm, struct client *c)
+{
+	mm->nr_io--;
+	c->nr_io--;
+}
+
+/* ---- out ---- */
 
 /*
  * May a frame leave? Not one that a step uses or may still use, that is on its
@@ -262,8 +251,7 @@ static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	s->area = f->area;
 	s->page = f->page;
 	s->fresh = true;
-	mm->nr_io++;
-	c->nr_io++;
+	io_begun(mm, c);
 	ilist_for_each (i, SLOT_FAMILY(mm, c, s), ILINKS(sps, sibling)) {
 		p = rmap_pte(mm, c, &sps[i], frame);
 		if (!p)
@@ -292,12 +280,6 @@ static void leave_back(struct mm *mm, struct client *c, u32 slot)
 	mm->counts.swap_back += f->refs > 0;
 	slot_free(mm, c, slot);
 	mm_trace(mm, KV_TP_SWAP_BACK, client_index(mm, c), slot);
-}
-
-static void io_ended(struct mm *mm, struct client *c)
-{
-	mm->nr_io--;
-	c->nr_io--;
 }
 
 /* K4 and K5 for one page. Return: bytes that leave. */
@@ -540,8 +522,7 @@ static bool read_begin(struct mm *mm, struct client *c, u32 slot)
 	f->family = s->family;
 	f->area = s->area;
 	f->page = s->page;
-	mm->nr_io++;
-	c->nr_io++;
+	io_begun(mm, c);
 	mm_queue_swap(mm, MM_REQ_SWAP_IN, slot);
 	mm_trace(mm, KV_TP_SWAP_IN, client_index(mm, c), slot);
 	return true;

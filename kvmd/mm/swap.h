@@ -26,6 +26,16 @@ static inline u32 pte_slot(const struct mm *mm, const struct client *c,
 	return kv_pte_frame(pte);
 }
 
+/* The tier that a slot lies in. */
+static inline u32 slot_tier(const struct mm *mm, u32 slot)
+{
+	u32 t = 0;
+
+	while (slot >= mm->tier[t].end)
+		t++;
+	return t;
+}
+
 /* swap_init - cut the slot space into tiers */
 void swap_init(struct mm *mm);
 

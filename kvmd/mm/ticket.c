@@ -75,7 +75,7 @@ bool ticket_wants_idle(const struct mm *mm)
 	if (!mm->lay.nr_slots)
 		return false;
 	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
-		if (ts[i].block == BLOCK_DEVICE || ts[i].block == BLOCK_TENANT)
+		if (block_is_full(ts[i].block))
 			return true;
 	return false;
 }
@@ -321,7 +321,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 		mm_trace(mm, KV_TP_TICKET_GRANT, t->client, t->step);
 		return true;
 	}
-	if (block == BLOCK_TENANT || block == BLOCK_DEVICE) {
+	if (block_is_full(block)) {
 		if (!resv_fits_ever(mm, c, &p)) {
 			complete(mm, slot, -E2BIG, 0);
 			return true;
@@ -365,7 +365,7 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 			enum ticket_block block, u32 extents, u64 *extra)
 {
 	bool shown = r->flags & KV_SQE_WAIT;
-	bool full = block == BLOCK_TENANT || block == BLOCK_DEVICE;
+	bool full = block_is_full(block);
 	u64 id;
 
 	if (full && !resv_fits_ever(mm, c, p))

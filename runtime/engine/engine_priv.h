@@ -66,8 +66,6 @@ int __must_check sched_reserve(struct engine *e, char *err);
 void sched_prefetch(struct engine *e);
 /* Free the request's spaces and let it wait to be computed again. */
 void sched_preempt(struct engine *e, struct request *r);
-/* Let it wait with its pages; nobody uses them meanwhile. */
-void sched_pause(struct engine *e, struct request *r);
 /* Give back a sequence's space, if it has one. */
 void sched_drop_space(struct engine *e, struct seq *s);
 /* The request is done; spaces are freed but for what it keeps. */

@@ -183,13 +183,8 @@ static void drop_pages(struct engine *e, struct request *r)
 	}
 }
 
-void sched_preempt(struct engine *e, struct request *r)
-{
-	drop_pages(e, r);
-	sched_pause(e, r);
-}
-
-void sched_pause(struct engine *e, struct request *r)
+/* It waits, with the pages that it has. */
+static void pause_request(struct engine *e, struct request *r)
 {
 	u32 i;
 
@@ -201,6 +196,12 @@ void sched_pause(struct engine *e, struct request *r)
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state == REQUEST_RUNNING)
 			e->admit_cap += nr_live(e->reqs[i]);
+}
+
+void sched_preempt(struct engine *e, struct request *r)
+{
+	drop_pages(e, r);
+	pause_request(e, r);
 }
 
 void sched_finish(struct engine *e, struct request *r)
@@ -285,7 +286,7 @@ static void give_way(struct engine *e, struct request *r)
 	untake(e, r);
 	if (e->o.preempt == ENGINE_PREEMPT_SWAP &&
 	    e->b->ops->swap_room(e->b) > bytes_of(e, r)) {
-		sched_pause(e, r);
+		pause_request(e, r);
 		e->stats.nr_paused++;
 	} else {
 		sched_preempt(e, r);

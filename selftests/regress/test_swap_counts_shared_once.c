@@ -10,9 +10,6 @@
 #include "selftests/harness.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
-#define PAGE  (512u << 10)
-#define PER_X 16u /* pages of an extent */
-
 FIXTURE(swap_once)
 {
 	struct mt t;
@@ -24,7 +21,7 @@ FIXTURE_SETUP(swap_once)
 	mt_init_swap(&self->t, 2, 1, 32 << 20, 0);
 	self->tenant = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
 	self->client = mt_attach(&self->t, self->tenant);
-	self->geom = mt_geom(&self->t, self->client, PAGE);
+	self->geom = mt_geom(&self->t, self->client, MT_PAGE);
 }
 
 FIXTURE_TEARDOWN(swap_once)
@@ -32,28 +29,10 @@ FIXTURE_TEARDOWN(swap_once)
 	mt_fini(&self->t);
 }
 
-/* A space of @pages pages that no step uses any more. */
-static u32 idle_space(struct mt *t, u32 client, u32 geom, u32 pages)
-{
-	u32 s = mt_space(t, client, geom);
-
-	EXPECT_EQ(mt_reserve(t, client, s, 0, pages * 16, 0, NULL), 0);
-	mt_complete_all(t, client);
-	return s;
-}
-
-static u32 nr_swapped(struct mt *t, u32 client, u32 space)
-{
-	struct mm_space_info si;
-
-	ASSERT_EQ(mm_space_info(t->mm, client, space, &si), 0);
-	return (u32)si.pages_swapped;
-}
-
 TEST_F(swap_once, a_shared_prompt_needs_its_frames_once)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 12), seq, i;
+	u32 a = mt_idle_space(t, self->client, self->geom, 12), seq, i;
 	int b = mm_space_fork(t->mm, self->client, a, 11 * 16 + 3);
 	int c = mm_space_fork(t->mm, self->client, a, 11 * 16 + 3);
 	struct kv_resv_item it[3] = {
@@ -69,8 +48,8 @@ TEST_F(swap_once, a_shared_prompt_needs_its_frames_once)
 	ASSERT_GE(b, 0);
 	ASSERT_GE(c, 0);
 	mm_tick(t->mm, 1000);
-	idle_space(t, self->client, self->geom, 2 * PER_X);
-	ASSERT_EQ(nr_swapped(t, self->client, a), 12);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
+	ASSERT_EQ(mt_nr_swapped(t, self->client, a), 12);
 	r.step = r.user_data = ++t->cl[self->client].step;
 	i = t->nr_done;
 	ASSERT_EQ(mm_reserve(t->mm, self->client, &r, copies, &seq, &extra),

@@ -10,9 +10,6 @@
 #include "selftests/harness.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
-#define PAGE  (512u << 10)
-#define PER_X 16u /* pages of an extent */
-
 FIXTURE(swap_min)
 {
 	struct mt t;
@@ -39,16 +36,19 @@ TEST_F(swap_min, holds_in_one_search_too)
 	u32 s;
 
 	ASSERT_EQ(mm_tenant_limit(t->mm, a, &lim), 0);
-	mt_geom(t, giver, PAGE);
-	mt_geom(t, taker, PAGE);
+	mt_geom(t, giver, MT_PAGE);
+	mt_geom(t, taker, MT_PAGE);
 	s = mt_space(t, giver, 0);
-	ASSERT_EQ(mt_reserve(t, giver, s, 0, 4 * PER_X * 16, 0, NULL), 0);
+	ASSERT_EQ(mt_reserve(t, giver, s, 0, 4 * MT_PER_EXTENT * 16, 0, NULL),
+		  0);
 	mt_complete_all(t, giver);
 	s = mt_space(t, taker, 0);
-	EXPECT_EQ(mt_reserve(t, taker, s, 0, 4 * PER_X * 16, 0, NULL), -EAGAIN);
-	EXPECT_LE(t->nr_swap_out, 2 * PER_X);
-	EXPECT_EQ(mt_reserve(t, taker, s, 0, 2 * PER_X * 16, 0, NULL), 0);
-	EXPECT_EQ(t->nr_swap_out, 2 * PER_X);
+	EXPECT_EQ(mt_reserve(t, taker, s, 0, 4 * MT_PER_EXTENT * 16, 0, NULL),
+		  -EAGAIN);
+	EXPECT_LE(t->nr_swap_out, 2 * MT_PER_EXTENT);
+	EXPECT_EQ(mt_reserve(t, taker, s, 0, 2 * MT_PER_EXTENT * 16, 0, NULL),
+		  0);
+	EXPECT_EQ(t->nr_swap_out, 2 * MT_PER_EXTENT);
 	mt_check(t);
 }
 

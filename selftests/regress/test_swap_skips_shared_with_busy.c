@@ -9,9 +9,6 @@
 #include "selftests/harness.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
-#define PAGE  (512u << 10)
-#define PER_X 16u /* pages of an extent */
-
 FIXTURE(swap_shared)
 {
 	struct mt t;
@@ -23,7 +20,7 @@ FIXTURE_SETUP(swap_shared)
 	mt_init_swap(&self->t, 2, 1, 32 << 20, 0);
 	self->tenant = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
 	self->client = mt_attach(&self->t, self->tenant);
-	self->geom = mt_geom(&self->t, self->client, PAGE);
+	self->geom = mt_geom(&self->t, self->client, MT_PAGE);
 }
 
 FIXTURE_TEARDOWN(swap_shared)
@@ -31,41 +28,25 @@ FIXTURE_TEARDOWN(swap_shared)
 	mt_fini(&self->t);
 }
 
-/* A space of @pages pages that no step uses any more. */
-static u32 idle_space(struct mt *t, u32 client, u32 geom, u32 pages)
-{
-	u32 s = mt_space(t, client, geom);
-
-	EXPECT_EQ(mt_reserve(t, client, s, 0, pages * 16, 0, NULL), 0);
-	mt_complete_all(t, client);
-	return s;
-}
-
-static u32 nr_swapped(struct mt *t, u32 client, u32 space)
-{
-	struct mm_space_info si;
-
-	ASSERT_EQ(mm_space_info(t->mm, client, space, &si), 0);
-	return (u32)si.pages_swapped;
-}
-
 TEST_F(swap_shared, the_next_space_gives_when_the_oldest_cannot)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8), c, d;
+	u32 a = mt_idle_space(t, self->client, self->geom, 8), c, d;
 	int b = mm_space_fork(t->mm, self->client, a, 8 * 16);
 
 	ASSERT_GE(b, 0);
 	kv_step_mark(&t->cl[self->client].status->space[b], ~0ull);
 	mm_tick(t->mm, 1000);
-	c = idle_space(t, self->client, self->geom, 8);
+	c = mt_idle_space(t, self->client, self->geom, 8);
 	/* The other extent is in use. */
 	d = mt_space(t, self->client, self->geom);
-	ASSERT_EQ(mt_reserve(t, self->client, d, 0, PER_X * 16, 0, NULL), 0);
+	ASSERT_EQ(
+		mt_reserve(t, self->client, d, 0, MT_PER_EXTENT * 16, 0, NULL),
+		0);
 	d = mt_space(t, self->client, self->geom);
 	EXPECT_EQ(mt_reserve(t, self->client, d, 0, 16, 0, NULL), 0);
-	EXPECT_GT(nr_swapped(t, self->client, c), 0);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 0);
+	EXPECT_GT(mt_nr_swapped(t, self->client, c), 0);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 0);
 	mt_check(t);
 }
 

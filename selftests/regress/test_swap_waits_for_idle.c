@@ -9,9 +9,6 @@
 #include "selftests/harness.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
-#define PAGE  (512u << 10)
-#define PER_X 16u /* pages of an extent */
-
 FIXTURE(swap_idle)
 {
 	struct mt t;
@@ -23,7 +20,7 @@ FIXTURE_SETUP(swap_idle)
 	mt_init_swap(&self->t, 2, 1, 32 << 20, 0);
 	self->tenant = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
 	self->client = mt_attach(&self->t, self->tenant);
-	self->geom = mt_geom(&self->t, self->client, PAGE);
+	self->geom = mt_geom(&self->t, self->client, MT_PAGE);
 }
 
 FIXTURE_TEARDOWN(swap_idle)
@@ -37,7 +34,8 @@ TEST_F(swap_idle, a_ticket_is_served_when_spaces_become_idle)
 	u32 a = mt_space(t, self->client, self->geom), b, i, done;
 	struct mt_resv r;
 
-	ASSERT_EQ(mt_reserve(t, self->client, a, 0, 2 * PER_X * 16, 0, NULL),
+	ASSERT_EQ(mt_reserve(t, self->client, a, 0, 2 * MT_PER_EXTENT * 16, 0,
+			     NULL),
 		  0);
 	b = mt_space(t, self->client, self->geom);
 	ASSERT_EQ(mt_reserve(t, self->client, b, 0, 16, KV_SQE_WAIT, &r),
@@ -61,7 +59,8 @@ TEST_F(swap_idle, a_ticket_is_served_when_a_mark_is_taken_back)
 	u32 a = mt_space(t, self->client, self->geom), b, i, done;
 	struct mt_resv r;
 
-	ASSERT_EQ(mt_reserve(t, self->client, a, 0, 2 * PER_X * 16, 0, NULL),
+	ASSERT_EQ(mt_reserve(t, self->client, a, 0, 2 * MT_PER_EXTENT * 16, 0,
+			     NULL),
 		  0);
 	mt_complete_all(t, self->client);
 	kv_step_mark(&t->cl[self->client].status->space[a], ~0ull);

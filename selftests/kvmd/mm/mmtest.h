@@ -401,4 +401,26 @@ static inline u64 mt_gen(struct mt *t, u32 client, u32 space)
 	return kv_table_space(t->cl[client].table, space)->gen;
 }
 
+/* Pages of which so many fill an extent. */
+#define MT_PAGE	      (512u << 10)
+#define MT_PER_EXTENT 16u
+
+/* A space of @pages pages that no step uses any more. */
+static inline u32 mt_idle_space(struct mt *t, u32 client, u32 geom, u32 pages)
+{
+	u32 s = mt_space(t, client, geom);
+
+	EXPECT_EQ(mt_reserve(t, client, s, 0, pages * 16, 0, NULL), 0);
+	mt_complete_all(t, client);
+	return s;
+}
+
+static inline u32 mt_nr_swapped(struct mt *t, u32 client, u32 space)
+{
+	struct mm_space_info si;
+
+	ASSERT_EQ(mm_space_info(t->mm, client, space, &si), 0);
+	return (u32)si.pages_swapped;
+}
+
 #endif

@@ -7,9 +7,6 @@
 #include "selftests/harness.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
-#define PAGE  (512u << 10)
-#define PER_X 16u /* pages of an extent */
-
 FIXTURE(swap)
 {
 	struct mt t;
@@ -21,30 +18,12 @@ FIXTURE_SETUP(swap)
 	mt_init_swap(&self->t, 2, 1, 8 << 20, 16 << 20);
 	self->tenant = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
 	self->client = mt_attach(&self->t, self->tenant);
-	self->geom = mt_geom(&self->t, self->client, PAGE);
+	self->geom = mt_geom(&self->t, self->client, MT_PAGE);
 }
 
 FIXTURE_TEARDOWN(swap)
 {
 	mt_fini(&self->t);
-}
-
-/* A space of @pages pages that no step uses any more. */
-static u32 idle_space(struct mt *t, u32 client, u32 geom, u32 pages)
-{
-	u32 s = mt_space(t, client, geom);
-
-	EXPECT_EQ(mt_reserve(t, client, s, 0, pages * 16, 0, NULL), 0);
-	mt_complete_all(t, client);
-	return s;
-}
-
-static u32 nr_swapped(struct mt *t, u32 client, u32 space)
-{
-	struct mm_space_info si;
-
-	ASSERT_EQ(mm_space_info(t->mm, client, space, &si), 0);
-	return (u32)si.pages_swapped;
 }
 
 static u64 swap_used(struct mt *t)
@@ -58,36 +37,37 @@ static u64 swap_used(struct mt *t)
 TEST_F(swap, takes_the_pages_that_were_used_longest_ago)
 {
 	struct mt *t = &self->t;
-	u32 old = idle_space(t, self->client, self->geom, PER_X);
+	u32 old = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT);
 	u32 new, s;
 
 	mm_tick(t->mm, 1000);
-	new = idle_space(t, self->client, self->geom, PER_X);
+	new = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT);
 	s = mt_space(t, self->client, self->geom);
 	EXPECT_EQ(mt_reserve(t, self->client, s, 0, 4 * 16, 0, NULL), 0);
-	EXPECT_EQ(nr_swapped(t, self->client, old), PER_X);
-	EXPECT_EQ(nr_swapped(t, self->client, new), 0);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, old), MT_PER_EXTENT);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, new), 0);
 	EXPECT_TRUE(mt_pte(t, self->client, old, 0, 3) & KV_PTE_SWAPPED);
 	EXPECT_FALSE(kv_pte_is_present(mt_pte(t, self->client, old, 0, 3)));
-	EXPECT_EQ(swap_used(t), PER_X * (u64)PAGE);
+	EXPECT_EQ(swap_used(t), MT_PER_EXTENT * (u64)MT_PAGE);
 	mt_check(t);
 }
 
 TEST_F(swap, brings_them_back_for_the_step_that_wants_them)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, PER_X);
+	u32 a = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT);
 	u32 b, i;
 
 	mm_tick(t->mm, 1000);
-	b = idle_space(t, self->client, self->geom, PER_X + 4);
-	EXPECT_GT(nr_swapped(t, self->client, a), 3);
+	b = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT + 4);
+	EXPECT_GT(mt_nr_swapped(t, self->client, a), 3);
 	mm_tick(t->mm, 2000);
-	EXPECT_EQ(mt_reserve(t, self->client, a, PER_X * 16 - 1, 1, 0, NULL),
+	EXPECT_EQ(mt_reserve(t, self->client, a, MT_PER_EXTENT * 16 - 1, 1, 0,
+			     NULL),
 		  0);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 0);
-	EXPECT_GT(nr_swapped(t, self->client, b), 0);
-	for (i = 0; i < PER_X; i++)
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 0);
+	EXPECT_GT(mt_nr_swapped(t, self->client, b), 0);
+	for (i = 0; i < MT_PER_EXTENT; i++)
 		EXPECT_TRUE(kv_pte_can(mt_pte(t, self->client, a, 0, i), 1));
 	EXPECT_GT(t->nr_swap_in, 3);
 	mt_check(t);
@@ -100,7 +80,8 @@ TEST_F(swap, leaves_alone_what_a_step_uses)
 	struct mt_resv r;
 
 	/* Granted and not completed. */
-	ASSERT_EQ(mt_reserve(t, self->client, a, 0, 2 * PER_X * 16, 0, NULL),
+	ASSERT_EQ(mt_reserve(t, self->client, a, 0, 2 * MT_PER_EXTENT * 16, 0,
+			     NULL),
 		  0);
 	b = mt_space(t, self->client, self->geom);
 	EXPECT_EQ(mt_reserve(t, self->client, b, 0, 16, 0, &r), -EAGAIN);
@@ -118,7 +99,7 @@ TEST_F(swap, leaves_alone_what_a_step_uses)
 TEST_F(swap, a_mark_between_the_check_and_the_barrier_keeps_the_page)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 2 * PER_X);
+	u32 a = mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	u32 b = mt_space(t, self->client, self->geom), i;
 	struct mt_resv r;
 
@@ -127,7 +108,7 @@ TEST_F(swap, a_mark_between_the_check_and_the_barrier_keeps_the_page)
 	EXPECT_EQ(mt_reserve(t, self->client, b, 0, 16, 0, &r), -EAGAIN);
 	EXPECT_EQ(t->nr_swap_out, 0);
 	EXPECT_GT(t->passed[KV_TP_SWAP_BACK], 0);
-	for (i = 0; i < 2 * PER_X; i++)
+	for (i = 0; i < 2 * MT_PER_EXTENT; i++)
 		EXPECT_TRUE(kv_pte_can(mt_pte(t, self->client, a, 0, i), 1));
 	EXPECT_EQ(swap_used(t), 0);
 	mt_check(t);
@@ -136,21 +117,21 @@ TEST_F(swap, a_mark_between_the_check_and_the_barrier_keeps_the_page)
 TEST_F(swap, a_shared_page_leaves_once_for_all_who_share_it)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8), s, used;
+	u32 a = mt_idle_space(t, self->client, self->geom, 8), s, used;
 	int b = mm_space_fork(t->mm, self->client, a, 8 * 16);
 	kv_pte_t pa, pb;
 
 	ASSERT_GE(b, 0);
 	mm_tick(t->mm, 1000);
-	s = idle_space(t, self->client, self->geom, 2 * PER_X);
+	s = mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	EXPECT_EQ(t->nr_swap_out, 8);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 8);
-	EXPECT_EQ(nr_swapped(t, self->client, (u32)b), 8);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 8);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, (u32)b), 8);
 	pa = mt_pte(t, self->client, a, 0, 5);
 	pb = mt_pte(t, self->client, (u32)b, 0, 5);
 	EXPECT_EQ(kv_pte_frame(pa), kv_pte_frame(pb));
 	used = (u32)swap_used(t);
-	EXPECT_EQ(used, 8 * PAGE);
+	EXPECT_EQ(used, 8 * MT_PAGE);
 	/* Both see it again when one of them has it read. */
 	mm_space_destroy(t->mm, self->client, s);
 	EXPECT_EQ(mt_reserve(t, self->client, a, 8 * 16, 1, 0, NULL), 0);
@@ -167,19 +148,19 @@ TEST_F(swap, a_shared_page_leaves_once_for_all_who_share_it)
 TEST_F(swap, a_fork_shares_what_is_swapped)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8);
+	u32 a = mt_idle_space(t, self->client, self->geom, 8);
 	struct mt_resv r;
 	int b;
 
 	mm_tick(t->mm, 1000);
-	idle_space(t, self->client, self->geom, 2 * PER_X);
-	ASSERT_EQ(nr_swapped(t, self->client, a), 8);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
+	ASSERT_EQ(mt_nr_swapped(t, self->client, a), 8);
 	b = mm_space_fork(t->mm, self->client, a, 7 * 16 + 3);
 	ASSERT_GE(b, 0);
-	EXPECT_EQ(nr_swapped(t, self->client, (u32)b), 8);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, (u32)b), 8);
 	mt_check(t);
 	mm_space_destroy(t->mm, self->client, a);
-	EXPECT_EQ(swap_used(t), 8 * (u64)PAGE);
+	EXPECT_EQ(swap_used(t), 8 * (u64)MT_PAGE);
 	mm_tick(t->mm, 2000);
 	EXPECT_EQ(mt_reserve(t, self->client, (u32)b, 7 * 16 + 3, 1, 0, &r), 0);
 	EXPECT_EQ(t->nr_swap_in, 8);
@@ -189,12 +170,12 @@ TEST_F(swap, a_fork_shares_what_is_swapped)
 TEST_F(swap, writing_to_a_shared_swapped_page_copies_it_when_it_is_back)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8);
+	u32 a = mt_idle_space(t, self->client, self->geom, 8);
 	int b = mm_space_fork(t->mm, self->client, a, 7 * 16 + 3);
 	struct mt_resv r;
 
 	mm_tick(t->mm, 1000);
-	idle_space(t, self->client, self->geom, 2 * PER_X);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	mm_tick(t->mm, 2000);
 	ASSERT_EQ(mt_reserve(t, self->client, (u32)b, 7 * 16 + 3, 1, 0, &r), 1);
 	EXPECT_EQ(r.copies[0].tokens, 3);
@@ -208,13 +189,13 @@ TEST_F(swap, writing_to_a_shared_swapped_page_copies_it_when_it_is_back)
 TEST_F(swap, slots_go_with_the_pages_that_are_dropped)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8);
+	u32 a = mt_idle_space(t, self->client, self->geom, 8);
 
 	mm_tick(t->mm, 1000);
-	idle_space(t, self->client, self->geom, 2 * PER_X);
-	ASSERT_EQ(swap_used(t), 8 * (u64)PAGE);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
+	ASSERT_EQ(swap_used(t), 8 * (u64)MT_PAGE);
 	EXPECT_EQ(mm_space_truncate(t->mm, self->client, a, 5 * 16), 0);
-	EXPECT_EQ(swap_used(t), 5 * (u64)PAGE);
+	EXPECT_EQ(swap_used(t), 5 * (u64)MT_PAGE);
 	EXPECT_EQ(mm_space_destroy(t->mm, self->client, a), 0);
 	EXPECT_EQ(swap_used(t), 0);
 	mt_check(t);
@@ -225,9 +206,9 @@ TEST_F(swap, the_second_tier_takes_what_the_first_has_no_room_for)
 	struct mt *t = &self->t;
 	struct mm_usage u;
 
-	idle_space(t, self->client, self->geom, 2 * PER_X);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	mm_tick(t->mm, 1000);
-	idle_space(t, self->client, self->geom, 2 * PER_X);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	mm_usage_get(t->mm, &u);
 	EXPECT_EQ(u.swap_used[0], 8 << 20);
 	EXPECT_EQ(u.swap_used[1], 8 << 20);
@@ -237,14 +218,14 @@ TEST_F(swap, the_second_tier_takes_what_the_first_has_no_room_for)
 TEST_F(swap, a_page_that_cannot_be_written_stays)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 2 * PER_X);
+	u32 a = mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	u32 b = mt_space(t, self->client, self->geom), i;
 	struct mm_counts c;
 	struct mt_resv r;
 
 	t->swap_err = -EIO;
 	EXPECT_EQ(mt_reserve(t, self->client, b, 0, 16, 0, &r), -EAGAIN);
-	for (i = 0; i < 2 * PER_X; i++)
+	for (i = 0; i < 2 * MT_PER_EXTENT; i++)
 		EXPECT_TRUE(kv_pte_can(mt_pte(t, self->client, a, 0, i), 1));
 	EXPECT_EQ(swap_used(t), 0);
 	mm_counts_get(t->mm, &c);
@@ -263,11 +244,11 @@ TEST_F(swap, a_page_that_cannot_be_written_stays)
 TEST_F(swap, a_page_that_cannot_be_read_is_said_to_be_lost)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8);
+	u32 a = mt_idle_space(t, self->client, self->geom, 8);
 	struct mt_resv r;
 
 	mm_tick(t->mm, 1000);
-	idle_space(t, self->client, self->geom, 2 * PER_X);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	mm_tick(t->mm, 2000);
 	t->swap_err = 0;
 	t->hold_swap = true;
@@ -297,14 +278,14 @@ TEST_F(swap, a_page_that_cannot_be_read_is_said_to_be_lost)
 TEST_F(swap, a_page_that_a_step_asks_for_while_it_leaves_stays)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8);
+	u32 a = mt_idle_space(t, self->client, self->geom, 8);
 	u32 b = mt_space(t, self->client, self->geom), i;
 	struct mt_resv r;
 
 	t->hold_swap = true;
 	mm_tick(t->mm, 1000);
-	EXPECT_EQ(mt_reserve(t, self->client, b, 0, 2 * PER_X * 16, KV_SQE_WAIT,
-			     &r),
+	EXPECT_EQ(mt_reserve(t, self->client, b, 0, 2 * MT_PER_EXTENT * 16,
+			     KV_SQE_WAIT, &r),
 		  -EINPROGRESS);
 	EXPECT_EQ(t->nr_swap_out, 8);
 	EXPECT_TRUE(mt_pte(t, self->client, a, 0, 0) & KV_PTE_MOVING);
@@ -326,18 +307,18 @@ TEST_F(swap, a_page_that_a_step_asks_for_while_it_leaves_stays)
 TEST_F(swap, a_page_that_is_dropped_while_it_leaves_is_freed_when_written)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 8);
+	u32 a = mt_idle_space(t, self->client, self->geom, 8);
 	u32 b = mt_space(t, self->client, self->geom);
 	struct mt_resv r;
 
 	t->hold_swap = true;
-	EXPECT_EQ(mt_reserve(t, self->client, b, 0, 2 * PER_X * 16, KV_SQE_WAIT,
-			     &r),
+	EXPECT_EQ(mt_reserve(t, self->client, b, 0, 2 * MT_PER_EXTENT * 16,
+			     KV_SQE_WAIT, &r),
 		  -EINPROGRESS);
 	EXPECT_EQ(mm_space_destroy(t->mm, self->client, a), 0);
 	mt_drain(t);
 	mt_check(t);
-	EXPECT_EQ(swap_used(t), 8 * (u64)PAGE);
+	EXPECT_EQ(swap_used(t), 8 * (u64)MT_PAGE);
 	mt_swap_answer(t, 0);
 	mt_drain(t);
 	EXPECT_EQ(swap_used(t), 0);
@@ -352,11 +333,11 @@ TEST_F(swap, memory_of_a_dead_client_waits_for_its_pages_on_their_way)
 	struct mm_usage u;
 	struct mt_resv r;
 
-	idle_space(t, self->client, self->geom, 8);
-	mt_geom(t, other, PAGE);
+	mt_idle_space(t, self->client, self->geom, 8);
+	mt_geom(t, other, MT_PAGE);
 	t->hold_swap = true;
-	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0, 2 * PER_X * 16,
-			     KV_SQE_WAIT, &r),
+	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0,
+			     2 * MT_PER_EXTENT * 16, KV_SQE_WAIT, &r),
 		  -EINPROGRESS);
 	EXPECT_EQ(t->nr_swap_out, 8);
 	mm_client_gone(t->mm, self->client);
@@ -386,14 +367,14 @@ TEST_F(swap, takes_whole_extents_from_other_clients)
 	s = mt_space(t, self->client, self->geom);
 	t->cl[self->client].step = 1;
 	ASSERT_EQ(mt_reserve(t, self->client, s, 0, 14 * 16, 0, NULL), 0);
-	mt_geom(t, other, PAGE);
+	mt_geom(t, other, MT_PAGE);
 	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0,
-			     (PER_X + 1) * 16, 0, &r),
+			     (MT_PER_EXTENT + 1) * 16, 0, &r),
 		  -EAGAIN);
 	EXPECT_EQ(t->nr_swap_out, 0);
 	mt_complete_all(t, self->client);
 	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0,
-			     (PER_X + 1) * 16, 0, &r),
+			     (MT_PER_EXTENT + 1) * 16, 0, &r),
 		  0);
 	EXPECT_EQ(t->nr_swap_out, 16);
 	mt_check(t);
@@ -408,17 +389,17 @@ TEST_F(swap, spares_tenants_below_their_protection)
 	u32 b = mt_tenant(t, "b", MM_LIMIT_NONE), other = mt_attach(t, b);
 	struct mt_resv r;
 
-	mt_geom(t, other, PAGE);
-	idle_space(t, self->client, self->geom, 8);
+	mt_geom(t, other, MT_PAGE);
+	mt_idle_space(t, self->client, self->geom, 8);
 	ASSERT_EQ(mm_tenant_limit(t->mm, self->tenant, &lim), 0);
-	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0, 2 * PER_X * 16,
-			     0, &r),
+	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0,
+			     2 * MT_PER_EXTENT * 16, 0, &r),
 		  -EAGAIN);
 	EXPECT_EQ(t->nr_swap_out, 0);
 	lim.min_bytes = 0; /* low only: when nothing else is left */
 	ASSERT_EQ(mm_tenant_limit(t->mm, self->tenant, &lim), 0);
-	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0, 2 * PER_X * 16,
-			     0, &r),
+	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0,
+			     2 * MT_PER_EXTENT * 16, 0, &r),
 		  0);
 	EXPECT_EQ(t->nr_swap_out, 8);
 	mt_check(t);
@@ -428,59 +409,61 @@ TEST_F(swap, a_tenant_at_its_limit_gives_its_own_pages)
 {
 	struct mt *t = &self->t;
 	u32 b = mt_tenant(t, "b", KV_EXTENT_SIZE), other = mt_attach(t, b);
-	u32 a = idle_space(t, self->client, self->geom, PER_X), own, s;
+	u32 a = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT), own,
+	    s;
 	struct mt_resv r;
 
-	mt_geom(t, other, PAGE);
+	mt_geom(t, other, MT_PAGE);
 	mm_tick(t->mm, 1000);
-	own = idle_space(t, other, 0, PER_X);
+	own = mt_idle_space(t, other, 0, MT_PER_EXTENT);
 	s = mt_space(t, other, 0);
 	EXPECT_EQ(mt_reserve(t, other, s, 0, 16, 0, &r), 0);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 0);
-	EXPECT_GT(nr_swapped(t, other, own), 0);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 0);
+	EXPECT_GT(mt_nr_swapped(t, other, own), 0);
 	mt_check(t);
 }
 
 TEST_F(swap, no_more_leaves_than_the_tenant_may_have_there)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, 2 * PER_X);
+	u32 a = mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	u32 s = mt_space(t, self->client, self->geom);
 	struct mt_resv r;
 
-	ASSERT_EQ(mm_tenant_swap_limit(t->mm, self->tenant, 3 * (u64)PAGE), 0);
+	ASSERT_EQ(mm_tenant_swap_limit(t->mm, self->tenant, 3 * (u64)MT_PAGE),
+		  0);
 	EXPECT_EQ(mt_reserve(t, self->client, s, 0, 3 * 16, 0, &r), 0);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 3);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 3);
 	mt_complete_all(t, self->client);
 	EXPECT_EQ(mt_reserve(t, self->client, s, 3 * 16, 16, 0, &r), -EAGAIN);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 3);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 3);
 	mt_check(t);
 }
 
 TEST_F(swap, what_the_first_ticket_wants_stays_for_it)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, PER_X);
-	u32 b = idle_space(t, self->client, self->geom, PER_X);
+	u32 a = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT);
+	u32 b = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT);
 	struct mt_resv r;
 	u32 other = mt_attach(t, self->tenant);
 
-	mt_geom(t, other, PAGE);
+	mt_geom(t, other, MT_PAGE);
 	/* a wants one page more; b is in use: it waits. */
 	kv_step_mark(&t->cl[self->client].status->space[b], ~0ull);
-	EXPECT_EQ(
-		mt_reserve(t, self->client, a, PER_X * 16, 1, KV_SQE_WAIT, &r),
-		-EINPROGRESS);
+	EXPECT_EQ(mt_reserve(t, self->client, a, MT_PER_EXTENT * 16, 1,
+			     KV_SQE_WAIT, &r),
+		  -EINPROGRESS);
 	/* Whoever comes behind it does not take its pages meanwhile. */
 	EXPECT_EQ(mt_reserve(t, other, mt_space(t, other, 0), 0, 16, 0, &r),
 		  -EAGAIN);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 0);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 0);
 	kv_step_mark(&t->cl[self->client].status->space[b], 0);
 	mm_client_gone(t->mm, other);
 	mt_drain(t);
 	EXPECT_EQ(t->done[t->nr_done - 1].cqe.res, 0);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 0);
-	EXPECT_GT(nr_swapped(t, self->client, b), 0);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 0);
+	EXPECT_GT(mt_nr_swapped(t, self->client, b), 0);
 	mt_check(t);
 }
 
@@ -488,27 +471,29 @@ TEST_F(swap, what_the_first_ticket_wants_stays_for_it)
 TEST_F(swap, no_key_is_used_twice)
 {
 	struct mt *t = &self->t;
-	u32 a = idle_space(t, self->client, self->geom, PER_X), b, i, k;
-	u64 keys[2 * PER_X];
+	u32 a = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT), b, i,
+	    k;
+	u64 keys[2 * MT_PER_EXTENT];
 	struct mt_resv r;
 
 	t->hold_swap = true;
 	for (k = 0; k < 2; k++) {
 		mm_tick(t->mm, 1000 + k);
 		b = mt_space(t, self->client, self->geom);
-		mt_reserve(t, self->client, b, 0, 2 * PER_X * 16, 0, &r);
-		ASSERT_EQ(t->nr_io, PER_X);
-		for (i = 0; i < PER_X; i++)
-			keys[k * PER_X + i] = t->io[i].key;
+		mt_reserve(t, self->client, b, 0, 2 * MT_PER_EXTENT * 16, 0,
+			   &r);
+		ASSERT_EQ(t->nr_io, MT_PER_EXTENT);
+		for (i = 0; i < MT_PER_EXTENT; i++)
+			keys[k * MT_PER_EXTENT + i] = t->io[i].key;
 		mm_space_destroy(t->mm, self->client, b);
 		mt_swap_answer(t, -EIO); /* all stay */
 		mt_drain(t);
 		mm_tick(t->mm, 1000000000);
 	}
-	for (i = 0; i < 2 * PER_X; i++)
+	for (i = 0; i < 2 * MT_PER_EXTENT; i++)
 		for (k = 0; k < i; k++)
 			EXPECT_NE(keys[i], keys[k]);
-	EXPECT_EQ(nr_swapped(t, self->client, a), 0);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 0);
 	mt_check(t);
 }
 
@@ -518,19 +503,19 @@ TEST_F(swap, who_comes_while_pages_leave_for_another_waits_for_its_turn)
 	u32 b = mt_attach(t, self->tenant), c = mt_attach(t, self->tenant), n;
 	struct mt_resv r;
 
-	mt_geom(t, b, PAGE);
-	mt_geom(t, c, PAGE);
-	idle_space(t, self->client, self->geom, 2 * PER_X);
+	mt_geom(t, b, MT_PAGE);
+	mt_geom(t, c, MT_PAGE);
+	mt_idle_space(t, self->client, self->geom, 2 * MT_PER_EXTENT);
 	t->hold_swap = true;
 	EXPECT_EQ(mt_reserve(t, b, mt_space(t, b, 0), 0, 16, 0, &r),
 		  -EINPROGRESS);
 	EXPECT_EQ(mt_reserve(t, c, mt_space(t, c, 0), 0, 16, 0, &r),
 		  -EINPROGRESS);
-	EXPECT_EQ(t->nr_swap_out, PER_X);
+	EXPECT_EQ(t->nr_swap_out, MT_PER_EXTENT);
 	n = t->nr_done;
 	mt_swap_answer(t, 0);
 	mt_drain(t);
-	EXPECT_EQ(t->nr_swap_out, 2 * PER_X);
+	EXPECT_EQ(t->nr_swap_out, 2 * MT_PER_EXTENT);
 	mt_swap_answer(t, 0);
 	mt_drain(t);
 	ASSERT_EQ(t->nr_done, n + 2);
