@@ -11,6 +11,7 @@
  * The core has no clock. While it waits for clients' steps to end it is told
  * the time often, and less and less often the longer nothing moves.
  */
+#include "kvmd/copy.h"
 #include "kvmd/kvmd.h"
 
 #include <errno.h>
@@ -128,15 +129,29 @@ static void extent_tell(struct session *s, u32 extent, u32 seq, u32 flags,
 static void extent_grant(struct kvmd *d, struct session *s,
 			 const struct mm_request *req)
 {
-	int fd = d->dev->ops->export(d->dev, req->extent, s->id);
+	int fd = d->dev->ops->export(d->dev, req->extent,
+				     req->shared ? DEV_ANYBODY : s->id);
 
 	if (fd < 0) {
 		session_kick(s, "extent %u cannot be passed: %s", req->extent,
 			     strerror(-fd));
 		return;
 	}
-	extent_tell(s, req->extent, req->seq, 0, fd);
+	s->has_cache |= req->shared;
+	extent_tell(s, req->extent, req->seq,
+		    req->shared ? KV_EXTENT_SHARED : 0, fd);
 	close(fd);
+}
+
+/* A page cache's extent goes: whoever may have mapped it hears of it. */
+static void cache_withdraw(struct kvmd *d, u32 extent, u32 tenant)
+{
+	struct session *s;
+
+	TAILQ_FOREACH(s, &d->all, link)
+	if (s->state == SESSION_LIVE && s->has_cache && s->tenant == tenant)
+		extent_tell(s, extent, 0, KV_EXTENT_GONE | KV_EXTENT_SHARED,
+			    -1);
 }
 
 static void request_handle(struct kvmd *d, struct mm_request *req)
@@ -159,7 +174,9 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 			extent_grant(d, s, req);
 		return;
 	case MM_REQ_WITHDRAW:
-		if (s && s->state == SESSION_LIVE)
+		if (req->shared)
+			cache_withdraw(d, req->extent, req->seq);
+		else if (s && s->state == SESSION_LIVE)
 			extent_tell(s, req->extent, req->seq, KV_EXTENT_GONE,
 				    -1);
 		return;
@@ -170,6 +187,9 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 	case MM_REQ_SWAP_OUT:
 	case MM_REQ_SWAP_IN:
 		swap_submit(d, &req->swap, req->type == MM_REQ_SWAP_IN);
+		return;
+	case MM_REQ_COPY:
+		copy_submit(d, &req->copy);
 		return;
 	case MM_REQ_EVENT:
 		req->event.time_ns = d->now_ns;

@@ -24,6 +24,7 @@ static const struct ctl_def *const tables[] = {
 	ctl_object_defs,
 	ctl_space_defs,
 	ctl_admin_defs,
+	ctl_cache_defs,
 };
 
 /* ---- helpers of the handlers ---- */

@@ -75,5 +75,6 @@ extern const struct ctl_def ctl_system_defs[];
 extern const struct ctl_def ctl_object_defs[];
 extern const struct ctl_def ctl_space_defs[];
 extern const struct ctl_def ctl_admin_defs[];
+extern const struct ctl_def ctl_cache_defs[];
 
 #endif

@@ -190,6 +190,8 @@ static json_t *tenant_json(u32 id, const struct mm_tenant_info *info, bool all)
 	ctl_set(o, "max_seen_bytes", info->max_seen_bytes);
 	ctl_set(o, "limit_hits", info->limit_hits);
 	ctl_set(o, "tickets", info->nr_tickets);
+	ctl_set(o, "cached_bytes", info->cache_bytes);
+	ctl_set(o, "cached_held_bytes", info->cache_held_bytes);
 	ctl_set(o, "swap_bytes", info->swap_bytes);
 	json_object_set_new(o, "swap_max_bytes",
 			    info->swap_max_bytes == MM_LIMIT_NONE

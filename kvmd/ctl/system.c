@@ -252,6 +252,9 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	ctl_set(out, "saved_bytes", u.saved_bytes);
 	ctl_set(out, "token_bytes", u.token_bytes);
 	ctl_set(out, "extent_resident_bytes", facts.resident_bytes);
+	ctl_set(out, "cached_bytes", u.cache_bytes);
+	ctl_set(out, "cached_mapped_bytes", u.cache_mapped_bytes);
+	ctl_set(out, "cached_held_bytes", u.cache_held_bytes);
 	ctl_set(out, "swap_bytes", u.swap_bytes[0] + u.swap_bytes[1]);
 	ctl_set(out, "swap_used_bytes", u.swap_used[0] + u.swap_used[1]);
 	ctl_set(out, "table_bytes", tables);
@@ -268,7 +271,10 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(tickets_granted) X(tickets_cancelled) X(limit_hits) \
 	X(invalid) X(events_dropped) X(swap_out) X(swap_out_bytes) \
 	X(swap_in) X(swap_in_bytes) X(swap_back) X(swap_errors) \
-	X(swap_lost) X(reclaims)
+	X(swap_lost) X(reclaims) X(prefix_asked_tokens) \
+	X(prefix_hit_tokens) X(prefix_maps) X(prefix_hits) \
+	X(prefix_published) X(prefix_evicted) X(prefix_errors) \
+	X(faults_prefix)
 /* clang-format on */
 
 /* every counter of the core is shown */

@@ -225,7 +225,8 @@ static void cpu_run(struct work *w)
 /* Keep an eye on memory that a living client may still have mapped. */
 static void cpu_retire(struct cpu *cpu, int fd, u32 client, u32 extent)
 {
-	if (client == CLIENT_NONE) {
+	/* nobody was given more than a look at it */
+	if (client == CLIENT_NONE || client == DEV_ANYBODY) {
 		close(fd);
 		return;
 	}
@@ -300,9 +301,10 @@ static int cpu_export(struct dev *dev, u32 extent, u32 client)
 		return -ENXIO;
 	if (x->client != CLIENT_NONE && x->client != client)
 		return -EBUSY;
-	fd = fcntl(x->fd, F_DUPFD_CLOEXEC, 0);
+	fd = client == DEV_ANYBODY ? memfd_reopen_ro(x->fd)
+				   : fcntl(x->fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
-		return -errno;
+		return client == DEV_ANYBODY ? fd : -errno;
 	x->client = client;
 	return fd;
 }

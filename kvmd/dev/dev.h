@@ -31,6 +31,8 @@
 struct dev;
 struct dev_req;
 
+#define DEV_ANYBODY 0xfffffffeu /* no client: whoever is given it */
+
 enum dev_op {
 	DEV_POPULATE, /* extent: zeroed memory behind it */
 	DEV_SCRUB, /* extent: zeroed memory that nobody else can reach */
@@ -92,7 +94,8 @@ struct dev_facts {
  * @close: give everything back; no request is out
  * @submit: begin @req; it ends with req->done()
  * @export: a descriptor of a populated extent for client @client, owned by
- *	the caller (cuda: an exported handle); -errno
+ *	the caller (cuda: an exported handle); DEV_ANYBODY: one that can only
+ *	be read, for as many clients as want it; -errno
  * @resident: bytes that the system holds for @extent (st_blocks; cuda: the
  *	slab's size); -errno. May be called by a worker while the loop is frozen
  * @extent_fd: the device's own descriptor of @extent, or -1; borrowed

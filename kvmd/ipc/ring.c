@@ -46,6 +46,7 @@
 #define RING_ITEMS_PER_UNIT  16u
 #define RING_TOKENS_PER_UNIT 1024u
 #define RING_TURN_NS	     100000u
+#define RING_TOKENS_MAX	     (KV_ARENA_SIZE / (u32)sizeof(u32))
 #define RING_HOLDERS_MAX     16u
 #define SPIN_MIN_NS	     1000u
 #define BELL_RETRY	     64u
@@ -57,6 +58,7 @@ struct ring_req {
 	union {
 		struct kv_space_args space;
 		struct kv_resv_item items[KV_RESV_MAX];
+		u32 tokens[RING_TOKENS_MAX];
 	};
 	struct kv_copy copies[KV_RESV_MAX * KV_AREA_MAX];
 };
@@ -325,6 +327,46 @@ static int shrink_issue(struct session *s, struct ring_req *r,
 	return mm_shrink(s->d->mm, s->id);
 }
 
+/* @nr token ids. */
+static int tokens_prep(struct session *s, struct ring_req *r, u64 nr)
+{
+	if (nr > RING_TOKENS_MAX ||
+	    !arena_has(r->sqe.arg_off, nr * sizeof(r->tokens[0])))
+		return -EINVAL;
+	arena_read(s, r->tokens, r->sqe.arg_off, nr * sizeof(r->tokens[0]));
+	r->units += (u32)min(nr / RING_TOKENS_PER_UNIT, (u64)RING_BUDGET);
+	return 0;
+}
+
+static int prefix_map_prep(struct session *s, struct ring_req *r)
+{
+	return tokens_prep(s, r, r->sqe.arg[0]);
+}
+
+static int prefix_map_issue(struct session *s, struct ring_req *r,
+			    struct kv_cqe *cqe)
+{
+	return mm_prefix_map(s->d->mm, s->id, r->sqe.space, r->tokens,
+			     (u32)r->sqe.arg[0], &cqe->extent_seq);
+}
+
+static int prefix_publish_prep(struct session *s, struct ring_req *r)
+{
+	if (r->sqe.arg[1] < r->sqe.arg[0])
+		return -EINVAL;
+	return tokens_prep(s, r, r->sqe.arg[1] - r->sqe.arg[0]);
+}
+
+static int prefix_publish_issue(struct session *s, struct ring_req *r,
+				struct kv_cqe *cqe)
+{
+	return mm_prefix_publish(s->d->mm, s->id, r->sqe.space, r->sqe.arg[0],
+				 r->tokens,
+				 (u32)(r->sqe.arg[1] - r->sqe.arg[0]),
+				 r->sqe.flags & KV_SQE_RESUME,
+				 &cqe->extent_seq);
+}
+
 static const struct op_def op_defs[KV_OP_NR] = {
 	[KV_OP_NOP] = { .name = "nop", .issue = nop_issue },
 	[KV_OP_SPACE_CREATE] = { .name = "space_create",
@@ -345,6 +387,15 @@ static const struct op_def op_defs[KV_OP_NR] = {
 			    .issue = reserve_issue },
 	[KV_OP_CANCEL] = { .name = "cancel", .issue = cancel_issue },
 	[KV_OP_SHRINK] = { .name = "shrink", .issue = shrink_issue },
+	[KV_OP_PREFIX_MAP] = { .name = "prefix_map",
+			       .is_long = true,
+			       .prep = prefix_map_prep,
+			       .issue = prefix_map_issue },
+	[KV_OP_PREFIX_PUBLISH] = { .name = "prefix_publish",
+				   .flags = KV_SQE_RESUME,
+				   .is_long = true,
+				   .prep = prefix_publish_prep,
+				   .issue = prefix_publish_issue },
 };
 
 static int req_prep(struct session *s, struct ring_req *r)

@@ -360,6 +360,9 @@ static void session_gone(struct session *s)
 	d->dev->ops->client_gone(d->dev, s->id);
 	mm_client_gone(d->mm, s->id);
 	d->sessions[s->id] = NULL;
+	/* a process's own tenant ends with it */
+	if (d->opt->tenant_key == TENANT_KEY_PID)
+		mm_cache_drop(d->mm, s->tenant, true);
 	mm_tenant_put(d->mm, s->tenant);
 	TAILQ_REMOVE(&d->all, s, link);
 	d->nr_sessions--;

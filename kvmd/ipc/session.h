@@ -69,6 +69,7 @@ struct session {
 	u32 sq_head, cq_tail, eq_tail;
 	u32 nr_async; /* completions that are still to come */
 	u32 extent_seq; /* of the last grant that was sent */
+	bool has_cache; /* was given extents of its tenant's page cache */
 	u64 nr_requests, nr_invalid;
 	TAILQ_ENTRY(session) link, hot_link;
 };

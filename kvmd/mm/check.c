@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/rmap.h"
 #include "kvmd/mm/swap.h"
 
@@ -48,6 +49,38 @@ static void expect(struct check *k, const char *what, u32 who, u64 books,
 
 /* ---- one client: its tables ---- */
 
+/* An entry for a page of the cache: does the space hold the node? */
+static void check_cached(struct check *k, const struct client *c,
+			 const struct space *sp, u32 area, u32 page)
+{
+	const struct mm *mm = k->mm;
+	const struct space_area *a = &sp->area[area];
+	kv_pte_t pte = *pte_at(c, a, page);
+	u32 frame = pte_cached(mm, c, a, pte), n = MM_NONE;
+	u32 extent = frame / FRAMES_PER_CHUNK / KV_EXTENT_CHUNKS;
+
+	mm_seen(mm)[frame]++;
+	if (sp->ref)
+		for (n = mm_refs(mm)[sp->ref].node;
+		     n != MM_NONE && mm_nodes(mm)[n].depth > page;
+		     n = mm_nodes(mm)[n].parent)
+			;
+	if (n == MM_NONE || mm_nodes(mm)[n].depth != page ||
+	    mm_nodes(mm)[n].frame[area] != frame ||
+	    (mm_nodes(mm)[n].copying & (1u << area)))
+		fault(k,
+		      "client %u space %u area %u page %u: frame %u of the "
+		      "cache is not of the prefix it holds",
+		      client_index(mm, c), space_slot(mm, c, sp), area, page,
+		      frame);
+	if (pte & KV_PTE_WRITE)
+		fault(k, "client %u space %u page %u: the cache is writable",
+		      client_index(mm, c), space_slot(mm, c, sp), page);
+	if (c->state == CLIENT_LIVE && !bitmap_test(mm_grants(mm, c), extent))
+		fault(k, "client %u: extent %u of the cache was never granted",
+		      client_index(mm, c), extent);
+}
+
 static void check_entry(struct check *k, const struct client *c, u32 space,
 			u32 area, u32 page)
 {
@@ -59,6 +92,11 @@ static void check_entry(struct check *k, const struct client *c, u32 space,
 	u32 slot = pte_slot(mm, c, a, pte);
 	bool moving = pte & KV_PTE_MOVING;
 	const struct frame *f;
+
+	if (pte_cached(mm, c, a, pte) != MM_NONE) {
+		check_cached(k, c, sp, area, page);
+		return;
+	}
 
 	/* Of one that is going the slots are freed, its table is not walked. */
 	if (pte_is_lost(pte) ||
@@ -85,7 +123,8 @@ static void check_entry(struct check *k, const struct client *c, u32 space,
 	}
 	f = &mm_frames(mm)[frame];
 	mm_seen(mm)[frame]++;
-	if (f->state != (moving ? FRAME_OUT : FRAME_USED))
+	if (f->state != (moving ? FRAME_OUT : FRAME_USED) &&
+	    (moving || f->state != FRAME_PUB))
 		fault(k,
 		      "client %u space %u area %u page %u: frame %u is in "
 		      "state %u",
@@ -187,10 +226,22 @@ static void check_spaces(struct check *k, const struct client *c)
 
 /* ---- one client: its slots ---- */
 
+/* Pages that are being copied from a client. */
+static u32 nr_copying(const struct mm *mm, u32 client)
+{
+	u32 n, nr = 0;
+
+	for (n = 0; n < mm->node_top; n++)
+		if (mm_nodes(mm)[n].state == NODE_LIVE &&
+		    mm_nodes(mm)[n].client == client)
+			nr += (u32)__builtin_popcount(mm_nodes(mm)[n].copying);
+	return nr;
+}
+
 static void check_slots(struct check *k, const struct client *c)
 {
 	const struct mm *mm = k->mm;
-	u32 slot, ci = client_index(mm, c), nr_io = 0;
+	u32 slot, ci = client_index(mm, c), nr_io = nr_copying(mm, ci);
 	u64 units = 0;
 
 	ilist_for_each (slot, &c->slots, ILINKS(mm_slots(mm), link)) {
@@ -256,7 +307,8 @@ static void check_frame(struct check *k, u32 frame, struct tally *t)
 	t->shared += f->refs > 1;
 	t->extra += f->refs > 1 ? f->refs - 1 : 0;
 	expect(k, "references of frame", frame, f->refs, seen);
-	if (f->state == FRAME_OUT || f->state == FRAME_IN)
+	if (f->state == FRAME_OUT || f->state == FRAME_IN ||
+	    f->state == FRAME_PUB)
 		return;
 	if ((f->state == FRAME_LEAVING) != !f->refs)
 		fault(k, "frame %u: state %u with %u references", frame,
@@ -379,14 +431,10 @@ static void check_client(struct check *k, const struct client *c)
 {
 	struct tally tally[KV_GEOM_MAX] = { { 0 } };
 	u32 e, ci = client_index(k->mm, c), extents = 0, empty = 0;
+	bool counts = c->table || c->state == CLIENT_CACHE;
 
-	for (e = 0; e < k->mm->nr_extents; e++)
-		if (mm_extents(k->mm)[e].client == ci)
-			clear_seen(k->mm, e);
-	clear_slots(k->mm, c);
-	if (c->table)
-		check_spaces(k, c);
-	check_slots(k, c);
+	if (c->state != CLIENT_CACHE)
+		check_slots(k, c);
 	for (e = 0; e < k->mm->nr_extents; e++) {
 		const struct extent *x = &mm_extents(k->mm)[e];
 
@@ -395,13 +443,110 @@ static void check_client(struct check *k, const struct client *c)
 		extents++;
 		empty += x->state == EXTENT_GRANTED &&
 			 x->free_mask == EXTENT_ALL_FREE;
-		if (c->table)
+		if (counts)
 			check_extent(k, c, e, tally);
 	}
 	expect(k, "extents of client", ci, c->nr_extents, extents);
 	expect(k, "empty extents of client", ci, c->nr_empty, empty);
-	if (c->table)
+	if (counts)
 		check_classes(k, c, tally);
+}
+
+/* ---- published prefixes ---- */
+
+static void check_node(struct check *k, u32 n)
+{
+	const struct mm *mm = k->mm;
+	const struct prefix_node *x = &mm_nodes(mm)[n];
+	const struct prefix_tree *t = &mm->trees[x->tree];
+	const struct client *cache = cache_of(mm, t->tenant);
+	u32 i, common, found;
+
+	for (i = 0; i < KV_AREA_MAX; i++) {
+		if (x->frame[i] == MM_NONE)
+			continue;
+		if (!cache || i >= t->nr_areas ||
+		    mm_frames(mm)[x->frame[i]].family != n)
+			fault(k, "node %u: frame %u is not its own", n,
+			      x->frame[i]);
+		mm_seen(mm)[x->frame[i]]++;
+		if ((x->copying & (1u << i)) &&
+		    mm_frames(mm)[x->from[i]].state != FRAME_PUB)
+			fault(k, "node %u: copied from frame %u in state %u", n,
+			      x->from[i], mm_frames(mm)[x->from[i]].state);
+	}
+	found = node_find(mm,
+			  x->parent == MM_NONE ? t->child
+					       : mm_nodes(mm)[x->parent].child,
+			  mm_node_tokens(mm, n), x->nr_tokens, &common);
+	if (found != n)
+		fault(k, "node %u is not found by its tokens, but %u", n,
+		      found);
+	if (x->parent != MM_NONE &&
+	    (mm_nodes(mm)[x->parent].state != NODE_LIVE ||
+	     mm_nodes(mm)[x->parent].depth + 1 != x->depth))
+		fault(k, "node %u: parent %u is none", n, x->parent);
+}
+
+/* Children and references, counted in two passes over the nodes. */
+static void check_nodes(struct check *k)
+{
+	const struct mm *mm = k->mm;
+	u32 n, i, live = 0, copying = 0, nr[MM_TREE_MAX] = { 0 }, kids, holds;
+	u32 listed = 0, in_trees = 0;
+
+	for (n = 0; n < mm->node_top; n++) {
+		const struct prefix_node *x = &mm_nodes(mm)[n];
+
+		if (x->state != NODE_LIVE)
+			continue;
+		live++;
+		copying += (u32)__builtin_popcount(x->copying);
+		nr[x->tree]++;
+		check_node(k, n);
+		if (!x->nr_children != (x->child == MM_NONE))
+			fault(k, "node %u: %u children", n, x->nr_children);
+	}
+	for (i = 0; i < MM_TREE_MAX; i++) {
+		expect(k, "nodes of tree", i, mm->trees[i].nr_nodes, nr[i]);
+		in_trees += mm->trees[i].nr_nodes;
+	}
+	for (i = 0; i < MM_TENANT_MAX; i++)
+		listed += mm->tenants[i].cache ? mm->tenants[i].lru.nr : 0;
+	expect(k, "nodes on lists", 0, listed, live);
+	expect(k, "nodes in trees", 0, in_trees, live);
+	expect(k, "pages being copied", 0, mm->nr_copying, copying);
+	kids = holds = 0;
+	for (n = 0; n < mm->node_top; n++)
+		if (mm_nodes(mm)[n].state == NODE_LIVE) {
+			kids += mm_nodes(mm)[n].nr_children;
+			holds += mm_nodes(mm)[n].holds;
+		}
+	for (i = 0; i < MM_TREE_MAX; i++)
+		kids += mm->trees[i].nr_nodes ? mm->trees[i].nr_children : 0;
+	expect(k, "children of nodes", 0, kids, live);
+	for (i = 1, n = 0; i < mm->ref_top; i++)
+		n += mm_refs(mm)[i].client != MM_NONE;
+	expect(k, "holds on nodes", 0, holds, n);
+}
+
+static void check_refs(struct check *k, const struct client *c)
+{
+	const struct mm *mm = k->mm;
+	const struct space *sps = mm_spaces(mm, c);
+	u32 i, nr = 0, ci = client_index(mm, c);
+
+	for (i = 0; i < c->space_top; i++) {
+		if (sps[i].state != KV_SPACE_LIVE || !sps[i].ref)
+			continue;
+		nr++;
+		if (mm_refs(mm)[sps[i].ref].client != ci ||
+		    mm_nodes(mm)[mm_refs(mm)[sps[i].ref].node].depth + 1 <
+			    sps[i].chain)
+			fault(k, "client %u space %u holds another prefix", ci,
+			      i);
+	}
+	expect(k, "holds of client", ci, c->refs.nr, nr);
 }
 
 /* ---- the device and the tenants ---- */
@@ -453,7 +598,7 @@ static void check_tenants(struct check *k)
 		ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
 			if (cs[i].tenant != t)
 				continue;
-			clients++;
+			clients += cs[i].state != CLIENT_CACHE;
 			held += (u64)cs[i].nr_extents * KV_EXTENT_SIZE;
 			tickets += cs[i].nr_tickets;
 		}
@@ -492,16 +637,29 @@ unsigned int mm_check(const struct mm *mm,
 {
 	struct check k = { .mm = mm, .report = report, .ctx = ctx };
 	const struct client *cs = mm_clients(mm);
-	u32 i, nr = 0, leaving = 0, nr_io = 0;
+	u32 i, nr = 0, leaving = 0, nr_io = 0, refs_leaving = 0;
 
 	check_extents(&k);
 	check_tenants(&k);
+	for (i = 0; i < mm->nr_extents; i++)
+		clear_seen(mm, i);
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
+		clear_slots(mm, &cs[i]);
+		if (!cs[i].table)
+			continue;
+		check_spaces(&k, &cs[i]);
+		check_refs(&k, &cs[i]);
+	}
+	check_nodes(&k);
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
 		check_client(&k, &cs[i]);
 		leaving += cs[i].nr_leaving;
 		nr_io += cs[i].nr_io;
+		refs_leaving += cs[i].refs_leaving.nr;
 	}
-	check_swap(&k, nr_io);
+	expect(&k, "references that leave", 0, mm->nr_refs_leaving,
+	       refs_leaving);
+	check_swap(&k, nr_io - mm->nr_copying);
 	for (i = 0; i < MM_CLIENT_MAX; i++)
 		nr += cs[i].state != CLIENT_FREE;
 	expect(&k, "clients", 0, mm->clients.nr, nr);

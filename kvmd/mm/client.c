@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
 #include "lib/hash.h"
@@ -52,26 +53,49 @@ static void table_init(const struct client *c, u32 client)
 	kv_store_release(&t->magic, KV_ABI_MAGIC);
 }
 
+u32 client_take(struct mm *mm)
+{
+	struct client *c = mm_clients(mm);
+	u32 i, k;
+
+	for (i = 0; i < MM_CLIENT_MAX; i++, c++)
+		if (c->state == CLIENT_FREE)
+			break;
+	if (i == MM_CLIENT_MAX)
+		return MM_NONE;
+	c->serial++;
+	c->space_free = MM_NONE;
+	c->family_free = MM_NONE;
+	c->leaving_first = MM_NONE;
+	c->leaving_last = MM_NONE;
+	ilist_init(&c->slots);
+	ilist_init(&c->refs);
+	ilist_init(&c->refs_leaving);
+	for (k = 0; k <= EXTENT_ALL_FREE; k++)
+		ilist_init(&c->extents[k]);
+	memset(mm_grants(mm, c), 0,
+	       BITMAP_WORDS(mm->nr_extents) * sizeof(u64));
+	ilist_add_tail(&mm->clients, ILINKS(mm_clients(mm), link), i);
+	return i;
+}
+
 int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
 {
 	struct tenant *t;
 	struct client *c;
-	u32 i, k;
+	u32 i;
 
 	if (at->tenant >= MM_TENANT_MAX || !mm->tenants[at->tenant].refs)
 		return -ENOENT;
 	if (!at->table || !at->status ||
 	    strnlen(at->name, KV_NAME_LEN) == KV_NAME_LEN)
 		return -EINVAL;
-	for (i = 0; i < MM_CLIENT_MAX; i++)
-		if (mm_clients(mm)[i].state == CLIENT_FREE)
-			break;
-	if (i == MM_CLIENT_MAX)
+	i = client_take(mm);
+	if (i == MM_NONE)
 		return -ENOSPC;
 	t = &mm->tenants[at->tenant];
 	c = &mm_clients(mm)[i];
 	c->state = CLIENT_LIVE;
-	c->serial++;
 	c->tenant = at->tenant;
 	c->table = at->table;
 	c->status = at->status;
@@ -80,14 +104,6 @@ int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
 	c->ns = at->ns;
 	c->rank = at->rank;
 	memcpy(c->name, at->name, sizeof(c->name));
-	c->space_free = MM_NONE;
-	c->family_free = MM_NONE;
-	c->leaving_first = MM_NONE;
-	c->leaving_last = MM_NONE;
-	ilist_init(&c->slots);
-	for (k = 0; k <= EXTENT_ALL_FREE; k++)
-		ilist_init(&c->extents[k]);
-	ilist_add_tail(&mm->clients, ILINKS(mm_clients(mm), link), i);
 	t->refs++;
 	t->nr_clients++;
 	table_init(c, i);
@@ -119,6 +135,7 @@ void mm_client_gone(struct mm *mm, u32 client)
 	c = &mm_clients(mm)[client];
 	if (c->state != CLIENT_EXITING)
 		return;
+	prefix_client_gone(mm, c);
 	mm->nr_leaving -= c->nr_leaving;
 	c->nr_leaving = 0;
 	c->nr_spaces = 0;

@@ -24,6 +24,7 @@
  * back by itself.
  */
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
 
 static u64 tenant_used(const struct tenant *t)
 {
@@ -111,7 +112,7 @@ u32 extent_grant(struct mm *mm, struct client *c)
 
 	set_state(mm, i, EXTENT_GRANTED);
 	e->client = client_index(mm, c);
-	e->seq = ++c->extent_seq;
+	e->seq = c->state == CLIENT_CACHE ? 0 : ++c->extent_seq;
 	e->free_mask = EXTENT_ALL_FREE;
 	ilist_add_tail(&c->extents[EXTENT_ALL_FREE],
 		       ILINKS(mm_extents(mm), link), i);
@@ -121,7 +122,8 @@ u32 extent_grant(struct mm *mm, struct client *c)
 	t->held += KV_EXTENT_SIZE;
 	t->max_seen = max(t->max_seen, tenant_used(t));
 	mm->counts.extents_granted++;
-	mm_queue(mm, MM_REQ_GRANT, c, i, e->seq);
+	if (e->seq)
+		mm_queue(mm, MM_REQ_GRANT, c, i, e->seq);
 	mm_trace(mm, KV_TP_GRANT, e->client, i);
 	return i;
 }
@@ -168,7 +170,10 @@ void extent_return(struct mm *mm, struct client *c, u32 i, bool release)
 		  i);
 	c->nr_empty--;
 	mm->nr_granted--;
-	mm_queue(mm, MM_REQ_WITHDRAW, c, i, e->seq);
+	if (e->seq)
+		mm_queue(mm, MM_REQ_WITHDRAW, c, i, e->seq);
+	else
+		cache_withdrawn(mm, c, i);
 	set_state(mm, i, EXTENT_QUARANTINE);
 	mm_trace(mm, KV_TP_WITHDRAW, e->client, i);
 	leave_quarantine(mm, c, i, release);
@@ -213,6 +218,10 @@ void extent_release_ready(struct mm *mm, u64 bytes)
 		release_one(mm);
 	if (device_left(mm) < bytes)
 		extent_reclaim(mm, MM_NONE, NULL, true);
+	if (device_left(mm) < bytes)
+		cache_reclaim(mm, NULL, false,
+			      (u32)DIV_ROUND_UP(bytes - device_left(mm),
+						KV_EXTENT_SIZE));
 }
 
 void extent_quarantine(struct mm *mm, struct client *c)

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 
 /* A page that is swapped, on its way there, or lost: 1, or 0 if it is none. */
@@ -59,11 +60,12 @@ static u32 share_pages(struct mm *mm, struct client *c, struct space_area *pa,
 			continue;
 		}
 		frame = frame_find(mm, self, pa->geom, cls, kv_pte_frame(pte));
-		if (unlikely(frame == MM_NONE)) {
+		if (likely(frame != MM_NONE)) {
+			frame_get(cls, &frames[frame]);
+		} else if (!prefix_share_entry(mm, c, pa, pte)) {
 			mm->counts.invalid++;
 			continue;
 		}
-		frame_get(cls, &frames[frame]);
 		pte = (pte | KV_PTE_SHARED) & ~KV_PTE_WRITE;
 		kv_store_relaxed(p, pte);
 		kv_store_relaxed(pte_at(c, ca, page),
@@ -111,13 +113,23 @@ static int check_fork(const struct client *c, const struct space *parent,
 	return rc;
 }
 
+/* Pages of the longest area. */
+static u32 fork_pages(const struct space_area *area, const struct space *parent)
+{
+	u32 i, pages = 0;
+
+	for (i = 0; i < parent->nr_areas; i++)
+		pages = max(pages, area[i].page_end);
+	return pages;
+}
+
 int mm_space_fork(struct mm *mm, u32 client, u32 space, u64 len)
 {
 	struct space_area area[KV_AREA_MAX];
 	struct kv_space_desc *pd, *cd;
 	struct space *parent, *child;
 	struct client *c;
-	u32 i, slot, shared = 0;
+	u32 i, slot, shared = 0, shift;
 	int rc;
 
 	rc = mm_client_live(mm, client, &c);
@@ -134,7 +146,15 @@ int mm_space_fork(struct mm *mm, u32 client, u32 space, u64 len)
 	if (rc)
 		return rc;
 	slot = space_slot(mm, c, child);
+	shift = c->cls[parent->area[0].geom].page_shift;
 	child->nr_areas = parent->nr_areas;
+	rc = prefix_fork(mm, c, parent, child, fork_pages(area, parent));
+	if (rc) {
+		space_free(mm, c, child);
+		return rc;
+	}
+	child->chain = min(child->chain, (u32)(len >> shift));
+	child->cached = min(child->cached, child->chain);
 	child->priority = parent->priority;
 	child->parent = space;
 	memcpy(child->area, area, sizeof(area));

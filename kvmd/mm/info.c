@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 
 /* A page's bytes divided among mappers, summed without rounding loss. */
@@ -28,6 +29,25 @@ static u64 client_frame_bytes(const struct client *c)
 	for (g = 0; g < c->nr_geoms; g++)
 		sum += (u64)c->cls[g].nr_used * c->cls[g].geom.page_bytes;
 	return sum;
+}
+
+/* Its own frame, or the cache's. */
+static u32 page_frame(const struct mm *mm, const struct client *c,
+		      const struct space_area *a, kv_pte_t pte)
+{
+	u32 frame = pte_frame(mm, c, a, pte);
+
+	return frame == MM_NONE ? pte_cached(mm, c, a, pte) : frame;
+}
+
+/* Entries that map a frame; a node's reference to its own is none. */
+static u32 nr_mappers(const struct mm *mm, u32 frame)
+{
+	const struct chunk *k = &mm_chunks(mm)[frame_head(mm, frame)];
+	u32 refs = mm_frames(mm)[frame].refs;
+
+	refs -= mm_clients(mm)[k->client].state == CLIENT_CACHE;
+	return max(refs, 1u);
 }
 
 /* Committed tokens of page @page, as far as the client can be believed. */
@@ -57,15 +77,46 @@ static u64 space_token_bytes(const struct mm *mm, const struct client *c,
 		token_bytes = ((u64)cls->geom.page_bytes << SHARE_SHIFT) >>
 			      cls->page_shift;
 		for (page = a->page_first; page < a->page_end; page++) {
-			frame = pte_frame(mm, c, a, *pte_at(c, a, page));
+			frame = page_frame(mm, c, a, *pte_at(c, a, page));
 			if (frame == MM_NONE)
 				continue;
-			refs = mm_frames(mm)[frame].refs;
+			refs = nr_mappers(mm, frame);
 			sum += page_tokens_used(c, a, page, len) * token_bytes /
-			       max(refs, 1u);
+			       refs;
 		}
 	}
 	return sum;
+}
+
+/*
+ * A cache's frame counts one reference for its node: mapped once it is not
+ * shared, and two spaces save one page.
+ */
+static void add_cache_usage(const struct mm *mm, const struct client *c,
+			    struct mm_usage *out)
+{
+	const struct prefix_node *x;
+	u64 bytes;
+	u32 n, k, refs;
+
+	out->cache_held_bytes += (u64)c->nr_extents * KV_EXTENT_SIZE;
+	out->cache_bytes += client_frame_bytes(c);
+	out->frame_bytes += client_frame_bytes(c);
+	out->cache_nodes += mm->tenants[c->tenant].lru.nr;
+	ilist_for_each (n, &mm->tenants[c->tenant].lru,
+			ILINKS(mm_nodes(mm), link)) {
+		x = &mm_nodes(mm)[n];
+		for (k = 0; k < mm->trees[x->tree].nr_areas; k++) {
+			if (x->frame[k] == MM_NONE)
+				continue;
+			refs = mm_frames(mm)[x->frame[k]].refs;
+			bytes = c->cls[mm->trees[x->tree].area[k].geom]
+					.geom.page_bytes;
+			out->cache_mapped_bytes += refs > 1 ? bytes : 0;
+			out->shared_bytes += refs > 2 ? bytes : 0;
+			out->saved_bytes += refs > 2 ? (refs - 2) * bytes : 0;
+		}
+	}
 }
 
 static void add_client_usage(const struct mm *mm, const struct client *c,
@@ -100,7 +151,10 @@ void mm_usage_get(const struct mm *mm, struct mm_usage *out)
 	out->ready_bytes = (u64)mm->by_state[EXTENT_READY].nr * KV_EXTENT_SIZE;
 	out->charged_bytes = mm->charged;
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
-		add_client_usage(mm, &cs[i], out, &tokens);
+		if (cs[i].state == CLIENT_CACHE)
+			add_cache_usage(mm, &cs[i], out);
+		else
+			add_client_usage(mm, &cs[i], out, &tokens);
 	out->token_bytes = tokens >> SHARE_SHIFT;
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		out->swap_bytes[i] = mm->cfg.swap_bytes[i];
@@ -129,6 +183,11 @@ int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out)
 	out->swap_bytes = t->swapped;
 	out->swap_max_bytes = t->swap_max;
 	out->nr_clients = t->nr_clients;
+	if (t->cache) {
+		out->cache_held_bytes =
+			(u64)cache_of(mm, tenant)->nr_extents * KV_EXTENT_SIZE;
+		out->cache_bytes = client_frame_bytes(cache_of(mm, tenant));
+	}
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
 		if (cs[i].tenant == tenant)
 			out->frame_bytes += client_frame_bytes(&cs[i]);
@@ -169,7 +228,7 @@ static void add_area_info(const struct mm *mm, const struct client *c,
 
 	for (page = a->page_first; page < a->page_end; page++) {
 		pte = *pte_at(c, a, page);
-		frame = pte_frame(mm, c, a, pte);
+		frame = page_frame(mm, c, a, pte);
 		if (frame == MM_NONE) {
 			out->pages_lost += pte_is_lost(pte);
 			if (pte_slot(mm, c, a, pte) != MM_NONE) {
@@ -178,7 +237,7 @@ static void add_area_info(const struct mm *mm, const struct client *c,
 			}
 			continue;
 		}
-		refs = max(mm_frames(mm)[frame].refs, 1u);
+		refs = nr_mappers(mm, frame);
 		out->pages++;
 		out->rss_bytes += bytes;
 		*pss += (bytes << SHARE_SHIFT) / refs;
@@ -216,6 +275,35 @@ int mm_space_info(const struct mm *mm, u32 client, u32 space,
 	for (k = 0; k < sp->nr_areas; k++)
 		add_area_info(mm, c, &sp->area[k], out, &pss);
 	out->pss_bytes = pss >> SHARE_SHIFT;
+	return 0;
+}
+
+int mm_tree_info(const struct mm *mm, u32 i, struct mm_tree_info *out)
+{
+	const struct prefix_tree *t;
+	const struct prefix_node *x;
+	u32 n;
+
+	if (i >= MM_TREE_MAX || !mm->trees[i].nr_nodes)
+		return -ENOENT;
+	t = &mm->trees[i];
+	*out = (struct mm_tree_info){
+		.tenant = t->tenant,
+		.nr_areas = t->nr_areas,
+		.ns = t->ns,
+		.nodes = t->nr_nodes,
+		.asked_tokens = t->asked_tokens,
+		.hit_tokens = t->hit_tokens,
+	};
+	ilist_for_each (n, &mm->tenants[t->tenant].lru,
+			ILINKS(mm_nodes(mm), link)) {
+		x = &mm_nodes(mm)[n];
+		if (x->tree != i)
+			continue;
+		out->nodes_held += x->holds > 0;
+		out->tokens += x->nr_tokens;
+		out->bytes += node_bytes(mm, n);
+	}
 	return 0;
 }
 

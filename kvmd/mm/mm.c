@@ -10,6 +10,7 @@
  *
  * The queue cannot overflow: an extent has at most one of POPULATE, SCRUB,
  * RELEASE out, plus a GRANT and a WITHDRAW between two answers of the host;
+ * one of a page cache is granted to a client once, by a call of that client's;
  * a completion belongs to a ticket; events are dropped, and counted, beyond
  * MM_EVENTS_QUEUED.
  *
@@ -20,14 +21,15 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/stats.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
 
 static u32 queue_entries(u32 nr_extents)
 {
-	u32 want =
-		8 * nr_extents + MM_TICKET_MAX + MM_EVENTS_QUEUED + SWAP_IO_MAX;
+	u32 want = 10 * nr_extents + MM_TICKET_MAX + MM_EVENTS_QUEUED +
+		   SWAP_IO_MAX + COPY_IO_MAX;
 
 	return 1u << (32 - __builtin_clz(want - 1));
 }
@@ -80,6 +82,15 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	l->nr_slots = swap_units(cfg);
 	l->slots_off = place(&end, (u64)l->nr_slots * sizeof(struct slot));
 	l->slot_map_off = place(&end, BITMAP_WORDS(l->nr_slots) * sizeof(u64));
+	l->nr_nodes = (u32)min(frames, (u64)MM_NODE_MAX);
+	l->nodes_off =
+		place(&end, (u64)l->nr_nodes * sizeof(struct prefix_node));
+	l->tokens_off =
+		place(&end, (u64)l->nr_nodes * NODE_TOKENS * sizeof(u32));
+	l->refs_off = place(&end, (u64)MM_REF_MAX * sizeof(struct prefix_ref));
+	l->path_off = place(&end, KV_AREA_PAGES * sizeof(u32));
+	l->grants_off = place(&end, clients * BITMAP_WORDS(l->nr_extents) *
+					    sizeof(u64));
 	l->state_bytes = end;
 }
 
@@ -126,6 +137,9 @@ int mm_create(const struct mm_config *cfg, void *state,
 	ticket_init(mm);
 	swap_init(mm);
 	ilist_init(&mm->clients);
+	mm->node_free = MM_NONE;
+	mm->node_seed = cfg->seed;
+	mm->ref_top = 1; /* 0 is none */
 	*out = mm;
 	return 0;
 }
@@ -153,16 +167,17 @@ void mm_tick(struct mm *mm, u64 now_ns)
 	}
 	ticket_tick(mm);
 	stats_flush(mm);
-	if (!mm->nr_leaving)
+	if (!mm->nr_leaving && !mm->nr_refs_leaving)
 		return;
 	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
-		if (cs[i].state == CLIENT_LIVE && cs[i].nr_leaving)
+		if (cs[i].state == CLIENT_LIVE &&
+		    (cs[i].nr_leaving || cs[i].refs_leaving.nr))
 			client_reap(mm, &cs[i]);
 }
 
 bool mm_wants_tick(const struct mm *mm)
 {
-	return mm->nr_leaving || mm->backoff || mm->swap_backoff_until ||
+	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff || mm->swap_backoff_until ||
 	       mm->stats_dirty || ticket_wants_idle(mm);
 }
 
@@ -219,6 +234,25 @@ void mm_queue_swap(struct mm *mm, enum mm_req_type type, u32 slot)
 	queue_push(mm, type, NULL)->index = slot;
 }
 
+/* Likewise. */
+void mm_queue_copy(struct mm *mm, u32 node, u32 area)
+{
+	struct queued *q = queue_push(mm, MM_REQ_COPY, NULL);
+
+	q->index = node;
+	q->arg = area;
+}
+
+void mm_queue_shared(struct mm *mm, enum mm_req_type type,
+		     const struct client *c, u32 extent, u32 seq)
+{
+	struct queued *q = queue_push(mm, type, c);
+
+	q->extent = extent;
+	q->seq = seq;
+	q->shared = true;
+}
+
 static bool is_stale(const struct mm *mm, const struct queued *q)
 {
 	const struct client *c;
@@ -256,6 +290,31 @@ static void fill_swap(const struct mm *mm, u32 slot, struct mm_swap_io *io)
 	io->sum = s->sum;
 }
 
+/* Where a client's frame, or a cache's, lies on the device. */
+static u64 frame_off(const struct mm *mm, u32 frame)
+{
+	const struct chunk *k = &mm_chunks(mm)[frame_head(mm, frame)];
+	const struct frame_class *cls =
+		&mm_clients(mm)[k->client].cls[k->geom];
+
+	return (u64)frame_entry(mm, cls, frame) << cls->unit_shift;
+}
+
+static void fill_copy(const struct mm *mm, u32 node, u32 area,
+		      struct mm_copy_io *io)
+{
+	const struct prefix_node *x = &mm_nodes(mm)[node];
+	const struct client *cache =
+		cache_of(mm, mm->trees[x->tree].tenant);
+
+	io->node = node;
+	io->area = area;
+	io->src = frame_off(mm, x->from[area]);
+	io->dst = frame_off(mm, x->frame[area]);
+	io->bytes = cache->cls[mm->trees[x->tree].area[area].geom]
+			    .geom.page_bytes;
+}
+
 static bool queue_pop(struct mm *mm, struct mm_request *req)
 {
 	struct queued *q;
@@ -270,6 +329,7 @@ static bool queue_pop(struct mm *mm, struct mm_request *req)
 		req->client = q->client;
 		req->extent = q->extent;
 		req->seq = q->seq;
+		req->shared = q->shared;
 		if (q->type == MM_REQ_EVENT) {
 			req->event.type = q->index;
 			req->event.arg = q->arg;
@@ -280,6 +340,8 @@ static bool queue_pop(struct mm *mm, struct mm_request *req)
 		} else if (q->type == MM_REQ_SWAP_OUT ||
 			   q->type == MM_REQ_SWAP_IN) {
 			fill_swap(mm, q->index, &req->swap);
+		} else if (q->type == MM_REQ_COPY) {
+			fill_copy(mm, q->index, (u32)q->arg, &req->copy);
 		}
 		if (!stale)
 			return true;

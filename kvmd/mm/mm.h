@@ -43,6 +43,7 @@ struct mm;
 #define MM_NONE	      0xffffffffu
 #define MM_LIMIT_NONE (~0ull)
 #define MM_TIER_MAX   2u /* swap tiers */
+#define MM_TREE_MAX   256u /* namespaces with published prefixes */
 
 /**
  * struct mm_config - fixed at creation
@@ -98,12 +99,15 @@ enum mm_req_type {
 		       * taken from it, free that and make new memory */
 	MM_REQ_RELEASE, /* extent: give its memory back to the system; done
 			 * when it is asked for, before a later POPULATE */
-	MM_REQ_GRANT, /* client, extent, seq: pass the descriptor */
-	MM_REQ_WITHDRAW, /* client, extent, seq: tell it to unmap */
+	MM_REQ_GRANT, /* client, extent, seq: pass the descriptor; shared:
+		       * one that can only be read */
+	MM_REQ_WITHDRAW, /* client, extent, seq: tell it to unmap; shared: tell
+			  * every client of tenant seq */
 	MM_REQ_COMPLETE, /* client: a pending operation ends, see cqe */
 	MM_REQ_EVENT, /* client: put this event on its ring */
 	MM_REQ_SWAP_OUT, /* swap: write a page to its slot */
 	MM_REQ_SWAP_IN, /* swap: read it back, verify it first */
+	MM_REQ_COPY, /* copy: from one page of the device to another */
 };
 
 /**
@@ -124,8 +128,23 @@ struct mm_swap_io {
 	u64 key, sum;
 };
 
+/**
+ * struct mm_copy_io - a page that is copied into a page cache
+ * @node: names it in mm_copy_done(), with @area
+ * @area: likewise
+ * @src: where it is on the device
+ * @dst: where it goes; each side lies in one extent
+ * @bytes: of the page
+ */
+struct mm_copy_io {
+	u32 node, area;
+	u64 src, dst;
+	u32 bytes, reserved;
+};
+
 struct mm_request {
 	enum mm_req_type type;
+	bool shared; /* GRANT, WITHDRAW */
 	u32 client;
 	u32 extent;
 	u32 seq;
@@ -135,6 +154,7 @@ struct mm_request {
 	const struct kv_holder *holders;
 	struct kv_event event; /* EVENT */
 	struct mm_swap_io swap; /* SWAP_OUT, SWAP_IN */
+	struct mm_copy_io copy; /* COPY */
 };
 
 /* mm_next_request - false: nothing is left to do */
@@ -150,6 +170,9 @@ void mm_scrub_done(struct mm *mm, u32 extent, int err);
  * @sum: SWAP_OUT: its checksum
  */
 void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum);
+
+/* mm_copy_done - a page has been copied; @err: it has not */
+void mm_copy_done(struct mm *mm, u32 node, u32 area, int err);
 
 /* Tenants: charged in extents held and in weights */
 struct mm_limits {
@@ -232,6 +255,44 @@ u32 mm_holders(struct mm *mm, u32 client, struct kv_holder *out, u32 room);
 bool mm_is_wanted(const struct mm *mm, u32 tenant);
 int mm_shrink(struct mm *mm, u32 client);
 
+/**
+ * mm_prefix_map - give an empty space the longest prefix that is published
+ * @mm: core
+ * @client: index
+ * @space: without a page; its areas and namespace say where to look
+ * @tokens: of the sequence, from its start
+ * @nr: how many, at most; the space maps no more of them than that
+ * @extent_seq: extents the client must have received before it goes on
+ *
+ * Return: tokens it has now, 0 or more; -ENOENT, -EINVAL, -ENOSPC (leaves).
+ */
+int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
+		  u32 nr, u32 *extent_seq);
+/**
+ * mm_prefix_publish - let others find what a space has computed
+ * @mm: core
+ * @client: index
+ * @space: space
+ * @from: tokens that it has published or mapped so far, whole pages
+ * @tokens: those that follow
+ * @nr: how many; no more than it has committed are taken
+ * @resume: keep what a sequence needs to go on from there (KV_SQE_RESUME)
+ * @extent_seq: as for mm_prefix_map()
+ *
+ * Its pages are copied in the host's time; until then others do not find
+ * them. The space's own entries go over to the cache's pages with a later
+ * publication or reservation.
+ *
+ * Return: tokens published with these; less than asked: there is no room now.
+ * -ENODATA: less than @from is known, begin again from 0; -ENOENT, -EINVAL,
+ * -EOPNOTSUPP: pages of several sizes or of more than 256 tokens.
+ */
+int mm_prefix_publish(struct mm *mm, u32 client, u32 space, u64 from,
+		      const u32 *tokens, u32 nr, bool resume, u32 *extent_seq);
+/* mm_cache_drop - forget what a tenant has published and nobody maps; the
+ * rest goes with its last mapper if @close. Return: bytes that went. */
+u64 mm_cache_drop(struct mm *mm, u32 tenant, bool close);
+
 /* Moving a frame (K0-K5); compaction and swap build on it. -EBUSY: not idle */
 int mm_move_page(struct mm *mm, u32 client, u32 space, u32 area, u32 page,
 		 void (*copy)(void *ctx, u64 src, u64 dst, u64 bytes),
@@ -246,6 +307,8 @@ struct mm_counts {
 	u64 events_dropped;
 	u64 swap_out, swap_out_bytes, swap_in, swap_in_bytes;
 	u64 swap_back, swap_errors, swap_lost, reclaims;
+	u64 prefix_asked_tokens, prefix_hit_tokens, prefix_maps, prefix_hits;
+	u64 prefix_published, prefix_evicted, prefix_errors, faults_prefix;
 };
 
 struct mm_usage {
@@ -259,6 +322,10 @@ struct mm_usage {
 	u64 token_bytes; /* committed tokens' share of frames in use */
 	u64 swap_bytes[MM_TIER_MAX]; /* room of each tier */
 	u64 swap_used[MM_TIER_MAX];
+	u64 cache_bytes; /* of frame_bytes: in page caches */
+	u64 cache_held_bytes; /* of held_bytes: theirs */
+	u64 cache_mapped_bytes; /* of cache_bytes: that a space maps */
+	u32 cache_nodes, reserved;
 };
 
 struct mm_tenant_info {
@@ -267,13 +334,22 @@ struct mm_tenant_info {
 	u64 held_bytes, charged_bytes, frame_bytes;
 	u64 max_seen_bytes, limit_hits, nr_tickets;
 	u64 swap_bytes, swap_max_bytes;
+	u64 cache_held_bytes, cache_bytes;
 	u32 nr_clients;
+};
+
+/* A namespace's published prefixes. */
+struct mm_tree_info {
+	u32 tenant, nr_areas;
+	struct kv_namespace ns;
+	u64 nodes, nodes_held, tokens, bytes;
+	u64 asked_tokens, hit_tokens;
 };
 
 struct mm_client_info {
 	char name[KV_NAME_LEN];
 	u32 tenant;
-	u32 state; /* 1 live, 2 exiting */
+	u32 state; /* 1 live, 2 exiting, 4 a page cache */
 	u32 nr_spaces, nr_geoms, nr_extents, nr_leaves;
 	u64 held_bytes, frame_bytes;
 	u64 completed;
@@ -295,6 +371,8 @@ int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out);
 int mm_client_info(const struct mm *mm, u32 client, struct mm_client_info *out);
 int mm_space_info(const struct mm *mm, u32 client, u32 space,
 		  struct mm_space_info *out);
+/* mm_tree_info - of tree @i < MM_TREE_MAX; -ENOENT: there is none */
+int mm_tree_info(const struct mm *mm, u32 i, struct mm_tree_info *out);
 const struct kv_geometry *mm_geom(const struct mm *mm, u32 client, u32 id);
 /* mm_who - owner of a chunk of the offset space, for `kvctl who` */
 u32 mm_extent_owner(const struct mm *mm, u32 extent);

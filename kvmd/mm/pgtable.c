@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 
 #define GROW_LEAVES 64u
@@ -109,8 +110,8 @@ static void drop_pages(struct mm *mm, struct client *c, struct space_area *a,
 			pgtable_drop_out(mm, c, a, pte);
 		if (likely(frame != MM_NONE))
 			frame_put(mm, c, a->geom, frame, pin);
-		else
-			mm->counts.invalid += kv_pte_is_present(pte);
+		else if (kv_pte_is_present(pte))
+			mm->counts.invalid += !prefix_drop_entry(mm, c, a, pte);
 	}
 }
 

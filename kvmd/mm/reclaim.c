@@ -17,10 +17,15 @@
  * nobody. A page is as old as the youngest space that maps it, an extent as
  * old as its youngest page.
  *
+ * What a space maps of the page cache does not go to swap. If nothing else is
+ * left, idle spaces give it up and what nobody maps then is evicted: they map
+ * it again, or compute it again if it is gone by then.
+ *
  * While pages are on their way nothing more is asked to leave: what comes free
  * is seen first.
  */
 #include "kvmd/mm/reclaim.h"
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
 
@@ -184,6 +189,56 @@ static u64 reclaim_one(struct mm *mm, struct client *c,
 	return got;
 }
 
+/* The idle space with a prefix that was used longest ago, or NULL. */
+static struct space *oldest_holder(struct mm *mm, const struct client *to,
+				   enum ticket_block block, bool below_low,
+				   struct client **from)
+{
+	struct client *cs = mm_clients(mm);
+	struct space *sp, *oldest = NULL;
+	u32 i, s;
+
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link)) {
+		if (!client_gives(mm, &cs[i], to, block, below_low))
+			continue;
+		for (s = 0; s < cs[i].space_top; s++) {
+			sp = &mm_spaces(mm, &cs[i])[s];
+			if (sp->state != KV_SPACE_LIVE || !sp->ref ||
+			    sp->keep == mm->keep_seq ||
+			    (oldest && sp->used_ns >= oldest->used_ns) ||
+			    space_is_busy(mm, &cs[i], sp))
+				continue;
+			oldest = sp;
+			*from = &cs[i];
+		}
+	}
+	return oldest;
+}
+
+/* Return: bytes of extents that came free. */
+static u64 reclaim_prefixes(struct mm *mm, struct client *c,
+			    enum ticket_block block, u64 bytes)
+{
+	u32 want = (u32)DIV_ROUND_UP(bytes, KV_EXTENT_SIZE), got = 0;
+	bool below_low = false;
+	struct client *from;
+	struct space *sp;
+
+	while (got < want) {
+		sp = oldest_holder(mm, c, block, below_low, &from);
+		if (!sp && below_low)
+			break;
+		below_low |= !sp;
+		if (!sp)
+			continue;
+		sp->keep = mm->keep_seq;
+		if (prefix_give_up(mm, from, sp))
+			got += cache_reclaim(mm, c, block == BLOCK_TENANT,
+					     want - got);
+	}
+	return (u64)got * KV_EXTENT_SIZE;
+}
+
 /* Is a page of a client that counts on its way out already? */
 static bool is_leaving(const struct mm *mm, const struct client *to,
 		       enum ticket_block block)
@@ -210,11 +265,11 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	u64 got = 0, n;
 	u32 i;
 
-	if (!mm->lay.nr_slots)
-		return false;
+	bool swaps = mm->lay.nr_slots && mm->now_ns >= mm->swap_backoff_until;
+
 	if (is_leaving(mm, c, block))
 		return true;
-	if (mm->now_ns < mm->swap_backoff_until)
+	if (!swaps && !mm->tree_top)
 		return false;
 	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
 		if (cs[i].state == CLIENT_LIVE)
@@ -222,12 +277,14 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	for (i = 0; i < MM_TENANT_MAX; i++)
 		mm->tenants[i].giving = 0;
 	keep_spaces(mm, c, p);
-	while (got < bytes) {
+	while (swaps && got < bytes) {
 		n = reclaim_one(mm, c, p, block, bytes - got);
 		if (!n)
 			break;
 		got += n;
 	}
+	if (!got && mm->tree_top)
+		got = reclaim_prefixes(mm, c, block, bytes);
 	mm->counts.reclaims += got > 0;
 	return got > 0;
 }

@@ -24,8 +24,16 @@
 
 #include "kvmd/mm/resv.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
 #include "kvmd/mm/swap.h"
+
+/* May its one mapper write to it where it is? */
+static bool frame_is_private(const struct mm *mm, u32 frame)
+{
+	return mm_frames(mm)[frame].refs == 1 &&
+	       mm_frames(mm)[frame].state != FRAME_PUB;
+}
 
 /* Pages [@p0, @end) of @a that are read-only: how many take a new frame? */
 static u32 count_cow(const struct mm *mm, const struct client *c,
@@ -39,7 +47,7 @@ static u32 count_cow(const struct mm *mm, const struct client *c,
 		if (pte & (KV_PTE_WRITE | KV_PTE_SWAPPED))
 			continue;
 		frame = pte_frame(mm, c, a, pte);
-		n += frame == MM_NONE || mm_frames(mm)[frame].refs > 1;
+		n += frame == MM_NONE || !frame_is_private(mm, frame);
 	}
 	return n;
 }
@@ -142,7 +150,8 @@ static void plan_exact_area(struct mm *mm, struct client *c,
 
 		frame = pte_frame(mm, c, a, pte);
 		if ((pte & KV_PTE_WRITE) || frame == MM_NONE ||
-		    mm_frames(mm)[frame].refs < 2)
+		    mm_frames(mm)[frame].refs < 2 ||
+		    mm_frames(mm)[frame].state == FRAME_PUB)
 			continue;
 		if (marks[frame] != mm->mark_seq) {
 			marks[frame] = mm->mark_seq;
@@ -201,6 +210,9 @@ enum ticket_block resv_room(struct mm *mm, struct client *c,
 {
 	enum ticket_block block = find_room(mm, c, p, extents);
 
+	if (block_is_full(block) &&
+	    cache_reclaim(mm, c, block == BLOCK_TENANT, *extents))
+		block = find_room(mm, c, p, extents);
 	if (block_is_full(block))
 		p->reclaiming = reclaim(mm, c, p, block,
 					(u64)*extents * KV_EXTENT_SIZE);
@@ -210,13 +222,16 @@ enum ticket_block resv_room(struct mm *mm, struct client *c,
 	return BLOCK_IO;
 }
 
-/* Distinct frames that the step's spaces hold and keep. */
-static void count_kept(struct mm *mm, struct client *c,
-		       const struct resv_plan *p, u64 frames[KV_GEOM_MAX])
+/* Distinct frames that the step's spaces hold and keep. Return: bytes that
+ * they map of the page cache. */
+static u64 count_kept(struct mm *mm, struct client *c,
+		      const struct resv_plan *p, u64 frames[KV_GEOM_MAX])
 {
 	u32 *marks = mm_marks(mm);
 	u32 seq = ++mm->mark_seq;
 	u32 i, k, page, frame;
+	u64 cached = 0;
+	bool own;
 
 	for (i = 0; i < p->nr_items; i++) {
 		struct space *sp = item_space(mm, c, &p->items[i]);
@@ -227,27 +242,37 @@ static void count_kept(struct mm *mm, struct client *c,
 			page = max(area_first_needed(c, a, p->items[i].pos),
 				   a->page_first);
 			for (; page < a->page_end; page++) {
-				frame = pte_frame(mm, c, a,
-						  *pte_at(c, a, page));
+				kv_pte_t pte = *pte_at(c, a, page);
+
+				frame = pte_frame(mm, c, a, pte);
+				own = frame != MM_NONE;
+				if (!own)
+					frame = pte_cached(mm, c, a, pte);
 				if (frame == MM_NONE || marks[frame] == seq)
 					continue;
 				marks[frame] = seq;
-				frames[a->geom]++;
+				if (own)
+					frames[a->geom]++;
+				else
+					cached += c->cls[a->geom]
+							  .geom.page_bytes;
 			}
 		}
 	}
+	return cached;
 }
 
 bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
 {
 	const struct tenant *t = &mm->tenants[c->tenant];
-	u64 frames[KV_GEOM_MAX] = { 0 }, cap, bytes;
+	u64 frames[KV_GEOM_MAX] = { 0 }, cap, bytes, cached;
 	u32 g;
 
-	count_kept(mm, c, p, frames);
+	cached = count_kept(mm, c, p, frames);
 	for (g = 0; g < c->nr_geoms; g++)
 		frames[g] += p->need[g];
-	bytes = (u64)slab_extents_min(c, frames) * KV_EXTENT_SIZE;
+	bytes = (u64)slab_extents_min(c, frames) * KV_EXTENT_SIZE +
+		ALIGN_UP(cached, (u64)KV_EXTENT_SIZE);
 	cap = min(t->limits.max_bytes, mm->cfg.device_bytes);
 	return bytes <= cap && t->charged <= cap - bytes &&
 	       mm->charged <= mm->cfg.device_bytes - bytes;
@@ -267,10 +292,11 @@ static u32 frame_take(struct mm *mm, struct client *c, const struct space *sp,
 
 /*
  * Make a present page writable. @tokens of it are in use by earlier rows.
+ * @cut is raised to the last step that reads it, if it is the cache's.
  * Return: true if @copy was filled in.
  */
 static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
-			 u32 area, u32 page, u32 tokens, u64 step,
+			 u32 area, u32 page, u32 tokens, u64 step, u64 *cut,
 			 struct kv_copy *copy)
 {
 	struct space_area *a = &sp->area[area];
@@ -278,7 +304,7 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 	u32 frame = pte_frame(mm, c, a, pte), to, entry;
 	u64 pin = space_pin(mm, c, sp);
 
-	if (likely(frame != MM_NONE) && mm_frames(mm)[frame].refs == 1) {
+	if (likely(frame != MM_NONE) && frame_is_private(mm, frame)) {
 		kv_store_relaxed(p, (pte | KV_PTE_WRITE) & ~KV_PTE_SHARED);
 		return false;
 	}
@@ -288,11 +314,15 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 	entry = frame_entry(mm, &c->cls[a->geom], to);
 	kv_store_relaxed(
 		p, pte_make(entry, KV_PTE_PRESENT | KV_PTE_WRITE, sp->gen + 1));
-	if (unlikely(frame == MM_NONE)) {
+	pin = tokens ? max(pin, step) : pin;
+	if (likely(frame != MM_NONE)) {
+		frame_put(mm, c, a->geom, frame, pin);
+	} else if (prefix_drop_entry(mm, c, a, pte)) {
+		*cut = max(*cut, pin);
+	} else {
 		mm->counts.invalid += kv_pte_is_present(pte);
 		return false;
 	}
-	frame_put(mm, c, a->geom, frame, tokens ? max(pin, step) : pin);
 	mm->counts.faults_cow++;
 	mm_trace(mm, KV_TP_RESV_COW, client_index(mm, c), step);
 	if (!tokens)
@@ -334,7 +364,7 @@ static bool commit_area(struct mm *mm, struct client *c, struct space *sp,
 	struct space_area *a = &sp->area[area];
 	struct kv_area_desc *d = &space_desc(mm, c, sp)->area[area];
 	u32 shift = c->cls[a->geom].page_shift, page, first, end, n;
-	u64 start;
+	u64 start, cut = 0;
 	bool changed = false;
 
 	first = area_first_needed(c, a, it->pos);
@@ -354,14 +384,23 @@ static bool commit_area(struct mm *mm, struct client *c, struct space *sp,
 		changed = true;
 		if (commit_write(mm, c, sp, area, page,
 				 it->pos > start ? (u32)(it->pos - start) : 0,
-				 step, &copies[*nr_copies]))
+				 step, &cut, &copies[*nr_copies]))
 			(*nr_copies)++;
 	}
+	if (unlikely(cut))
+		prefix_cut(mm, c, sp, (u32)(it->pos >> shift), cut);
 	if (end > a->page_end) {
 		commit_fresh(mm, c, sp, area, d, end);
 		changed = true;
 	}
 	return changed;
+}
+
+/* The page of an item's first token. */
+static u32 item_page(const struct client *c, const struct space *sp,
+		     const struct kv_resv_item *it)
+{
+	return (u32)(it->pos >> c->cls[sp->area[0].geom].page_shift);
 }
 
 int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
@@ -390,6 +429,8 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 		sp->resv = p->step;
 		sp->used_ns = mm->now_ns;
 		kv_store_relaxed(&space_desc(mm, c, sp)->resv_step, p->step);
+		if (unlikely(sp->cached < sp->chain))
+			prefix_take(mm, c, sp, item_page(c, sp, it));
 		if (changed)
 			space_bump(mm, c, sp);
 		mm_trace(mm, KV_TP_RESV_BUMP, self, p->step);

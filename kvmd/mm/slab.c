@@ -231,7 +231,7 @@ void frame_put(struct mm *mm, struct client *c, u32 geom, u32 frame, u64 pin)
 		cls->nr_shared -= f->refs == 1;
 	} else if (f->state == FRAME_USED) {
 		frame_drop(mm, c, geom, frame);
-	} /* else swap.c does, when it is written */
+	} /* else who works on it does: swap.c, prefix.c */
 }
 
 void frame_drop(struct mm *mm, struct client *c, u32 geom, u32 frame)

@@ -19,7 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "kvmd/mm/space.h"
+#include "kvmd/mm/prefix.h"
 
 static u32 family_alloc(struct mm *mm, struct client *c)
 {
@@ -54,6 +54,7 @@ int space_alloc(struct mm *mm, struct client *c, u32 family, struct space **out)
 	sp->family = family;
 	sp->parent = MM_NONE;
 	sp->mark = 0;
+	sp->ref = sp->chain = sp->cached = 0;
 	sp->created_ns = sp->used_ns = mm->now_ns;
 	sp->seen_active = space_active(mm, c, sp);
 	ilist_add_tail(&fs[family].spaces, ILINKS(sps, sibling), i);
@@ -121,6 +122,8 @@ void client_reap(struct mm *mm, struct client *c)
 		c->completed = done;
 	if (c->nr_leaving)
 		slab_reap(mm, c);
+	if (c->refs_leaving.nr)
+		prefix_reap(mm, c);
 }
 
 static int check_args(const struct client *c, const struct kv_space_args *a)
@@ -185,6 +188,7 @@ int mm_space_destroy(struct mm *mm, u32 client, u32 space)
 	pin = space_pin(mm, c, sp);
 	for (i = 0; i < sp->nr_areas; i++)
 		pgtable_unmap(mm, c, &sp->area[i], &d->area[i], 0, 0, pin);
+	prefix_cut(mm, c, sp, 0, pin);
 	kv_store_relaxed(&d->state, (u32)KV_SPACE_FREE);
 	mm_trace(mm, KV_TP_SPACE_DESTROY_TABLE, client, space);
 	space_free(mm, c, sp);
@@ -206,13 +210,33 @@ int area_can_resume(const struct client *c, const struct space_area *a, u64 len)
 	return 0;
 }
 
+/* A page that is being published is not written to where it is. */
+static bool protect_tail(struct mm *mm, struct client *c,
+			 const struct space_area *a, u64 len)
+{
+	u32 shift = c->cls[a->geom].page_shift, page = (u32)(len >> shift);
+	u32 frame;
+	kv_pte_t *p;
+
+	if (!(len & ((1ull << shift) - 1)) || page < a->page_first ||
+	    page >= a->page_end)
+		return false;
+	p = pte_at(c, a, page);
+	frame = pte_frame(mm, c, a, *p);
+	if (!(*p & KV_PTE_WRITE) || frame == MM_NONE ||
+	    mm_frames(mm)[frame].state != FRAME_PUB)
+		return false;
+	kv_store_relaxed(p, *p & ~KV_PTE_WRITE);
+	return true;
+}
+
 int mm_space_truncate(struct mm *mm, u32 client, u32 space, u64 len)
 {
 	struct kv_space_desc *d;
 	struct client *c;
 	struct space *sp;
 	struct space_area *a;
-	u32 i, end, dropped = 0;
+	u32 i, end = 0, dropped = 0;
 	u64 pin;
 	int rc;
 
@@ -233,6 +257,7 @@ int mm_space_truncate(struct mm *mm, u32 client, u32 space, u64 len)
 	for (i = 0; i < sp->nr_areas; i++) {
 		a = &sp->area[i];
 		end = (u32)DIV_ROUND_UP(len, c->cls[a->geom].geom.page_tokens);
+		dropped += protect_tail(mm, c, a, len);
 		dropped += pgtable_unmap(mm, c, a, &d->area[i], a->page_first,
 					 end, pin);
 		if (!len)
@@ -241,6 +266,10 @@ int mm_space_truncate(struct mm *mm, u32 client, u32 space, u64 len)
 		kv_store_relaxed(&d->area[i].page_end, a->page_end);
 	}
 	mm_trace(mm, KV_TP_TRUNCATE_TABLE, client, space);
+	prefix_cut(mm, c, sp, end, pin);
+	sp->chain = min(sp->chain,
+			(u32)(len >> c->cls[sp->area[0].geom].page_shift));
+	sp->cached = min(sp->cached, sp->chain);
 	if (dropped)
 		space_bump(mm, c, sp);
 	mm->counts.truncates++;

@@ -101,6 +101,9 @@ void space_free(struct mm *mm, struct client *c, struct space *sp);
 void space_publish(struct mm *mm, struct client *c, struct space *sp,
 		   const struct kv_space_desc *from);
 
+/* client_take - a free slot, on mm->clients; MM_NONE: all are taken */
+u32 client_take(struct mm *mm);
+
 /* client_gone_finish - nothing of a gone client is on its way any more */
 void client_gone_finish(struct mm *mm, struct client *c);
 

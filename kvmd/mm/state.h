@@ -6,7 +6,7 @@
  *
  *	struct mm | extents | chunks | frames | marks | clients | spaces |
  *	families | tickets | ticket items | request queue | copies | slots |
- *	slot map
+ *	slot map | prefix nodes | their tokens | references | path | grants
  *
  * Everything refers to everything else by index, so the block means the same
  * wherever it is mapped. The block comes zeroed and sparse: arrays are sized
@@ -29,7 +29,7 @@
 #include <kv/trace.h>
 
 #define MM_MAGIC   0x6b766d6dull
-#define MM_VERSION 1u
+#define MM_VERSION 2u
 
 #define FRAMES_PER_CHUNK  (KV_CHUNK_SIZE / 4096u)
 #define EXTENT_ALL_FREE	  ((1u << KV_EXTENT_CHUNKS) - 1)
@@ -43,6 +43,10 @@
 #define MM_LOOK_NS	  5000000ull /* between looks at who became idle */
 #define SLOT_UNIT	  4096u /* swap tiers are cut into these */
 #define SWAP_IO_MAX	  256u /* pages on their way, of all clients */
+#define COPY_IO_MAX	  1024u /* pages being copied into caches */
+#define MM_NODE_MAX	  (1u << 20) /* published pages */
+#define NODE_TOKENS	  256u /* a page's tokens, at most */
+#define MM_REF_MAX	  (1u << 20) /* spaces that hold a prefix */
 
 enum extent_state {
 	EXTENT_BARE, /* no memory behind it */
@@ -88,6 +92,7 @@ enum frame_state {
 	FRAME_LEAVING, /* no entry; waits for completed >= pin */
 	FRAME_OUT, /* being written to a slot; refs moving entries */
 	FRAME_IN, /* being read from a slot, no entry yet */
+	FRAME_PUB, /* being copied into a page cache; refs as if used */
 };
 
 struct frame {
@@ -160,6 +165,7 @@ enum client_state {
 	CLIENT_LIVE,
 	CLIENT_EXITING, /* extents in quarantine, table still there */
 	CLIENT_DRAINING, /* gone, but a page of it is on its way; no table */
+	CLIENT_CACHE, /* a tenant's page cache: frames, no process, no table */
 };
 
 struct client {
@@ -183,7 +189,9 @@ struct client {
 	u32 nr_tickets;
 	u32 leaving_first, leaving_last; /* frames, oldest first */
 	u32 nr_leaving;
-	u32 nr_io; /* pages on their way to or from a slot */
+	u32 nr_io; /* pages on their way to a slot, from one, to a cache */
+	struct ilist refs; /* of its spaces to prefixes */
+	struct ilist refs_leaving; /* behind their pins, oldest first */
 	struct ilist slots; /* not free ones */
 	bool dirty; /* frames came free since tickets were looked at */
 	bool keep_slabs; /* a reservation counts on empty ones */
@@ -224,7 +232,64 @@ struct space {
 	u64 gen; /* ours; the descriptor's is a copy */
 	u64 resv; /* K6: last step granted; kept when the slot is reused */
 	u64 created_ns;
+	u32 ref; /* its hold on a prefix, 0: none */
+	u32 chain; /* whole pages that it shares with the tree */
+	u32 cached; /* of them map the cache, as far as they can */
 	struct space_area area[KV_AREA_MAX];
+};
+
+/*
+ * A page of a published prefix: the tokens of one page behind all those of
+ * its parents. prefix.c says how it lives.
+ */
+struct prefix_node {
+	u8 state; /* enum node_state */
+	u8 copying; /* bit k: area k's page is being filled */
+	u16 tree;
+	u16 nr_tokens; /* less than a page: a tail, nobody's parent */
+	u16 reserved;
+	u32 depth; /* pages before it */
+	u32 parent; /* MM_NONE: the first page */
+	u32 child; /* root of the search tree of its children */
+	u32 left, right; /* in its parent's search tree */
+	u64 prio; /* there */
+	u32 nr_children;
+	u32 holds; /* references that end here */
+	u32 frame[KV_AREA_MAX]; /* of the cache, MM_NONE: no page */
+	u32 from[KV_AREA_MAX]; /* copying: the publisher's frames */
+	u32 client; /* copying: the publisher */
+	u64 key; /* of all tokens up to here, and the namespace */
+	struct ilink link; /* tenant's list by use; or free */
+};
+
+enum node_state { NODE_FREE, NODE_LIVE };
+
+struct prefix_tree_area {
+	u32 geom; /* class of the cache */
+	u32 window;
+	u16 head_first, nr_heads;
+};
+
+/* The prefixes of one namespace and layout of spaces, of one tenant. */
+struct prefix_tree {
+	u32 nr_nodes; /* 0: the tree is free */
+	u32 tenant;
+	struct kv_namespace ns;
+	u32 nr_areas;
+	struct prefix_tree_area area[KV_AREA_MAX];
+	u32 page_shift;
+	u32 child; /* root of the search tree of first pages */
+	u32 nr_children;
+	u32 reserved;
+	u64 hits, hit_tokens, asked_tokens;
+};
+
+/* A space's hold on a prefix: on its last page, and so on all before. */
+struct prefix_ref {
+	u32 node;
+	u32 client; /* MM_NONE: free */
+	u64 pin; /* leaving: gone when the client has completed it */
+	struct ilink link; /* client's list; or free */
 };
 
 struct family {
@@ -245,6 +310,9 @@ struct tenant {
 	u64 limit_hits;
 	u32 nr_tickets;
 	u32 blocked; /* ticket pass that found it at its limit */
+	u32 cache; /* 1 + index of its page cache's client, 0: none */
+	bool dropping; /* the cache goes as soon as nothing holds it */
+	struct ilist lru; /* prefix nodes, the last used first */
 	char name[KV_NAME_LEN];
 };
 
@@ -291,10 +359,11 @@ struct ticket {
 
 struct queued {
 	u8 type; /* enum mm_req_type */
-	u8 reserved[3];
+	bool shared; /* GRANT, WITHDRAW: of a page cache */
+	u8 reserved[2];
 	u32 client, serial; /* MM_NONE: no client */
 	u32 extent, seq;
-	u32 index; /* ticket, slot, or kv_event type */
+	u32 index; /* ticket, slot, kv_event type, or prefix node */
 	u64 arg;
 };
 
@@ -307,7 +376,8 @@ struct mm_layout {
 	u64 clients_off, spaces_off, families_off, tickets_off, items_off;
 	u64 queue_off, copies_off;
 	u64 slots_off, slot_map_off;
-	u32 nr_slots, reserved2;
+	u64 nodes_off, tokens_off, refs_off, path_off, grants_off;
+	u32 nr_slots, nr_nodes;
 };
 
 struct mm {
@@ -346,12 +416,20 @@ struct mm {
 	u64 keep_seq; /* marks spaces that are no victims */
 	u64 swap_backoff_until; /* a write failed: none before */
 
+	u32 nr_copying; /* pages on their way into caches */
+	u32 nr_refs_leaving; /* of all clients */
+	u32 node_top, node_free;
+	u32 ref_top, ref_free;
+	u32 tree_top;
+	u64 node_seed;
+
 	u32 queue_head, queue_tail, nr_events;
 	u64 resv_seq; /* marks spaces of one reservation */
 	u32 mark_seq; /* marks frames of one count */
 	struct mm_counts counts;
 	struct kv_holder holders[MM_HOLDER_MAX];
 	struct tenant tenants[MM_TENANT_MAX];
+	struct prefix_tree trees[MM_TREE_MAX];
 };
 
 static inline void *mm_at(const struct mm *mm, u64 off)
@@ -436,6 +514,35 @@ static inline u64 *mm_slot_map(const struct mm *mm)
 	return mm_at(mm, mm->lay.slot_map_off);
 }
 
+static inline struct prefix_node *mm_nodes(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.nodes_off);
+}
+
+static inline u32 *mm_node_tokens(const struct mm *mm, u32 node)
+{
+	return (u32 *)mm_at(mm, mm->lay.tokens_off) +
+	       (size_t)node * NODE_TOKENS;
+}
+
+static inline struct prefix_ref *mm_refs(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.refs_off);
+}
+
+/* Scratch: the nodes of one path. */
+static inline u32 *mm_path(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.path_off);
+}
+
+/* Extents of its tenant's page cache that a client has been given. */
+static inline u64 *mm_grants(const struct mm *mm, const struct client *c)
+{
+	return (u64 *)mm_at(mm, mm->lay.grants_off) +
+	       (size_t)client_index(mm, c) * BITMAP_WORDS(mm->nr_extents);
+}
+
 /* mm_trace - a transition of KV_TRACE_POINTS has just happened */
 static inline void mm_trace(struct mm *mm, u32 point, u32 client, u64 arg)
 {
@@ -463,5 +570,11 @@ void mm_queue_event(struct mm *mm, const struct client *c, u32 type, u64 arg);
 void mm_queue_complete(struct mm *mm, const struct client *c, u32 ticket);
 /* mm_queue_swap - MM_REQ_SWAP_OUT or MM_REQ_SWAP_IN of a slot */
 void mm_queue_swap(struct mm *mm, enum mm_req_type type, u32 slot);
+/* mm_queue_copy - MM_REQ_COPY of a prefix node's page in one area */
+void mm_queue_copy(struct mm *mm, u32 node, u32 area);
+/* mm_queue_shared - MM_REQ_GRANT or MM_REQ_WITHDRAW of a page cache's extent;
+ * @c: to whom; NULL: to all clients of the tenant @seq */
+void mm_queue_shared(struct mm *mm, enum mm_req_type type,
+		     const struct client *c, u32 extent, u32 seq);
 
 #endif

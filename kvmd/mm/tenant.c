@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
 
 static u64 used(const struct tenant *t)
 {
@@ -52,6 +53,7 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 	t->limits.max_bytes = MM_LIMIT_NONE;
 	t->limits.weight = 100;
 	t->swap_max = MM_LIMIT_NONE;
+	ilist_init(&t->lru);
 	*tenant = (u32)(t - mm->tenants);
 	return 0;
 }
@@ -89,6 +91,10 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 	tell(mm, tenant, KV_EVENT_LIMIT, lim->max_bytes);
 	if (used(t) > lim->max_bytes)
 		extent_reclaim(mm, tenant, NULL, false);
+	if (used(t) > lim->max_bytes && cache_of(mm, tenant))
+		cache_shrink(mm, cache_of(mm, tenant),
+			     (u32)DIV_ROUND_UP(used(t) - lim->max_bytes,
+					       KV_EXTENT_SIZE));
 	if (used(t) > lim->max_bytes)
 		tell(mm, tenant, KV_EVENT_SHRINK, used(t) - lim->max_bytes);
 	return 0;
@@ -116,6 +122,12 @@ int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)
 	if (bytes > t->limits.max_bytes ||
 	    used(t) > t->limits.max_bytes - bytes)
 		extent_reclaim(mm, tenant, NULL, false);
+	if (bytes <= t->limits.max_bytes &&
+	    used(t) > t->limits.max_bytes - bytes && cache_of(mm, tenant))
+		cache_shrink(mm, cache_of(mm, tenant),
+			     (u32)DIV_ROUND_UP(used(t) + bytes -
+						       t->limits.max_bytes,
+					       KV_EXTENT_SIZE));
 	if (bytes > t->limits.max_bytes ||
 	    used(t) > t->limits.max_bytes - bytes) {
 		t->limit_hits++;

@@ -72,7 +72,7 @@ bool ticket_wants_idle(const struct mm *mm)
 	const struct ticket *ts = mm_tickets(mm);
 	u32 i;
 
-	if (!mm->lay.nr_slots)
+	if (!mm->lay.nr_slots && !mm->tree_top)
 		return false;
 	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
 		if (block_is_full(ts[i].block))

@@ -151,6 +151,43 @@ KV_API int kv_space_create(struct kv *kv, const struct kv_space_args *args,
  */
 KV_API int kv_space_fork(struct kv *kv, uint32_t parent, uint64_t len,
 			 uint32_t *child);
+/**
+ * kv_prefix_map - begin a sequence with what is published of it
+ * @kv: handle
+ * @space: without tokens
+ * @tokens: ids of the sequence from its start
+ * @nr: at most so many of them are mapped
+ * @len: tokens the space has now, committed; 0: nothing was found
+ *
+ * Finds the longest prefix that a client of the same tenant has published in
+ * the same namespace, for spaces of the same areas, to the token. Whole pages
+ * are shared, read-only; of one that is shared in part the next step copies
+ * the tokens in use.
+ *
+ * Return: 0, -ENOENT, -EINVAL (it has tokens), -ENOSPC.
+ */
+KV_API int kv_prefix_map(struct kv *kv, uint32_t space, const uint32_t *tokens,
+			 uint64_t nr, uint64_t *len);
+#define KV_PUBLISH_RESUME (1u << 0) /* windows: others may go on at its end */
+/**
+ * kv_prefix_publish - let others find what a space has computed
+ * @kv: handle
+ * @space: space
+ * @tokens: ids of the sequence from its start
+ * @nr: publish so many, at most what is committed
+ * @flags: KV_PUBLISH_*
+ * @len: tokens published; less than asked: there is no room for more now
+ *
+ * The pages are copied by kvmd, beside what this client does next; the space
+ * goes over to the copies, and its own pages come free. What is sent are the
+ * tokens that kvmd does not know yet, so it may be called after each step.
+ *
+ * Return: 0; -ENOENT; -ENOSPC, -EOPNOTSUPP: nothing of such spaces can be
+ * published.
+ */
+KV_API int kv_prefix_publish(struct kv *kv, uint32_t space,
+			     const uint32_t *tokens, uint64_t nr,
+			     unsigned int flags, uint64_t *len);
 /* kv_space_destroy - 0 or -ENOENT; frames leave when no step reads them */
 KV_API int kv_space_destroy(struct kv *kv, uint32_t space);
 /* kv_space_truncate - drop tokens at and above @len; -ENODATA for windows */

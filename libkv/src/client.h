@@ -38,6 +38,7 @@ enum req_id {
 	REQ_CALL, /* the call that waits */
 	REQ_PREFETCH, /* the reservation of the next step */
 	REQ_CANCEL, /* of a ticket */
+	REQ_PREFIX, /* the last: its tokens take the rest of the arena */
 	REQ_NR,
 	REQ_FORGET = 0xff, /* nobody waits: destroy */
 };
@@ -68,6 +69,7 @@ struct space {
 	u64 len; /* committed tokens */
 	u64 end; /* with the prepared steps' tokens */
 	u64 max_tokens; /* what the smallest area can hold */
+	u64 published; /* tokens of whole pages that kvmd knows */
 	u64 stamp; /* last call that named it: finds doubles */
 	u64 prev_mark; /* of the prepare under way */
 	struct {
@@ -200,6 +202,8 @@ int ring_post(struct kv *kv, enum req_id id, struct kv_sqe *sqe);
 int ring_wait(struct kv *kv, enum req_id id, bool ticket, u64 timeout_ns);
 /* ring_call - post, wait, receive extents; the completion's res, or -errno */
 int ring_call(struct kv *kv, struct kv_sqe *sqe);
+/* ring_call_as - the same, as request @id, whose arguments are there */
+int ring_call_as(struct kv *kv, enum req_id id, struct kv_sqe *sqe);
 
 /* Tables: mirror.c */
 int mirror_get(struct kv *kv, u32 space);

@@ -99,8 +99,8 @@ int client_dead(struct kv *kv, int rc)
 static int extent_map(struct kv *kv, const struct kv_msg_extent *e, int fd)
 {
 	u8 *at = kv->base + ((u64)e->extent << KV_EXTENT_SHIFT);
+	int rc, prot = PROT_READ;
 	void *p;
-	int rc;
 
 	if (e->flags & KV_EXTENT_GONE) {
 		rc = sys_map(at, KV_EXTENT_SIZE, PROT_NONE,
@@ -110,7 +110,9 @@ static int extent_map(struct kv *kv, const struct kv_msg_extent *e, int fd)
 		KV_POINT(EXTENT_GONE);
 	} else {
 		KV_POINT(EXTENT_RECEIVED);
-		rc = sys_map(at, KV_EXTENT_SIZE, PROT_READ | PROT_WRITE,
+		if (!(e->flags & KV_EXTENT_SHARED))
+			prot |= PROT_WRITE;
+		rc = sys_map(at, KV_EXTENT_SIZE, prot,
 			     MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, &p);
 		KV_POINT(EXTENT_MAPPED);
 	}

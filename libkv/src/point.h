@@ -52,7 +52,9 @@
 	X(132, WEIGHTS_FILLING, "weights_filling", "writable mapping made")    \
 	X(133, WEIGHTS_FILLED, "weights_filled", "written, not sealed")        \
 	X(134, WEIGHTS_MAPPED, "weights_mapped", "read-only mapping made")     \
-	X(135, WEIGHTS_CLOSED, "weights_closed", "unmapped, kvmd not told")
+	X(135, WEIGHTS_CLOSED, "weights_closed", "unmapped, kvmd not told")    \
+	X(136, PREFIX_MAPPED, "prefix_mapped", "pages there, len not stored")  \
+	X(137, PREFIX_PUBLISHED, "prefix_published", "answered, not noted")
 
 enum libkv_point {
 #define LIBKV_POINT_ENUM(nr, id, name, what) LIBKV_##id = (nr),

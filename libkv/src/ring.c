@@ -234,12 +234,17 @@ int ring_wait(struct kv *kv, enum req_id id, bool ticket, u64 timeout_ns)
 
 int ring_call(struct kv *kv, struct kv_sqe *sqe)
 {
-	struct req *r = &kv->req[REQ_CALL];
+	return ring_call_as(kv, REQ_CALL, sqe);
+}
+
+int ring_call_as(struct kv *kv, enum req_id id, struct kv_sqe *sqe)
+{
+	struct req *r = &kv->req[id];
 	int rc;
 
-	rc = ring_post(kv, REQ_CALL, sqe);
+	rc = ring_post(kv, id, sqe);
 	if (!rc)
-		rc = ring_wait(kv, REQ_CALL, false, ~0ull);
+		rc = ring_wait(kv, id, false, ~0ull);
 	r->state = REQ_IDLE;
 	if (!rc)
 		rc = msg_extents(kv, r->cqe.extent_seq);

@@ -48,6 +48,14 @@ struct space *space_get(struct kv *kv, u32 space)
 	return NULL;
 }
 
+/* Of fewer tokens kvmd knows fewer. */
+static void cut_published(struct space *sp, u64 len)
+{
+	u32 shift = sp->area[0].shift;
+
+	sp->published = min(sp->published, len >> shift << shift);
+}
+
 /* What a create or fork that failed means. */
 static int slot_fail(struct kv *kv, const char *verb, int rc)
 {
@@ -159,6 +167,7 @@ int kv_space_fork(struct kv *kv, u32 parent, u64 len, u32 *child)
 	if (rc)
 		return rc;
 	kv->space[*child].len = kv->space[*child].end = len;
+	cut_published(&kv->space[*child], len);
 	kv_store_release(&kv->status->space[*child].len, len);
 	return 0;
 }
@@ -201,6 +210,7 @@ int kv_space_truncate(struct kv *kv, u32 space, u64 len)
 	KV_POINT(SPACE_TRUNCATED);
 	step_forget_space(kv, space, len);
 	sp->end = len;
+	cut_published(sp, len);
 	if (len < sp->len) {
 		sp->len = len;
 		kv_store_release(&kv->status->space[space].len, len);

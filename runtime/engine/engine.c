@@ -355,6 +355,10 @@ static void account(struct engine *e)
 		if (s->step_tokens > 1 || s->nr_computed < s->req->p.nr_prompt)
 			e->stats.nr_prefill += s->step_tokens;
 		s->nr_computed += s->step_tokens;
+		/* a chunk of a prompt, or all that is left of one */
+		if (s->nr_computed <= s->req->p.nr_prompt || s->step_tokens > 1)
+			sched_publish(e, s,
+				      s->nr_computed >= s->req->p.nr_prompt);
 		s->step_tokens = 0;
 	}
 }

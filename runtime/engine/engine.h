@@ -32,6 +32,7 @@ struct engine_opts {
 	/* how long a request alone waits for memory; 0: 30000 */
 	u32 wait_ms;
 	enum engine_preempt preempt;
+	bool prefix_cache; /* map what is published, publish what is computed */
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
 };
 
@@ -45,6 +46,7 @@ struct engine_stats {
 	u64 nr_waits; /* steps that waited for memory */
 	u64 nr_stale; /* steps whose memory was revoked */
 	u64 nr_copied; /* pages' runs copied on write */
+	u64 nr_mapped; /* tokens that did not have to be computed */
 	u32 max_running; /* most sequences in one step */
 };
 

@@ -64,6 +64,8 @@ void sched_pick(struct engine *e);
 int __must_check sched_reserve(struct engine *e, char *err);
 /* Ask for the pages of the step after this one. */
 void sched_prefetch(struct engine *e);
+/* Let others find what a sequence has computed; @resume: and go on there. */
+void sched_publish(struct engine *e, const struct seq *s, bool resume);
 /* Free the request's spaces and let it wait to be computed again. */
 void sched_preempt(struct engine *e, struct request *r);
 /* Give back a sequence's space, if it has one. */

@@ -50,6 +50,18 @@ struct kv_backend_ops {
 	/* Done and valid; -ESTALE: throw away what it computed. */
 	int (*step_commit)(struct kv_backend *b);
 	void (*step_abandon)(struct kv_backend *b);
+	/*
+	 * Begin an empty space with what is published of a sequence; how many
+	 * of @nr tokens it has then.
+	 */
+	u32 (*prefix_map)(struct kv_backend *b, u32 space, const u32 *ids,
+			  u32 nr);
+	/*
+	 * Let others find the first @nr tokens of a space; @resume: and go on
+	 * from there. A hint, never fails.
+	 */
+	void (*prefix_publish)(struct kv_backend *b, u32 space, const u32 *ids,
+			       u32 nr, bool resume);
 	/* Give memory without pages back to whoever waits for it. */
 	void (*shrink)(struct kv_backend *b);
 	/*

@@ -145,6 +145,26 @@ static void contig_step_abandon(struct kv_backend *b)
 	to_contig(b)->nr_items = 0;
 }
 
+static u32 contig_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
+			     u32 nr)
+{
+	(void)b;
+	(void)space;
+	(void)ids;
+	(void)nr;
+	return 0; /* nobody shares this memory */
+}
+
+static void contig_prefix_publish(struct kv_backend *b, u32 space,
+				  const u32 *ids, u32 nr, bool resume)
+{
+	(void)b;
+	(void)space;
+	(void)ids;
+	(void)nr;
+	(void)resume;
+}
+
 static void contig_shrink(struct kv_backend *b)
 {
 }
@@ -195,6 +215,8 @@ static const struct kv_backend_ops contig_ops = {
 	.step_copies = contig_step_copies,
 	.step_commit = contig_step_commit,
 	.step_abandon = contig_step_abandon,
+	.prefix_map = contig_prefix_map,
+	.prefix_publish = contig_prefix_publish,
 	.shrink = contig_shrink,
 	.swap_room = contig_swap_room,
 	.space_bytes = contig_space_bytes,

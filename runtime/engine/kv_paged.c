@@ -160,6 +160,24 @@ static void paged_step_abandon(struct kv_backend *b)
 	p->step = NULL;
 }
 
+static u32 paged_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
+			    u32 nr)
+{
+	u64 len = 0;
+
+	return kv_prefix_map(to_paged(b)->kv, space, ids, nr, &len) ? 0
+								    : (u32)len;
+}
+
+static void paged_prefix_publish(struct kv_backend *b, u32 space,
+				 const u32 *ids, u32 nr, bool resume)
+{
+	u64 len;
+
+	(void)kv_prefix_publish(to_paged(b)->kv, space, ids, nr,
+				resume ? KV_PUBLISH_RESUME : 0, &len);
+}
+
 static void paged_shrink(struct kv_backend *b)
 {
 	(void)kv_shrink(to_paged(b)->kv);
@@ -229,6 +247,8 @@ static const struct kv_backend_ops paged_ops = {
 	.step_copies = paged_step_copies,
 	.step_commit = paged_step_commit,
 	.step_abandon = paged_step_abandon,
+	.prefix_map = paged_prefix_map,
+	.prefix_publish = paged_prefix_publish,
 	.shrink = paged_shrink,
 	.swap_room = paged_swap_room,
 	.space_bytes = paged_space_bytes,

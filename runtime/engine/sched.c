@@ -112,6 +112,28 @@ static u32 nr_live(const struct request *r)
 	return r->nr_seqs == 1 ? r->p.n : n;
 }
 
+/*
+ * What others have computed of a sequence, it need not. Its last token's row
+ * decides the next one and is computed; so is the prompt's, for the samples
+ * that share it from there.
+ */
+static void map_prefix(struct engine *e, struct seq *s)
+{
+	u32 nr = s->req->p.n > 1 ? s->req->p.nr_prompt : s->nr;
+
+	if (!e->o.prefix_cache || s->req->p.kind == REQUEST_SCORE)
+		return;
+	s->nr_computed = e->b->ops->prefix_map(e->b, s->space, s->ids, nr - 1);
+	e->stats.nr_mapped += s->nr_computed;
+}
+
+void sched_publish(struct engine *e, const struct seq *s, bool resume)
+{
+	if (e->o.prefix_cache && s->space != KV_SPACE_NONE && s->nr_computed)
+		e->b->ops->prefix_publish(e->b, s->space, s->ids,
+					  s->nr_computed, resume);
+}
+
 /* Give a waiting request its first space. */
 static int admit(struct engine *e, struct request *r)
 {
@@ -119,8 +141,11 @@ static int admit(struct engine *e, struct request *r)
 	struct seq *leader = leader_of(r, &others_wait);
 	int rc = 0;
 
-	if (leader && leader->space == KV_SPACE_NONE)
+	if (leader && leader->space == KV_SPACE_NONE) {
 		rc = e->b->ops->space_create(e->b, &leader->space);
+		if (!rc)
+			map_prefix(e, leader);
+	}
 	if (!leader || rc) {
 		sched_fail(e, r, rc, "no space for the sequence: %s",
 			   e->b->ops->error(e->b));
@@ -208,9 +233,12 @@ void sched_finish(struct engine *e, struct request *r)
 {
 	u32 i;
 
-	for (i = 0; i < r->nr_seqs; i++)
+	for (i = 0; i < r->nr_seqs; i++) {
+		if (r->seqs[i]->finish != FINISH_FAILED)
+			sched_publish(e, r->seqs[i], true);
 		if (!r->p.keep || r->seqs[i]->finish == FINISH_FAILED)
 			sched_drop_space(e, r->seqs[i]);
+	}
 	r->state = REQUEST_DONE;
 	if (!e->admit_hold && e->admit_cap < e->o.max_seqs)
 		e->admit_cap++;

@@ -99,6 +99,23 @@ static int map_books(struct audit *a)
 
 /* ---- tables ---- */
 
+/* Is @owner the page cache of @client's tenant? */
+static bool is_cache_of(const struct audit *a, u32 owner, u32 client)
+{
+	const struct client *cs = mm_clients(a->mm);
+
+	return owner < MM_CLIENT_MAX && cs[owner].state == CLIENT_CACHE &&
+	       cs[owner].tenant == cs[client].tenant;
+}
+
+/* Does somebody hold memory under this number? */
+static bool is_there(const struct audit *a, u32 client)
+{
+	return client < MM_CLIENT_MAX &&
+	       (a->table[client] ||
+		mm_clients(a->mm)[client].state == CLIENT_CACHE);
+}
+
 static void entry_check(struct audit *a, u32 client, u32 space, u32 area,
 			u32 page, const struct kv_geometry *g, u32 geom,
 			kv_pte_t pte)
@@ -107,6 +124,7 @@ static void entry_check(struct audit *a, u32 client, u32 space, u32 area,
 	u32 chunk = (u32)(off >> KV_CHUNK_SHIFT), head, frame;
 	const struct chunk *c;
 	const struct extent *x;
+	bool cached;
 	u64 in;
 
 	a->nr_entries++;
@@ -118,8 +136,9 @@ static void entry_check(struct audit *a, u32 client, u32 space, u32 area,
 		return;
 	}
 	x = &mm_extents(a->mm)[chunk / KV_EXTENT_CHUNKS];
+	cached = is_cache_of(a, x->client, client);
 	if ((x->state != EXTENT_GRANTED && x->state != EXTENT_QUARANTINE) ||
-	    x->client != client)
+	    (x->client != client && !cached))
 		fault(a,
 		      "client %u space %u area %u page %u: extent %u is not "
 		      "its own",
@@ -128,7 +147,12 @@ static void entry_check(struct audit *a, u32 client, u32 space, u32 area,
 	head = chunk - (c->state == CHUNK_BODY ? c->back : 0);
 	c = &mm_chunks(a->mm)[head];
 	in = off - ((u64)head << KV_CHUNK_SHIFT);
-	if (c->state != CHUNK_HEAD || c->geom != geom || c->client != client ||
+	if (cached && c->geom < KV_GEOM_MAX &&
+	    !memcmp(&mm_clients(a->mm)[x->client].cls[c->geom].geom, g,
+		    sizeof(*g)))
+		geom = c->geom;
+	if (c->state != CHUNK_HEAD || c->geom != geom ||
+	    c->client != x->client || (cached && (pte & KV_PTE_WRITE)) ||
 	    in % g->page_bytes || in / g->page_bytes >= g->slab_pages) {
 		fault(a,
 		      "client %u space %u area %u page %u: no page of "
@@ -238,8 +262,9 @@ static void slab_check(struct audit *a, u32 head)
 	const struct kv_geometry *g;
 	u32 k, used = 0, frame;
 	const struct frame *f;
+	bool in_use;
 
-	if (c->client >= MM_CLIENT_MAX || !a->table[c->client]) {
+	if (!is_there(a, c->client)) {
 		fault(a, "chunk %u: a slab of client %u, which is not there",
 		      head, c->client);
 		return;
@@ -254,7 +279,8 @@ static void slab_check(struct audit *a, u32 head)
 	for (k = 0; k < c->nr_fresh; k++) {
 		frame = head * FRAMES_PER_CHUNK + k;
 		f = &mm_frames(a->mm)[frame];
-		if (f->state == FRAME_USED && f->refs != a->refs[frame])
+		in_use = f->state == FRAME_USED || f->state == FRAME_PUB;
+		if (in_use && f->refs != a->refs[frame])
 			fault(a,
 			      "chunk %u frame %u: %u entries name it, it "
 			      "counts %u",
@@ -262,7 +288,7 @@ static void slab_check(struct audit *a, u32 head)
 		if (f->state == FRAME_USED && !a->refs[frame])
 			fault(a, "chunk %u frame %u of client %u: leaked", head,
 			      k, c->client);
-		if (f->state != FRAME_USED && a->refs[frame])
+		if (!in_use && a->refs[frame])
 			fault(a,
 			      "chunk %u frame %u: free, and %u entries name "
 			      "it",
@@ -275,10 +301,23 @@ static void slab_check(struct audit *a, u32 head)
 		      used, c->nr_used);
 }
 
+/* A published page's frames are the tree's, whoever maps them too. */
+static void nodes_count(struct audit *a)
+{
+	const struct prefix_node *x = mm_nodes(a->mm);
+	u32 i, k;
+
+	for (i = 0; i < a->mm->node_top; i++)
+		for (k = 0; x[i].state == NODE_LIVE && k < KV_AREA_MAX; k++)
+			if (x[i].frame[k] < a->mm->nr_chunks * FRAMES_PER_CHUNK)
+				a->refs[x[i].frame[k]]++;
+}
+
 static void slabs_check(struct audit *a)
 {
 	u32 i;
 
+	nodes_count(a);
 	for (i = 0; i < a->mm->nr_chunks; i++) {
 		if (mm_chunks(a->mm)[i].state == CHUNK_HEAD)
 			slab_check(a, i);
@@ -331,7 +370,7 @@ static void extent_check(struct audit *a, u32 i)
 		break;
 	case EXTENT_GRANTED:
 	case EXTENT_QUARANTINE:
-		if (x->client >= MM_CLIENT_MAX || !a->table[x->client])
+		if (!is_there(a, x->client))
 			fault(a,
 			      "extent %u: held by client %u, which is not "
 			      "there",

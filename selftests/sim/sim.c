@@ -135,6 +135,8 @@ static void sim_drain(struct sim *s)
 						 req.type == MM_REQ_SWAP_IN };
 			if (!s->cfg.delays)
 				sim_answer_io(s, s->nr_io - 1);
+		} else if (req.type == MM_REQ_COPY) {
+			mm_copy_done(s->mm, req.copy.node, req.copy.area, 0);
 		} else if (req.type == MM_REQ_COMPLETE) {
 			sim_completed(s, &req);
 		}

@@ -130,6 +130,9 @@ void mmhost_drain(struct mmhost *h)
 				       h->nr_copies * sizeof(h->copies[0]));
 			}
 			break;
+		case MM_REQ_COPY:
+			mm_copy_done(h->mm, req.copy.node, req.copy.area, 0);
+			break;
 		case MM_REQ_RELEASE:
 		case MM_REQ_GRANT:
 		case MM_REQ_WITHDRAW:

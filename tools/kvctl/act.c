@@ -167,6 +167,12 @@ static bool say_dry_run(const struct invocation *inv)
 	return true;
 }
 
+/* run_plain - nothing to ask back. Return: -1 go on, else the exit status. */
+int run_plain(const struct invocation *inv)
+{
+	return say_dry_run(inv) ? EX_KV_OK : -1;
+}
+
 /* Return: -1 go on, else the exit status. */
 int run_kill(const struct invocation *inv)
 {

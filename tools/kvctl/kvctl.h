@@ -193,6 +193,8 @@ int show_client_list(const struct invocation *inv, json_t *a);
 int show_client(const struct invocation *inv, json_t *a);
 int show_tenant_list(const struct invocation *inv, json_t *a);
 int show_space_list(const struct invocation *inv, json_t *a);
+int show_cache_list(const struct invocation *inv, json_t *a);
+int show_cache_drop(const struct invocation *inv, json_t *a);
 int show_space(const struct invocation *inv, json_t *a);
 int show_space_dump(const struct invocation *inv, json_t *a);
 int show_weights_list(const struct invocation *inv, json_t *a);
@@ -208,6 +210,7 @@ void status_line(FILE *out, const struct options *opt, const json_t *a);
 
 int run_events_follow(const struct invocation *inv);
 int run_kill(const struct invocation *inv);
+int run_plain(const struct invocation *inv);
 int run_limit(const struct invocation *inv);
 int run_wait(const struct invocation *inv);
 int run_top(const struct invocation *inv);

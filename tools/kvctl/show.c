@@ -105,6 +105,9 @@ static const struct meminfo_row meminfo_rows[] = {
 	{ "Shared", "shared_bytes" },
 	{ "SavedByShare", "saved_bytes" },
 	{ "Tokens", "token_bytes" },
+	{ "Cached", "cached_bytes" },
+	{ "CachedMapped", "cached_mapped_bytes" },
+	{ "CachedHeld", "cached_held_bytes" },
 	{ "Weights", "weights_bytes" },
 	{ "WeightsOpen", "weights_open_bytes" },
 	{ "WeightsResident", "weights_resident_bytes" },
@@ -270,6 +273,17 @@ int show_check(const struct invocation *inv, json_t *a)
 	fprintf(stderr, "kvctl: the books do not balance: %zu faults\n",
 		json_array_size(faults));
 	return EX_KV_BROKEN;
+}
+
+int show_cache_drop(const struct invocation *inv, json_t *a)
+{
+	char v[32];
+
+	fmt_bytes(v, sizeof(v), member_u64(a, "dropped_bytes"),
+		  inv->opt->units);
+	if (!inv->opt->quiet)
+		printf("%s dropped\n", v);
+	return EX_KV_OK;
 }
 
 int show_kill(const struct invocation *inv, json_t *a)

@@ -92,6 +92,21 @@ static const struct col tenant_cols[] = {
 };
 TABLE(tenant_table, tenant_cols);
 
+static const struct col cache_cols[] = {
+	{ "TREE", "tree", NULL, COL_INT, 0 },
+	{ "TENANT", "tenant", NULL, COL_STR, 0 },
+	{ "MODEL", "ns.model", NULL, COL_STR, 0 },
+	{ "ADAPTER", "ns.adapter", NULL, COL_STR, COL_HIDDEN },
+	{ "SALT", "ns.salt", NULL, COL_STR, COL_HIDDEN },
+	{ "PAGES", "pages", NULL, COL_COUNT, 0 },
+	{ "HELD", "pages_held", NULL, COL_COUNT, 0 },
+	{ "TOKENS", "tokens", NULL, COL_COUNT, 0 },
+	{ "BYTES", "bytes", NULL, COL_BYTES, 0 },
+	{ "ASKED", "asked_tokens", NULL, COL_COUNT, 0 },
+	{ "HIT", "hit_tokens", NULL, COL_COUNT, 0 },
+};
+static const TABLE(cache_table, cache_cols);
+
 static const struct col space_cols[] = {
 	{ "CLIENT", "client", NULL, COL_INT, 0 },
 	{ "SPACE", "space", NULL, COL_INT, 0 },
@@ -177,6 +192,11 @@ int show_client_list(const struct invocation *inv, json_t *a)
 int show_tenant_list(const struct invocation *inv, json_t *a)
 {
 	return tab_print(inv->opt, &tenant_table, member(a, "tenants"));
+}
+
+int show_cache_list(const struct invocation *inv, json_t *a)
+{
+	return tab_print(inv->opt, &cache_table, member(a, "trees"));
 }
 
 int show_space_list(const struct invocation *inv, json_t *a)

@@ -84,6 +84,8 @@ void session_usage(FILE *out)
 	      "      --preempt swap|recompute  what becomes of the pages of a\n"
 	      "                       request that gives way (swap, if there is\n"
 	      "                       any)\n"
+	      "      --no-prefix-cache  neither use what others have computed\n"
+	      "                       of a prompt nor let them use this\n"
 	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
 	      "                       amx (the best of this CPU); attention in bf16:\n"
 	      "                       refbf16attn, avx2bf16attn,\n"
@@ -159,6 +161,9 @@ int session_option(struct session_opts *o, int c, const char *arg, char *err)
 		return err_set(err, -EINVAL,
 			       "--preempt '%s' is neither swap nor recompute",
 			       arg);
+	case SESSION_OPT_NO_PREFIX_CACHE:
+		o->no_prefix_cache = true;
+		return 0;
 	case SESSION_OPT_STATS:
 		o->stats = true;
 		return 0;
@@ -281,6 +286,8 @@ static int open_paged(struct session *s)
 	int rc;
 
 	memcpy(ns.model_digest, s->digest, sizeof(ns.model_digest));
+	/* what another definition has computed has other bits */
+	ns.salt = s->exec.kern->numerics;
 	rc = attach(s, &ns);
 	if (!rc)
 		rc = open_weights(s);
@@ -333,6 +340,7 @@ static int open_engine(struct session *s)
 				   : 0,
 		.vocab = s->vocab,
 		.preempt = s->o->preempt,
+		.prefix_cache = !s->o->no_prefix_cache,
 	};
 
 	if (s->o->contig)

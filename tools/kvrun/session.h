@@ -28,6 +28,7 @@ struct session_opts {
 	u32 threads; /* 0: all */
 	bool pin;
 	enum engine_preempt preempt;
+	bool no_prefix_cache;
 	u32 step_tokens; /* 0: the engine's */
 	u32 context; /* 0: the model's */
 };
@@ -42,6 +43,7 @@ enum {
 	SESSION_OPT_SIZE,
 	SESSION_OPT_SWAP,
 	SESSION_OPT_PREEMPT,
+	SESSION_OPT_NO_PREFIX_CACHE,
 	SESSION_OPT_STATS,
 	SESSION_OPT_CHUNK,
 	SESSION_OPT_CONTEXT,
@@ -64,6 +66,8 @@ enum {
 	{ "size", required_argument, NULL, SESSION_OPT_SIZE }, \
 	{ "swap", required_argument, NULL, SESSION_OPT_SWAP }, \
 	{ "preempt", required_argument, NULL, SESSION_OPT_PREEMPT }, \
+	{ "no-prefix-cache", no_argument, NULL, \
+	  SESSION_OPT_NO_PREFIX_CACHE }, \
 	{ "stats", no_argument, NULL, SESSION_OPT_STATS }, \
 	{ "chunk", required_argument, NULL, SESSION_OPT_CHUNK }, \
 	{ "context", required_argument, NULL, SESSION_OPT_CONTEXT }

@@ -32,8 +32,10 @@
 #define KV_FEAT_TICKETS	 (1ull << 3) /* reservations that wait */
 #define KV_FEAT_RANKS	 (1ull << 4) /* rank groups (reserved) */
 #define KV_FEAT_SLOT_MAP (1ull << 5) /* slot-to-position maps (reserved) */
-#define KV_FEATURES \
-	(KV_FEAT_WINDOW | KV_FEAT_WEIGHTS | KV_FEAT_EVENTS | KV_FEAT_TICKETS)
+#define KV_FEAT_PREFIX	 (1ull << 6) /* page cache of published prefixes */
+#define KV_FEATURES                                                            \
+	(KV_FEAT_WINDOW | KV_FEAT_WEIGHTS | KV_FEAT_EVENTS | KV_FEAT_TICKETS | \
+	 KV_FEAT_PREFIX)
 
 #define KV_CHUNK_SHIFT	 21
 #define KV_CHUNK_SIZE	 (1u << KV_CHUNK_SHIFT) /* 2 MiB */

@@ -126,7 +126,8 @@ struct kv_msg_extent {
 };
 KV_ABI_SIZE(struct kv_msg_extent, 16);
 
-#define KV_EXTENT_GONE (1u << 0) /* taken back: unmap it (no descriptor) */
+#define KV_EXTENT_GONE	 (1u << 0) /* taken back: unmap it (no descriptor) */
+#define KV_EXTENT_SHARED (1u << 1) /* of the tenant's page cache: read-only */
 
 /*
  * CTL: body is a request line, "OBJECT VERB [ARGS]"; the reply carries a

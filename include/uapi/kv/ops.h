@@ -52,6 +52,23 @@ enum kv_op {
 	KV_OP_CANCEL = 6,
 	/* Give back extents that hold no page. res: how many went. */
 	KV_OP_SHRINK = 7,
+	/*
+	 * Give @space, which has no page, the longest prefix of arg[0] tokens
+	 * that is published in its namespace. arg_off: u32 [arg[0]], the
+	 * token ids. res: tokens it has now; the client stores its len.
+	 */
+	KV_OP_PREFIX_MAP = 8,
+	/*
+	 * Let others find the first arg[1] tokens of @space, all committed.
+	 * arg_off: u32 [arg[1] - arg[0]], the ids from token arg[0] on, a
+	 * multiple of the page: what is before was published or mapped by
+	 * this space. res: tokens published now, fewer if there is no room.
+	 * Where areas have windows a sequence can only go on from a prefix
+	 * whose last window is kept: KV_SQE_RESUME keeps that of arg[1].
+	 * -ENODATA: arg[0] is more than that; publish from 0. -EOPNOTSUPP:
+	 * areas with pages of several sizes.
+	 */
+	KV_OP_PREFIX_PUBLISH = 9,
 	KV_OP_NR
 };
 

@@ -75,7 +75,8 @@ struct kv_sqe {
 };
 KV_ABI_SIZE(struct kv_sqe, 64);
 
-#define KV_SQE_WAIT (1u << 0) /* on shortage keep a ticket and wait */
+#define KV_SQE_WAIT   (1u << 0) /* on shortage keep a ticket and wait */
+#define KV_SQE_RESUME (1u << 1) /* publish: others may go on at its end */
 
 struct kv_cqe {
 	uint64_t user_data;

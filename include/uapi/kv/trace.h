@@ -71,6 +71,12 @@
 	X(65, SCRUB, "scrub", "extent uncharged, zeroing asked for")          \
 	X(66, SCRUBBED, "scrubbed", "extent is zero again, or was refused")   \
 	X(67, RELEASE, "release", "memory given back to the system")          \
+	/* core: page cache; argument: space, node */                         \
+	X(70, PREFIX_MAP, "prefix_map", "entries name the cache's pages")     \
+	X(71, PREFIX_BEGIN, "prefix_begin", "node made, copies asked for")    \
+	X(72, PREFIX_DONE, "prefix_done", "a page of a node is filled")       \
+	X(73, PREFIX_TAKE, "prefix_take", "own entry names the cache's page") \
+	X(74, PREFIX_EVICT, "prefix_evict", "node and its frames are free")   \
 	/* core: tenants; argument: tenant */                                 \
 	X(80, LIMIT, "limit", "limits of a tenant changed")                   \
 	X(81, CHARGE, "charge", "weights charged or uncharged")

@@ -92,6 +92,9 @@ static void drain(struct host *h, bool answer)
 		else if (req.type == MM_REQ_SWAP_OUT ||
 			 req.type == MM_REQ_SWAP_IN)
 			h->io[h->nr_io++] = req.swap.slot;
+		else if (req.type == MM_REQ_COPY)
+			mm_copy_done(h->mm, req.copy.node, req.copy.area,
+				     h->step % 8 ? 0 : -5);
 	}
 	for (i = h->nr_held; answer && i-- > 0;) {
 		if (h->held[i] >> 31)

@@ -33,7 +33,7 @@ struct mt_client {
 	u64 step;
 	struct kv_table_hdr *table;
 	struct kv_status *status;
-	u32 grants, withdraws, seq;
+	u32 grants, withdraws, shared, seq;
 	u64 nr_events[8];
 	u64 last_arg[8];
 };
@@ -56,6 +56,13 @@ struct mt {
 	bool io_in[256];
 	u32 nr_io;
 	u32 nr_swap_out, nr_swap_in;
+	bool hold_copies; /* keep copies into page caches unanswered */
+	int copy_err; /* answer them with this */
+	struct mm_copy_io copy[1024];
+	u32 nr_copy, nr_copied;
+	/* what a page holds, if a test wants to know; NULL */
+	void (*move)(struct mt *t, u64 src, u64 dst, u32 bytes);
+	void (*scrub)(struct mt *t, u32 extent);
 	struct mt_done done[MT_DONE];
 	u32 nr_done;
 	u64 passed[KV_TP_MAX]; /* trace points */
@@ -154,6 +161,32 @@ static inline void mt_swap(struct mt *t, const struct mm_swap_io *io, bool in)
 		mt_swap_answer(t, t->swap_err);
 }
 
+/* Answer what hold_copies kept. */
+static inline void mt_copy_answer(struct mt *t, int err)
+{
+	u32 i, n = t->nr_copy;
+
+	t->nr_copy = 0;
+	for (i = 0; i < n; i++) {
+		const struct mm_copy_io *io = &t->copy[i];
+
+		if (t->move && !err)
+			t->move(t, io->src, io->dst, io->bytes);
+		t->nr_copied++;
+		mm_copy_done(t->mm, io->node, io->area, err);
+	}
+}
+
+static inline void mt_copy(struct mt *t, const struct mm_copy_io *io)
+{
+	EXPECT_LE(io->src + io->bytes, t->cfg.device_bytes);
+	EXPECT_LE(io->dst + io->bytes, t->cfg.device_bytes);
+	EXPECT_NE(io->src, io->dst);
+	t->copy[t->nr_copy++] = *io;
+	if (!t->hold_copies)
+		mt_copy_answer(t, t->copy_err);
+}
+
 static inline void mt_complete(struct mt *t, const struct mm_request *req)
 {
 	struct mt_done *d = &t->done[t->nr_done++ % MT_DONE];
@@ -181,6 +214,8 @@ static inline void mt_drain(struct mt *t)
 		switch (req.type) {
 		case MM_REQ_POPULATE:
 		case MM_REQ_SCRUB:
+			if (t->scrub)
+				t->scrub(t, req.extent);
 			mt_memory(t, req.extent, req.type == MM_REQ_SCRUB);
 			break;
 		case MM_REQ_RELEASE:
@@ -188,10 +223,12 @@ static inline void mt_drain(struct mt *t)
 			break;
 		case MM_REQ_GRANT:
 			c->grants++;
+			c->shared += req.shared;
 			EXPECT_EQ(++c->seq, req.seq);
 			break;
 		case MM_REQ_WITHDRAW:
-			c->withdraws++;
+			if (!req.shared)
+				c->withdraws++;
 			break;
 		case MM_REQ_COMPLETE:
 			EXPECT_LE(req.cqe.extent_seq, c->seq);
@@ -200,6 +237,9 @@ static inline void mt_drain(struct mt *t)
 		case MM_REQ_SWAP_OUT:
 		case MM_REQ_SWAP_IN:
 			mt_swap(t, &req.swap, req.type == MM_REQ_SWAP_IN);
+			break;
+		case MM_REQ_COPY:
+			mt_copy(t, &req.copy);
 			break;
 		case MM_REQ_EVENT:
 			c->nr_events[req.event.type]++;

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cache.c - a tenant's page cache: the frames of its published prefixes
+ *
+ * A page cache is a client without a process: it has classes, slabs and
+ * extents as any other, charged to its tenant, but no table and no spaces;
+ * its frames are named by prefix nodes instead. Nobody but kvmd writes to
+ * them. A client of the tenant is given an extent, to be mapped read-only,
+ * when an entry of it first names a frame there (mm_grants); when the extent
+ * goes, all of them are told.
+ *
+ * It is there from the first publication until nothing is left in it, and
+ * keeps its tenant's account open as long: the last process may be gone and
+ * the next one still finds what it left.
+ *
+ * Eviction takes leaves that no space holds, the least used first. A held
+ * node that comes up is moved to the front: it is in use. So the list is
+ * gone through at most once between two uses of everything in it; VICTIM_LOOKS
+ * bounds one search.
+ */
+#include <string.h>
+
+#include "kvmd/mm/prefix.h"
+#include "kvmd/mm/extent.h"
+#include "kvmd/mm/ticket.h"
+
+#define NODE_LINKS(mm) ILINKS(mm_nodes(mm), link)
+#define VICTIM_LOOKS   4096u
+
+struct client *cache_of(const struct mm *mm, u32 tenant)
+{
+	u32 i = mm->tenants[tenant].cache;
+
+	return i ? &mm_clients(mm)[i - 1] : NULL;
+}
+
+struct client *cache_make(struct mm *mm, u32 tenant)
+{
+	struct tenant *t = &mm->tenants[tenant];
+	struct client *c = cache_of(mm, tenant);
+	u32 i;
+
+	if (c)
+		return c;
+	i = client_take(mm);
+	if (i == MM_NONE)
+		return NULL;
+	c = &mm_clients(mm)[i];
+	c->state = CLIENT_CACHE;
+	c->tenant = tenant;
+	memcpy(c->name, "cache", 6);
+	t->cache = i + 1;
+	t->dropping = false;
+	t->refs++;
+	ilist_init(&t->lru);
+	return c;
+}
+
+void cache_put(struct mm *mm, u32 tenant)
+{
+	struct tenant *t = &mm->tenants[tenant];
+	struct client *c = cache_of(mm, tenant);
+	u32 serial, i;
+
+	if (!c)
+		return;
+	extent_trim(mm, c, 0, false);
+	if (t->lru.nr || c->nr_extents)
+		return;
+	i = client_index(mm, c);
+	ilist_del(&mm->clients, ILINKS(mm_clients(mm), link), i);
+	serial = c->serial;
+	memset(c, 0, sizeof(*c));
+	c->serial = serial;
+	t->cache = 0;
+	t->refs--;
+}
+
+struct frame_class *cached_class(const struct mm *mm, u32 frame)
+{
+	const struct chunk *k = &mm_chunks(mm)[frame_head(mm, frame)];
+
+	return &mm_clients(mm)[k->client].cls[k->geom];
+}
+
+u32 cache_class(struct mm *mm, struct client *cache,
+		const struct kv_geometry *geom)
+{
+	u32 g;
+
+	for (g = 0; g < cache->nr_geoms; g++)
+		if (!memcmp(&cache->cls[g].geom, geom, sizeof(*geom)))
+			return g;
+	if (g == KV_GEOM_MAX)
+		return MM_NONE;
+	cache->cls[g].geom = *geom;
+	slab_class_init(&cache->cls[g]);
+	cache->nr_geoms++;
+	return g;
+}
+
+void cache_grant(struct mm *mm, struct client *c, u32 extent)
+{
+	if (bitmap_test(mm_grants(mm, c), extent))
+		return;
+	bitmap_set(mm_grants(mm, c), extent);
+	mm_queue_shared(mm, MM_REQ_GRANT, c, extent, ++c->extent_seq);
+}
+
+void cache_withdrawn(struct mm *mm, const struct client *cache, u32 extent)
+{
+	const struct client *cs = mm_clients(mm);
+	u32 i;
+
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
+		if (cs[i].tenant == cache->tenant)
+			bitmap_clear(mm_grants(mm, &cs[i]), extent);
+	mm_queue_shared(mm, MM_REQ_WITHDRAW, NULL, extent, cache->tenant);
+}
+
+/* ---- eviction ---- */
+
+static u32 victim(struct mm *mm, u32 tenant)
+{
+	struct ilist *lru = &mm->tenants[tenant].lru;
+	u32 looks = min(lru->nr, VICTIM_LOOKS), n;
+
+	for (; looks; looks--) {
+		const struct prefix_node *x;
+
+		n = lru->last;
+		x = &mm_nodes(mm)[n];
+		if (!x->nr_children && !x->holds && !x->copying)
+			return n;
+		ilist_del(lru, NODE_LINKS(mm), n);
+		ilist_add_head(lru, NODE_LINKS(mm), n);
+	}
+	return MM_NONE;
+}
+
+u64 node_bytes(const struct mm *mm, u32 n)
+{
+	const struct prefix_node *x = &mm_nodes(mm)[n];
+	u64 bytes = 0;
+	u32 k;
+
+	for (k = 0; k < KV_AREA_MAX; k++)
+		if (x->frame[k] != MM_NONE)
+			bytes += cached_class(mm, x->frame[k])->geom.page_bytes;
+	return bytes;
+}
+
+void cache_evict(struct mm *mm, u32 n)
+{
+	struct prefix_node *x = &mm_nodes(mm)[n];
+	const struct prefix_tree *t = &mm->trees[x->tree];
+	struct client *cache = cache_of(mm, t->tenant);
+	u32 k;
+
+	for (k = 0; k < t->nr_areas; k++)
+		if (x->frame[k] != MM_NONE)
+			frame_put(mm, cache, t->area[k].geom, x->frame[k], 0);
+	node_free(mm, n);
+	mm->counts.prefix_evicted++;
+	mm_trace(mm, KV_TP_PREFIX_EVICT, MM_NONE, n);
+}
+
+bool cache_evict_one(struct mm *mm, u32 tenant)
+{
+	u32 n = victim(mm, tenant);
+
+	if (n == MM_NONE)
+		return false;
+	cache_evict(mm, n);
+	return true;
+}
+
+bool cache_room(struct mm *mm, struct client *cache, u32 geom)
+{
+	u32 need[KV_GEOM_MAX] = { 0 }, extents;
+
+	need[geom] = 1;
+	while ((extents = slab_extents_short(cache, need))) {
+		if (extents <= extent_tenant_room(mm, cache->tenant) &&
+		    !ticket_needs(mm, cache->tenant)) {
+			if (extents <= mm->by_state[EXTENT_READY].nr)
+				break;
+			if (extent_nr_coming(mm) + extent_nr_possible(mm))
+				return false; /* in a moment */
+		}
+		if (!cache_evict_one(mm, cache->tenant))
+			return false;
+	}
+	slab_make(mm, cache, need);
+	return true;
+}
+
+u32 cache_shrink(struct mm *mm, struct client *cache, u32 extents)
+{
+	u32 had = cache->nr_extents;
+
+	do
+		extent_trim(mm, cache, 0, false);
+	while (had - cache->nr_extents < extents &&
+	       cache_evict_one(mm, cache->tenant));
+	return had - cache->nr_extents;
+}
+
+/* Extents that a tenant may lose to another. */
+static u32 may_lose(const struct tenant *t, bool below_low)
+{
+	u64 keep = below_low ? t->limits.min_bytes : t->limits.low_bytes;
+	u64 used = t->held + t->charged;
+
+	return used > keep ? (u32)((used - keep) / KV_EXTENT_SIZE) : 0;
+}
+
+u32 cache_reclaim(struct mm *mm, const struct client *c, bool at_limit,
+		  u32 extents)
+{
+	u32 got = 0, pass, t;
+
+	if (c && cache_of(mm, c->tenant))
+		got = cache_shrink(mm, cache_of(mm, c->tenant), extents);
+	for (pass = 0; pass < 2 && !at_limit; pass++)
+		for (t = 0; t < MM_TENANT_MAX && got < extents; t++)
+			if (mm->tenants[t].cache && (!c || t != c->tenant))
+				got += cache_shrink(
+					mm, cache_of(mm, t),
+					min(extents - got,
+					    may_lose(&mm->tenants[t], pass)));
+	return got;
+}
+
+u64 mm_cache_drop(struct mm *mm, u32 tenant, bool close)
+{
+	struct tenant *t;
+	u64 bytes = 0;
+	u32 n;
+
+	if (tenant >= MM_TENANT_MAX || !mm->tenants[tenant].cache)
+		return 0;
+	t = &mm->tenants[tenant];
+	t->dropping |= close;
+	while ((n = victim(mm, tenant)) != MM_NONE) {
+		bytes += node_bytes(mm, n);
+		cache_evict(mm, n);
+	}
+	cache_put(mm, tenant);
+	mm->dirty = true;
+	return bytes;
+}

@@ -1,0 +1,815 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * prefix.c - published prefixes and the spaces that map them
+ *
+ *	publish	the pages of a space, as far as nobody has published the same
+ *		tokens before, are copied into frames of the tenant's cache,
+ *		in the host's time
+ *	take	the publisher's entries go over to the cache's frames and its
+ *		own frames leave: nothing is held twice for longer than that
+ *	map	an empty space gets entries for the longest prefix there is
+ *
+ *	node's page	none -> copying -> filled -> none (evicted)
+ *	own frame	used -> pub -> used	while it is copied from
+ *
+ * What is published is immutable. A space maps it read-only; where it goes on
+ * in the middle of a page, or comes back to it after a truncation, its next
+ * reservation replaces the page by one of its own and has the tokens in use
+ * copied, as after a fork (resv.c).
+ *
+ * While a frame is copied from (pub) nobody writes to the rows in question: a
+ * committed row is written again only after a truncation, which makes the page
+ * it ends in read-only if it is being copied, and a frame in this state is
+ * not made writable again but replaced.
+ *
+ * Holds. A space that maps a prefix, or has published one, holds it by one
+ * reference to its last node; parents of a node cannot go before it. What a
+ * space lets go of, by truncation, destruction or a write, it holds until the
+ * steps that may still read it have ended (K7): the reference waits on the
+ * client's list for its pin. So a node without a hold is read by nobody, and
+ * eviction need not ask who ever mapped it. Frames count their entries too,
+ * for the accounts.
+ *
+ * Take is no move in the sense of the step protocol: both pages have the same
+ * rows, so it does not matter which one a running step reads, as long as the
+ * old one stays until that step has ended. The entry is replaced, the
+ * generation moved, then behind a full barrier the space's marks are read for
+ * the old frame's pin: a step that marked before is seen there, one that marks
+ * later sees the new entry. It is done only in answer to the client's own
+ * calls, so that it has been given the extent before it can see the entry.
+ *
+ * When a client dies what it published stays. Pages still being copied are
+ * finished from its memory, which is not given away before (draining).
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "kvmd/mm/prefix.h"
+#include "kvmd/mm/swap.h"
+
+#define TAKE_BATCH 64u
+
+/* ---- entries ---- */
+
+u32 pte_cached(const struct mm *mm, const struct client *c,
+	       const struct space_area *a, kv_pte_t pte)
+{
+	const struct client *cache = cache_of(mm, c->tenant);
+	const struct frame_class *cls = &c->cls[a->geom];
+	const struct chunk *k;
+	u32 chunk = kv_pte_frame(pte) >> (KV_CHUNK_SHIFT - cls->unit_shift);
+
+	if (!cache || !kv_pte_is_present(pte) || chunk >= mm->nr_chunks)
+		return MM_NONE;
+	k = &mm_chunks(mm)[chunk];
+	k -= k->back;
+	if (k->state != CHUNK_HEAD || k->client != client_index(mm, cache) ||
+	    cache->cls[k->geom].page_units != cls->page_units ||
+	    cache->cls[k->geom].unit_shift != cls->unit_shift)
+		return MM_NONE;
+	return frame_find(mm, k->client, k->geom, &cache->cls[k->geom],
+			  kv_pte_frame(pte));
+}
+
+bool prefix_drop_entry(struct mm *mm, const struct client *c,
+		       const struct space_area *a, kv_pte_t pte)
+{
+	u32 frame = pte_cached(mm, c, a, pte);
+
+	if (frame == MM_NONE)
+		return false;
+	frame_put(mm, cache_of(mm, c->tenant),
+		  mm_chunks(mm)[frame_head(mm, frame)].geom, frame, 0);
+	return true;
+}
+
+bool prefix_share_entry(struct mm *mm, const struct client *c,
+			const struct space_area *a, kv_pte_t pte)
+{
+	u32 frame = pte_cached(mm, c, a, pte);
+
+	if (frame != MM_NONE)
+		frame_get(cached_class(mm, frame), &mm_frames(mm)[frame]);
+	return frame != MM_NONE;
+}
+
+/* An entry for a cache's frame, which the client will be able to see. */
+static kv_pte_t entry_make(struct mm *mm, struct client *c, u32 frame, u64 gen)
+{
+	const struct frame_class *cls = cached_class(mm, frame);
+
+	cache_grant(mm, c, frame / FRAMES_PER_CHUNK / KV_EXTENT_CHUNKS);
+	return pte_make(frame_entry(mm, cls, frame),
+			KV_PTE_PRESENT | KV_PTE_SHARED, gen);
+}
+
+/* ---- holds ---- */
+
+#define REF_LINKS(mm) ILINKS(mm_refs(mm), link)
+
+static u32 ref_make(struct mm *mm, struct client *c, u32 node)
+{
+	struct prefix_ref *refs = mm_refs(mm);
+	u32 r = mm->ref_free;
+
+	if (r)
+		mm->ref_free = refs[r].link.next;
+	else if (mm->ref_top == MM_REF_MAX)
+		return 0;
+	else
+		r = mm->ref_top++;
+	refs[r].node = node;
+	refs[r].client = client_index(mm, c);
+	refs[r].pin = 0;
+	mm_nodes(mm)[node].holds++;
+	ilist_add_tail(&c->refs, REF_LINKS(mm), r);
+	return r;
+}
+
+static void ref_end(struct mm *mm, struct ilist *list, u32 r)
+{
+	struct prefix_ref *refs = mm_refs(mm);
+
+	mm_nodes(mm)[refs[r].node].holds--;
+	ilist_del(list, REF_LINKS(mm), r);
+	refs[r].client = MM_NONE;
+	refs[r].link.next = mm->ref_free;
+	mm->ref_free = r;
+	mm->dirty = true; /* it may be evicted for somebody now */
+}
+
+static void ref_leave(struct mm *mm, struct client *c, u32 r, u64 pin)
+{
+	if (pin <= c->completed) {
+		ref_end(mm, &c->refs, r);
+		return;
+	}
+	mm_refs(mm)[r].pin = pin;
+	ilist_del(&c->refs, REF_LINKS(mm), r);
+	ilist_add_tail(&c->refs_leaving, REF_LINKS(mm), r);
+	mm->nr_refs_leaving++;
+}
+
+void prefix_reap(struct mm *mm, struct client *c)
+{
+	u32 tenant = c->tenant, r;
+
+	while (c->refs_leaving.nr) {
+		r = c->refs_leaving.first;
+		if (mm_refs(mm)[r].pin > c->completed)
+			return;
+		mm->nr_refs_leaving--;
+		ref_end(mm, &c->refs_leaving, r);
+	}
+	if (mm->tenants[tenant].dropping)
+		mm_cache_drop(mm, tenant, true);
+}
+
+/* The node of a space's prefix that holds page @page, which it has. */
+static u32 node_at(const struct mm *mm, const struct space *sp, u32 page)
+{
+	u32 n = mm_refs(mm)[sp->ref].node;
+
+	while (mm_nodes(mm)[n].depth > page)
+		n = mm_nodes(mm)[n].parent;
+	return n;
+}
+
+void prefix_cut(struct mm *mm, struct client *c, struct space *sp, u32 pages,
+		u64 pin)
+{
+	u32 old = sp->ref, r = 0;
+
+	sp->chain = min(sp->chain, pages);
+	sp->cached = min(sp->cached, pages);
+	if (!old || mm_nodes(mm)[mm_refs(mm)[old].node].depth < pages)
+		return;
+	if (pages) {
+		r = ref_make(mm, c, node_at(mm, sp, pages - 1));
+		if (!r)
+			return; /* it holds more than it needs, then */
+	}
+	sp->ref = r;
+	ref_leave(mm, c, old, pin);
+}
+
+int prefix_fork(struct mm *mm, struct client *c, const struct space *parent,
+		struct space *child, u32 pages)
+{
+	u32 depth;
+
+	child->ref = child->chain = child->cached = 0;
+	if (!parent->ref || !pages)
+		return 0;
+	depth = mm_nodes(mm)[mm_refs(mm)[parent->ref].node].depth;
+	child->ref = ref_make(mm, c,
+			      node_at(mm, parent, min(depth, pages - 1)));
+	if (!child->ref)
+		return -ENOSPC;
+	child->chain = min(parent->chain, pages);
+	child->cached = min(parent->cached, pages);
+	return 0;
+}
+
+/*
+ * An idle space gives up the prefix that it maps, so that it can be evicted:
+ * K0 to K5 as in move.c, but nothing is moved. The entries say that the pages
+ * are lost; whoever uses the space again maps the prefix anew, if it is still
+ * there.
+ */
+bool prefix_give_up(struct mm *mm, struct client *c, struct space *sp)
+{
+	const u64 lost = KV_PTE_SWAPPED | KV_PTE_TIER_LOST
+						  << KV_PTE_TIER_SHIFT;
+	u64 pin = space_pin(mm, c, sp);
+	bool busy;
+	u32 k, page;
+
+	for (k = 0; k < sp->nr_areas; k++)
+		for (page = sp->area[k].page_first; page < sp->area[k].page_end;
+		     page++) {
+			kv_pte_t *p = pte_at(c, &sp->area[k], page);
+
+			if (pte_cached(mm, c, &sp->area[k], *p) != MM_NONE)
+				kv_move_begin(p, *p);
+		}
+	space_bump(mm, c, sp);
+	kv_move_fence();
+	busy = space_is_busy(mm, c, sp);
+	for (k = 0; k < sp->nr_areas; k++)
+		for (page = sp->area[k].page_first; page < sp->area[k].page_end;
+		     page++) {
+			struct space_area *a = &sp->area[k];
+			kv_pte_t *p = pte_at(c, a, page);
+			kv_pte_t was = (*p & ~KV_PTE_MOVING) | KV_PTE_PRESENT;
+
+			if (!(*p & KV_PTE_MOVING) ||
+			    pte_cached(mm, c, a, was) == MM_NONE)
+				continue;
+			if (!busy) {
+				prefix_drop_entry(mm, c, a, was);
+				a->nr_out++;
+				was = lost;
+			}
+			kv_move_end(p, pte_make(0, was & ~KV_PTE_GEN,
+						sp->gen + 1));
+		}
+	space_bump(mm, c, sp);
+	if (!busy)
+		prefix_cut(mm, c, sp, 0, pin);
+	return !busy;
+}
+
+/* What a client that is gone maps of its tenant's cache. */
+static void drop_entries(struct mm *mm, const struct client *c,
+			 const struct space *sp)
+{
+	u32 k, page;
+
+	for (k = 0; k < sp->nr_areas; k++) {
+		const struct space_area *a = &sp->area[k];
+
+		for (page = a->page_first; page < a->page_end; page++)
+			prefix_drop_entry(mm, c, a, *pte_at(c, a, page));
+	}
+}
+
+void prefix_client_gone(struct mm *mm, struct client *c)
+{
+	u32 i;
+
+	for (i = 0; i < c->space_top; i++)
+		if (mm_spaces(mm, c)[i].state == KV_SPACE_LIVE &&
+		    mm_spaces(mm, c)[i].ref)
+			drop_entries(mm, c, &mm_spaces(mm, c)[i]);
+	while (c->refs.nr)
+		ref_end(mm, &c->refs, c->refs.first);
+	mm->nr_refs_leaving -= c->refs_leaving.nr;
+	while (c->refs_leaving.nr)
+		ref_end(mm, &c->refs_leaving, c->refs_leaving.first);
+}
+
+/* ---- map ---- */
+
+static bool node_has(const struct prefix_node *x, u32 area)
+{
+	return x->frame[area] != MM_NONE && !(x->copying & (1u << area));
+}
+
+/* A match: so many nodes of mm_path(), whole pages but for the last. */
+struct match {
+	u32 nr; /* nodes */
+	u64 len; /* tokens */
+};
+
+/* Can a row at @len go on where each area has @run[] pages before @pages? */
+static bool can_resume(const struct client *c, const struct space *sp,
+		       const u32 run[KV_AREA_MAX], u32 pages, u64 len)
+{
+	u32 k;
+
+	for (k = 0; k < sp->nr_areas; k++)
+		if (sp->area[k].window &&
+		    pages - min(area_first_needed(c, &sp->area[k], len),
+				pages) > run[k])
+			return false;
+	return true;
+}
+
+/* Can the child that has most of @tokens be gone on from in its middle? */
+static void match_tail(const struct mm *mm, const struct client *c,
+		       const struct space *sp, u32 root, const u32 *tokens,
+		       u32 nr, const u32 run[KV_AREA_MAX], u32 pages,
+		       struct match *m)
+{
+	u32 shift = c->cls[sp->area[0].geom].page_shift, common, n, k;
+	u64 len = (u64)pages << shift;
+
+	n = nr ? node_find(mm, root, tokens, nr, &common) : MM_NONE;
+	if (n == MM_NONE || !can_resume(c, sp, run, pages, len + common))
+		return;
+	for (k = 0; k < sp->nr_areas; k++)
+		if (!node_has(&mm_nodes(mm)[n], k))
+			return;
+	mm_path(mm)[pages] = n;
+	*m = (struct match){ .nr = pages + 1, .len = len + common };
+}
+
+static struct match match_find(struct mm *mm, const struct client *c,
+			       const struct space *sp, u32 tree,
+			       const u32 *tokens, u32 nr)
+{
+	u32 pt = 1u << mm->trees[tree].page_shift, n = MM_NONE, pages = 0;
+	u32 run[KV_AREA_MAX] = { 0 }, common, k, next;
+	u32 *path = mm_path(mm);
+	struct match m = { 0 };
+	bool whole;
+
+	for (;; pages++) {
+		u32 root = *node_children(mm, tree, n), left = nr - pages * pt;
+
+		next = left < pt ? MM_NONE
+				 : node_find(mm, root, tokens + pages * pt, pt,
+					     &common);
+		whole = next != MM_NONE && common == pt;
+		for (k = 0; whole && k < sp->nr_areas; k++)
+			whole = sp->area[k].window ||
+				node_has(&mm_nodes(mm)[next], k);
+		if (!whole) {
+			match_tail(mm, c, sp, root, tokens + pages * pt,
+				   min(left, pt), run, pages, &m);
+			return m;
+		}
+		n = path[pages] = next;
+		for (k = 0; k < sp->nr_areas; k++)
+			run[k] = node_has(&mm_nodes(mm)[n], k) ? run[k] + 1 : 0;
+		if (can_resume(c, sp, run, pages + 1, (pages + 1ull) * pt))
+			m = (struct match){ .nr = pages + 1,
+					    .len = (pages + 1ull) * pt };
+	}
+}
+
+static int map_leaves(struct mm *mm, struct client *c, struct space *sp,
+		      const struct match *m)
+{
+	u32 k, leaves = 0;
+
+	for (k = 0; k < sp->nr_areas; k++)
+		leaves += pgtable_leaves_missing(
+			&sp->area[k],
+			area_first_needed(c, &sp->area[k], m->len), m->nr);
+	return pgtable_grow(mm, c, leaves);
+}
+
+static void map_area(struct mm *mm, struct client *c, struct space *sp, u32 k,
+		     const struct match *m)
+{
+	struct kv_area_desc *d = &space_desc(mm, c, sp)->area[k];
+	struct space_area *a = &sp->area[k];
+	u32 page, frame;
+
+	a->page_first = min(area_first_needed(c, a, m->len), m->nr);
+	a->page_end = m->nr;
+	pgtable_add(c, a, d, a->page_first, a->page_end);
+	for (page = a->page_first; page < m->nr; page++) {
+		frame = mm_nodes(mm)[mm_path(mm)[page]].frame[k];
+		frame_get(cached_class(mm, frame), &mm_frames(mm)[frame]);
+		kv_store_relaxed(pte_at(c, a, page),
+				 entry_make(mm, c, frame, sp->gen + 1));
+	}
+	kv_store_relaxed(&d->page_first, a->page_first);
+	kv_store_relaxed(&d->page_end, a->page_end);
+	mm->counts.faults_prefix += m->nr - a->page_first;
+}
+
+static bool is_empty(const struct space *sp)
+{
+	u32 k;
+
+	for (k = 0; k < sp->nr_areas; k++)
+		if (sp->area[k].page_first || sp->area[k].page_end)
+			return false;
+	return !sp->ref;
+}
+
+int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
+		  u32 nr, u32 *extent_seq)
+{
+	struct match m = { 0 };
+	struct client *c;
+	struct space *sp;
+	u32 tree, k;
+	int rc;
+
+	rc = mm_client_live(mm, client, &c);
+	if (rc)
+		return rc;
+	sp = space_find(mm, c, space);
+	if (!sp)
+		return -ENOENT;
+	if (!is_empty(sp))
+		return -EINVAL;
+	client_reap(mm, c);
+	tree = tree_find(mm, c, sp);
+	if (tree != MM_NONE) {
+		nr = min(nr, KV_AREA_PAGES << mm->trees[tree].page_shift);
+		m = match_find(mm, c, sp, tree, tokens, nr);
+		mm->trees[tree].asked_tokens += nr;
+	}
+	mm->counts.prefix_maps++;
+	mm->counts.prefix_asked_tokens += nr;
+	if (!m.len)
+		return 0;
+	rc = map_leaves(mm, c, sp, &m);
+	if (!rc)
+		sp->ref = ref_make(mm, c, mm_path(mm)[m.nr - 1]);
+	if (rc || !sp->ref)
+		return rc;
+	for (k = 0; k < sp->nr_areas; k++)
+		map_area(mm, c, sp, k, &m);
+	sp->chain = (u32)(m.len >> mm->trees[tree].page_shift);
+	sp->cached = sp->chain;
+	sp->used_ns = mm->now_ns;
+	space_bump(mm, c, sp);
+	node_touch(mm, mm_path(mm)[m.nr - 1]);
+	mm->trees[tree].hits++;
+	mm->trees[tree].hit_tokens += m.len;
+	mm->counts.prefix_hits++;
+	mm->counts.prefix_hit_tokens += m.len;
+	*extent_seq = c->extent_seq;
+	mm_trace(mm, KV_TP_PREFIX_MAP, client, space);
+	return (int)m.len;
+}
+
+/* ---- publish ---- */
+
+/* Have the page of a node filled from the space's own. */
+static bool fill(struct mm *mm, struct client *c, struct space *sp, u32 n,
+		 u32 k)
+{
+	struct prefix_node *x = &mm_nodes(mm)[n];
+	u32 geom = mm->trees[x->tree].area[k].geom, self = client_index(mm, c);
+	struct client *cache = cache_of(mm, c->tenant);
+	const struct space_area *a = &sp->area[k];
+	u32 page = x->depth, from;
+	kv_pte_t pte;
+	bool room;
+
+	if (page < a->page_first || page >= a->page_end ||
+	    mm->nr_copying == COPY_IO_MAX || (x->copying && x->client != self))
+		return false;
+	pte = *pte_at(c, a, page);
+	from = kv_pte_is_present(pte) ? pte_frame(mm, c, a, pte) : MM_NONE;
+	if (from == MM_NONE || mm_frames(mm)[from].state != FRAME_USED)
+		return false;
+	x->holds++; /* not for itself */
+	room = cache_room(mm, cache, geom);
+	x->holds--;
+	if (!room)
+		return false;
+	x->frame[k] = frame_alloc(mm, cache, geom);
+	mm_frames(mm)[x->frame[k]].family = n;
+	mm_frames(mm)[x->frame[k]].page = (u16)page;
+	mm_frames(mm)[x->frame[k]].area = (u8)k;
+	mm_frames(mm)[from].state = FRAME_PUB;
+	x->from[k] = from;
+	x->client = self;
+	x->copying |= (u8)(1u << k);
+	c->nr_io++;
+	mm->nr_copying++;
+	mm_queue_copy(mm, n, k);
+	return true;
+}
+
+static u32 nr_siblings(const struct mm *mm, u32 tree, u32 parent)
+{
+	return parent == MM_NONE ? mm->trees[tree].nr_children
+				 : mm_nodes(mm)[parent].nr_children;
+}
+
+/* Tails that the tokens of a new sibling begin with are of no use any more. */
+static void drop_tails(struct mm *mm, u32 tree, u32 parent, const u32 *tokens,
+		       u32 nr)
+{
+	u32 n, common;
+
+	while (--nr) {
+		n = node_find(mm, *node_children(mm, tree, parent), tokens, nr,
+			      &common);
+		if (n == MM_NONE || !common)
+			return;
+		nr = min(nr, common);
+		if (mm_nodes(mm)[n].nr_tokens != nr || common != nr)
+			continue;
+		if (!mm_nodes(mm)[n].holds && !mm_nodes(mm)[n].copying)
+			cache_evict(mm, n);
+	}
+}
+
+struct publish {
+	struct client *c;
+	struct space *sp;
+	u32 tree;
+	u64 len; /* tokens there will be */
+	bool resume;
+};
+
+/* Is area @k of page @page to be kept? */
+static bool is_wanted(const struct publish *p, u32 k, u32 page)
+{
+	const struct space_area *a = &p->sp->area[k];
+
+	return !a->window ||
+	       (p->resume && page >= area_first_needed(p->c, a, p->len));
+}
+
+/* The pages of a node that are missing. Return: none that has to be there is. */
+static bool fill_node(struct mm *mm, const struct publish *p, u32 n)
+{
+	const struct prefix_node *x = &mm_nodes(mm)[n];
+	bool whole = true;
+	u32 k;
+
+	for (k = 0; k < p->sp->nr_areas; k++)
+		if (x->frame[k] == MM_NONE && is_wanted(p, k, x->depth) &&
+		    !fill(mm, p->c, p->sp, n, k))
+			whole &= p->sp->area[k].window != 0;
+	return whole;
+}
+
+/* The windows of pages that were published before, without them. */
+static void fill_windows(struct mm *mm, const struct publish *p, u32 n)
+{
+	u32 k, first = MM_NONE;
+
+	for (k = 0; k < p->sp->nr_areas; k++)
+		if (p->sp->area[k].window)
+			first = min(first,
+				    area_first_needed(p->c, &p->sp->area[k],
+						      p->len));
+	for (; n != MM_NONE && mm_nodes(mm)[n].depth >= first;
+	     n = mm_nodes(mm)[n].parent)
+		if (!fill_node(mm, p, n))
+			return;
+}
+
+static u32 node_new(struct mm *mm, const struct publish *p, u32 parent,
+		    const u32 *tokens, u32 nr)
+{
+	u32 n = node_make(mm, p->tree, parent, tokens, nr);
+
+	if (n == MM_NONE && cache_evict_one(mm, p->c->tenant))
+		n = node_make(mm, p->tree, parent, tokens, nr);
+	if (n == MM_NONE)
+		return n;
+	if (!fill_node(mm, p, n)) {
+		if (!mm_nodes(mm)[n].copying)
+			node_free(mm, n);
+		return MM_NONE;
+	}
+	mm->counts.prefix_published++;
+	mm_trace(mm, KV_TP_PREFIX_BEGIN, client_index(mm, p->c), n);
+	return n;
+}
+
+/* The space holds its prefix up to @n from now on. */
+static bool hold_on(struct mm *mm, const struct publish *p, u32 n)
+{
+	struct prefix_ref *r = &mm_refs(mm)[p->sp->ref];
+
+	if (!p->sp->ref) {
+		p->sp->ref = ref_make(mm, p->c, n);
+		return p->sp->ref;
+	}
+	mm_nodes(mm)[n].holds++;
+	mm_nodes(mm)[r->node].holds--;
+	r->node = n;
+	return true;
+}
+
+/* One page, or the tail. Return: tokens that can be found now, or soon. */
+static u32 publish_page(struct mm *mm, const struct publish *p, u32 parent,
+			const u32 *tokens, u32 nr)
+{
+	u32 common, n, pt = 1u << mm->trees[p->tree].page_shift;
+
+	n = node_find(mm, *node_children(mm, p->tree, parent), tokens, nr,
+		      &common);
+	if (n == MM_NONE || common < nr) {
+		n = node_new(mm, p, parent, tokens, nr);
+		if (n == MM_NONE)
+			return 0;
+		if (nr_siblings(mm, p->tree, parent) > 1)
+			drop_tails(mm, p->tree, parent, tokens, nr);
+	} else if (mm_nodes(mm)[n].nr_tokens == nr && !fill_node(mm, p, n)) {
+		return 0;
+	}
+	if (nr < pt)
+		return nr;
+	if (!hold_on(mm, p, n))
+		return 0;
+	p->sp->chain++;
+	return nr;
+}
+
+static u64 clamp_len(const struct mm *mm, const struct client *c,
+		     const struct space *sp, u64 len)
+{
+	u32 k;
+
+	len = min(len,
+		  kv_load_relaxed(&c->status->space[space_slot(mm, c, sp)].len));
+	for (k = 0; k < sp->nr_areas; k++)
+		len = min(len, (u64)sp->area[k].page_end
+				       << c->cls[sp->area[k].geom].page_shift);
+	return len;
+}
+
+int mm_prefix_publish(struct mm *mm, u32 client, u32 space, u64 from,
+		      const u32 *tokens, u32 nr, bool resume, u32 *extent_seq)
+{
+	struct publish p = { .resume = resume };
+	u32 shift, pt, parent, n;
+	u64 at;
+	int rc;
+
+	rc = mm_client_live(mm, client, &p.c);
+	if (rc)
+		return rc;
+	p.sp = space_find(mm, p.c, space);
+	if (!p.sp)
+		return -ENOENT;
+	shift = p.c->cls[p.sp->area[0].geom].page_shift;
+	pt = 1u << shift;
+	if (from % pt)
+		return -EINVAL;
+	if (from >> shift > p.sp->chain)
+		return -ENODATA;
+	client_reap(mm, p.c);
+	p.len = clamp_len(mm, p.c, p.sp, from + nr);
+	at = (u64)p.sp->chain << shift;
+	if (p.len <= at)
+		return (int)min(p.len, at);
+	rc = tree_make(mm, p.c, p.sp, &p.tree);
+	if (rc)
+		return rc;
+	parent = p.sp->chain ? node_at(mm, p.sp, p.sp->chain - 1) : MM_NONE;
+	fill_windows(mm, &p, parent);
+	for (; at < p.len; at += n) {
+		n = publish_page(mm, &p, parent, tokens + (at - from),
+				 (u32)min(p.len - at, (u64)pt));
+		if (!n)
+			break;
+		if (n == pt)
+			parent = node_at(mm, p.sp, p.sp->chain - 1);
+	}
+	node_touch(mm, parent);
+	prefix_take(mm, p.c, p.sp, p.sp->chain);
+	*extent_seq = p.c->extent_seq;
+	return (int)at;
+}
+
+/* The publisher's frame is its own again. */
+static void source_done(struct mm *mm, struct client *c, u32 frame)
+{
+	struct frame *f = &mm_frames(mm)[frame];
+
+	c->nr_io--;
+	if (c->state == CLIENT_DRAINING) {
+		if (!c->nr_io)
+			client_gone_finish(mm, c);
+		return;
+	}
+	f->state = FRAME_USED;
+	if (!f->refs)
+		frame_drop(mm, c, mm_chunks(mm)[frame_head(mm, frame)].geom,
+			   frame);
+	c->dirty = true;
+	mm->client_dirty = true;
+}
+
+void mm_copy_done(struct mm *mm, u32 node, u32 area, int err)
+{
+	struct prefix_node *x;
+	u32 tenant, geom, from;
+
+	if (node >= mm->node_top || area >= KV_AREA_MAX ||
+	    mm_nodes(mm)[node].state != NODE_LIVE ||
+	    !(mm_nodes(mm)[node].copying & (1u << area))) {
+		mm->counts.invalid++;
+		return;
+	}
+	x = &mm_nodes(mm)[node];
+	tenant = mm->trees[x->tree].tenant;
+	geom = mm->trees[x->tree].area[area].geom;
+	from = x->from[area];
+	x->copying &= (u8)~(1u << area);
+	x->from[area] = MM_NONE;
+	mm->nr_copying--;
+	if (err) {
+		mm->counts.prefix_errors++;
+		frame_put(mm, cache_of(mm, tenant), geom, x->frame[area], 0);
+		x->frame[area] = MM_NONE;
+	}
+	source_done(mm, &mm_clients(mm)[x->client], from);
+	mm_trace(mm, KV_TP_PREFIX_DONE, x->client, node);
+	if (mm->tenants[tenant].dropping)
+		mm_cache_drop(mm, tenant, true);
+	mm->dirty = true;
+}
+
+/* ---- take ---- */
+
+struct take {
+	u32 nr;
+	u32 geom[TAKE_BATCH], frame[TAKE_BATCH]; /* own ones that leave */
+};
+
+/* The frames that entries named before stay for the steps that read them. */
+static void take_end(struct mm *mm, struct client *c, struct space *sp,
+		     struct take *t)
+{
+	u64 pin;
+
+	space_bump(mm, c, sp);
+	kv_move_fence();
+	pin = space_pin(mm, c, sp);
+	while (t->nr) {
+		t->nr--;
+		frame_put(mm, c, t->geom[t->nr], t->frame[t->nr], pin);
+	}
+}
+
+/* One page in one area. */
+static void take_page(struct mm *mm, struct client *c, struct space *sp, u32 k,
+		      u32 page, u32 to, struct take *t)
+{
+	struct space_area *a = &sp->area[k];
+	kv_pte_t *p = pte_at(c, a, page), pte = *p;
+	u32 own = pte_frame(mm, c, a, pte);
+
+	if (pte & KV_PTE_MOVING || pte_cached(mm, c, a, pte) != MM_NONE)
+		return;
+	if (kv_pte_is_present(pte)) {
+		if (own == MM_NONE)
+			return;
+		t->geom[t->nr] = a->geom;
+		t->frame[t->nr++] = own;
+	} else {
+		pgtable_drop_out(mm, c, a, pte); /* swapped, or lost */
+	}
+	frame_get(cached_class(mm, to), &mm_frames(mm)[to]);
+	kv_move_end(p, entry_make(mm, c, to, sp->gen + 1));
+	mm_trace(mm, KV_TP_PREFIX_TAKE, client_index(mm, c), page);
+}
+
+bool prefix_take(struct mm *mm, struct client *c, struct space *sp, u32 below)
+{
+	u32 *path = mm_path(mm), top = min(sp->chain, below), page, k, n;
+	const struct prefix_node *x;
+	struct take t = { 0 };
+	bool took = false;
+
+	if (!sp->ref || sp->cached >= top)
+		return false;
+	n = node_at(mm, sp, top - 1);
+	for (page = top; page-- > sp->cached; n = mm_nodes(mm)[n].parent)
+		path[page] = n;
+	for (page = sp->cached; page < top; page++) {
+		x = &mm_nodes(mm)[path[page]];
+		if (x->copying)
+			break;
+		for (k = 0; k < sp->nr_areas; k++)
+			if (x->frame[k] != MM_NONE &&
+			    page >= sp->area[k].page_first &&
+			    page < sp->area[k].page_end)
+				take_page(mm, c, sp, k, page, x->frame[k], &t);
+		took |= t.nr > 0;
+		if (t.nr > TAKE_BATCH - KV_AREA_MAX)
+			take_end(mm, c, sp, &t);
+	}
+	if (page > sp->cached)
+		take_end(mm, c, sp, &t);
+	sp->cached = page;
+	return took;
+}
