@@ -209,7 +209,7 @@ static void area_walk(struct audit *a, u32 client, u32 space, u32 area,
 		}
 		pte = leaves[leaf].pte[page % KV_LEAF_PTES];
 		if (!(pte & (KV_PTE_PRESENT | KV_PTE_MOVING))) {
-			if (inside)
+			if (inside && !(pte & KV_PTE_SWAPPED))
 				fault(a,
 				      "client %u space %u area %u page %u: "
 				      "a hole",

@@ -19,6 +19,7 @@
 #include "libkv/src/event.c"
 #include "libkv/src/mirror.c"
 #include "libkv/src/msg.c"
+#include "libkv/src/prefix.c"
 #include "libkv/src/reserve.c"
 #include "libkv/src/ring.c"
 #include "libkv/src/space.c"
@@ -165,6 +166,42 @@ static void use_forks(void)
 	append(&s[0], 3);
 }
 
+/* What is published is mapped, and has the same rows. */
+static void use_prefixes(void)
+{
+	u32 ids[SEQ_LEN_MAX], i;
+	u64 len = 0;
+
+	must(seq_create(&c, &s[4]), "create");
+	append(&s[4], 100);
+	for (i = 0; i < s[4].len; i++)
+		ids[i] = (u32)s[4].token[i];
+	must(kv_prefix_publish(c.kv, s[4].space, ids, s[4].len,
+			       KV_PUBLISH_RESUME, &len),
+	     "publish");
+	must(len == s[4].len ? 0 : -EIO, "publish");
+	/* it is copied meanwhile */
+	for (i = 0, len = 0; !len; i++) {
+		must(i < 1000 ? 0 : -ETIME, "map");
+		must(seq_create(&c, &s[5]), "create");
+		must(kv_prefix_map(c.kv, s[5].space, ids, s[4].len, &len),
+		     "map");
+		s[5].len = (u32)len;
+		memcpy(s[5].token, s[4].token, sizeof(s[5].token));
+		if (len != s[4].len) {
+			seq_destroy(&c, &s[5]);
+			usleep(1000);
+			len = 0;
+		}
+	}
+	append(&s[4], 20); /* in the cache's pages now */
+	append(&s[5], 3);
+	must(seq_verify(&c, &s[4], s[4].len) ? 0 : -EIO, "verify");
+	must(seq_verify(&c, &s[5], s[5].len) ? 0 : -EIO, "verify");
+	seq_destroy(&c, &s[4]);
+	seq_destroy(&c, &s[5]);
+}
+
 /* More than the tenant may hold: a ticket that times out, one that does not. */
 static void use_tickets(void)
 {
@@ -212,6 +249,7 @@ int main(int argc, char **argv)
 	if (seqs_attach(&c, argv[1], "victim"))
 		return 1;
 	use_forks();
+	use_prefixes();
 	use_weights();
 	use_tickets();
 	must(kv_event_wait(c.kv, &ev, 0), "event");

@@ -158,7 +158,37 @@ static void swap_pages(u64 passed[KV_TP_MAX])
 	mt_fini(&t);
 }
 
-/* Two short lives that pass every point of the core. */
+/* A publisher, one that maps it, and one that wants the room. */
+static void pass_prefix_points(u64 passed[KV_TP_MAX])
+{
+	u32 a, g, s, m, seq, i, tokens[64];
+	struct mt t;
+
+	for (i = 0; i < 64; i++)
+		tokens[i] = i;
+	mt_init(&t, 4, 1);
+	a = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	g = mt_geom(&t, a, 448 * 1024);
+	s = mt_space(&t, a, g);
+	ASSERT_EQ(mt_reserve(&t, a, s, 0, 64, 0, NULL), 0);
+	kv_store_release(&t.cl[a].status->space[s].len, 64);
+	mt_complete_all(&t, a);
+	ASSERT_EQ(mm_prefix_publish(t.mm, a, s, 0, tokens, 64, true, &seq), 64);
+	mt_drain(&t);
+	m = mt_space(&t, a, g);
+	ASSERT_EQ(mm_prefix_map(t.mm, a, m, tokens, 64, &seq), 64);
+	ASSERT_EQ(mt_reserve(&t, a, s, 64, 1, 0, NULL), 0);
+	mt_complete_all(&t, a);
+	ASSERT_EQ(mm_space_destroy(t.mm, a, s), 0);
+	ASSERT_EQ(mm_space_destroy(t.mm, a, m), 0);
+	mm_cache_drop(t.mm, 0, false);
+	mt_check(&t);
+	for (i = 0; i < KV_TP_MAX; i++)
+		passed[i] += t.passed[i];
+	mt_fini(&t);
+}
+
+/* Short lives that pass every point of the core. */
 TEST(mm, every_trace_point_of_the_core_is_passed)
 {
 	struct mt t;
@@ -207,6 +237,7 @@ TEST(mm, every_trace_point_of_the_core_is_passed)
 	mt_drain(&t);
 	mt_check(&t);
 	swap_pages(t.passed);
+	pass_prefix_points(t.passed);
 	for (i = 1; i < 100; i++) {
 		if (!kv_trace_name(i) || t.passed[i])
 			continue;

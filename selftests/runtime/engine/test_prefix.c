@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_prefix.c - engines of several clients over one cache of prefixes
+ *
+ * What one of them has computed, the others map; every request says what it
+ * says over contiguous memory, token by token and bit by bit.
+ */
+#include <pthread.h>
+#include <unistd.h>
+
+#include "kv.h"
+#include "runtime/engine/kv_backend.h"
+#include "selftests/lib_kvmd.h"
+#include "selftests/runtime/engine/rig.h"
+
+struct user {
+	struct rig r;
+	struct kv *kv;
+};
+
+static void user_open(struct user *u, const struct tiny_cfg *c,
+		      const char *socket, bool prefix_cache)
+{
+	struct kv_attach_opts ao = { .sz = sizeof(ao), .socket = socket };
+	struct engine_opts eo = { .step_tokens = 128,
+				  .max_seqs = 32,
+				  .prefix_cache = prefix_cache };
+	struct kv_namespace ns = { .salt = 1 };
+
+	rig_load(&u->r, c, 1);
+	ASSERT_EQ(0, kv_attach(&ao, &u->kv));
+	ASSERT_EQ(0, kv_paged_create(u->kv, u->r.m, &ns, &u->r.b, u->r.err));
+	rig_start(&u->r, &eo);
+}
+
+static void user_close(struct user *u)
+{
+	rig_close(&u->r);
+	kv_detach(u->kv);
+}
+
+/* What somebody has published is filled. */
+static void settle(const struct test_kvmd *d)
+{
+	char *json;
+	u64 published = 0, was;
+	int i;
+
+	for (i = 0; i < 100; i++) {
+		was = published;
+		json = test_kvmd_ctl(d, "vmstat");
+		ASSERT_TRUE(json != NULL);
+		test_json_u64(json, "pages_alloc", &published);
+		free(json);
+		usleep(5000);
+		if (published == was)
+			return;
+	}
+}
+
+/* The same prompt over contiguous memory. */
+static void expect_same(struct rig *want, const struct request *got,
+			const struct request_params *p)
+{
+	struct request *r = rig_submit(want, p);
+	u32 i;
+
+	rig_run(want);
+	EXPECT_EQ(0, got->error);
+	for (i = 0; i < r->nr_seqs; i++)
+		EXPECT_TRUE(rig_same(r->seqs[i], got->seqs[i]));
+}
+
+static struct tiny_cfg config(int i)
+{
+	return i ? tiny_qwen(KV_DTYPE_Q8_0) : tiny_gemma(KV_DTYPE_Q8_0);
+}
+
+FIXTURE(prefix)
+{
+	struct test_kvmd d;
+};
+
+FIXTURE_SETUP(prefix)
+{
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", "128M",
+				     NULL));
+}
+
+FIXTURE_TEARDOWN(prefix)
+{
+	if (!self->d.pid)
+		return;
+	EXPECT_EQ(0, test_kvmd_check(&self->d));
+	EXPECT_EQ(0, test_kvmd_stop(&self->d));
+}
+
+TEST_F(prefix, a_second_client_computes_what_is_new_and_says_the_same)
+{
+	for (int model = 0; model < 2; model++) {
+		struct tiny_cfg c = config(model);
+		struct request_params p;
+		struct user a, b;
+		struct request *q;
+		struct rig want;
+		u32 ids[300], i;
+
+		user_open(&a, &c, self->d.socket, true);
+		user_open(&b, &c, self->d.socket, true);
+		rig_open(&want, &c, 1, 128);
+		rig_ids(&want, ids, 300, 3);
+		p = rig_params(ids, 230, 12);
+		q = rig_submit(&a.r, &p);
+		rig_run(&a.r);
+		expect_same(&want, q, &p);
+		settle(&self->d);
+		/* the same; one that parts in the middle of a page; longer */
+		for (i = 0; i < 3; i++) {
+			u64 was = engine_stats(b.r.e)->nr_mapped;
+
+			ids[i == 1 ? 119 : 299] ^= i == 1;
+			p = rig_params(ids, i == 2 ? 290 : 230, 12);
+			q = rig_submit(&b.r, &p);
+			rig_run(&b.r);
+			expect_same(&want, q, &p);
+			was = engine_stats(b.r.e)->nr_mapped - was;
+			TH_LOG("model %d: %llu of %u tokens were there", model,
+			       (unsigned long long)was, p.nr_prompt);
+			if (i != 1 || model) /* windows: where they end */
+				EXPECT_GE(was, i == 0 ? 229 : 119);
+			settle(&self->d);
+		}
+		user_close(&b);
+		user_close(&a);
+		rig_close(&want);
+	}
+}
+
+TEST_F(prefix, samples_share_a_prompt_that_another_client_has_computed)
+{
+	struct tiny_cfg c = config(1);
+	struct request_params p;
+	struct user a, b;
+	struct request *q;
+	struct rig want;
+	u32 ids[100];
+
+	user_open(&a, &c, self->d.socket, true);
+	user_open(&b, &c, self->d.socket, true);
+	rig_open(&want, &c, 1, 128);
+	rig_ids(&want, ids, 100, 5);
+	p = rig_params(ids, 100, 4);
+	rig_submit(&a.r, &p);
+	rig_run(&a.r);
+	settle(&self->d);
+	p.n = 4;
+	p.sampling.temperature = 1;
+	p.sampling.seed = 9;
+	q = rig_submit(&b.r, &p);
+	rig_run(&b.r);
+	EXPECT_EQ(99, engine_stats(b.r.e)->nr_mapped);
+	expect_same(&want, q, &p);
+	user_close(&b);
+	user_close(&a);
+	rig_close(&want);
+}
+
+TEST_F(prefix, a_client_that_is_gone_leaves_what_it_has_computed)
+{
+	struct tiny_cfg c = config(1);
+	struct request_params p;
+	struct request *q;
+	struct rig want;
+	struct user u;
+	u32 ids[200];
+
+	rig_open(&want, &c, 1, 128);
+	rig_ids(&want, ids, 200, 7);
+	p = rig_params(ids, 200, 6);
+	user_open(&u, &c, self->d.socket, true);
+	rig_submit(&u.r, &p);
+	rig_run(&u.r);
+	user_close(&u);
+	settle(&self->d);
+	user_open(&u, &c, self->d.socket, true);
+	q = rig_submit(&u.r, &p);
+	rig_run(&u.r);
+	EXPECT_EQ(199, engine_stats(u.r.e)->nr_mapped);
+	expect_same(&want, q, &p);
+	user_close(&u);
+	rig_close(&want);
+}
+
+/*
+ * Conversations that share a beginning, under a limit that they and the cache
+ * do not fit in, with and without swap: whatever is evicted, given up, swapped
+ * or computed again, every answer is the unlimited one. Where there is swap
+ * every second one keeps its pages between its turns.
+ */
+struct scarce {
+	struct user u;
+	u32 ids[28][1000];
+	struct request *q[28];
+};
+
+static void next_turn(struct scarce *s, u32 i, u32 turn, bool keep)
+{
+	struct request_params p;
+	u32 nr = 800 + 2 * i;
+
+	if (!turn) {
+		rig_ids(&s->u.r, s->ids[i], 1000, i + 50);
+		rig_ids(&s->u.r, s->ids[i], 160, i % 3);
+	} else {
+		nr = s->q[i]->seqs[0]->nr;
+		memcpy(s->ids[i], s->q[i]->seqs[0]->ids, nr * sizeof(u32));
+	}
+	if (turn && keep) {
+		ASSERT_EQ(0, engine_extend(s->u.r.e, s->q[i], s->ids[i],
+					   nr + 17, 8, s->u.r.err));
+		return;
+	}
+	if (turn)
+		engine_forget(s->u.r.e, s->q[i]);
+	p = rig_params(s->ids[i], nr + 17, 8);
+	p.keep = keep;
+	s->q[i] = rig_submit(&s->u.r, &p);
+}
+
+static void *run_one(void *arg)
+{
+	struct scarce *s = arg;
+
+	rig_run(&s->u.r);
+	return NULL;
+}
+
+/* Both at once, each on its thread, until both are done. */
+static void run_both(struct scarce s[2])
+{
+	pthread_t t[2];
+	int k;
+
+	for (k = 0; k < 2; k++)
+		ASSERT_EQ(0, pthread_create(&t[k], NULL, run_one, &s[k]));
+	for (k = 0; k < 2; k++)
+		pthread_join(t[k], NULL);
+}
+
+static void run_scarce(const char *swap, bool keep)
+{
+	static struct scarce s[2];
+	struct tiny_cfg c = config(1);
+	struct request_params p;
+	struct test_kvmd d;
+	struct rig want;
+	u32 i, k, turn;
+
+	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+				     "--limit", "24M", "--swap-ram", swap,
+				     NULL));
+	rig_open(&want, &c, 1, 128);
+	for (k = 0; k < 2; k++)
+		user_open(&s[k].u, &c, d.socket, true);
+	for (turn = 0; turn < 2; turn++) {
+		for (k = 0; k < 2; k++)
+			for (i = 0; i < ARRAY_SIZE(s[k].q); i++)
+				next_turn(&s[k], i, turn, keep && i % 2);
+		run_both(s);
+		EXPECT_EQ(0, test_kvmd_check(&d));
+	}
+	for (k = 0; k < 2; k++) {
+		const struct engine_stats *n = engine_stats(s[k].u.r.e);
+
+		TH_LOG("swap %s: %llu computed, %llu found, %llu preempted, "
+		       "%llu lost pages",
+		       swap, (unsigned long long)n->nr_prefill,
+		       (unsigned long long)n->nr_mapped,
+		       (unsigned long long)n->nr_preempted,
+		       (unsigned long long)n->nr_lost);
+		EXPECT_GT(n->nr_mapped, 0);
+		for (i = 0; i < ARRAY_SIZE(s[k].q); i += 9) {
+			u32 nr = s[k].q[i]->seqs[0]->nr - 8;
+
+			p = rig_params(s[k].q[i]->seqs[0]->ids, nr, 8);
+			expect_same(&want, s[k].q[i], &p);
+		}
+		user_close(&s[k].u);
+	}
+	rig_close(&want);
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
+TEST(prefix_scarce, no_answer_changes_when_memory_is_short)
+{
+	run_scarce("0", false);
+}
+
+TEST(prefix_scarce, no_answer_changes_when_pages_go_to_swap_too)
+{
+	run_scarce("24M", true);
+}
+
+TEST_HARNESS_MAIN
