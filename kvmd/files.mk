@@ -10,6 +10,7 @@ mm-y += kvmd/mm/move.o
 mm-y += kvmd/mm/pgtable.o
 mm-y += kvmd/mm/prefix.o
 mm-y += kvmd/mm/prefix_tree.o
+mm-y += kvmd/mm/publish.o
 mm-y += kvmd/mm/reclaim.o
 mm-y += kvmd/mm/resv.o
 mm-y += kvmd/mm/slab.o

@@ -360,11 +360,10 @@ static int prefix_publish_prep(struct session *s, struct ring_req *r)
 static int prefix_publish_issue(struct session *s, struct ring_req *r,
 				struct kv_cqe *cqe)
 {
-	return mm_prefix_publish(s->d->mm, s->id, r->sqe.space, r->sqe.arg[0],
-				 r->tokens,
-				 (u32)(r->sqe.arg[1] - r->sqe.arg[0]),
-				 r->sqe.flags & KV_SQE_RESUME,
-				 &cqe->extent_seq);
+	return mm_prefix_publish(
+		s->d->mm, s->id, r->sqe.space, r->sqe.arg[0], r->tokens,
+		(u32)(r->sqe.arg[1] - r->sqe.arg[0]),
+		r->sqe.flags & KV_SQE_RESUME, &cqe->extent_seq);
 }
 
 static const struct op_def op_defs[KV_OP_NR] = {

@@ -73,8 +73,7 @@ u32 client_take(struct mm *mm)
 	ilist_init(&c->refs_leaving);
 	for (k = 0; k <= EXTENT_ALL_FREE; k++)
 		ilist_init(&c->extents[k]);
-	memset(mm_grants(mm, c), 0,
-	       BITMAP_WORDS(mm->nr_extents) * sizeof(u64));
+	memset(mm_grants(mm, c), 0, BITMAP_WORDS(mm->nr_extents) * sizeof(u64));
 	ilist_add_tail(&mm->clients, ILINKS(mm_clients(mm), link), i);
 	return i;
 }

@@ -177,8 +177,9 @@ void mm_tick(struct mm *mm, u64 now_ns)
 
 bool mm_wants_tick(const struct mm *mm)
 {
-	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff || mm->swap_backoff_until ||
-	       mm->stats_dirty || ticket_wants_idle(mm);
+	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff ||
+	       mm->swap_backoff_until || mm->stats_dirty ||
+	       ticket_wants_idle(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)
@@ -294,8 +295,7 @@ static void fill_swap(const struct mm *mm, u32 slot, struct mm_swap_io *io)
 static u64 frame_off(const struct mm *mm, u32 frame)
 {
 	const struct chunk *k = &mm_chunks(mm)[frame_head(mm, frame)];
-	const struct frame_class *cls =
-		&mm_clients(mm)[k->client].cls[k->geom];
+	const struct frame_class *cls = &mm_clients(mm)[k->client].cls[k->geom];
 
 	return (u64)frame_entry(mm, cls, frame) << cls->unit_shift;
 }
@@ -304,15 +304,14 @@ static void fill_copy(const struct mm *mm, u32 node, u32 area,
 		      struct mm_copy_io *io)
 {
 	const struct prefix_node *x = &mm_nodes(mm)[node];
-	const struct client *cache =
-		cache_of(mm, mm->trees[x->tree].tenant);
+	const struct client *cache = cache_of(mm, mm->trees[x->tree].tenant);
 
 	io->node = node;
 	io->area = area;
 	io->src = frame_off(mm, x->from[area]);
 	io->dst = frame_off(mm, x->frame[area]);
-	io->bytes = cache->cls[mm->trees[x->tree].area[area].geom]
-			    .geom.page_bytes;
+	io->bytes =
+		cache->cls[mm->trees[x->tree].area[area].geom].geom.page_bytes;
 }
 
 static bool queue_pop(struct mm *mm, struct mm_request *req)

@@ -4,8 +4,8 @@
 /*
  * prefix.h - published prefixes: the trees, the frames, who maps them
  *
- * prefix_tree.c knows tokens, cache.c knows frames, prefix.c joins the two
- * with spaces.
+ * prefix_tree.c knows tokens, cache.c knows frames; prefix.c and publish.c join
+ * the two with spaces.
  */
 #include "kvmd/mm/space.h"
 
@@ -134,6 +134,12 @@ bool prefix_drop_entry(struct mm *mm, const struct client *c,
 /* prefix_share_entry - another space has it now too; false as above */
 bool prefix_share_entry(struct mm *mm, const struct client *c,
 			const struct space_area *a, kv_pte_t pte);
+
+/* prefix_node - the node of a space's prefix for page @page, which it has */
+u32 prefix_node(const struct mm *mm, const struct space *sp, u32 page);
+
+/* prefix_hold - a new reference of @c to a node; 0: there are none left */
+u32 prefix_hold(struct mm *mm, struct client *c, u32 node);
 
 /* prefix_cut - @sp needs only the first @pages of its prefix; what it held
  * beyond stays until @pin has passed */

@@ -293,8 +293,8 @@ int tree_make(struct mm *mm, struct client *c, const struct space *sp,
 		t->area[k].window = sp->area[k].window;
 		t->area[k].head_first = d->area[k].head_first;
 		t->area[k].nr_heads = d->area[k].nr_heads;
-		t->area[k].geom = cache_class(
-			mm, cache, &c->cls[sp->area[k].geom].geom);
+		t->area[k].geom =
+			cache_class(mm, cache, &c->cls[sp->area[k].geom].geom);
 		if (t->area[k].geom == MM_NONE)
 			return -ENOSPC;
 	}

@@ -254,8 +254,8 @@ static u64 count_kept(struct mm *mm, struct client *c,
 				if (own)
 					frames[a->geom]++;
 				else
-					cached += c->cls[a->geom]
-							  .geom.page_bytes;
+					cached +=
+						c->cls[a->geom].geom.page_bytes;
 			}
 		}
 	}

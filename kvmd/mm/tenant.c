@@ -124,10 +124,10 @@ int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)
 		extent_reclaim(mm, tenant, NULL, false);
 	if (bytes <= t->limits.max_bytes &&
 	    used(t) > t->limits.max_bytes - bytes && cache_of(mm, tenant))
-		cache_shrink(mm, cache_of(mm, tenant),
-			     (u32)DIV_ROUND_UP(used(t) + bytes -
-						       t->limits.max_bytes,
-					       KV_EXTENT_SIZE));
+		cache_shrink(
+			mm, cache_of(mm, tenant),
+			(u32)DIV_ROUND_UP(used(t) + bytes - t->limits.max_bytes,
+					  KV_EXTENT_SIZE));
 	if (bytes > t->limits.max_bytes ||
 	    used(t) > t->limits.max_bytes - bytes) {
 		t->limit_hits++;

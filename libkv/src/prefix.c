@@ -11,9 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define TOKENS_MAX                                             \
-	((KV_ARENA_SIZE - (u64)REQ_PREFIX * ARENA_REQ_BYTES) / \
-	 sizeof(u32))
+#define TOKENS_MAX \
+	((KV_ARENA_SIZE - (u64)REQ_PREFIX * ARENA_REQ_BYTES) / sizeof(u32))
 
 static u64 whole_pages(const struct space *sp, u64 tokens)
 {

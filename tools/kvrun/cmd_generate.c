@@ -412,8 +412,7 @@ static void print_stats(const struct generate *g, double seconds)
 		" found, %" PRIu64 " generated, %" PRIu64 " preempted (%" PRIu64
 		" to swap), %.2f s, %.1f tokens/s\n",
 		st->nr_steps, st->nr_prefill, st->nr_mapped, st->nr_decode,
-		st->nr_preempted,
-		st->nr_paused, seconds,
+		st->nr_preempted, st->nr_paused, seconds,
 		(double)(st->nr_prefill + st->nr_decode) / max(seconds, 1e-9));
 }
 

@@ -524,8 +524,8 @@ static void step_reads(struct model *m, u32 c, const struct m_space *s)
 				? s->len - m_window[k]
 				: 0;
 		for (page = first / 16; page * 16 < s->len; page++) {
-			kv_pte_t pte = mt_pte(&m->t, m->c[c].id, s->slot, k,
-					      page);
+			kv_pte_t pte =
+				mt_pte(&m->t, m->c[c].id, s->slot, k, page);
 			u32 i = st->nr++;
 
 			ASSERT_TRUE(kv_pte_can(pte, 0));
@@ -750,8 +750,8 @@ static void model_run(u64 seed, u32 extents, u32 nr_ops)
 {
 	static struct model m;
 	struct mm_counts n;
-	size_t bytes = (size_t)extents * (KV_EXTENT_SIZE / M_UNIT) *
-		       sizeof(m.rows[0]);
+	size_t bytes =
+		(size_t)extents * (KV_EXTENT_SIZE / M_UNIT) * sizeof(m.rows[0]);
 	u32 i;
 
 	memset(&m, 0, sizeof(m));

@@ -256,9 +256,9 @@ static void run_scarce(const char *swap, bool keep)
 	struct rig want;
 	u32 i, k, turn;
 
-	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
-				     "--limit", "24M", "--swap-ram", swap,
-				     NULL));
+	ASSERT_EQ(0,
+		  test_kvmd_start(&d, test_tmpdir(), "--size", "64M", "--limit",
+				  "24M", "--swap-ram", swap, NULL));
 	rig_open(&want, &c, 1, 128);
 	for (k = 0; k < 2; k++)
 		user_open(&s[k].u, &c, d.socket, true);
