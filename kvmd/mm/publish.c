@@ -118,20 +118,29 @@ static bool fill_node(struct mm *mm, const struct publish *p, u32 n)
 	return whole;
 }
 
-/* The windows of pages that were published before, without them. */
-static void fill_windows(struct mm *mm, const struct publish *p, u32 n)
+/*
+ * The windows of pages that were published before, without them, up to @n.
+ * Return: false if one is still missing.
+ */
+static bool fill_windows(struct mm *mm, const struct publish *p, u32 n)
 {
-	u32 k, first = MM_NONE;
+	const struct prefix_node *x;
+	bool whole = true;
+	u32 k;
 
-	for (k = 0; k < p->sp->nr_areas; k++)
-		if (p->sp->area[k].window)
-			first = min(first,
-				    area_first_needed(p->c, &p->sp->area[k],
-						      p->len));
-	for (; n != MM_NONE && mm_nodes(mm)[n].depth >= first;
-	     n = mm_nodes(mm)[n].parent)
-		if (!fill_node(mm, p, n))
-			return;
+	for (; p->resume && n != MM_NONE && whole; n = x->parent) {
+		x = &mm_nodes(mm)[n];
+		for (k = 0; k < p->sp->nr_areas; k++)
+			if (p->sp->area[k].window && is_wanted(p, k, x->depth))
+				break;
+		if (k == p->sp->nr_areas)
+			break;
+		fill_node(mm, p, n);
+		for (k = 0; k < p->sp->nr_areas; k++)
+			whole &= x->frame[k] != MM_NONE ||
+				 !is_wanted(p, k, x->depth);
+	}
+	return whole;
 }
 
 static u32 node_new(struct mm *mm, const struct publish *p, u32 parent,
@@ -229,13 +238,12 @@ int mm_prefix_publish(struct mm *mm, u32 client, u32 space, u64 from,
 	client_reap(mm, p.c);
 	p.len = clamp_len(mm, p.c, p.sp, from + nr);
 	at = (u64)p.sp->chain << shift;
-	if (p.len <= at)
-		return (int)min(p.len, at);
+	if (p.len < at || (p.len == at && !(resume && at)))
+		return (int)p.len;
 	rc = tree_make(mm, p.c, p.sp, &p.tree);
 	if (rc)
 		return rc;
 	parent = p.sp->chain ? prefix_node(mm, p.sp, p.sp->chain - 1) : MM_NONE;
-	fill_windows(mm, &p, parent);
 	for (; at < p.len; at += n) {
 		n = publish_page(mm, &p, parent, tokens + (at - from),
 				 (u32)min(p.len - at, (u64)pt));
@@ -244,6 +252,9 @@ int mm_prefix_publish(struct mm *mm, u32 client, u32 space, u64 from,
 		if (n == pt)
 			parent = prefix_node(mm, p.sp, p.sp->chain - 1);
 	}
+	/* Half a window is not enough to go on from: it is asked for again. */
+	if (!fill_windows(mm, &p, parent))
+		at = at > pt ? ALIGN_UP(at, (u64)pt) - pt : 0;
 	node_touch(mm, parent);
 	prefix_take(mm, p.c, p.sp, p.sp->chain);
 	*extent_seq = p.c->extent_seq;

@@ -89,6 +89,7 @@ int kv_prefix_publish(struct kv *kv, u32 space, const u32 *tokens, u64 nr,
 	if (!sp)
 		return -ENOENT;
 	nr = min(nr, sp->len);
+	*len = min(nr, sp->published);
 	if (!has_prefixes(kv) || nr <= sp->published)
 		return 0;
 	rc = publish(kv, space, sp->published, tokens, nr, flags);

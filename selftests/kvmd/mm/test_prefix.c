@@ -409,6 +409,38 @@ TEST_F(prefix, a_window_is_resumed_where_its_pages_are_kept)
 	mt_check(t);
 }
 
+TEST_F(prefix, a_window_that_found_no_room_is_asked_for_again)
+{
+	struct mt *t = &self->t;
+	u32 wa = mt_geom(t, self->a, 2 << 20), wb, m, s, i;
+	int rc;
+
+	/* pages of which four fill an extent: there are not enough */
+	wb = mt_geom(t, self->b, 2 << 20);
+	rc = mt_space2(t, self->a, self->geom, 0, wa, 64);
+	ASSERT_GE(rc, 0);
+	s = (u32)rc;
+	ASSERT_EQ(mt_reserve(t, self->a, s, 0, 64, 0, NULL), 0);
+	set_len(t, self->a, s, 64);
+	mt_complete_all(t, self->a);
+	t->hold_memory = true;
+	EXPECT_LT(publish(t, self->a, s, self->tokens, 0, 64, &self->seq), 64);
+	rc = mt_space2(t, self->b, self->geom, 0, wb, 64);
+	ASSERT_GE(rc, 0);
+	m = (u32)rc;
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 64, &self->seq), 0);
+	mt_check(t);
+	t->hold_memory = false;
+	for (i = 0; i < 8; i++) {
+		mt_answer(t, 0);
+		mt_drain(t);
+		rc = publish(t, self->a, s, self->tokens, 48, 64, &self->seq);
+	}
+	EXPECT_EQ(rc, 64);
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 64, &self->seq), 64);
+	mt_check(t);
+}
+
 TEST_F(prefix, the_cache_outlives_its_clients_and_can_be_dropped)
 {
 	struct mt *t = &self->t;
