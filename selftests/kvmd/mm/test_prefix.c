@@ -417,27 +417,27 @@ TEST_F(prefix, a_window_that_found_no_room_is_asked_for_again)
 
 	/* pages of which four fill an extent: there are not enough */
 	wb = mt_geom(t, self->b, 2 << 20);
-	rc = mt_space2(t, self->a, self->geom, 0, wa, 64);
+	rc = mt_space2(t, self->a, self->geom, 0, wa, 128);
 	ASSERT_GE(rc, 0);
 	s = (u32)rc;
-	ASSERT_EQ(mt_reserve(t, self->a, s, 0, 64, 0, NULL), 0);
-	set_len(t, self->a, s, 64);
+	ASSERT_EQ(mt_reserve(t, self->a, s, 0, 128, 0, NULL), 0);
+	set_len(t, self->a, s, 128);
 	mt_complete_all(t, self->a);
 	t->hold_memory = true;
-	EXPECT_LT(publish(t, self->a, s, self->tokens, 0, 64, &self->seq), 64);
-	rc = mt_space2(t, self->b, self->geom, 0, wb, 64);
+	EXPECT_LT(publish(t, self->a, s, self->tokens, 0, 128, &self->seq), 128);
+	rc = mt_space2(t, self->b, self->geom, 0, wb, 128);
 	ASSERT_GE(rc, 0);
 	m = (u32)rc;
-	EXPECT_EQ(map(t, self->b, m, self->tokens, 64, &self->seq), 0);
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 128, &self->seq), 0);
 	mt_check(t);
 	t->hold_memory = false;
 	for (i = 0; i < 8; i++) {
 		mt_answer(t, 0);
 		mt_drain(t);
-		rc = publish(t, self->a, s, self->tokens, 48, 64, &self->seq);
+		rc = publish(t, self->a, s, self->tokens, 112, 128, &self->seq);
 	}
-	EXPECT_EQ(rc, 64);
-	EXPECT_EQ(map(t, self->b, m, self->tokens, 64, &self->seq), 64);
+	EXPECT_EQ(rc, 128);
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 128, &self->seq), 128);
 	mt_check(t);
 }
 
