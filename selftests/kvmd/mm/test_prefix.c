@@ -428,7 +428,8 @@ TEST_F(prefix, a_window_that_found_no_room_is_asked_for_again)
 	rc = mt_space2(t, self->b, self->geom, 0, wb, 128);
 	ASSERT_GE(rc, 0);
 	m = (u32)rc;
-	EXPECT_EQ(map(t, self->b, m, self->tokens, 128, &self->seq), 0);
+	EXPECT_LT(map(t, self->b, m, self->tokens, 128, &self->seq), 128);
+	ASSERT_EQ(mm_space_truncate(t->mm, self->b, m, 0), 0);
 	mt_check(t);
 	t->hold_memory = false;
 	for (i = 0; i < 8; i++) {
