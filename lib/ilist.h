@@ -124,6 +124,23 @@ static inline void ilist_del(struct ilist *l, void *links, u32 stride, u32 i)
 	l->nr--;
 }
 
+/* ilist_append - what is on @from stands behind what is on @to */
+static inline void ilist_append(struct ilist *to, struct ilist *from,
+				void *links, u32 stride)
+{
+	if (ilist_is_empty(from))
+		return;
+	if (ilist_is_empty(to)) {
+		*to = *from;
+	} else {
+		ilink_at(links, stride, to->last)->next = from->first;
+		ilink_at(links, stride, from->first)->prev = to->last;
+		to->last = from->last;
+		to->nr += from->nr;
+	}
+	ilist_init(from);
+}
+
 /* ilist_pop - take the first one off; ILIST_NONE if there is none */
 static inline u32 ilist_pop(struct ilist *l, void *links, u32 stride)
 {

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: MIT
+/*
+ * policy.c - what all policies know of the tree's nodes
+ *
+ * History. A node's uses, its last one and its class outlive its eviction
+ * for a while in the ghosts: a table of sets of GHOST_WAYS, found by the key
+ * of the path; a new ghost takes the place of the one used least recently in
+ * its set. A node that comes back takes its history with it. Four ghosts for
+ * each node there may be: most pages that come back at all do so before that
+ * many others were evicted, and those that come back later look new.
+ *
+ * Classes of a page used once: by where it was new, and by how many pages were
+ * new with it. A page whose parent was used once continues its parent's
+ * run; another one begins a run, in a new place (no parent), behind a leaf
+ * (the next turn of a conversation) or beside other children (one more
+ * question about a document). How long a run is, is known when its last page
+ * becomes idle; until then a page counts as the last one.
+ *
+ * The odds hear of each use, whichever policy is chosen: a node counts in
+ * them from its first use until neither it nor its ghost is left.
+ */
+#include <string.h>
+
+#include "kvmd/mm/policy_state.h"
+
+enum novelty { NEW_ROOT, NEW_TURN, NEW_BRANCH };
+
+static const struct policy_ops *const kinds[POLICY_NR_KINDS] = {
+	[POLICY_LRU] = &policy_lru_ops,
+	[POLICY_MGLRU] = &policy_mglru_ops,
+	[POLICY_REUSE] = &policy_reuse_ops,
+};
+
+static const struct policy_ops *ops(const struct policy *p)
+{
+	return kinds[p->kind];
+}
+
+static u32 ghost_sets(u32 nr_nodes)
+{
+	u32 want = max(1u, GHOST_PER_NODE * nr_nodes / GHOST_WAYS), sets = 1;
+
+	while (sets < want)
+		sets *= 2;
+	return sets;
+}
+
+static u64 heap_off(void)
+{
+	return ALIGN_UP(sizeof(struct policy), 64ull);
+}
+
+static u64 ghosts_off(u32 nr_nodes)
+{
+	return ALIGN_UP(heap_off() + nr_nodes * sizeof(u32), 64ull);
+}
+
+size_t policy_bytes(u32 nr_nodes)
+{
+	return ghosts_off(nr_nodes) +
+	       (size_t)ghost_sets(nr_nodes) * GHOST_WAYS * sizeof(struct ghost);
+}
+
+void policy_init(struct policy *p, u32 nr_nodes, void *nodes, u32 stride,
+		 enum policy_kind kind)
+{
+	p->kind = kind;
+	p->nr_nodes = nr_nodes;
+	p->nodes_off = (s64)((uintptr_t)nodes - (uintptr_t)p);
+	p->stride = stride;
+	p->heap_off = heap_off();
+	p->ghosts_off = ghosts_off(nr_nodes);
+	p->nr_sets = ghost_sets(nr_nodes);
+	odds_init(&p->odds);
+	rival_init(&p->rival);
+	ops(p)->reset(p);
+}
+
+const char *policy_kind_name(enum policy_kind kind)
+{
+	return kinds[kind]->name;
+}
+
+int policy_kind_parse(const char *name)
+{
+	int k;
+
+	for (k = 0; k < POLICY_NR_KINDS; k++)
+		if (!strcmp(kinds[k]->name, name))
+			return k;
+	return -1;
+}
+
+enum policy_kind policy_kind(const struct policy *p)
+{
+	return p->kind;
+}
+
+void policy_switch(struct policy *p, enum policy_kind kind)
+{
+	u32 i;
+
+	/* Sorted by the heap of LRU, whose place nobody else needs. */
+	policy_lru_ops.reset(p);
+	for (i = 0; i < p->nr_nodes; i++)
+		if (policy_node(p, i)->flags & POLICY_NODE_IDLE)
+			policy_lru_ops.add(p, i);
+	p->kind = kind;
+	if (kind == POLICY_LRU)
+		return;
+	ops(p)->reset(p);
+	for (; p->nr_heap; ops(p)->add(p, i)) {
+		i = policy_lru_ops.victim(p);
+		policy_lru_ops.del(p, i);
+	}
+}
+
+/* ---- ghosts ---- */
+
+static struct ghost *ghost_set(const struct policy *p, u64 key)
+{
+	return policy_ghosts(p) + (key & (p->nr_sets - 1)) * GHOST_WAYS;
+}
+
+static u32 ghost_tag(u64 key)
+{
+	return max((u32)(key >> 32), 1u);
+}
+
+static struct ghost *ghost_find(const struct policy *p, u64 key)
+{
+	struct ghost *set = ghost_set(p, key);
+	u32 way, tag = ghost_tag(key);
+
+	for (way = 0; way < GHOST_WAYS; way++)
+		if (set[way].tag == tag)
+			return &set[way];
+	return NULL;
+}
+
+static void ghost_drop(struct policy *p, struct ghost *g)
+{
+	if (g->tag) {
+		odds_forget(&p->odds, g->cls, g->stamp);
+		rival_forget(&p->rival, g->stamp);
+	}
+	g->tag = 0;
+}
+
+/* A free one of its set, or the one least recently used. */
+static struct ghost *ghost_make(struct policy *p, u64 key)
+{
+	struct ghost *set = ghost_set(p, key), *g = ghost_find(p, key);
+	u32 way;
+
+	if (!g) {
+		g = set;
+		for (way = 1; way < GHOST_WAYS && g->tag; way++)
+			if (!set[way].tag || set[way].stamp < g->stamp)
+				g = &set[way];
+	}
+	ghost_drop(p, g);
+	return g;
+}
+
+static void ghost_of(struct policy *p, const struct policy_node *n)
+{
+	struct ghost *g = ghost_make(p, n->key);
+
+	*g = (struct ghost){ .tag = ghost_tag(n->key),
+			     .evicted = (u32)p->counts.evictions,
+			     .stamp = n->stamp,
+			     .uses = n->uses,
+			     .cls = n->cls,
+			     .flags = n->flags & POLICY_NODE_PARENT };
+}
+
+/* ---- uses ---- */
+
+static void classify(struct policy *p, struct policy_node *n)
+{
+	const struct policy_node *up;
+	u32 novelty = NEW_ROOT;
+
+	n->run = 1;
+	if (n->parent != POLICY_NONE) {
+		up = policy_node(p, n->parent);
+		if (up->uses == 1) {
+			n->run = (u8)min(up->run + 1, 255);
+			novelty = up->cls / (ODDS_FRESH / 3);
+		} else {
+			novelty = up->flags & POLICY_NODE_PARENT ? NEW_BRANCH :
+								   NEW_TURN;
+		}
+	}
+	n->cls = (u8)odds_class_fresh(novelty, n->run);
+}
+
+static void tick(struct policy *p)
+{
+	struct odds_event merges[ODDS_SLOTS];
+	int nr = odds_tick(&p->odds, p->clock, p->nr_used, merges), i;
+
+	if (nr < 0)
+		return;
+	for (i = 0; i < nr && ops(p)->merge; i++)
+		ops(p)->merge(p, merges[i].from, merges[i].to);
+	if (ops(p)->aged)
+		ops(p)->aged(p);
+}
+
+/* The node's class is the one for this use. */
+static void used_now(struct policy *p, u32 node)
+{
+	struct policy_node *n = policy_node(p, node);
+
+	tick(p);
+	n->stamp = p->clock++;
+	odds_born(&p->odds, n->cls);
+	rival_born(&p->rival, n->stamp);
+	if (ops(p)->use)
+		ops(p)->use(p, node);
+}
+
+static void used_again(struct policy *p, struct policy_node *n, bool hit)
+{
+	rival_used(&p->rival, n->stamp, hit);
+	odds_used(&p->odds, n->cls, n->stamp);
+	n->uses = (u8)min(n->uses + 1, 255);
+	n->cls = (u8)odds_class_again(n->uses);
+}
+
+void policy_insert(struct policy *p, u32 node, u64 key, u32 parent)
+{
+	struct policy_node *n = policy_node(p, node);
+	struct ghost *g = ghost_find(p, key);
+	u32 distance = POLICY_NONE;
+
+	p->counts.inserts++;
+	p->nr_used++;
+	*n = (struct policy_node){ .key = key,
+				   .parent = parent,
+				   .flags = POLICY_NODE_USED };
+	if (g) {
+		p->counts.refaults++;
+		distance = (u32)p->counts.evictions - g->evicted;
+		n->stamp = g->stamp;
+		n->uses = g->uses;
+		n->cls = g->cls;
+		n->flags |= g->flags;
+		g->tag = 0;
+		used_again(p, n, false);
+	} else {
+		n->uses = 1;
+		classify(p, n);
+	}
+	if (distance >= p->nr_used)
+		n->flags |= POLICY_NODE_COLD;
+	if (parent != POLICY_NONE)
+		policy_node(p, parent)->flags |= POLICY_NODE_PARENT;
+	used_now(p, node);
+}
+
+void policy_hit(struct policy *p, u32 node)
+{
+	struct policy_node *n = policy_node(p, node);
+	bool idle = n->flags & POLICY_NODE_IDLE;
+
+	p->counts.hits++;
+	if (idle)
+		policy_busy(p, node);
+	used_again(p, n, true);
+	n->flags &= (u8)~POLICY_NODE_COLD;
+	used_now(p, node);
+	if (idle)
+		policy_idle(p, node);
+}
+
+/*
+ * The last node of a run is idle for the first time: now it is known how long
+ * the run is.
+ */
+static void run_ends(struct policy *p, u32 node)
+{
+	struct policy_node *n = policy_node(p, node);
+	u32 run = n->run, cls;
+
+	while (n->uses == 1 && !(n->flags & POLICY_NODE_RUN)) {
+		cls = odds_class_run(n->cls, run);
+		odds_move(&p->odds, n->cls, cls, n->stamp);
+		n->cls = (u8)cls;
+		n->flags |= POLICY_NODE_RUN;
+		if (n->parent == POLICY_NONE)
+			break;
+		n = policy_node(p, n->parent);
+	}
+}
+
+void policy_idle(struct policy *p, u32 node)
+{
+	run_ends(p, node);
+	policy_node(p, node)->flags |= POLICY_NODE_IDLE;
+	p->nr_idle++;
+	ops(p)->add(p, node);
+}
+
+void policy_busy(struct policy *p, u32 node)
+{
+	policy_node(p, node)->flags &= (u8)~POLICY_NODE_IDLE;
+	p->nr_idle--;
+	ops(p)->del(p, node);
+}
+
+void policy_remove(struct policy *p, u32 node, bool evicted)
+{
+	struct policy_node *n = policy_node(p, node);
+
+	if (n->flags & POLICY_NODE_IDLE)
+		policy_busy(p, node);
+	if (evicted) {
+		ghost_of(p, n);
+		p->counts.evictions++;
+	} else {
+		odds_forget(&p->odds, n->cls, n->stamp);
+		rival_forget(&p->rival, n->stamp);
+	}
+	memset(n, 0, sizeof(*n));
+	p->nr_used--;
+	if (evicted)
+		rival_evicted(&p->rival, p->nr_used);
+}
+
+u32 policy_victim(struct policy *p)
+{
+	return p->nr_idle ? ops(p)->victim(p) : POLICY_NONE;
+}
+
+const struct policy_counts *policy_counts(const struct policy *p)
+{
+	return &p->counts;
+}
+
+u32 policy_nr_idle(const struct policy *p)
+{
+	return p->nr_idle;
+}
+
+/* ---- check ---- */
+
+static const char *check_alive(struct policy *p)
+{
+	static const char wrong[] = "odds: pages alive are not those there are";
+	struct odds *o = &p->odds;
+	const struct policy_node *n;
+	const struct ghost *g;
+	u32 i;
+
+	memset(o->count, 0, sizeof(o->count));
+	for (i = 0; i < p->nr_nodes; i++) {
+		n = policy_node(p, i);
+		if (n->flags & POLICY_NODE_USED)
+			o->count[o->slot[odds_slot_of(o, n->stamp)].id][n->cls]++;
+	}
+	for (i = 0; i < p->nr_sets * GHOST_WAYS; i++) {
+		g = &policy_ghosts(p)[i];
+		if (g->tag)
+			o->count[o->slot[odds_slot_of(o, g->stamp)].id][g->cls]++;
+	}
+	return memcmp(o->count, o->alive, sizeof(o->count)) ? wrong : NULL;
+}
+
+const char *policy_check(struct policy *p)
+{
+	const char *wrong;
+	u32 i, idle = 0, nr = 0;
+
+	for (i = 0; i < p->nr_nodes; i++)
+		idle += !!(policy_node(p, i)->flags & POLICY_NODE_IDLE);
+	if (idle != p->nr_idle)
+		return "number of idle nodes";
+	wrong = ops(p)->check(p, &nr);
+	if (wrong)
+		return wrong;
+	if (nr != idle)
+		return "an idle node is on no list, or on two";
+	return check_alive(p);
+}
