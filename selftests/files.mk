@@ -13,4 +13,5 @@ test-y += selftests/explore/explore.o
 test-y += selftests/audit/freeze.o
 test-helpers-y += selftests/audit/audit
 test-y += selftests/kvmd/mm/fuzz_mm.o
+test-y += $(addprefix tools/kvbench/,cache_trace.o cache_gen.o cache_replay.o)
 test-helpers-y += selftests/tools/kvctl/hold

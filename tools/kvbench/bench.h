@@ -32,6 +32,8 @@ struct bench_opts {
 	const char *prompts, *batches; /* "128,512", "1,8" */
 	u32 nr_tokens;
 	u64 seed;
+	/* cache; NULL: the made up traces, the default */
+	const char *trace, *blocks, *policy;
 };
 
 /* ---- figures ---- */

@@ -51,6 +51,10 @@ static void usage(FILE *out)
 		"  -p, --prompt LIST  model: prompt lengths (128,512)\n"
 		"  -n, --gen N        model: tokens to generate (64)\n"
 		"  -b, --batch LIST   model: sequences at a time (1,8)\n"
+		"      --trace FILE   cache: requests; made up ones if not "
+		"given\n"
+		"      --blocks LIST  cache: sizes (1000,3000,10000)\n"
+		"      --policy NAME  cache: lru, mglru, reuse (reuse)\n"
 		"\nexit status: 0 ok, 1 failed or a target missed, 2 usage\n");
 }
 
@@ -142,6 +146,9 @@ enum {
 	OPT_PRETTY,
 	OPT_DATA,
 	OPT_AGAINST,
+	OPT_TRACE,
+	OPT_BLOCKS,
+	OPT_POLICY,
 };
 
 static const struct option longs[] = {
@@ -157,6 +164,9 @@ static const struct option longs[] = {
 	{ "prompt", required_argument, NULL, 'p' },
 	{ "gen", required_argument, NULL, 'n' },
 	{ "batch", required_argument, NULL, 'b' },
+	{ "trace", required_argument, NULL, OPT_TRACE },
+	{ "blocks", required_argument, NULL, OPT_BLOCKS },
+	{ "policy", required_argument, NULL, OPT_POLICY },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -191,6 +201,15 @@ static int set_option(struct bench_opts *o, int c)
 		return 0;
 	case 'b':
 		o->batches = optarg;
+		return 0;
+	case OPT_TRACE:
+		o->trace = optarg;
+		return 0;
+	case OPT_BLOCKS:
+		o->blocks = optarg;
+		return 0;
+	case OPT_POLICY:
+		o->policy = optarg;
 		return 0;
 	case 't':
 		if (!parse_u64(optarg, 1, 1024, &v))
