@@ -32,7 +32,7 @@
 
 #include "kvmd/mm/odds.h"
 
-#define DECAY  32ull
+#define DECAY  16ull
 #define SHRINK 16.0
 #define PRIOR  0.05
 #define SQRT2  1.41421356237309515

@@ -209,6 +209,14 @@ static void tick(struct policy *p)
 		ops(p)->aged(p);
 }
 
+/* A request goes on where it used the parent just before. */
+static void path_goes_on(struct policy *p, const struct policy_node *n)
+{
+	if (n->parent == POLICY_NONE ||
+	    policy_node(p, n->parent)->stamp + 1 != p->clock)
+		rival_request(&p->rival);
+}
+
 /* The node's class is the one for this use. */
 static void used_now(struct policy *p, u32 node)
 {
@@ -241,6 +249,7 @@ void policy_insert(struct policy *p, u32 node, u64 key, u32 parent)
 	*n = (struct policy_node){ .key = key,
 				   .parent = parent,
 				   .flags = POLICY_NODE_USED };
+	path_goes_on(p, n);
 	if (g) {
 		p->counts.refaults++;
 		distance = (u32)p->counts.evictions - g->evicted;
@@ -269,6 +278,7 @@ void policy_hit(struct policy *p, u32 node)
 	p->counts.hits++;
 	if (idle)
 		policy_busy(p, node);
+	path_goes_on(p, n);
 	used_again(p, n, true);
 	n->flags &= (u8)~POLICY_NODE_COLD;
 	used_now(p, node);

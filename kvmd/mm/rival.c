@@ -4,7 +4,9 @@
  *
  * A new bin begins when the youngest holds 1/64 of the pages that LRU's
  * cache holds, so that an error at its border is small; a page in the bin in
- * which the border lies counts in part. Bins run empty as their pages are
+ * which the border lies counts in part. The border is found when a request
+ * begins and stays until the next one: what a request brings evicts nothing
+ * of its own path before it is done. Bins run empty as their pages are
  * used again. When there are too many, those behind the border become one,
  * or else the two neighbours that hold least.
  *
@@ -42,7 +44,7 @@ static u32 bin_of(const struct rival *r, u64 stamp)
 	return low;
 }
 
-static void find_cut(struct rival *r)
+void rival_request(struct rival *r)
 {
 	u32 k, left = r->room;
 
@@ -77,6 +79,7 @@ static void make_room(struct rival *r)
 		    r->bin[best].nr + r->bin[best + 1].nr)
 			best = k;
 	bins_join(r, best, 1);
+	rival_request(r);
 }
 
 void rival_born(struct rival *r, u64 clock)
@@ -88,7 +91,7 @@ void rival_born(struct rival *r, u64 clock)
 			r->nr_bins * sizeof(r->bin[0]));
 		r->bin[0] = (struct rival_bin){ .begin = clock };
 		r->nr_bins++;
-		find_cut(r);
+		r->cut++;
 	}
 	r->bin[0].nr++;
 }

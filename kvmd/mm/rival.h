@@ -34,6 +34,8 @@ struct rival {
 
 void rival_init(struct rival *r);
 
+/* rival_request - a request begins */
+void rival_request(struct rival *r);
 /* rival_born - a page is used at @clock */
 void rival_born(struct rival *r, u64 clock);
 /* rival_used - a page last used at @stamp is used again; @hit: by us */
