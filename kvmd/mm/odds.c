@@ -13,8 +13,8 @@
  * class above it as if SHRINK more pages had behaved like that. A class of
  * pages used once leans on all of those; a level of uses on the next lower
  * level; the lowest on all pages; and those on PRIOR, the same for each
- * interval. Intervals grow with age, so that the prior's value falls with
- * age: before anything is known, the order is that of least recent use.
+ * interval but the first, which stands for all shorter ones. Intervals grow
+ * with age, so that the prior's value falls with age: before anything is known, the order is that of least recent use.
  *
  * Value. A page in memory costs its place for as long as it stays. If it is
  * kept until the end of interval k at most, it is used with probability P(k)
@@ -127,7 +127,7 @@ static void revalue(struct odds *o, const double edge[ODDS_AGES + 1])
 
 	for (a = 0; a < ODDS_AGES; a++) {
 		sum_classes(o, 0, ODDS_CLASSES, a, &used, &seen);
-		above = min(1.0, ratio(used, seen, PRIOR));
+		above = min(1.0, ratio(used, seen, a ? PRIOR : 3 * PRIOR));
 		sum_classes(o, 0, ODDS_FRESH, a, &used, &seen);
 		above = min(1.0, ratio(used, seen, above));
 		for (c = 0; c < ODDS_FRESH; c++)

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_odds.c - what the odds learn, against pages that are looked at
+ */
+#include "kvmd/mm/odds.h"
+#include "selftests/harness.h"
+
+static struct odds o;
+static struct odds_event merges[ODDS_SLOTS];
+
+static u32 fresh(void)
+{
+	return odds_class_fresh(0, 1);
+}
+
+static u32 again(void)
+{
+	return odds_class_again(2);
+}
+
+static double sum(double (*of)[ODDS_AGES], u32 first_age)
+{
+	double s = 0;
+	u32 c, a;
+
+	for (c = 0; c < ODDS_CLASSES; c++)
+		for (a = first_age; a < ODDS_AGES; a++)
+			s += of[c][a];
+	return s;
+}
+
+TEST(odds, know_nothing_at_first_and_so_prefer_the_young)
+{
+	u32 a;
+
+	odds_init(&o);
+	for (a = 1; a < ODDS_AGES; a++)
+		EXPECT_LT(o.value[0][a], o.value[0][a - 1]);
+	EXPECT_EQ(o.value[0][3], o.value[ODDS_CLASSES - 1][3]);
+}
+
+TEST(odds, classes_follow_uses_and_the_length_of_a_run)
+{
+	EXPECT_EQ(odds_class_again(2), ODDS_FRESH);
+	EXPECT_EQ(odds_class_again(3), ODDS_FRESH + 1);
+	EXPECT_EQ(odds_class_again(255), ODDS_CLASSES - 1);
+	EXPECT_EQ(odds_class_fresh(1, 2), 4);
+	EXPECT_EQ(odds_class_run(odds_class_fresh(1, 2), 33), 7);
+	EXPECT_EQ(odds_class_fresh(2, 255), ODDS_FRESH - 1);
+}
+
+/* Pages come back after exactly 300 uses, or never. */
+TEST(odds, of_a_page_that_comes_back_late_are_good_before_and_bad_after)
+{
+	u64 clock, begin;
+	u32 age, a;
+
+	odds_init(&o);
+	for (clock = 0; clock < 20000; clock++) {
+		odds_tick(&o, clock, 100, merges);
+		if (clock >= 300)
+			odds_used(&o, clock % 2 ? fresh() : again(),
+				  clock - 300);
+		odds_born(&o, clock % 2 ? fresh() : again());
+	}
+	begin = clock - 300;
+	age = o.slot[odds_slot_of(&o, begin + 1)].age;
+	EXPECT_GT(o.value[fresh()][0], 1.0 / 600);
+	EXPECT_GT(o.value[fresh()][age], o.value[fresh()][0]);
+	for (a = age + 3; a < ODDS_AGES; a++)
+		EXPECT_LT(o.value[fresh()][a], o.value[fresh()][0]);
+}
+
+TEST(odds, tell_a_class_that_comes_back_from_one_that_does_not)
+{
+	u64 clock;
+
+	odds_init(&o);
+	for (clock = 0; clock < 20000; clock++) {
+		odds_tick(&o, clock, 100, merges);
+		if (clock >= 300 && clock % 2)
+			odds_used(&o, again(), clock - 300);
+		odds_born(&o, clock % 2 ? again() : fresh());
+		if (clock >= 2000 && clock % 2 == 0)
+			odds_forget(&o, fresh(), clock - 2000);
+	}
+	EXPECT_GT(o.value[again()][0], 20 * o.value[fresh()][0]);
+}
+
+TEST(odds, a_page_that_changes_its_class_counts_once)
+{
+	double seen;
+	u64 clock;
+	u32 a;
+
+	odds_init(&o);
+	for (clock = 0; clock < 1500; clock++) {
+		odds_tick(&o, clock, 100, merges);
+		odds_born(&o, fresh());
+	}
+	seen = sum(o.seen, 0);
+	for (clock = 0; clock < 1500; clock++)
+		odds_move(&o, fresh(), 5, clock);
+	EXPECT_EQ(sum(o.seen, 0), seen);
+	for (a = 0; a < ODDS_AGES; a++)
+		EXPECT_EQ(o.seen[fresh()][a], 0);
+	for (clock = 0; clock < ODDS_SLOTS; clock++)
+		EXPECT_EQ(o.alive[clock][fresh()], 0);
+}
+
+TEST(odds, survive_a_change_of_the_unit)
+{
+	double used, late;
+	u64 clock, alive = 0;
+	u32 k, unit;
+
+	odds_init(&o);
+	for (clock = 0; clock < 2000; clock++) {
+		odds_tick(&o, clock, 100, merges);
+		if (clock >= 300)
+			odds_used(&o, fresh(), clock - 300);
+		odds_born(&o, fresh());
+	}
+	o.decay_at = ~0ull;
+	unit = o.unit;
+	used = sum(o.used, 0);
+	late = sum(o.used, 7);
+	EXPECT_GT(odds_tick(&o, clock + 1000, 800, merges), -1);
+	EXPECT_GT(o.unit, 2 * unit);
+	EXPECT_NEAR(sum(o.used, 0), used, 1e-6);
+	EXPECT_GT(late, sum(o.used, 7));
+	EXPECT_GT(odds_tick(&o, clock + 2000, 100, merges), -1);
+	EXPECT_NEAR(sum(o.used, 0), used, 1e-6);
+	for (k = 0; k < o.nr_slots; k++) {
+		alive += o.alive[o.slot[k].id][fresh()];
+		if (k)
+			EXPECT_LT(o.slot[k].begin, o.slot[k - 1].begin);
+	}
+	EXPECT_EQ(alive, 300);
+}
+
+TEST_HARNESS_MAIN
