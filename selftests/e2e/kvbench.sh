@@ -13,7 +13,7 @@
 list=$(kvbench list --json | jq -r '.figures[].name')
 expect "list names figures" true "$(kvbench list -j |
 	jq "[.figures[]|has(\"name\",\"what\",\"unit\",\"target\")]|all")"
-for subject in attention bw fault fork gemm pages util; do
+for subject in attention bw cache fault fork gemm pages util; do
 	expect "kvbench $subject" "$subject true" \
 		"$(kvbench $subject --tiny --json 2>"$T/err" |
 		jq -r '[.bench, (.results|length>0 and (.[0]|type)=="object")]|
@@ -36,6 +36,13 @@ for subject in attention gemm; do
 	check "and prints them" grep -q '^before: .* version' \
 		<(kvbench $subject --tiny --against "$T/older")
 done
+printf '{"hash_ids": [%s]}\n' 1 2 1 3 2 1 >"$T/trace"
+expect "kvbench cache replays a trace" '[0,2,"lru"]' \
+	"$(kvbench cache --trace "$T/trace" --blocks 1 --policy lru --json |
+		jq -c '[.hit_rate*6, (.optimum*6|round), .policy]')"
+expect_exit "of a policy that there is" 1 kvbench cache --policy fifo
+expect_exit "and of sizes" 1 kvbench cache --trace "$T/trace" --blocks x
+expect_exit "what is no trace is refused" 1 kvbench cache --trace "$0"
 expect_exit "a record of another subject is refused" 1 \
 	kvbench attention --tiny --against "$T/record"
 expect_exit "a record of other sizes too" 1 kvbench gemm --against "$T/record"
