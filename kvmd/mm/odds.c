@@ -14,7 +14,8 @@
  * pages used once leans on all of those; a level of uses on the next lower
  * level; the lowest on all pages; and those on PRIOR, the same for each
  * interval but the first, which stands for all shorter ones. Intervals grow
- * with age, so that the prior's value falls with age: before anything is known, the order is that of least recent use.
+ * with age, so that the prior's value falls with age: before anything is known,
+ * the order is that of least recent use.
  *
  * Value. A page in memory costs its place for as long as it stays. If it is
  * kept until the end of interval k at most, it is used with probability P(k)
@@ -134,8 +135,8 @@ static void revalue(struct odds *o, const double edge[ODDS_AGES + 1])
 			p[c][a] = min(1.0, ratio(o->used[c][a], o->seen[c][a],
 						 above));
 		for (; c < ODDS_CLASSES; c++) {
-			above = min(1.0, ratio(o->used[c][a], o->seen[c][a],
-					       above));
+			above = min(1.0,
+				    ratio(o->used[c][a], o->seen[c][a], above));
 			p[c][a] = above;
 		}
 	}

@@ -21,10 +21,10 @@
  */
 #include "include/kv/types.h"
 
-#define ODDS_AGES   24u
-#define ODDS_SLOTS  64u
-#define ODDS_FRESH  12u /* classes of pages used once */
-#define ODDS_LEVELS 7u /* and of others, by uses */
+#define ODDS_AGES    24u
+#define ODDS_SLOTS   64u
+#define ODDS_FRESH   12u /* classes of pages used once */
+#define ODDS_LEVELS  7u /* and of others, by uses */
 #define ODDS_CLASSES (ODDS_FRESH + ODDS_LEVELS)
 
 /* Pages last used at [begin, begin of the next younger one). */

@@ -189,8 +189,8 @@ static void classify(struct policy *p, struct policy_node *n)
 			n->run = (u8)min(up->run + 1, 255);
 			novelty = up->cls / (ODDS_FRESH / 3);
 		} else {
-			novelty = up->flags & POLICY_NODE_PARENT ? NEW_BRANCH :
-								   NEW_TURN;
+			novelty = up->flags & POLICY_NODE_PARENT ? NEW_BRANCH
+								 : NEW_TURN;
 		}
 	}
 	n->cls = (u8)odds_class_fresh(novelty, n->run);
@@ -369,12 +369,14 @@ static const char *check_alive(struct policy *p)
 	for (i = 0; i < p->nr_nodes; i++) {
 		n = policy_node(p, i);
 		if (n->flags & POLICY_NODE_USED)
-			o->count[o->slot[odds_slot_of(o, n->stamp)].id][n->cls]++;
+			o->count[o->slot[odds_slot_of(o, n->stamp)].id]
+				[n->cls]++;
 	}
 	for (i = 0; i < p->nr_sets * GHOST_WAYS; i++) {
 		g = &policy_ghosts(p)[i];
 		if (g->tag)
-			o->count[o->slot[odds_slot_of(o, g->stamp)].id][g->cls]++;
+			o->count[o->slot[odds_slot_of(o, g->stamp)].id]
+				[g->cls]++;
 	}
 	return memcmp(o->count, o->alive, sizeof(o->count)) ? wrong : NULL;
 }

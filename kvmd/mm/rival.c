@@ -87,8 +87,7 @@ void rival_born(struct rival *r, u64 clock)
 	if (r->bin[0].nr > r->room / BINS_OF_ROOM) {
 		if (r->nr_bins == RIVAL_BINS)
 			make_room(r);
-		memmove(&r->bin[1], &r->bin[0],
-			r->nr_bins * sizeof(r->bin[0]));
+		memmove(&r->bin[1], &r->bin[0], r->nr_bins * sizeof(r->bin[0]));
 		r->bin[0] = (struct rival_bin){ .begin = clock };
 		r->nr_bins++;
 		r->cut++;

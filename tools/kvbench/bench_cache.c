@@ -28,9 +28,9 @@ struct cache_row {
 };
 
 static const struct report_col cols[] = {
-	{ "trace", "trace", 0 },   { "blocks", "blocks", 0 },
-	{ "policy", "policy", 0 }, { "hit_rate", "hit rate", 4 },
-	{ "lru", "LRU", 4 },	   { "optimum", "optimum", 4 },
+	{ "trace", "trace", 0 },    { "blocks", "blocks", 0 },
+	{ "policy", "policy", 0 },  { "hit_rate", "hit rate", 4 },
+	{ "lru", "LRU", 4 },	    { "optimum", "optimum", 4 },
 	{ "gap_closed", "gap", 3 }, { "ns", "ns/block", 0 },
 };
 

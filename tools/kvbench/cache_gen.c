@@ -300,8 +300,8 @@ static void gen_twice(struct gen *g)
 		if (g->nr_act < 60 || chance(g, 50)) {
 			if (g->nr_act == 90)
 				continue;
-			g->act[g->nr_act] = grow(g, CACHE_NO_BLOCK,
-						 about(g, 20));
+			g->act[g->nr_act] =
+				grow(g, CACHE_NO_BLOCK, about(g, 20));
 			ask(g, g->act[g->nr_act++]);
 		} else {
 			ask(g, g->act[0]);
@@ -316,13 +316,13 @@ static const struct {
 	const char *name;
 	void (*make)(struct gen *g);
 } kinds[] = {
-	{ "chat", gen_chat },	      { "agents", gen_agents },
-	{ "loop", gen_loop },	      { "loop-ask", gen_loop_ask },
-	{ "shift", gen_shift },	      { "once", gen_once },
-	{ "even", gen_even },	      { "document", gen_document },
-	{ "scan", gen_scan },	      { "popular", gen_popular },
-	{ "thought", gen_thought },   { "recent", gen_recent },
-	{ "both", gen_both },	      { "examples", gen_examples },
+	{ "chat", gen_chat },	    { "agents", gen_agents },
+	{ "loop", gen_loop },	    { "loop-ask", gen_loop_ask },
+	{ "shift", gen_shift },	    { "once", gen_once },
+	{ "even", gen_even },	    { "document", gen_document },
+	{ "scan", gen_scan },	    { "popular", gen_popular },
+	{ "thought", gen_thought }, { "recent", gen_recent },
+	{ "both", gen_both },	    { "examples", gen_examples },
 	{ "twice", gen_twice },
 };
 

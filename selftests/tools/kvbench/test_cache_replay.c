@@ -113,10 +113,10 @@ TEST(cache_replay, the_optimum_is_that_of_all_choices)
 		struct cache_trace t = { 0 };
 
 		for (i = 0; i < 7; i++)
-			cache_trace_block(&t, i && hash_random(&rng) % 3 ?
-						      (u32)(hash_random(&rng) %
-							    i) :
-						      CACHE_NO_BLOCK);
+			cache_trace_block(&t,
+					  i && hash_random(&rng) % 3
+						  ? (u32)(hash_random(&rng) % i)
+						  : CACHE_NO_BLOCK);
 		for (i = 0; i < 5; i++)
 			ASSERT_EQ(cache_trace_request(
 					  &t, (u32)(hash_random(&rng) % 7)),
