@@ -5,9 +5,11 @@
  * History. A node's uses, its last one and its class outlive its eviction
  * for a while in the ghosts: a table of sets of GHOST_WAYS, found by the key
  * of the path; a new ghost takes the place of the one used least recently in
- * its set. A node that comes back takes its history with it. Four ghosts for
- * each node there may be: most pages that come back at all do so before that
- * many others were evicted, and those that come back later look new.
+ * its set. A node that comes back takes its history with it. Eight ghosts for
+ * each page are enough: most that come back at all do so before that many
+ * others were evicted, and those that come back later look new. Ghosts carry
+ * the number of the policy's life, so that nothing has to be cleared when it
+ * begins another one.
  *
  * Classes of a page used once: by where it was new, and by how many pages were
  * new with it. A page whose parent was used once continues its parent's
@@ -36,9 +38,9 @@ static const struct policy_ops *ops(const struct policy *p)
 	return kinds[p->kind];
 }
 
-static u32 ghost_sets(u32 nr_nodes)
+static u32 ghost_sets(u32 nr_ghosts)
 {
-	u32 want = max(1u, GHOST_PER_NODE * nr_nodes / GHOST_WAYS), sets = 1;
+	u32 want = max(1u, nr_ghosts / GHOST_WAYS), sets = 1;
 
 	while (sets < want)
 		sets *= 2;
@@ -55,22 +57,29 @@ static u64 ghosts_off(u32 nr_nodes)
 	return ALIGN_UP(heap_off() + nr_nodes * sizeof(u32), 64ull);
 }
 
-size_t policy_bytes(u32 nr_nodes)
+size_t policy_bytes(u32 nr_nodes, u32 nr_ghosts)
 {
-	return ghosts_off(nr_nodes) +
-	       (size_t)ghost_sets(nr_nodes) * GHOST_WAYS * sizeof(struct ghost);
+	return ghosts_off(nr_nodes) + (size_t)ghost_sets(nr_ghosts) *
+					      GHOST_WAYS * sizeof(struct ghost);
 }
 
-void policy_init(struct policy *p, u32 nr_nodes, void *nodes, u32 stride,
-		 enum policy_kind kind)
+void policy_init(struct policy *p, u32 nr_nodes, u32 nr_ghosts, void *nodes,
+		 u32 stride, enum policy_kind kind)
 {
+	u32 life = (p->life + 1) % GHOST_LIVES;
+
+	memset(p, 0, sizeof(*p));
+	p->life = life;
 	p->kind = kind;
 	p->nr_nodes = nr_nodes;
 	p->nodes_off = (s64)((uintptr_t)nodes - (uintptr_t)p);
 	p->stride = stride;
 	p->heap_off = heap_off();
 	p->ghosts_off = ghosts_off(nr_nodes);
-	p->nr_sets = ghost_sets(nr_nodes);
+	p->nr_sets = ghost_sets(nr_ghosts);
+	if (!life)
+		memset(policy_ghosts(p), 0,
+		       (size_t)p->nr_sets * GHOST_WAYS * sizeof(struct ghost));
 	odds_init(&p->odds);
 	rival_init(&p->rival);
 	ops(p)->reset(p);
@@ -98,20 +107,22 @@ enum policy_kind policy_kind(const struct policy *p)
 
 void policy_switch(struct policy *p, enum policy_kind kind)
 {
-	u32 i;
+	const struct policy_ops *lru = &policy_lru_ops;
+	u32 nr, n;
 
-	/* Sorted by the heap of LRU, whose place nobody else needs. */
-	policy_lru_ops.reset(p);
-	for (i = 0; i < p->nr_nodes; i++)
-		if (policy_node(p, i)->flags & POLICY_NODE_IDLE)
-			policy_lru_ops.add(p, i);
+	/* By way of LRU's heap, in which they may be already. */
+	for (nr = p->nr_heap ? 0 : p->nr_idle; nr; nr--) {
+		n = ops(p)->victim(p);
+		ops(p)->del(p, n);
+		lru->add(p, n);
+	}
 	p->kind = kind;
 	if (kind == POLICY_LRU)
 		return;
 	ops(p)->reset(p);
-	for (; p->nr_heap; ops(p)->add(p, i)) {
-		i = policy_lru_ops.victim(p);
-		policy_lru_ops.del(p, i);
+	for (; p->nr_heap; ops(p)->add(p, n)) {
+		n = lru->victim(p);
+		lru->del(p, n);
 	}
 }
 
@@ -127,20 +138,26 @@ static u32 ghost_tag(u64 key)
 	return max((u32)(key >> 32), 1u);
 }
 
+/* Those of the policy that was here before are none. */
+static bool ghost_is(const struct policy *p, const struct ghost *g)
+{
+	return g->tag && g->life == p->life;
+}
+
 static struct ghost *ghost_find(const struct policy *p, u64 key)
 {
 	struct ghost *set = ghost_set(p, key);
 	u32 way, tag = ghost_tag(key);
 
 	for (way = 0; way < GHOST_WAYS; way++)
-		if (set[way].tag == tag)
+		if (set[way].tag == tag && ghost_is(p, &set[way]))
 			return &set[way];
 	return NULL;
 }
 
 static void ghost_drop(struct policy *p, struct ghost *g)
 {
-	if (g->tag) {
+	if (ghost_is(p, g)) {
 		odds_forget(&p->odds, g->cls, g->stamp);
 		rival_forget(&p->rival, g->stamp);
 	}
@@ -155,8 +172,9 @@ static struct ghost *ghost_make(struct policy *p, u64 key)
 
 	if (!g) {
 		g = set;
-		for (way = 1; way < GHOST_WAYS && g->tag; way++)
-			if (!set[way].tag || set[way].stamp < g->stamp)
+		for (way = 1; way < GHOST_WAYS && ghost_is(p, g); way++)
+			if (!ghost_is(p, &set[way]) ||
+			    set[way].stamp < g->stamp)
 				g = &set[way];
 	}
 	ghost_drop(p, g);
@@ -172,7 +190,8 @@ static void ghost_of(struct policy *p, const struct policy_node *n)
 			     .stamp = n->stamp,
 			     .uses = n->uses,
 			     .cls = n->cls,
-			     .flags = n->flags & POLICY_NODE_PARENT };
+			     .parent = !!(n->flags & POLICY_NODE_PARENT),
+			     .life = p->life };
 }
 
 /* ---- uses ---- */
@@ -256,7 +275,7 @@ void policy_insert(struct policy *p, u32 node, u64 key, u32 parent)
 		n->stamp = g->stamp;
 		n->uses = g->uses;
 		n->cls = g->cls;
-		n->flags |= g->flags;
+		n->flags |= g->parent ? POLICY_NODE_PARENT : 0;
 		g->tag = 0;
 		used_again(p, n, false);
 	} else {
@@ -357,7 +376,9 @@ u32 policy_nr_idle(const struct policy *p)
 
 /* ---- check ---- */
 
-static const char *check_alive(struct policy *p)
+static const char *check_alive(struct policy *p,
+			       bool (*is_mine)(const void *ctx, u32 node),
+			       const void *ctx)
 {
 	static const char wrong[] = "odds: pages alive are not those there are";
 	struct odds *o = &p->odds;
@@ -368,26 +389,29 @@ static const char *check_alive(struct policy *p)
 	memset(o->count, 0, sizeof(o->count));
 	for (i = 0; i < p->nr_nodes; i++) {
 		n = policy_node(p, i);
-		if (n->flags & POLICY_NODE_USED)
+		if (n->flags & POLICY_NODE_USED && is_mine(ctx, i))
 			o->count[o->slot[odds_slot_of(o, n->stamp)].id]
 				[n->cls]++;
 	}
 	for (i = 0; i < p->nr_sets * GHOST_WAYS; i++) {
 		g = &policy_ghosts(p)[i];
-		if (g->tag)
+		if (ghost_is(p, g))
 			o->count[o->slot[odds_slot_of(o, g->stamp)].id]
 				[g->cls]++;
 	}
 	return memcmp(o->count, o->alive, sizeof(o->count)) ? wrong : NULL;
 }
 
-const char *policy_check(struct policy *p)
+const char *policy_check(struct policy *p,
+			 bool (*is_mine)(const void *ctx, u32 node),
+			 const void *ctx)
 {
 	const char *wrong;
 	u32 i, idle = 0, nr = 0;
 
 	for (i = 0; i < p->nr_nodes; i++)
-		idle += !!(policy_node(p, i)->flags & POLICY_NODE_IDLE);
+		idle += policy_node(p, i)->flags & POLICY_NODE_IDLE &&
+			is_mine(ctx, i);
 	if (idle != p->nr_idle)
 		return "number of idle nodes";
 	wrong = ops(p)->check(p, &nr);
@@ -395,5 +419,5 @@ const char *policy_check(struct policy *p)
 		return wrong;
 	if (nr != idle)
 		return "an idle node is on no list, or on two";
-	return check_alive(p);
+	return check_alive(p, is_mine, ctx);
 }

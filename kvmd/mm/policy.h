@@ -62,24 +62,33 @@ struct policy_counts {
 	u64 hits, inserts, refaults, evictions;
 };
 
-/* policy_bytes - memory for a tree of at most @nr_nodes */
-size_t policy_bytes(u32 nr_nodes);
+/**
+ * policy_bytes - memory for a policy
+ * @nr_nodes: nodes there may be
+ * @nr_ghosts: evicted ones to remember; eight for each page that is cached
+ */
+size_t policy_bytes(u32 nr_nodes, u32 nr_ghosts);
 
 /**
- * policy_init - make a policy in zeroed memory
- * @p: policy_bytes(@nr_nodes)
+ * policy_init - begin with no node
+ * @p: policy_bytes() of the same numbers, zero or a policy's before
  * @nr_nodes: nodes there may be
+ * @nr_ghosts: evicted ones to remember
  * @nodes: the array's first policy_node, zeroed; keeps its distance to @p
  * @stride: bytes from one to the next
+ * @kind: how to order them
+ *
+ * Policies may share an array: each knows the nodes that were inserted there.
  */
-void policy_init(struct policy *p, u32 nr_nodes, void *nodes, u32 stride,
-		 enum policy_kind kind);
+void policy_init(struct policy *p, u32 nr_nodes, u32 nr_ghosts, void *nodes,
+		 u32 stride, enum policy_kind kind);
 
 const char *policy_kind_name(enum policy_kind kind);
 /* policy_kind_parse - the kind of a name, or -1 */
 int policy_kind_parse(const char *name);
 
-/* policy_switch - order the nodes by another policy from now on: O(nodes) */
+/* policy_switch - order the nodes by another policy from now on; O(idle log
+ * idle) */
 void policy_switch(struct policy *p, enum policy_kind kind);
 enum policy_kind policy_kind(const struct policy *p);
 
@@ -103,7 +112,14 @@ u32 policy_victim(struct policy *p);
 const struct policy_counts *policy_counts(const struct policy *p);
 u32 policy_nr_idle(const struct policy *p);
 
-/* policy_check - recompute what is cached; NULL, or what is wrong; O(nodes) */
-const char *policy_check(struct policy *p);
+/**
+ * policy_check - recompute what is cached; O(nodes)
+ * @is_mine: is the node, which some policy has, this one's?
+ *
+ * Return: NULL, or what is wrong.
+ */
+const char *policy_check(struct policy *p,
+			 bool (*is_mine)(const void *ctx, u32 node),
+			 const void *ctx);
 
 #endif

@@ -16,14 +16,14 @@
 #define POLICY_NODE_COLD   8u /* came at its last use, and not back soon */
 #define POLICY_NODE_RUN	   16u /* its class tells how long its run was */
 
-#define GHOST_WAYS     8u
-#define GHOST_PER_NODE 8u
+#define GHOST_WAYS  8u
+#define GHOST_LIVES 128u
 
 /* A page that was evicted. */
 struct ghost {
 	u32 tag; /* of its key; 0: free */
 	u32 evicted; /* evictions before its own */
-	u64 stamp : 40, uses : 8, cls : 8, flags : 8;
+	u64 stamp : 40, uses : 8, cls : 8, parent : 1, life : 7;
 };
 
 #define MGLRU_GENS 4u
@@ -62,6 +62,8 @@ struct policy {
 	u64 heap_off, ghosts_off;
 	u32 nr_sets; /* of ghosts, a power of two */
 	u32 nr_heap;
+	u32 life; /* how often the memory was used for one, modulo */
+	u32 reserved;
 	struct policy_counts counts;
 	struct mglru mglru;
 	struct reuse reuse;

@@ -103,4 +103,27 @@ TEST(ilist, a_safe_walk_may_delete_where_it_stands)
 	EXPECT_TRUE(ilist_is_empty(&l));
 }
 
+/* Two lists of every length, none included, become one. */
+TEST(ilist, appends_a_list_to_another)
+{
+	struct thing t[N];
+	u32 model[N], cut, end, i;
+	struct ilist a, b;
+
+	for (cut = 0; cut <= N; cut++)
+		for (end = cut; end <= N; end++) {
+			memset(t, 0xee, sizeof(t));
+			ilist_init(&a);
+			ilist_init(&b);
+			for (i = 0; i < end; i++) {
+				ilist_add_tail(i < cut ? &a : &b,
+					       ILINKS(t, link), N - 1 - i);
+				model[i] = N - 1 - i;
+			}
+			ilist_append(&a, &b, ILINKS(t, link));
+			expect_list(&a, t, model, end);
+			expect_list(&b, t, NULL, 0);
+		}
+}
+
 TEST_HARNESS_MAIN

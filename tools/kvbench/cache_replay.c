@@ -15,7 +15,8 @@
 #include "lib/hash.h"
 #include "tools/kvbench/cache_trace.h"
 
-#define NO_NODE CACHE_NO_BLOCK
+#define NO_NODE		CACHE_NO_BLOCK
+#define GHOSTS_PER_NODE 8u
 
 struct replay {
 	const struct cache_trace *t;
@@ -52,7 +53,7 @@ static int replay_init(struct replay *r, const struct cache_trace *t,
 
 	memset(r, 0, sizeof(*r));
 	r->t = t;
-	r->p = calloc(1, policy_bytes(nr));
+	r->p = calloc(1, policy_bytes(nr, GHOSTS_PER_NODE * nr));
 	r->nodes = calloc(nr, sizeof(*r->nodes));
 	r->node = malloc(t->nr_blocks * sizeof(u32));
 	r->block = calloc(nr, sizeof(u32));
@@ -61,7 +62,8 @@ static int replay_init(struct replay *r, const struct cache_trace *t,
 	if (!r->p || !r->nodes || !r->node || !r->block || !r->nr_children ||
 	    !r->freed)
 		return -ENOMEM;
-	policy_init(r->p, nr, r->nodes, sizeof(*r->nodes), kind);
+	policy_init(r->p, nr, GHOSTS_PER_NODE * nr, r->nodes, sizeof(*r->nodes),
+		    kind);
 	memset(r->node, 0xff, t->nr_blocks * sizeof(u32));
 	while (r->nr_free < nr) {
 		i = nr - 1 - r->nr_free;
@@ -103,6 +105,11 @@ static void evict(struct replay *r)
 		policy_idle(r->p, up);
 }
 
+static bool every_node(const void *ctx, u32 node)
+{
+	return true;
+}
+
 /* Return: hits */
 static u32 serve(struct replay *r, const u32 *ref, u32 nr)
 {
@@ -138,7 +145,7 @@ int cache_replay(const struct cache_trace *t, u32 nr_blocks,
 		while (r.nr_used > nr_blocks)
 			evict(&r);
 		if (check && i % check == 0)
-			wrong = policy_check(r.p);
+			wrong = policy_check(r.p, every_node, NULL);
 		if (wrong) {
 			fprintf(stderr, "request %u: %s\n", i, wrong);
 			rc = -EPROTO;

@@ -10,8 +10,9 @@
 #include "lib/hash.h"
 #include "selftests/harness.h"
 
-#define NODES 300u
-#define PATHS 64u /* keys of first nodes; others follow from their parents */
+#define NODES  300u
+#define GHOSTS (8 * NODES)
+#define PATHS  64u /* keys of first nodes; others follow from their parents */
 
 struct twin_node {
 	struct policy_node pol; /* the policy's, at a distance */
@@ -35,7 +36,7 @@ struct model {
 
 static size_t block_bytes(void)
 {
-	return NODES * sizeof(struct twin_node) + policy_bytes(NODES);
+	return NODES * sizeof(struct twin_node) + policy_bytes(NODES, GHOSTS);
 }
 
 static void model_init(struct model *m, enum policy_kind kind, u64 seed)
@@ -45,7 +46,7 @@ static void model_init(struct model *m, enum policy_kind kind, u64 seed)
 	ASSERT_TRUE(m->n);
 	m->p = (void *)(m->n + NODES);
 	m->rng = seed;
-	policy_init(m->p, NODES, &m->n[0].pol, sizeof(m->n[0]), kind);
+	policy_init(m->p, NODES, GHOSTS, &m->n[0].pol, sizeof(m->n[0]), kind);
 }
 
 static void model_fini(struct model *m)
@@ -212,6 +213,11 @@ static void evict(struct model *m)
 	leave(m, v, true);
 }
 
+static bool is_mine(const void *m, u32 i)
+{
+	return ((const struct model *)m)->n[i].used;
+}
+
 static void step(struct model *m)
 {
 	u32 i = below(m, NODES), what = below(m, 20);
@@ -236,7 +242,7 @@ static void step(struct model *m)
 	if (!below(m, 400)) /* LRU does better, or worse */
 		m->p->rival.lead = below(m, 2) ? -1e9 : 1e9;
 	m->nr_behind += m->p->reuse.behind;
-	wrong = policy_check(m->p);
+	wrong = policy_check(m->p, is_mine, m);
 	if (!EXPECT_TRUE(!wrong))
 		TH_LOG("%s", wrong);
 }
@@ -338,6 +344,67 @@ TEST(policy, a_node_that_comes_back_soon_is_not_cold)
 	policy_insert(m.p, 1, hash_mix(2), POLICY_NONE);
 	EXPECT_TRUE(m.n[1].pol.flags & POLICY_NODE_COLD);
 	model_fini(&m);
+}
+
+TEST(policy, begins_again_without_a_past)
+{
+	struct model m;
+	u32 life, i;
+
+	model_init(&m, POLICY_REUSE, 9);
+	for (life = 0; life < 2 * GHOST_LIVES; life++) {
+		for (i = 0; i < 20; i++) {
+			policy_insert(m.p, i, hash_mix(i + 1), POLICY_NONE);
+			policy_idle(m.p, i);
+		}
+		for (i = 0; i < 20; i++)
+			policy_remove(m.p, i, true);
+		EXPECT_EQ(policy_counts(m.p)->refaults, 0);
+		EXPECT_TRUE(!policy_check(m.p, is_mine, &m));
+		policy_init(m.p, NODES, GHOSTS, &m.n[0].pol, sizeof(m.n[0]),
+			    POLICY_REUSE);
+	}
+	model_fini(&m);
+}
+
+/* Even and odd nodes are of two trees, as of two tenants. */
+static bool is_even(const void *ctx, u32 i)
+{
+	return i % 2 == 0;
+}
+
+static bool is_odd(const void *ctx, u32 i)
+{
+	return i % 2;
+}
+
+TEST(policy, two_share_an_array)
+{
+	struct policy *p[2];
+	struct policy_node *n = calloc(NODES, sizeof(*n));
+	u32 i, v;
+
+	for (i = 0; i < 2; i++) {
+		p[i] = calloc(1, policy_bytes(NODES, GHOSTS));
+		ASSERT_TRUE(n && p[i]);
+		policy_init(p[i], NODES, GHOSTS, n, sizeof(*n), POLICY_REUSE);
+	}
+	for (i = 0; i < NODES; i++) {
+		policy_insert(p[i % 2], i, hash_mix(i + 1), POLICY_NONE);
+		policy_idle(p[i % 2], i);
+	}
+	for (i = 0; i < NODES; i++) {
+		policy_switch(p[i % 2], (i / 2) % POLICY_NR_KINDS);
+		v = policy_victim(p[i % 2]);
+		ASSERT_EQ(v % 2, i % 2);
+		policy_remove(p[i % 2], v, true);
+		EXPECT_TRUE(!policy_check(p[0], is_even, NULL));
+		EXPECT_TRUE(!policy_check(p[1], is_odd, NULL));
+	}
+	EXPECT_EQ(policy_victim(p[0]), POLICY_NONE);
+	free(p[0]);
+	free(p[1]);
+	free(n);
 }
 
 TEST(policy, names_are_parsed)
