@@ -13,19 +13,15 @@
  * keeps its tenant's account open as long: the last process may be gone and
  * the next one still finds what it left.
  *
- * Eviction takes leaves that no space holds, the least used first. A held
- * node that comes up is moved to the front: it is in use. So the list is
- * gone through at most once between two uses of everything in it; VICTIM_LOOKS
- * bounds one search.
+ * Eviction takes what the policy says (policy.h), of nodes without a child, a
+ * hold and a copy on its way.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/ticket.h"
-
-#define NODE_LINKS(mm) ILINKS(mm_nodes(mm), link)
-#define VICTIM_LOOKS   4096u
 
 struct client *cache_of(const struct mm *mm, u32 tenant)
 {
@@ -52,7 +48,9 @@ struct client *cache_make(struct mm *mm, u32 tenant)
 	t->cache = i + 1;
 	t->dropping = false;
 	t->refs++;
-	ilist_init(&t->lru);
+	policy_init(mm_policy(mm, tenant), mm->lay.nr_nodes, mm->lay.nr_ghosts,
+		    &mm_nodes(mm)[0].policy, sizeof(struct prefix_node),
+		    mm->cache_policy);
 	return c;
 }
 
@@ -65,7 +63,7 @@ void cache_put(struct mm *mm, u32 tenant)
 	if (!c)
 		return;
 	extent_trim(mm, c, 0, false);
-	if (t->lru.nr || c->nr_extents)
+	if (t->nr_nodes || c->nr_extents)
 		return;
 	i = client_index(mm, c);
 	ilist_del(&mm->clients, ILINKS(mm_clients(mm), link), i);
@@ -120,24 +118,6 @@ void cache_withdrawn(struct mm *mm, const struct client *cache, u32 extent)
 
 /* ---- eviction ---- */
 
-static u32 victim(struct mm *mm, u32 tenant)
-{
-	struct ilist *lru = &mm->tenants[tenant].lru;
-	u32 looks = min(lru->nr, VICTIM_LOOKS), n;
-
-	for (; looks; looks--) {
-		const struct prefix_node *x;
-
-		n = lru->last;
-		x = &mm_nodes(mm)[n];
-		if (!x->nr_children && !x->holds && !x->copying)
-			return n;
-		ilist_del(lru, NODE_LINKS(mm), n);
-		ilist_add_head(lru, NODE_LINKS(mm), n);
-	}
-	return MM_NONE;
-}
-
 u64 node_bytes(const struct mm *mm, u32 n)
 {
 	const struct prefix_node *x = &mm_nodes(mm)[n];
@@ -150,7 +130,7 @@ u64 node_bytes(const struct mm *mm, u32 n)
 	return bytes;
 }
 
-void cache_evict(struct mm *mm, u32 n)
+void cache_evict(struct mm *mm, u32 n, bool room)
 {
 	struct prefix_node *x = &mm_nodes(mm)[n];
 	const struct prefix_tree *t = &mm->trees[x->tree];
@@ -160,18 +140,18 @@ void cache_evict(struct mm *mm, u32 n)
 	for (k = 0; k < t->nr_areas; k++)
 		if (x->frame[k] != MM_NONE)
 			frame_put(mm, cache, t->area[k].geom, x->frame[k], 0);
-	node_free(mm, n);
+	node_free(mm, n, room);
 	mm->counts.prefix_evicted++;
 	mm_trace(mm, KV_TP_PREFIX_EVICT, MM_NONE, n);
 }
 
 bool cache_evict_one(struct mm *mm, u32 tenant)
 {
-	u32 n = victim(mm, tenant);
+	u32 n = policy_victim(mm_policy(mm, tenant));
 
-	if (n == MM_NONE)
+	if (n == POLICY_NONE)
 		return false;
-	cache_evict(mm, n);
+	cache_evict(mm, n, true);
 	return true;
 }
 
@@ -242,11 +222,31 @@ u64 mm_cache_drop(struct mm *mm, u32 tenant, bool close)
 		return 0;
 	t = &mm->tenants[tenant];
 	t->dropping |= close;
-	while ((n = victim(mm, tenant)) != MM_NONE) {
+	while ((n = policy_victim(mm_policy(mm, tenant))) != POLICY_NONE) {
 		bytes += node_bytes(mm, n);
-		cache_evict(mm, n);
+		cache_evict(mm, n, false);
 	}
 	cache_put(mm, tenant);
 	mm->dirty = true;
 	return bytes;
+}
+
+int mm_cache_policy(struct mm *mm, const char *name)
+{
+	int kind = policy_kind_parse(name);
+	u32 t;
+
+	if (kind < 0)
+		return -EINVAL;
+	mm->cache_policy = (u32)kind;
+	for (t = 0; t < MM_TENANT_MAX; t++)
+		if (mm->tenants[t].cache)
+			policy_switch(mm_policy(mm, t),
+				      (enum policy_kind)kind);
+	return 0;
+}
+
+const char *mm_cache_policy_name(const struct mm *mm)
+{
+	return policy_kind_name(mm->cache_policy);
 }

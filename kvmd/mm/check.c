@@ -488,6 +488,34 @@ static void check_node(struct check *k, u32 n)
 		fault(k, "node %u: parent %u is none", n, x->parent);
 }
 
+struct owner {
+	const struct mm *mm;
+	u32 tenant;
+};
+
+static bool is_owned(const void *ctx, u32 node)
+{
+	const struct owner *o = ctx;
+	const struct prefix_node *x = &mm_nodes(o->mm)[node];
+
+	return node < o->mm->node_top && x->state == NODE_LIVE &&
+	       o->mm->trees[x->tree].tenant == o->tenant;
+}
+
+static void check_policies(struct check *k)
+{
+	struct owner o = { .mm = k->mm };
+	const char *wrong;
+
+	for (o.tenant = 0; o.tenant < MM_TENANT_MAX; o.tenant++) {
+		if (!k->mm->tenants[o.tenant].cache)
+			continue;
+		wrong = policy_check(mm_policy(k->mm, o.tenant), is_owned, &o);
+		if (wrong)
+			fault(k, "policy of tenant %u: %s", o.tenant, wrong);
+	}
+}
+
 /* Children and references, counted in two passes over the nodes. */
 static void check_nodes(struct check *k)
 {
@@ -504,6 +532,9 @@ static void check_nodes(struct check *k)
 		copying += (u32)__builtin_popcount(x->copying);
 		nr[x->tree]++;
 		check_node(k, n);
+		if (x->idle != (!x->nr_children && !x->holds && !x->copying))
+			fault(k, "node %u is settled as %s", n,
+			      x->idle ? "idle" : "busy");
 		if (!x->nr_children != (x->child == MM_NONE))
 			fault(k, "node %u: %u children", n, x->nr_children);
 	}
@@ -512,8 +543,9 @@ static void check_nodes(struct check *k)
 		in_trees += mm->trees[i].nr_nodes;
 	}
 	for (i = 0; i < MM_TENANT_MAX; i++)
-		listed += mm->tenants[i].cache ? mm->tenants[i].lru.nr : 0;
-	expect(k, "nodes on lists", 0, listed, live);
+		listed += mm->tenants[i].nr_nodes;
+	expect(k, "nodes of tenants", 0, listed, live);
+	check_policies(k);
 	expect(k, "nodes in trees", 0, in_trees, live);
 	expect(k, "pages being copied", 0, mm->nr_copying, copying);
 	kids = holds = 0;

@@ -102,10 +102,12 @@ static void add_cache_usage(const struct mm *mm, const struct client *c,
 	out->cache_held_bytes += (u64)c->nr_extents * KV_EXTENT_SIZE;
 	out->cache_bytes += client_frame_bytes(c);
 	out->frame_bytes += client_frame_bytes(c);
-	out->cache_nodes += mm->tenants[c->tenant].lru.nr;
-	ilist_for_each (n, &mm->tenants[c->tenant].lru,
-			ILINKS(mm_nodes(mm), link)) {
+	out->cache_nodes += mm->tenants[c->tenant].nr_nodes;
+	for (n = 0; n < mm->node_top; n++) {
 		x = &mm_nodes(mm)[n];
+		if (x->state != NODE_LIVE ||
+		    mm->trees[x->tree].tenant != c->tenant)
+			continue;
 		for (k = 0; k < mm->trees[x->tree].nr_areas; k++) {
 			if (x->frame[k] == MM_NONE)
 				continue;
@@ -295,10 +297,9 @@ int mm_tree_info(const struct mm *mm, u32 i, struct mm_tree_info *out)
 		.asked_tokens = t->asked_tokens,
 		.hit_tokens = t->hit_tokens,
 	};
-	ilist_for_each (n, &mm->tenants[t->tenant].lru,
-			ILINKS(mm_nodes(mm), link)) {
+	for (n = 0; n < mm->node_top; n++) {
 		x = &mm_nodes(mm)[n];
-		if (x->tree != i)
+		if (x->state != NODE_LIVE || x->tree != i)
 			continue;
 		out->nodes_held += x->holds > 0;
 		out->tokens += x->nr_tokens;

@@ -91,6 +91,10 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	l->path_off = place(&end, KV_AREA_PAGES * sizeof(u32));
 	l->grants_off = place(&end, clients * BITMAP_WORDS(l->nr_extents) *
 					    sizeof(u64));
+	l->nr_ghosts = min(8 * l->nr_nodes, MM_GHOST_MAX);
+	l->policy_bytes = ALIGN_UP(
+		policy_bytes(l->nr_nodes, l->nr_ghosts), 4096ull);
+	l->policies_off = place(&end, MM_TENANT_MAX * l->policy_bytes);
 	l->state_bytes = end;
 }
 
@@ -139,6 +143,7 @@ int mm_create(const struct mm_config *cfg, void *state,
 	ilist_init(&mm->clients);
 	mm->node_free = MM_NONE;
 	mm->node_seed = cfg->seed;
+	mm->cache_policy = POLICY_REUSE;
 	mm->ref_top = 1; /* 0 is none */
 	*out = mm;
 	return 0;

@@ -293,6 +293,11 @@ int mm_prefix_publish(struct mm *mm, u32 client, u32 space, u64 from,
  * rest goes with its last mapper if @close. Return: bytes that went. */
 u64 mm_cache_drop(struct mm *mm, u32 tenant, bool close);
 
+/* mm_cache_policy - how caches choose what they evict: "lru", "mglru",
+ * "reuse" (the default); -EINVAL: there is no such policy */
+int mm_cache_policy(struct mm *mm, const char *name);
+const char *mm_cache_policy_name(const struct mm *mm);
+
 /* Moving a frame (K0-K5); compaction and swap build on it. -EBUSY: not idle */
 int mm_move_page(struct mm *mm, u32 client, u32 space, u32 area, u32 page,
 		 void (*copy)(void *ctx, u64 src, u64 dst, u64 bytes),

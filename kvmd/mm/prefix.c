@@ -122,6 +122,7 @@ u32 prefix_hold(struct mm *mm, struct client *c, u32 node)
 	refs[r].client = client_index(mm, c);
 	refs[r].pin = 0;
 	mm_nodes(mm)[node].holds++;
+	node_settle(mm, node);
 	ilist_add_tail(&c->refs, REF_LINKS(mm), r);
 	return r;
 }
@@ -131,6 +132,7 @@ static void ref_end(struct mm *mm, struct ilist *list, u32 r)
 	struct prefix_ref *refs = mm_refs(mm);
 
 	mm_nodes(mm)[refs[r].node].holds--;
+	node_settle(mm, refs[r].node);
 	ilist_del(list, REF_LINKS(mm), r);
 	refs[r].client = MM_NONE;
 	refs[r].link.next = mm->ref_free;
@@ -450,7 +452,8 @@ int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 	sp->cached = sp->chain;
 	sp->used_ns = mm->now_ns;
 	space_bump(mm, c, sp);
-	node_touch(mm, mm_path(mm)[m.nr - 1]);
+	for (k = 0; k < m.nr; k++)
+		node_hit(mm, mm_path(mm)[k]);
 	mm->trees[tree].hits++;
 	mm->trees[tree].hit_tokens += m.len;
 	mm->counts.prefix_hits++;

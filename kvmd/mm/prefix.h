@@ -35,16 +35,19 @@ u32 node_find(const struct mm *mm, u32 root, const u32 *tokens, u32 nr,
  * @tokens: its own
  * @nr: how many
  *
- * Return: the node, without a frame, the last used of its tenant; MM_NONE:
- * there are none left.
+ * Return: the node, without a frame, used just now and not to be evicted before
+ * it has been settled; MM_NONE: there are none left.
  */
 u32 node_make(struct mm *mm, u32 tree, u32 parent, const u32 *tokens, u32 nr);
 
-/* node_free - of no use to anybody: no child, no hold, no frame */
-void node_free(struct mm *mm, u32 node);
+/* node_free - no child, no hold, no frame; @evicted: to make room */
+void node_free(struct mm *mm, u32 node, bool evicted);
 
-/* node_touch - the path that ends here was used just now */
-void node_touch(struct mm *mm, u32 node);
+/* node_settle - what it is needed for has changed; may it be evicted? */
+void node_settle(struct mm *mm, u32 node);
+
+/* node_hit - a request uses it; the one before it first */
+void node_hit(struct mm *mm, u32 node);
 
 /* tree_find - the tree for spaces like @sp, or MM_NONE */
 u32 tree_find(const struct mm *mm, const struct client *c,
@@ -86,8 +89,8 @@ bool cache_room(struct mm *mm, struct client *cache, u32 geom);
 /* cache_evict_one - what was not used for longest; false: all is needed */
 bool cache_evict_one(struct mm *mm, u32 tenant);
 
-/* cache_evict - a node that nothing needs: its frames and itself */
-void cache_evict(struct mm *mm, u32 node);
+/* cache_evict - an idle node goes, with its frames; @room: to make some */
+void cache_evict(struct mm *mm, u32 node, bool room);
 
 /**
  * cache_shrink - return extents that hold what was not used for longest

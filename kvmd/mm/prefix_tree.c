@@ -22,17 +22,16 @@
  * a layout of areas: what it finds was computed by the same network for the
  * same tenant. It is there while it has a node.
  *
- * Nodes of a tenant form a list by use. A use touches the path from its end
- * upwards, so that a parent is never used less than its children, and what
- * stands last is a leaf or held.
+ * Which node is given up next is the policy's (policy.h), one per tenant; it is
+ * told of every use from the first page of a path to its last, and of every
+ * node that comes to have no child, no hold and no copy on its way, or ceases
+ * to.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "kvmd/mm/prefix.h"
 #include "lib/hash.h"
-
-#define NODE_LINKS(mm) ILINKS(mm_nodes(mm), link)
 
 u32 *node_children(struct mm *mm, u32 tree, u32 parent)
 {
@@ -149,7 +148,7 @@ static u64 node_key(const struct mm *mm, u32 tree, u32 parent,
 {
 	const struct prefix_tree *t = &mm->trees[tree];
 	u64 h = parent == MM_NONE ? hash_bytes(&t->ns, sizeof(t->ns), 0)
-				  : mm_nodes(mm)[parent].key;
+				  : mm_nodes(mm)[parent].policy.key;
 
 	return hash_bytes(tokens, nr * sizeof(*tokens), h);
 }
@@ -161,7 +160,7 @@ u32 node_make(struct mm *mm, u32 tree, u32 parent, const u32 *tokens, u32 nr)
 	u32 n = mm->node_free, k;
 
 	if (n != MM_NONE)
-		mm->node_free = nodes[n].link.next;
+		mm->node_free = nodes[n].child;
 	else if (mm->node_top == mm->lay.nr_nodes)
 		return MM_NONE;
 	else
@@ -174,45 +173,62 @@ u32 node_make(struct mm *mm, u32 tree, u32 parent, const u32 *tokens, u32 nr)
 		.depth = parent == MM_NONE ? 0 : nodes[parent].depth + 1,
 		.child = MM_NONE,
 		.prio = hash_random(&mm->node_seed),
-		.key = node_key(mm, tree, parent, tokens, nr),
 	};
 	for (k = 0; k < KV_AREA_MAX; k++)
 		nodes[n].frame[k] = nodes[n].from[k] = MM_NONE;
 	memcpy(mm_node_tokens(mm, n), tokens, nr * sizeof(*tokens));
 	treap_insert(mm, node_children(mm, tree, parent), n);
-	if (parent != MM_NONE)
-		nodes[parent].nr_children++;
 	t->nr_children += parent == MM_NONE;
 	t->nr_nodes++;
-	ilist_add_head(&mm->tenants[t->tenant].lru, NODE_LINKS(mm), n);
+	mm->tenants[t->tenant].nr_nodes++;
+	policy_insert(mm_policy(mm, t->tenant), n,
+		      node_key(mm, tree, parent, tokens, nr), parent);
+	if (parent != MM_NONE) {
+		nodes[parent].nr_children++;
+		node_settle(mm, parent);
+	}
 	return n;
 }
 
-void node_free(struct mm *mm, u32 n)
+void node_settle(struct mm *mm, u32 n)
+{
+	struct prefix_node *x = &mm_nodes(mm)[n];
+	struct policy *p = mm_policy(mm, mm->trees[x->tree].tenant);
+	bool idle = !x->nr_children && !x->holds && !x->copying;
+
+	if (idle == x->idle)
+		return;
+	x->idle = idle;
+	if (idle)
+		policy_idle(p, n);
+	else
+		policy_busy(p, n);
+}
+
+void node_hit(struct mm *mm, u32 n)
+{
+	u32 tenant = mm->trees[mm_nodes(mm)[n].tree].tenant;
+
+	policy_hit(mm_policy(mm, tenant), n);
+}
+
+void node_free(struct mm *mm, u32 n, bool evicted)
 {
 	struct prefix_node *x = &mm_nodes(mm)[n];
 	struct prefix_tree *t = &mm->trees[x->tree];
 
 	treap_remove(mm, node_children(mm, x->tree, x->parent), n);
-	if (x->parent != MM_NONE)
+	policy_remove(mm_policy(mm, t->tenant), n, evicted);
+	if (x->parent != MM_NONE) {
 		mm_nodes(mm)[x->parent].nr_children--;
+		node_settle(mm, x->parent);
+	}
 	t->nr_children -= x->parent == MM_NONE;
 	t->nr_nodes--;
-	ilist_del(&mm->tenants[t->tenant].lru, NODE_LINKS(mm), n);
+	mm->tenants[t->tenant].nr_nodes--;
 	x->state = NODE_FREE;
-	x->link.next = mm->node_free;
+	x->child = mm->node_free;
 	mm->node_free = n;
-}
-
-void node_touch(struct mm *mm, u32 n)
-{
-	struct ilist *lru;
-
-	for (; n != MM_NONE; n = mm_nodes(mm)[n].parent) {
-		lru = &mm->tenants[mm->trees[mm_nodes(mm)[n].tree].tenant].lru;
-		ilist_del(lru, NODE_LINKS(mm), n);
-		ilist_add_head(lru, NODE_LINKS(mm), n);
-	}
 }
 
 /* ---- trees ---- */

@@ -43,10 +43,13 @@ static bool fill(struct mm *mm, struct client *c, struct space *sp, u32 n,
 	if (from == MM_NONE || mm_frames(mm)[from].state != FRAME_USED)
 		return false;
 	x->holds++; /* not for itself */
+	node_settle(mm, n);
 	room = cache_room(mm, cache, geom);
 	x->holds--;
-	if (!room)
+	if (!room) {
+		node_settle(mm, n);
 		return false;
+	}
 	x->frame[k] = frame_alloc(mm, cache, geom);
 	mm_frames(mm)[x->frame[k]].family = n;
 	mm_frames(mm)[x->frame[k]].page = (u16)page;
@@ -81,8 +84,8 @@ static void drop_tails(struct mm *mm, u32 tree, u32 parent, const u32 *tokens,
 		nr = min(nr, common);
 		if (mm_nodes(mm)[n].nr_tokens != nr || common != nr)
 			continue;
-		if (!mm_nodes(mm)[n].holds && !mm_nodes(mm)[n].copying)
-			cache_evict(mm, n);
+		if (mm_nodes(mm)[n].idle)
+			cache_evict(mm, n, false);
 	}
 }
 
@@ -154,7 +157,7 @@ static u32 node_new(struct mm *mm, const struct publish *p, u32 parent,
 		return n;
 	if (!fill_node(mm, p, n)) {
 		if (!mm_nodes(mm)[n].copying)
-			node_free(mm, n);
+			node_free(mm, n, false);
 		return MM_NONE;
 	}
 	mm->counts.prefix_published++;
@@ -172,7 +175,9 @@ static bool hold_on(struct mm *mm, const struct publish *p, u32 n)
 		return p->sp->ref;
 	}
 	mm_nodes(mm)[n].holds++;
+	node_settle(mm, n);
 	mm_nodes(mm)[r->node].holds--;
+	node_settle(mm, r->node);
 	r->node = n;
 	return true;
 }
@@ -191,8 +196,10 @@ static u32 publish_page(struct mm *mm, const struct publish *p, u32 parent,
 			return 0;
 		if (nr_siblings(mm, p->tree, parent) > 1)
 			drop_tails(mm, p->tree, parent, tokens, nr);
-	} else if (mm_nodes(mm)[n].nr_tokens == nr && !fill_node(mm, p, n)) {
-		return 0;
+	} else {
+		node_hit(mm, n);
+		if (mm_nodes(mm)[n].nr_tokens == nr && !fill_node(mm, p, n))
+			return 0;
 	}
 	if (nr < pt)
 		return nr;
@@ -255,7 +262,6 @@ int mm_prefix_publish(struct mm *mm, u32 client, u32 space, u64 from,
 	/* Half a window is not enough to go on from: it is asked for again. */
 	if (!fill_windows(mm, &p, parent))
 		at = at > pt ? ALIGN_UP(at, (u64)pt) - pt : 0;
-	node_touch(mm, parent);
 	prefix_take(mm, p.c, p.sp, p.sp->chain);
 	*extent_seq = p.c->extent_seq;
 	return (int)at;
@@ -297,6 +303,7 @@ void mm_copy_done(struct mm *mm, u32 node, u32 area, int err)
 	from = x->from[area];
 	x->copying &= (u8) ~(1u << area);
 	x->from[area] = MM_NONE;
+	node_settle(mm, node);
 	mm->nr_copying--;
 	if (err) {
 		mm->counts.prefix_errors++;

@@ -6,7 +6,8 @@
  *
  *	struct mm | extents | chunks | frames | marks | clients | spaces |
  *	families | tickets | ticket items | request queue | copies | slots |
- *	slot map | prefix nodes | their tokens | references | path | grants
+ *	slot map | prefix nodes | their tokens | references | path | grants |
+ *	policies
  *
  * Everything refers to everything else by index, so the block means the same
  * wherever it is mapped. The block comes zeroed and sparse: arrays are sized
@@ -24,6 +25,7 @@
  * so the numbers of different slabs never meet.
  */
 #include "kvmd/mm/mm.h"
+#include "kvmd/mm/policy.h"
 #include "lib/bitmap.h"
 #include "lib/ilist.h"
 #include <kv/trace.h>
@@ -46,6 +48,7 @@
 #define COPY_IO_MAX	  1024u /* pages being copied into caches */
 #define MM_NODE_MAX	  (1u << 20) /* published pages */
 #define NODE_TOKENS	  256u /* a page's tokens, at most */
+#define MM_GHOST_MAX	  (1u << 18) /* evicted ones remembered, a tenant */
 #define MM_REF_MAX	  (1u << 20) /* spaces that hold a prefix */
 
 enum extent_state {
@@ -250,7 +253,7 @@ struct prefix_node {
 	u16 reserved;
 	u32 depth; /* pages before it */
 	u32 parent; /* MM_NONE: the first page */
-	u32 child; /* root of the search tree of its children */
+	u32 child; /* root of the search tree of its children; FREE: next */
 	u32 left, right; /* in its parent's search tree */
 	u64 prio; /* there */
 	u32 nr_children;
@@ -258,8 +261,8 @@ struct prefix_node {
 	u32 frame[KV_AREA_MAX]; /* of the cache, MM_NONE: no page */
 	u32 from[KV_AREA_MAX]; /* copying: the publisher's frames */
 	u32 client; /* copying: the publisher */
-	u64 key; /* of all tokens up to here, and the namespace */
-	struct ilink link; /* tenant's list by use; or free */
+	bool idle; /* known to the policy as one that may be evicted */
+	struct policy_node policy; /* its key: of all tokens up to here */
 };
 
 enum node_state { NODE_FREE, NODE_LIVE };
@@ -312,7 +315,7 @@ struct tenant {
 	u32 blocked; /* ticket pass that found it at its limit */
 	u32 cache; /* 1 + index of its page cache's client, 0: none */
 	bool dropping; /* the cache goes as soon as nothing holds it */
-	struct ilist lru; /* prefix nodes, the last used first */
+	u32 nr_nodes; /* of its prefix trees */
 	char name[KV_NAME_LEN];
 };
 
@@ -377,6 +380,8 @@ struct mm_layout {
 	u64 queue_off, copies_off;
 	u64 slots_off, slot_map_off;
 	u64 nodes_off, tokens_off, refs_off, path_off, grants_off;
+	u64 policies_off, policy_bytes;
+	u32 nr_ghosts, reserved2;
 	u32 nr_slots, nr_nodes;
 };
 
@@ -422,6 +427,7 @@ struct mm {
 	u32 ref_top, ref_free;
 	u32 tree_top;
 	u64 node_seed;
+	u32 cache_policy; /* enum policy_kind */
 
 	u32 queue_head, queue_tail, nr_events;
 	u64 resv_seq; /* marks spaces of one reservation */
@@ -534,6 +540,13 @@ static inline struct prefix_ref *mm_refs(const struct mm *mm)
 static inline u32 *mm_path(const struct mm *mm)
 {
 	return mm_at(mm, mm->lay.path_off);
+}
+
+/* What a tenant's cache evicts next; begun when it has one. */
+static inline struct policy *mm_policy(const struct mm *mm, u32 tenant)
+{
+	return mm_at(mm, mm->lay.policies_off +
+				 tenant * mm->lay.policy_bytes);
 }
 
 /* Extents of its tenant's page cache that a client has been given. */

@@ -53,7 +53,6 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 	t->limits.max_bytes = MM_LIMIT_NONE;
 	t->limits.weight = 100;
 	t->swap_max = MM_LIMIT_NONE;
-	ilist_init(&t->lru);
 	*tenant = (u32)(t - mm->tenants);
 	return 0;
 }
