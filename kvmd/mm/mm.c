@@ -83,6 +83,8 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	l->slots_off = place(&end, (u64)l->nr_slots * sizeof(struct slot));
 	l->slot_map_off = place(&end, BITMAP_WORDS(l->nr_slots) * sizeof(u64));
 	l->nr_nodes = (u32)min(frames, (u64)MM_NODE_MAX);
+	if (cfg->cache_pages)
+		l->nr_nodes = (u32)min((u64)l->nr_nodes, cfg->cache_pages);
 	l->nodes_off =
 		place(&end, (u64)l->nr_nodes * sizeof(struct prefix_node));
 	l->tokens_off =

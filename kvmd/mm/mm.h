@@ -51,6 +51,7 @@ struct mm;
  * @ready_extents: populated extents to keep at hand
  * @seed: for the few random choices (tests replay them)
  * @swap_bytes: room of each swap tier, the fastest first; 0: no such tier
+ * @cache_pages: published pages of all tenants, at most; 0: memory decides
  */
 struct mm_config {
 	u64 device_bytes;
@@ -58,6 +59,7 @@ struct mm_config {
 	u32 reserved;
 	u64 seed;
 	u64 swap_bytes[MM_TIER_MAX];
+	u64 cache_pages;
 };
 
 /**

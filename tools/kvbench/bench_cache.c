@@ -2,8 +2,9 @@
 /*
  * bench_cache.c - how many blocks of prefixes a policy finds in the cache
  *
- * A trace is replayed through the policy that evicts, through LRU, and
- * through one that knows the future. The gap is what lies between the last
+ * A trace is replayed through the prefix trees of the core with the policy that
+ * evicts there; LRU, as it is defined, and one that knows the future stand
+ * beside it. The gap is what lies between the last
  * two; a policy is worth what it closes of it. Without --trace it is every
  * made up trace, each with caches of a fortieth, a tenth and a third of its
  * blocks.
@@ -41,7 +42,7 @@ static int measure(const struct cache_trace *t, struct cache_row *row)
 	u64 optimum;
 	int rc;
 
-	rc = cache_replay(t, row->blocks, row->kind, 0, &ours);
+	rc = cache_tree_replay(t, row->blocks, row->kind, 0, &ours);
 	if (!rc)
 		rc = cache_replay(t, row->blocks, POLICY_LRU, 0, &lru);
 	if (!rc)

@@ -222,7 +222,7 @@ static int fork_core(const struct bench_opts *o, struct fork_result *r)
 	struct mmhost h;
 	u64 copied = 0;
 	u32 parent, n = 0;
-	int rc = mmhost_init(&h, FORK_DEVICE_B);
+	int rc = mmhost_init(&h, FORK_DEVICE_B, 0);
 
 	if (rc)
 		return rc;

@@ -130,7 +130,7 @@ static int sim_init(struct util_sim *s, const struct util_params *p)
 	memset(s, 0, sizeof(*s));
 	s->p = p;
 	s->rng.s = p->seed;
-	rc = mmhost_init(&s->h, p->pool_bytes);
+	rc = mmhost_init(&s->h, p->pool_bytes, 0);
 	if (rc)
 		return rc;
 	rc = mmhost_geom(&s->h, p->page_tokens, p->layers, 1, 256);

@@ -68,6 +68,18 @@ int __must_check cache_replay(const struct cache_trace *t, u32 nr_blocks,
 			      enum policy_kind kind, u32 check,
 			      struct cache_result *r);
 
+/* ---- cache_tree.c ---- */
+
+/**
+ * cache_tree_replay - the same through the prefix trees of the mm core
+ * @check: fsck its books every so many requests; 0: never
+ *
+ * res->counts stays empty. Return: as cache_replay().
+ */
+int __must_check cache_tree_replay(const struct cache_trace *t, u32 nr_blocks,
+				   enum policy_kind kind, u32 check,
+				   struct cache_result *res);
+
 /**
  * cache_optimum - hits of a cache that knows the future (Belady's)
  *

@@ -42,9 +42,10 @@ static int attach(struct mmhost *h)
 	return mm_client_attach(h->mm, &at, &h->client);
 }
 
-int mmhost_init(struct mmhost *h, u64 device_bytes)
+int mmhost_init(struct mmhost *h, u64 device_bytes, u64 cache_pages)
 {
 	struct mm_config cfg = { .device_bytes = device_bytes,
+				 .cache_pages = cache_pages,
 				 .ready_extents = 2,
 				 .seed = 1 };
 	int rc = -ENOMEM;

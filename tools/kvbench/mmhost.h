@@ -25,7 +25,8 @@ struct mmhost {
 	u32 nr_copies;
 };
 
-int mmhost_init(struct mmhost *h, u64 device_bytes);
+/* @cache_pages: published pages at most; 0: as memory allows */
+int mmhost_init(struct mmhost *h, u64 device_bytes, u64 cache_pages);
 void mmhost_fini(struct mmhost *h);
 /* mmhost_geom - @layers layers of @heads KV heads of @dim, bf16; the id */
 int mmhost_geom(struct mmhost *h, u32 page_tokens, u32 layers, u32 heads,
