@@ -152,6 +152,17 @@ static int parse_number(const char *text, unsigned int most, unsigned int *out)
 	return 0;
 }
 
+/* Room in a swap tier: none, where that is an answer, or a page at least. */
+static int parse_room(const char *text, bool none, u64 *out)
+{
+	u64 n;
+
+	if (options_bytes(text, &n) || (n ? n < 4096 : !none))
+		return -EINVAL;
+	*out = n;
+	return 0;
+}
+
 static int parse_limit(struct options *o, const char *text)
 {
 	const char *eq = strrchr(text, '=');
@@ -216,12 +227,12 @@ static int apply(struct options *o, int opt, const char *arg)
 	case OPT_TENANT_KEY:
 		return parse_key(arg, &o->tenant_key);
 	case OPT_SWAP_RAM:
-		return options_bytes(arg, &o->swap_ram_bytes);
+		return parse_room(arg, true, &o->swap_ram_bytes);
 	case OPT_SWAP_FILE:
 		o->swap_file = arg;
 		return *arg ? 0 : -EINVAL;
 	case OPT_SWAP_SIZE:
-		return options_bytes(arg, &o->swap_size_bytes);
+		return parse_room(arg, false, &o->swap_size_bytes);
 	case OPT_IO:
 		return parse_io(arg, &o->io);
 	case OPT_SPIN:
