@@ -42,6 +42,9 @@ kvmd-y += kvmd/dev/error.o
 kvmd-y += kvmd/dev/wrap.o
 kvmd-y += kvmd/io/epoll.o
 kvmd-y += kvmd/io/io.o
+kvmd-y += kvmd/io/rw.o
+kvmd-y += kvmd/io/rw_threads.o
+kvmd-y += kvmd/io/rw_uring.o
 kvmd-y += kvmd/io/tier.o
 kvmd-y += kvmd/io/tier_file.o
 kvmd-y += kvmd/io/tier_ram.o
@@ -62,3 +65,4 @@ kvmd-y += kvmd/trace.o
 kvmd-libs := -ljansson -lxxhash
 # liburing's inline functions, not ours
 CFLAGS-kvmd/io/uring.o := -Wno-null-dereference
+CFLAGS-kvmd/io/rw_uring.o := -Wno-null-dereference

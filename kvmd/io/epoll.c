@@ -3,6 +3,7 @@
  * epoll.c - the event loop where io_uring is not allowed
  */
 #include "kvmd/io/io.h"
+#include "kvmd/io/rw.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -104,4 +105,5 @@ const struct io_ops io_epoll_ops = {
 	.mod = epoll_mod,
 	.del = epoll_del,
 	.wait = epoll_wait_ns,
+	.rw = &rw_threads_ops,
 };

@@ -22,6 +22,7 @@
 #include "include/kv/types.h"
 
 struct io;
+struct rw_ops;
 
 enum io_kind {
 	IO_LEVEL,
@@ -44,6 +45,7 @@ struct io_watch {
  * @add: begin to watch io->slots[slot]
  * @mod: the events of a level watch have changed
  * @del: stop; the backend calls io_slot_free() when nothing names the slot
+ * @rw: how files are read and written beside it (kvmd/io/rw.h)
  * @wait: submit, wait up to @timeout_ns (negative: for ever, 0: look only)
  *	and call io_dispatch() for what is ready; number of calls or -errno
  *
@@ -57,6 +59,7 @@ struct io_ops {
 	void (*mod)(struct io *io, u32 slot);
 	void (*del)(struct io *io, u32 slot);
 	int (*wait)(struct io *io, s64 timeout_ns);
+	const struct rw_ops *rw;
 };
 
 #define IO_SLOT_MAX 8192u

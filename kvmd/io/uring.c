@@ -11,6 +11,7 @@
  * request's last completion, so a slot has at most one request at any time.
  */
 #include "kvmd/io/io.h"
+#include "kvmd/io/rw.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -236,4 +237,5 @@ const struct io_ops io_uring_ops = {
 	.mod = uring_mod,
 	.del = uring_del,
 	.wait = uring_wait,
+	.rw = &rw_uring_ops,
 };

@@ -3,9 +3,9 @@
  * work.c - threads for what may not run on the loop
  *
  * Two queues under one mutex: jobs to run and jobs that have run. A thread
- * that finishes a job rings an eventfd, on which the loop has an edge watch;
- * the loop takes the whole finished queue at once and calls done() outside of
- * the lock.
+ * that puts the first job there rings an eventfd, on which the loop has an edge
+ * watch; the loop takes the whole finished queue at once and calls done()
+ * outside of the lock.
  */
 #include "kvmd/io/work.h"
 
@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 TAILQ_HEAD(work_list, work);
@@ -36,6 +37,7 @@ static void *work_thread(void *arg)
 	struct work_pool *p = arg;
 	const u64 one = 1;
 	struct work *w;
+	bool first;
 
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
@@ -50,9 +52,11 @@ static void *work_thread(void *arg)
 		w->run(w);
 		pthread_mutex_lock(&p->lock);
 		p->nr_running--;
+		first = TAILQ_EMPTY(&p->finished);
 		TAILQ_INSERT_TAIL(&p->finished, w, link);
 		pthread_cond_broadcast(&p->idle);
-		if (write(p->watch.fd, &one, sizeof(one)) < 0)
+		/* the loop takes all that is there, and is rung for once */
+		if (first && write(p->watch.fd, &one, sizeof(one)) < 0)
 			continue; /* the counter is full: the loop is awake */
 	}
 	pthread_mutex_unlock(&p->lock);
@@ -164,6 +168,23 @@ void work_pool_resume(struct work_pool *p)
 	p->paused = false;
 	pthread_cond_broadcast(&p->wake);
 	pthread_mutex_unlock(&p->lock);
+}
+
+void work_pool_wait(struct work_pool *p, int ms)
+{
+	struct timespec until;
+	int rc = 0;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += (ms % 1000) * 1000000l;
+	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&p->lock);
+	while (!rc && TAILQ_EMPTY(&p->finished) &&
+	       (p->nr_running || !TAILQ_EMPTY(&p->queued)))
+		rc = pthread_cond_timedwait(&p->idle, &p->lock, &until);
+	pthread_mutex_unlock(&p->lock);
+	work_reap(p);
 }
 
 void work_pool_flush(struct work_pool *p)

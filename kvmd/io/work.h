@@ -30,6 +30,8 @@ void work_submit(struct work_pool *p, struct work *w);
 /* work_pool_pause - returns when no job runs; none is begun until resume */
 void work_pool_pause(struct work_pool *p);
 void work_pool_resume(struct work_pool *p);
+/* work_pool_wait - until a job has ended, none is left, or @ms; its done() */
+void work_pool_wait(struct work_pool *p, int ms);
 /* work_pool_flush - wait for all that is queued and call its done() */
 void work_pool_flush(struct work_pool *p);
 
