@@ -3,7 +3,8 @@
  * daemon.c - the loop
  *
  * A turn: rings, then the core's clock and timers, then what was closed or
- * kicked is taken apart, then the kernel is asked for events; it is waited
+ * kicked is taken apart and swap's requests of this turn go to the kernel,
+ * then that is asked for events; it is waited
  * for only when no ring is hot. After every call into the core kvmd_pump()
  * does what the core has asked for; that order is what makes a completion
  * come after the descriptors it speaks of.
@@ -326,6 +327,7 @@ int kvmd_run(struct kvmd *d)
 		timer_run(&d->timers, d->now_ns);
 		while (session_reap(d) | conn_reap(d))
 			;
+		swap_kick(d);
 		if (d->state == KVMD_ENDING ||
 		    (d->state == KVMD_DRAINING && !d->nr_sessions))
 			break;

@@ -46,6 +46,7 @@ kvmd-y += kvmd/io/rw.o
 kvmd-y += kvmd/io/rw_threads.o
 kvmd-y += kvmd/io/rw_uring.o
 kvmd-y += kvmd/io/tier.o
+kvmd-y += kvmd/io/tier_fault.o
 kvmd-y += kvmd/io/tier_file.o
 kvmd-y += kvmd/io/tier_ram.o
 kvmd-y += kvmd/io/uring.o

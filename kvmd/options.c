@@ -24,6 +24,10 @@ static const char usage[] =
 	"  --swap-ram BYTES   host memory for pages that leave the device (0)\n"
 	"  --swap-file PATH   then this file or partition\n"
 	"  --swap-size BYTES  so much of it (4G; a partition: all of it)\n"
+	"  --swap-deadline MSEC  give a page up that takes longer; 0: never\n"
+	"                     (10000)\n"
+	"  --swap-fault KIND:RATE[,...][:SEED]  for tests: flip, torn, short,\n"
+	"                     misdirected, reordered, enospc, eio, stuck, all\n"
 	"  --io NAME          uring, epoll or auto (auto)\n"
 	"  --spin USEC        spin before sleeping, at most (20)\n"
 	"  --log-file PATH    append log lines here (standard error)\n"
@@ -47,6 +51,8 @@ enum {
 	OPT_SWAP_RAM,
 	OPT_SWAP_FILE,
 	OPT_SWAP_SIZE,
+	OPT_SWAP_DEADLINE,
+	OPT_SWAP_FAULT,
 	OPT_IO,
 	OPT_SPIN,
 	OPT_LOG_FILE,
@@ -71,6 +77,8 @@ static const struct option long_options[] = {
 	{ "swap-ram", required_argument, NULL, OPT_SWAP_RAM },
 	{ "swap-file", required_argument, NULL, OPT_SWAP_FILE },
 	{ "swap-size", required_argument, NULL, OPT_SWAP_SIZE },
+	{ "swap-deadline", required_argument, NULL, OPT_SWAP_DEADLINE },
+	{ "swap-fault", required_argument, NULL, OPT_SWAP_FAULT },
 	{ "io", required_argument, NULL, OPT_IO },
 	{ "spin", required_argument, NULL, OPT_SPIN },
 	{ "log-file", required_argument, NULL, OPT_LOG_FILE },
@@ -233,6 +241,11 @@ static int apply(struct options *o, int opt, const char *arg)
 		return *arg ? 0 : -EINVAL;
 	case OPT_SWAP_SIZE:
 		return parse_room(arg, false, &o->swap_size_bytes);
+	case OPT_SWAP_DEADLINE:
+		return parse_number(arg, 600000, &o->swap_deadline_ms);
+	case OPT_SWAP_FAULT:
+		o->swap_fault = arg;
+		return *arg ? 0 : -EINVAL;
 	case OPT_IO:
 		return parse_io(arg, &o->io);
 	case OPT_SPIN:
@@ -276,6 +289,7 @@ static void options_defaults(struct options *o)
 	o->default_limit_bytes = ~0ull;
 	o->io = "auto";
 	o->drain_ms = 500;
+	o->swap_deadline_ms = 10000;
 	o->stall_ms = 30000;
 	o->spin_us = 20;
 	o->ready_fd = -1;

@@ -2,20 +2,31 @@
 /*
  * swap.c - the core's pages between the device and the swap tiers
  *
- *	out	waiting -> read from the device -> written to the tier -> done
- *	in	waiting -> read from the tier, compared -> written to the
+ *	out	waiting -> read from the device, summed up -> written to the
+ *		tier -> done
+ *	in	waiting -> read from the tier -> compared, written to the
  *		device -> done
  *
- * A page that comes back is compared with its checksum in memory that is
- * kvmd's alone, a tier's own or a buffer, before any of it reaches the device.
+ * A tier that is memory has no second step, out, and no first one, in: the
+ * device is read to where the page stays. The sum is made by the thread that
+ * copies, of what it has just brought into its caches; a page that comes back
+ * is compared in memory that is kvmd's alone, a tier's own or a buffer, before
+ * any of it reaches the device.
  *
  * A tier that is not memory takes a buffer for each page on its way; together
  * they are no more than BUFFER_BYTES, and jobs wait for them in turn. One page
  * is always let through.
  *
- * Everything here runs on the loop; the work itself is the device's and the
- * tiers'. A job belongs to the loop and lives from swap_submit() to
- * mm_swap_done(), whatever becomes of the client whose page it is.
+ * What a tier has not done at its deadline is given up: the core is told that
+ * the page stays (out) or is lost (in). The job and its buffer live on until
+ * the tier lets go of them, and count as long; jobs that wait for a buffer
+ * meanwhile have the same deadline.
+ *
+ * Everything here runs on the loop but job_look(); copies have threads of
+ * their own, so that they wait neither for extents that are populated nor,
+ * the tiers' requests being the kernel's or other threads', for a slow disk.
+ * A job belongs to the loop and lives from swap_submit() to mm_swap_done() and
+ * the tier's release, whatever becomes of the client whose page it is.
  */
 #include "kvmd/swap.h"
 
@@ -26,6 +37,8 @@
 #include "kvmd/kvmd.h"
 
 #define BUFFER_BYTES (32ull << 20)
+#define NR_THREADS   4u
+#define WAIT_MS	     10
 
 struct swap_job {
 	struct kvmd *d;
@@ -33,23 +46,49 @@ struct swap_job {
 	bool in;
 	void *buf;
 	void *buffer; /* ours to free, or NULL: the tier's memory */
+	u64 due_ns; /* while it waits; 0: never */
 	struct dev_req dev;
 	struct tier_req tier;
 	TAILQ_ENTRY(swap_job) link;
 };
 
+static void timer_fire(struct timer *t);
+
+/* Open one tier, with faults in front of it where that is wanted. */
+static int tier_add(struct kvmd *d, u32 i, const struct tier_ops *ops,
+		    const char *arg, u64 bytes, char *err)
+{
+	const struct tier_env env = {
+		.io = d->io,
+		.pool = d->swap.pool,
+		.deadline_ns = d->opt->swap_deadline_ms * 1000000ull,
+	};
+	int rc = tier_open(ops, arg, bytes, &env, &d->swap.tier[i], err);
+
+	if (!rc && d->opt->swap_fault)
+		rc = tier_fault(d->opt->swap_fault, &d->swap.tier[i],
+				&d->n.swap_faults, err);
+	return rc;
+}
+
 int swap_open(struct kvmd *d, char *err)
 {
 	const struct options *o = d->opt;
 	u32 n = 0;
-	int rc = 0;
+	int rc;
 
+	d->swap.timer.fire = timer_fire;
+	if (!o->swap_ram_bytes && !o->swap_file)
+		return 0;
+	rc = work_pool_create(d->io, NR_THREADS, &d->swap.pool);
+	if (rc)
+		return err_set(err, rc, "swap: no threads: %s", strerror(-rc));
 	if (o->swap_ram_bytes)
-		rc = tier_open(&tier_ram_ops, NULL, o->swap_ram_bytes, d->pool,
-			       &d->swap.tier[n++], err);
+		rc = tier_add(d, n++, &tier_ram_ops, NULL, o->swap_ram_bytes,
+			      err);
 	if (!rc && o->swap_file)
-		rc = tier_open(&tier_file_ops, o->swap_file, o->swap_size_bytes,
-			       d->pool, &d->swap.tier[n++], err);
+		rc = tier_add(d, n++, &tier_file_ops, o->swap_file,
+			      o->swap_size_bytes, err);
 	return rc;
 }
 
@@ -57,8 +96,11 @@ void swap_close(struct kvmd *d)
 {
 	u32 i;
 
-	for (i = 0; i < MM_TIER_MAX; i++)
+	for (i = 0; i < MM_TIER_MAX; i++) {
 		tier_close(d->swap.tier[i]);
+		d->swap.tier[i] = NULL;
+	}
+	work_pool_destroy(d->swap.pool);
 }
 
 u64 swap_bytes(const struct swap *s, u32 i)
@@ -68,37 +110,116 @@ u64 swap_bytes(const struct swap *s, u32 i)
 
 static void start_waiting(struct kvmd *d);
 
+/* ---- deadlines ---- */
+
+static void timer_arm(struct kvmd *d)
+{
+	const struct swap_job *job = TAILQ_FIRST(&d->swap.waiting);
+	u64 due = job ? job->due_ns : 0, t;
+	u32 i;
+
+	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++) {
+		t = tier_due_ns(d->swap.tier[i]);
+		if (t && (!due || t < due))
+			due = t;
+	}
+	if (due && (!d->swap.timer.armed || due < d->swap.timer.due_ns))
+		timer_set(&d->timers, &d->swap.timer, due);
+}
+
+static struct tier *job_tier(const struct swap_job *job)
+{
+	return job->d->swap.tier[job->io.tier];
+}
+
+static void job_free(struct swap_job *job)
+{
+	if (job->buffer)
+		job->d->swap.buffer_bytes -= job->io.bytes;
+	free(job->buffer);
+	free(job);
+}
+
 static void job_done(struct swap_job *job, int err)
 {
 	struct kvmd *d = job->d;
-	u64 sum = job->tier.sum;
+	u64 sum = job->io.sum;
 	u32 slot = job->io.slot;
 
 	if (err)
 		event_add(&d->events, d->now_ns, LOG_LEVEL_ERR, "swap_error",
 			  EVENT_NOBODY, NULL, "tier %s, %u bytes at %llu: %s",
-			  d->swap.tier[job->io.tier]->ops->name, job->io.bytes,
+			  job_tier(job)->ops->name, job->io.bytes,
 			  (unsigned long long)job->io.tier_off,
 			  err == -EBADMSG ? "not what was written there"
 					  : strerror(-err));
-	if (job->buffer)
-		d->swap.buffer_bytes -= job->io.bytes;
-	free(job->buffer);
-	free(job);
+	d->n.swap_late += job->tier.late;
+	if (!job->tier.late)
+		job_free(job);
 	d->swap.nr_jobs--;
 	mm_swap_done(d->mm, slot, err, sum);
 	start_waiting(d);
 	kvmd_pump(d);
 }
 
+/* What waits for a buffer while a tier holds some for ever is given up too. */
+static void expire_waiting(struct kvmd *d)
+{
+	struct swap_job *job = TAILQ_FIRST(&d->swap.waiting);
+
+	if (!job || !job->due_ns || job->due_ns > d->now_ns)
+		return;
+	if (!job_tier(job)->nr_late) {
+		job->due_ns = 0; /* the tier is slow, not stuck */
+		return;
+	}
+	TAILQ_REMOVE(&d->swap.waiting, job, link);
+	d->swap.nr_jobs++;
+	job_done(job, -ETIMEDOUT);
+}
+
+static void timer_fire(struct timer *t)
+{
+	struct kvmd *d = container_of(t, struct kvmd, swap.timer);
+	u32 i;
+
+	timer_cancel(&d->timers, t);
+	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
+		tier_expire(d->swap.tier[i], d->now_ns);
+	expire_waiting(d);
+	timer_arm(d);
+}
+
+/* ---- one page ---- */
+
+/* On a thread: sum up what leaves, compare what comes back. */
+static int job_look(struct dev_req *req)
+{
+	struct swap_job *job = container_of(req, struct swap_job, dev);
+	u64 sum = tier_sum(job->buf, job->io.bytes, job->io.key);
+
+	if (job->in)
+		return sum == job->io.sum ? 0 : -EBADMSG;
+	job->io.sum = sum;
+	return 0;
+}
+
+static void job_submit(struct swap_job *job)
+{
+	struct kvmd *d = job->d;
+
+	tier_submit(&job->tier); /* the job may be gone already */
+	timer_arm(d);
+}
+
 static void dev_done(struct dev_req *req)
 {
 	struct swap_job *job = container_of(req, struct swap_job, dev);
 
-	if (req->err || job->in)
+	if (req->err || job->in || !job->buffer)
 		job_done(job, req->err);
 	else
-		tier_submit(&job->tier);
+		job_submit(job);
 }
 
 static void tier_done(struct tier_req *req)
@@ -111,6 +232,15 @@ static void tier_done(struct tier_req *req)
 		dev_submit(job->d->dev, &job->dev);
 }
 
+static void tier_released(struct tier_req *req)
+{
+	struct swap_job *job = container_of(req, struct swap_job, tier);
+	struct kvmd *d = job->d;
+
+	job_free(job);
+	start_waiting(d);
+}
+
 static void job_start(struct swap_job *job)
 {
 	struct kvmd *d = job->d;
@@ -119,17 +249,18 @@ static void job_start(struct swap_job *job)
 	job->dev.src = job->dev.dst = job->io.dev_off;
 	job->dev.bytes = job->io.bytes;
 	job->dev.buf = job->buf;
+	job->dev.look = job_look;
+	job->dev.pool = d->swap.pool;
 	job->dev.done = dev_done;
-	job->tier.tier = d->swap.tier[job->io.tier];
+	job->tier.tier = job_tier(job);
 	job->tier.write = !job->in;
 	job->tier.off = job->io.tier_off;
 	job->tier.bytes = job->io.bytes;
 	job->tier.buf = job->buf;
-	job->tier.key = job->io.key;
-	job->tier.sum = job->io.sum;
 	job->tier.done = tier_done;
-	if (job->in)
-		tier_submit(&job->tier);
+	job->tier.released = tier_released;
+	if (job->in && job->buffer)
+		job_submit(job);
 	else
 		dev_submit(d->dev, &job->dev);
 }
@@ -139,7 +270,7 @@ static int job_buffer(struct swap_job *job)
 {
 	struct swap *s = &job->d->swap;
 
-	job->buf = tier_at(s->tier[job->io.tier], job->io.tier_off);
+	job->buf = tier_at(job_tier(job), job->io.tier_off);
 	if (job->buf)
 		return 0;
 	if (s->buffer_bytes && s->buffer_bytes + job->io.bytes > BUFFER_BYTES)
@@ -161,7 +292,7 @@ static void start_waiting(struct kvmd *d)
 	while ((job = TAILQ_FIRST(&d->swap.waiting))) {
 		rc = job_buffer(job);
 		if (rc == -EAGAIN)
-			return;
+			break;
 		TAILQ_REMOVE(&d->swap.waiting, job, link);
 		d->swap.nr_jobs++;
 		if (!rc) {
@@ -171,6 +302,7 @@ static void start_waiting(struct kvmd *d)
 		job_done(job, rc); /* goes on with the next one */
 		return;
 	}
+	timer_arm(d);
 }
 
 void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in)
@@ -184,12 +316,44 @@ void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in)
 	job->d = d;
 	job->io = *io;
 	job->in = in;
+	if (d->opt->swap_deadline_ms)
+		job->due_ns = d->now_ns + d->opt->swap_deadline_ms * 1000000ull;
 	TAILQ_INSERT_TAIL(&d->swap.waiting, job, link);
 	start_waiting(d);
 }
 
+void swap_kick(struct kvmd *d)
+{
+	u32 i;
+
+	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
+		tier_kick(d->swap.tier[i]);
+}
+
+void swap_pause(struct kvmd *d)
+{
+	if (d->swap.pool)
+		work_pool_pause(d->swap.pool);
+}
+
+void swap_resume(struct kvmd *d)
+{
+	if (d->swap.pool)
+		work_pool_resume(d->swap.pool);
+}
+
 void swap_flush(struct kvmd *d)
 {
-	while (d->swap.nr_jobs || !TAILQ_EMPTY(&d->swap.waiting))
+	u32 i;
+
+	while (d->swap.nr_jobs || !TAILQ_EMPTY(&d->swap.waiting)) {
 		work_pool_flush(d->pool);
+		work_pool_flush(d->swap.pool);
+		for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
+			tier_wait(d->swap.tier[i],
+				  d->swap.tier[i]->nr_out ? WAIT_MS : 0);
+		d->now_ns = kvmd_clock_ns();
+		if (d->swap.timer.armed && d->swap.timer.due_ns <= d->now_ns)
+			timer_fire(&d->swap.timer);
+	}
 }

@@ -6,25 +6,34 @@
  */
 #include <sys/queue.h>
 #include "kvmd/io/tier.h"
+#include "kvmd/io/timer.h"
 #include "kvmd/mm/mm.h"
 
 struct kvmd;
 struct swap_job;
 
 struct swap {
+	struct work_pool *pool; /* copies, sums; NULL: no tier, or of none */
 	struct tier *tier[MM_TIER_MAX]; /* as the core numbers them */
 	TAILQ_HEAD(, swap_job) waiting; /* for a buffer */
 	u64 buffer_bytes; /* in use */
 	unsigned int nr_jobs; /* begun */
+	struct timer timer; /* armed while a request has a deadline */
 };
 
 /* swap_open - the tiers that the options name; 0, or err has a sentence */
 int __must_check swap_open(struct kvmd *d, char *err);
+/* swap_close - behind swap_flush(), where a core was; d->io is still there */
 void swap_close(struct kvmd *d);
 /* swap_bytes - room of tier @i, 0 if there is none */
 u64 swap_bytes(const struct swap *s, u32 i);
 /* swap_submit - do what the core asks for; ends with mm_swap_done() */
 void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in);
+/* swap_kick - what was asked for in this turn goes to the kernel */
+void swap_kick(struct kvmd *d);
+/* swap_pause - returns when nothing is copied; nothing is until resume */
+void swap_pause(struct kvmd *d);
+void swap_resume(struct kvmd *d);
 /* swap_flush - wait until nothing is on its way */
 void swap_flush(struct kvmd *d);
 

@@ -159,6 +159,7 @@ int audit_freeze(struct ctl *q, json_t *out)
 
 	work_pool_flush(d->pool);
 	work_pool_pause(d->pool);
+	swap_pause(d);
 	kvmd_pump(d);
 	l.json = json_array();
 	list_all(d, &l);
@@ -172,6 +173,7 @@ int audit_freeze(struct ctl *q, json_t *out)
 		if (fd >= 0)
 			close(fd);
 		work_pool_resume(d->pool);
+		swap_resume(d);
 		return err_set(q->err, fd < 0 ? fd : l.err,
 			       "audit: descriptors cannot be passed: %s",
 			       strerror(fd < 0 ? -fd : -l.err));
@@ -189,6 +191,7 @@ int audit_freeze(struct ctl *q, json_t *out)
 	d->frozen_by = NULL;
 	d->now_ns = kvmd_clock_ns();
 	work_pool_resume(d->pool);
+	swap_resume(d);
 	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "thaw", EVENT_NOBODY,
 		  NULL, "pid %d is done", (int)q->c->peer.pid);
 	return 0;

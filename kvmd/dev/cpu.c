@@ -167,20 +167,22 @@ static int cpu_copy(const struct dev_req *req)
 	return rc;
 }
 
-static int cpu_read(const struct dev_req *req)
+static int cpu_read(struct dev_req *req)
 {
 	off_t at = (off_t)(req->src % KV_EXTENT_SIZE);
 
-	return pread(req->fd[0], req->buf, req->bytes, at) ==
-			       (ssize_t)req->bytes
-		       ? 0
-		       : -EIO;
+	if (pread(req->fd[0], req->buf, req->bytes, at) != (ssize_t)req->bytes)
+		return -EIO;
+	return req->look ? req->look(req) : 0;
 }
 
-static int cpu_write(const struct dev_req *req)
+static int cpu_write(struct dev_req *req)
 {
 	off_t at = (off_t)(req->dst % KV_EXTENT_SIZE);
+	int rc = req->look ? req->look(req) : 0;
 
+	if (rc)
+		return rc;
 	return pwrite(req->fd[1], req->buf, req->bytes, at) ==
 			       (ssize_t)req->bytes
 		       ? 0
@@ -288,7 +290,7 @@ static void cpu_submit(struct dev *dev, struct dev_req *req)
 	}
 	req->work.run = cpu_run;
 	req->work.done = cpu_done;
-	work_submit(dev->pool, &req->work);
+	work_submit(req->pool ? req->pool : dev->pool, &req->work);
 }
 
 static int cpu_export(struct dev *dev, u32 extent, u32 client)

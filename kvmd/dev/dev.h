@@ -50,6 +50,10 @@ enum dev_op {
  * @extent: extent; 0 for DEV_COPY, DEV_READ and DEV_WRITE
  * @src, @dst, @bytes: of those; each side lies in one extent
  * @buf: host memory of DEV_READ and DEV_WRITE
+ * @look: may be NULL; looks at @buf on the thread that copies, behind DEV_READ
+ *	and before DEV_WRITE: what it returns is the request's error, and then
+ *	nothing is written
+ * @pool: threads to copy on; NULL: the device's
  * @done: called on the loop, once, also when submission fails at once
  * @err: 0 or -errno, valid in @done
  *
@@ -60,6 +64,8 @@ struct dev_req {
 	u32 extent;
 	u64 src, dst, bytes;
 	void *buf;
+	int (*look)(struct dev_req *req);
+	struct work_pool *pool;
 	void (*done)(struct dev_req *req);
 	int err;
 

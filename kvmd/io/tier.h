@@ -4,56 +4,89 @@
 /*
  * tier.h - where pages go that leave the device, behind one table
  *
- * A tier is an offset space of some bytes. A page is written to a place in it
- * with a key and gets a checksum (XXH3 of the content, begun with the key); it
- * is read back with the same key and sum, and what does not match is -EBADMSG:
- * torn, short, misdirected, stale and flipped data alike. Reading and writing
- * is done by a worker; its end is told on the loop.
+ * A tier is an offset space of some bytes. A page that is written there has a
+ * checksum (XXH3 of the content, begun with a key); what is read back and does
+ * not match is -EBADMSG: torn, short, misdirected, stale and flipped data
+ * alike. Who moves the page sums it up and compares it, while it passes
+ * through the caches: tier_sum().
  *
  * A tier in host memory is read and written in place: its caller works on
- * tier_at() instead of a buffer of its own.
+ * tier_at() and submits nothing. To any other, pages are submitted; the end is
+ * told on the loop. A request that has not ended at its deadline is given up
+ * and becomes late: its caller is told, but the memory stays the tier's until
+ * the kernel is done with it.
  */
+#include <sys/queue.h>
 #include "include/kv/types.h"
+#include "kvmd/io/rw.h"
 #include "kvmd/io/work.h"
 
 struct tier;
+struct tier_req;
 
 /**
  * struct tier_ops - a kind of tier
  * @name: "ram", "file"
  * @open: take @t->bytes in hand (0: as much as there is, set it); @arg is a
  *	path or NULL; leaves a sentence in @err
- * @close: give everything back; no request is out
+ * @close: give everything back; requests that are still out are late ones
  * @at: host memory of an offset, or NULL if pages have to be moved
- * @read, @write: on a worker; 0 or -errno. NULL with @at
+ * @submit: begin a request; it ends with tier_end(), later
+ * @kick: what was submitted in this turn may begin
+ * @wait: without the loop: until something has ended, or @ms
+ * @discard: a range holds nothing any more; on a worker; 0 or -errno. May be
+ *	NULL: it does not matter
  *
- * @open and @close are required, and one of @at, or @read and @write.
+ * @open and @close are required, and @at, or @submit, @kick and @wait.
  */
 struct tier_ops {
 	const char *name;
 	int (*open)(struct tier *t, const char *arg, char *err);
 	void (*close)(struct tier *t);
 	void *(*at)(struct tier *t, u64 off);
-	int (*read)(struct tier *t, u64 off, void *buf, u32 bytes);
-	int (*write)(struct tier *t, u64 off, const void *buf, u32 bytes);
+	void (*submit)(struct tier *t, struct tier_req *req);
+	void (*kick)(struct tier *t);
+	void (*wait)(struct tier *t, int ms);
+	int (*discard)(struct tier *t, u64 off, u64 bytes);
 };
+
+/**
+ * struct tier_env - what tiers work with
+ * @io: the loop
+ * @pool: threads
+ * @deadline_ns: of a request; 0: none
+ */
+struct tier_env {
+	struct io *io;
+	struct work_pool *pool;
+	u64 deadline_ns;
+};
+
+TAILQ_HEAD(tier_list, tier_req);
 
 struct tier {
 	const struct tier_ops *ops;
-	struct work_pool *pool;
+	struct tier_env env;
 	u64 bytes;
 	void *priv;
+	struct tier_list out; /* submitted, the oldest first */
+	struct tier_list late; /* given up, not ended */
+	u32 nr_out, nr_late;
+	u64 gave_up; /* requests that became late, ever */
 };
 
-#define TIER_ALIGN 4096u /* of offsets, lengths and buffers */
+#define TIER_ALIGN RW_ALIGN /* of offsets, lengths and buffers */
 
 /**
  * struct tier_req - a page to be written or read
- * @write: the caller fills this to @key, and @sum to read
- * @buf: aligned, or tier_at()
- * @sum: filled in by a write
+ * @tier: the caller fills this to @priv
+ * @buf: aligned
  * @done: called on the loop, once
- * @err: 0, -EBADMSG: not what was written, or -errno
+ * @released: called on the loop, once, if @late was set in @done: from then on
+ *	@buf and the request are the caller's again
+ * @priv: the caller's
+ * @err: 0; -ETIMEDOUT: given up; -EBUSY: what was given up may still be
+ *	written there; -errno
  */
 struct tier_req {
 	struct tier *tier;
@@ -61,10 +94,16 @@ struct tier_req {
 	u32 bytes;
 	u64 off;
 	void *buf;
-	u64 key, sum;
 	void (*done)(struct tier_req *req);
+	void (*released)(struct tier_req *req);
+	void *priv;
 	int err;
-	struct work work; /* the tier's own */
+	bool late;
+
+	u64 due_ns; /* the tier's own, as is what follows */
+	TAILQ_ENTRY(tier_req) link;
+	struct work work;
+	struct rw_req rw;
 };
 
 /**
@@ -72,19 +111,46 @@ struct tier_req {
  * @ops: kind
  * @arg: a path, or NULL
  * @bytes: its size; 0: as large as what is there
- * @pool: threads
+ * @env: copied
  * @out: the tier
  * @err: KV_ERRLEN bytes for a sentence
  */
 int __must_check tier_open(const struct tier_ops *ops, const char *arg,
-			   u64 bytes, struct work_pool *pool, struct tier **out,
-			   char *err);
+			   u64 bytes, const struct tier_env *env,
+			   struct tier **out, char *err);
+/* tier_close - nothing is out but late requests, which end meanwhile or never.
+ * NULL is fine.
+ */
 void tier_close(struct tier *t);
 /* tier_at - host memory of @off, or NULL: a buffer is needed */
 void *tier_at(struct tier *t, u64 off);
+/* tier_submit - begin; done() may come at once */
 void tier_submit(struct tier_req *req);
+/* tier_kick - what was submitted may begin; once a turn */
+void tier_kick(struct tier *t);
+/* tier_wait - without the loop: until something has ended, or @ms */
+void tier_wait(struct tier *t, int ms);
+/* tier_due_ns - when the next deadline is, 0: nothing is out */
+u64 tier_due_ns(const struct tier *t);
+/* tier_expire - give up what has not ended by now */
+void tier_expire(struct tier *t, u64 now_ns);
+/* tier_sum - the checksum of a page */
+u64 tier_sum(const void *buf, u32 bytes, u64 key);
+
+/* For tiers: the request has ended, nobody touches its memory any more. */
+void tier_end(struct tier_req *req, int err);
 
 extern const struct tier_ops tier_ram_ops;
 extern const struct tier_ops tier_file_ops;
+
+/**
+ * tier_fault - put a tier that fails in front of another
+ * @spec: KIND:RATE[,KIND:RATE...][:SEED]; see tier_fault.c
+ * @t: replaced; kept on failure
+ * @nr: counted up for each fault; NULL is fine
+ * @err: KV_ERRLEN bytes for a sentence
+ */
+int __must_check tier_fault(const char *spec, struct tier **t, u64 *nr,
+			    char *err);
 
 #endif

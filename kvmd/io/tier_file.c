@@ -2,7 +2,8 @@
 /*
  * tier_file.c - a file or a partition as a tier
  *
- * Read and written past the kernel's page cache (O_DIRECT) where the file
+ * Requests go to kvmd/io/rw.c, which makes runs of neighbours. The file is
+ * read and written past the kernel's page cache (O_DIRECT) where the file
  * system has that: its memory is better used for something else, and a write
  * that is done has left. A file is made as large as it is to be at once, so
  * that a full disk is found at the start; one that kvmd has made is removed at
@@ -29,6 +30,7 @@
 struct tier_file {
 	char *path; /* to be removed, or NULL */
 	int fd;
+	struct rw *rw;
 };
 
 /*
@@ -97,6 +99,8 @@ static int file_open(struct tier *t, const char *path, char *err)
 		f->path = strdup(path);
 		rc = f->path ? 0 : -ENOMEM;
 	}
+	if (!rc)
+		rc = rw_create(t->env.io, f->fd, &f->rw);
 	if (!rc) {
 		t->priv = f;
 		return 0;
@@ -106,6 +110,7 @@ static int file_open(struct tier *t, const char *path, char *err)
 			unlink(path);
 		close(f->fd);
 	}
+	free(f->path);
 	free(f);
 	return err_set(err, rc, "swap file %s: %s", path,
 		       rc == -EAGAIN   ? "another kvmd uses it"
@@ -118,6 +123,7 @@ static void file_close(struct tier *t)
 {
 	struct tier_file *f = t->priv;
 
+	rw_destroy(f->rw);
 	if (f->path)
 		unlink(f->path);
 	close(f->fd);
@@ -125,30 +131,42 @@ static void file_close(struct tier *t)
 	free(f);
 }
 
-static int file_read(struct tier *t, u64 off, void *buf, u32 bytes)
+static void file_done(struct rw_req *rw)
 {
-	struct tier_file *f = t->priv;
-	ssize_t n = pread(f->fd, buf, bytes, (off_t)off);
-
-	if (n < 0)
-		return -errno;
-	return n == (ssize_t)bytes ? 0 : -EIO;
+	tier_end(container_of(rw, struct tier_req, rw), rw->err);
 }
 
-static int file_write(struct tier *t, u64 off, const void *buf, u32 bytes)
+static void file_submit(struct tier *t, struct tier_req *req)
 {
 	struct tier_file *f = t->priv;
-	ssize_t n = pwrite(f->fd, buf, bytes, (off_t)off);
 
-	if (n < 0)
-		return -errno;
-	return n == (ssize_t)bytes ? 0 : -ENOSPC;
+	req->rw.write = req->write;
+	req->rw.bytes = req->bytes;
+	req->rw.off = req->off;
+	req->rw.buf = req->buf;
+	req->rw.done = file_done;
+	rw_submit(f->rw, &req->rw);
+}
+
+static void file_kick(struct tier *t)
+{
+	struct tier_file *f = t->priv;
+
+	rw_kick(f->rw);
+}
+
+static void file_wait(struct tier *t, int ms)
+{
+	struct tier_file *f = t->priv;
+
+	rw_wait(f->rw, ms);
 }
 
 const struct tier_ops tier_file_ops = {
 	.name = "file",
 	.open = file_open,
 	.close = file_close,
-	.read = file_read,
-	.write = file_write,
+	.submit = file_submit,
+	.kick = file_kick,
+	.wait = file_wait,
 };

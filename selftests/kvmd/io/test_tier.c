@@ -31,18 +31,33 @@ FIXTURE(tier)
 FIXTURE_VARIANT(tier)
 {
 	const struct tier_ops *ops;
+	const char *io;
 };
 
-FIXTURE_VARIANT_ADD(tier, ram){ &tier_ram_ops };
-FIXTURE_VARIANT_ADD(tier, file){ &tier_file_ops };
+FIXTURE_VARIANT_ADD(tier, ram){ &tier_ram_ops, "auto" };
+FIXTURE_VARIANT_ADD(tier, file){ &tier_file_ops, "uring" };
+FIXTURE_VARIANT_ADD(tier, file_threads){ &tier_file_ops, "epoll" };
+
+static struct tier_env env(const struct tier_self *self, u64 deadline_ns)
+{
+	return (struct tier_env){ .io = self->io,
+				  .pool = self->pool,
+				  .deadline_ns = deadline_ns };
+}
 
 FIXTURE_SETUP(tier)
 {
+	struct tier_env e;
+	int rc = io_create(variant->io, &self->io);
+
+	if (rc && !strcmp(variant->io, "uring"))
+		th_skip("io_uring is not allowed here: %s", strerror(-rc));
+	ASSERT_EQ(0, rc);
 	snprintf(self->path, sizeof(self->path), "%s/swap", test_tmpdir());
-	ASSERT_EQ(0, io_create("auto", &self->io));
 	ASSERT_EQ(0, work_pool_create(self->io, 2, &self->pool));
-	ASSERT_EQ(0, tier_open(variant->ops, self->path, BYTES, self->pool,
-			       &self->t, self->err));
+	e = env(self, 0);
+	ASSERT_EQ(0, tier_open(variant->ops, self->path, BYTES, &e, &self->t,
+			       self->err));
 	ASSERT_EQ(0, posix_memalign((void **)&self->buf, TIER_ALIGN, PAGE));
 	ASSERT_EQ(0, posix_memalign((void **)&self->other, TIER_ALIGN, PAGE));
 }
@@ -58,33 +73,45 @@ FIXTURE_TEARDOWN(tier)
 
 static void told(struct tier_req *req)
 {
+	*(bool *)req->priv = true;
+}
+
+/* Wait on the loop, as kvmd does. */
+static void wait_for(const struct tier_self *self, const bool *done)
+{
+	while (!*done) {
+		tier_kick(self->t);
+		ASSERT_LE(0, io_wait(self->io, 1000000));
+	}
 }
 
 /* One request, waited for. A tier in memory is written and read in place. */
 static int one(struct tier_self *self, bool write, u64 off, u64 key, u64 *sum,
 	       unsigned char *buf)
 {
+	bool done = false;
 	struct tier_req req = { .tier = self->t,
 				.write = write,
 				.off = off,
 				.bytes = PAGE,
 				.buf = buf,
-				.key = key,
-				.sum = *sum,
+				.priv = &done,
 				.done = told };
 	unsigned char *at = tier_at(self->t, off);
 
-	if (at) {
-		req.buf = at;
-		if (write)
-			memcpy(at, buf, PAGE);
-	}
-	tier_submit(&req);
-	work_pool_flush(self->pool);
-	if (at && !write)
+	if (write)
+		*sum = tier_sum(buf, PAGE, key);
+	if (!at) {
+		tier_submit(&req);
+		wait_for(self, &done);
+	} else if (write) {
+		memcpy(at, buf, PAGE);
+	} else {
 		memcpy(buf, at, PAGE);
-	*sum = req.sum;
-	return req.err;
+	}
+	if (req.err || write)
+		return req.err;
+	return tier_sum(buf, PAGE, key) == *sum ? 0 : -EBADMSG;
 }
 
 TEST_F(tier, gives_back_what_was_written)
@@ -128,47 +155,52 @@ TEST_F(tier, finds_a_page_of_another_key_place_or_time)
 TEST(tier_file, is_removed_at_the_end_if_kvmd_made_it)
 {
 	char path[300], err[KV_ERRLEN];
+	struct tier_env e = { 0 };
 	struct tier *t, *u;
 	struct stat st;
 	int fd;
 
+	ASSERT_EQ(0, io_create("auto", &e.io));
+
 	snprintf(path, sizeof(path), "%s/swap", test_tmpdir());
-	ASSERT_EQ(0, tier_open(&tier_file_ops, path, BYTES, NULL, &t, err));
+	ASSERT_EQ(0, tier_open(&tier_file_ops, path, BYTES, &e, &t, err));
 	ASSERT_EQ(0, stat(path, &st));
 	EXPECT_EQ((long long)BYTES, (long long)st.st_size);
 	EXPECT_EQ(0600, st.st_mode & 0777);
 	/* and is nobody else's meanwhile */
-	EXPECT_EQ(-EAGAIN,
-		  tier_open(&tier_file_ops, path, BYTES, NULL, &u, err));
+	EXPECT_EQ(-EAGAIN, tier_open(&tier_file_ops, path, BYTES, &e, &u, err));
 	EXPECT_TRUE(strstr(err, "another kvmd"));
 	tier_close(t);
 	EXPECT_NE(0, stat(path, &st));
 	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 	ASSERT_GE(fd, 0);
-	ASSERT_EQ(0, tier_open(&tier_file_ops, path, BYTES, NULL, &t, err));
+	ASSERT_EQ(0, tier_open(&tier_file_ops, path, BYTES, &e, &t, err));
 	tier_close(t);
 	EXPECT_EQ(0, stat(path, &st));
 	close(fd);
+	io_destroy(e.io);
 }
 
 TEST(tier_file, says_what_is_wrong_with_its_path)
 {
 	char err[KV_ERRLEN], path[300];
+	struct tier_env e = { 0 };
 	struct tier *t;
 
+	ASSERT_EQ(0, io_create("auto", &e.io));
 	EXPECT_EQ(-ENOENT, tier_open(&tier_file_ops, "/nonexistent/swap", BYTES,
-				     NULL, &t, err));
+				     &e, &t, err));
 	EXPECT_TRUE(strstr(err, "/nonexistent/swap"));
 	EXPECT_EQ(-EINVAL,
-		  tier_open(&tier_file_ops, "/dev/null", BYTES, NULL, &t, err));
+		  tier_open(&tier_file_ops, "/dev/null", BYTES, &e, &t, err));
 	EXPECT_TRUE(strstr(err, "neither a file nor a partition"));
 	snprintf(path, sizeof(path), "%s/link", test_tmpdir());
 	ASSERT_EQ(0, symlink("/tmp", path));
-	EXPECT_GT(0, tier_open(&tier_file_ops, path, BYTES, NULL, &t, err));
+	EXPECT_GT(0, tier_open(&tier_file_ops, path, BYTES, &e, &t, err));
 	snprintf(path, sizeof(path), "%s/huge", test_tmpdir());
-	EXPECT_GT(0,
-		  tier_open(&tier_file_ops, path, 1ull << 50, NULL, &t, err));
+	EXPECT_GT(0, tier_open(&tier_file_ops, path, 1ull << 50, &e, &t, err));
 	EXPECT_NE(0, access(path, F_OK));
+	io_destroy(e.io);
 }
 
 TEST_HARNESS_MAIN

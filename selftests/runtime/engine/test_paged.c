@@ -59,15 +59,20 @@ FIXTURE_TEARDOWN(paged)
 	EXPECT_EQ(0, test_kvmd_stop(&self->d));
 }
 
-static u64 meminfo(const struct test_kvmd *d, const char *key)
+static u64 asked(const struct test_kvmd *d, const char *object, const char *key)
 {
-	char *json = test_kvmd_ctl(d, "meminfo");
+	char *json = test_kvmd_ctl(d, object);
 	u64 v = ~0ull;
 
 	ASSERT_TRUE(json != NULL);
 	EXPECT_EQ(0, test_json_u64(json, key, &v));
 	free(json);
 	return v;
+}
+
+static u64 meminfo(const struct test_kvmd *d, const char *key)
+{
+	return asked(d, "meminfo", key);
 }
 
 /*
@@ -469,14 +474,46 @@ TEST_F(paged_swap, what_gives_way_comes_back_and_is_not_computed_again)
  * Conversations that wait for their next turn hold their pages: four times
  * what the tenant may have on the device, the rest is in memory and in a file.
  */
-TEST(paged_swap_turns, four_times_the_device_keeps_every_token)
+enum { TURNS_NR = 52, TURNS = 3 };
+
+static void run_turns(struct paged *pg, struct rig *r)
 {
-	enum { NR = 52, TURNS = 3 };
-	struct tiny_cfg c = config(1);
-	struct request *req[NR], *want;
-	static u32 ids[NR][900];
+	static u32 ids[TURNS_NR][900];
+	struct request *req[TURNS_NR], *want;
 	struct request_params p;
 	u32 i, turn, nr;
+
+	for (turn = 0; turn < TURNS; turn++) {
+		for (i = 0; i < TURNS_NR; i++) {
+			rig_ids(r, ids[i], 900, i);
+			if (!turn) {
+				p = rig_params(ids[i], 350 + i, 10);
+				p.keep = true;
+				req[i] = rig_submit(&pg->r, &p);
+				continue;
+			}
+			nr = req[i]->seqs[0]->nr;
+			memcpy(ids[i], req[i]->seqs[0]->ids,
+			       nr * sizeof(*ids[i]));
+			ASSERT_EQ(0, engine_extend(pg->r.e, req[i], ids[i],
+						   nr + 17, 10, pg->r.err));
+		}
+		rig_run(&pg->r);
+	}
+	for (i = 0; i < TURNS_NR; i += 7) {
+		u32 last = req[i]->seqs[0]->nr - 10;
+
+		EXPECT_EQ(0, req[i]->error);
+		p = rig_params(req[i]->seqs[0]->ids, last, 10);
+		want = rig_submit(r, &p);
+		rig_run(r);
+		EXPECT_TRUE(rig_same(want->seqs[0], req[i]->seqs[0]));
+	}
+}
+
+TEST(paged_swap_turns, four_times_the_device_keeps_every_token)
+{
+	struct tiny_cfg c = config(1);
 	struct test_kvmd d;
 	struct paged pg;
 	char file[300];
@@ -489,24 +526,7 @@ TEST(paged_swap_turns, four_times_the_device_keeps_every_token)
 				  file, "--swap-size", "64M", NULL));
 	open_paged(&pg, &c, d.socket, 512);
 	rig_open(&r, &c, 2, 512);
-	for (turn = 0; turn < TURNS; turn++) {
-		for (i = 0; i < NR; i++) {
-			rig_ids(&r, ids[i], 900, i);
-			if (!turn) {
-				p = rig_params(ids[i], 350 + i, 10);
-				p.keep = true;
-				req[i] = rig_submit(&pg.r, &p);
-			} else {
-				nr = req[i]->seqs[0]->nr;
-				memcpy(ids[i], req[i]->seqs[0]->ids,
-				       nr * sizeof(*ids[i]));
-				ASSERT_EQ(0,
-					  engine_extend(pg.r.e, req[i], ids[i],
-							nr + 17, 10, pg.r.err));
-			}
-		}
-		rig_run(&pg.r);
-	}
+	run_turns(&pg, &r);
 	TH_LOG("%llu KiB in swap, %llu prompt tokens computed, %llu preempted",
 	       (unsigned long long)meminfo(&d, "swap_used_bytes") >> 10,
 	       (unsigned long long)engine_stats(pg.r.e)->nr_prefill,
@@ -514,15 +534,6 @@ TEST(paged_swap_turns, four_times_the_device_keeps_every_token)
 	EXPECT_GT(meminfo(&d, "swap_used_bytes"), 24u << 20);
 	EXPECT_EQ(engine_stats(pg.r.e)->nr_preempted,
 		  engine_stats(pg.r.e)->nr_paused);
-	for (i = 0; i < NR; i += 7) {
-		u32 last = req[i]->seqs[0]->nr - 10;
-
-		EXPECT_EQ(0, req[i]->error);
-		p = rig_params(req[i]->seqs[0]->ids, last, 10);
-		want = rig_submit(&r, &p);
-		rig_run(&r);
-		EXPECT_TRUE(rig_same(want->seqs[0], req[i]->seqs[0]));
-	}
 	close_paged(&pg);
 	rig_close(&r);
 	EXPECT_EQ(0, test_kvmd_check(&d));
@@ -573,6 +584,70 @@ TEST(paged_swap_file, a_flipped_bit_is_computed_again_and_never_used)
 	rig_close(&r);
 	EXPECT_EQ(0, test_kvmd_check(&d));
 	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
+/*
+ * Every kind of fault on every I/O. What is found is counted, what is not
+ * would be other tokens; afterwards nothing is left in any tier.
+ */
+static void run_faulty(const char *fault, const char *io, const char *ram,
+		       struct test_kvmd *d)
+{
+	struct tiny_cfg c = config(1);
+	struct paged pg;
+	char file[300];
+	struct rig r;
+	u64 faults, errors, lost, late;
+
+	snprintf(file, sizeof(file), "%s/swap", test_tmpdir());
+	ASSERT_EQ(0, test_kvmd_start(d, test_tmpdir(), "--size", "64M",
+				     "--limit", "8M", "--io", io, "--swap-ram",
+				     ram, "--swap-file", file, "--swap-size",
+				     "64M", "--swap-fault", fault,
+				     "--swap-deadline", "50", NULL));
+	rig_open(&r, &c, 2, 512);
+	open_paged(&pg, &c, d->socket, 512);
+	run_turns(&pg, &r);
+	close_paged(&pg);
+	open_paged(&pg, &c, d->socket, 512);
+	run_scarce(&pg, &r, NULL, d, NULL);
+	close_paged(&pg);
+	rig_close(&r);
+	faults = asked(d, "vmstat", "swap_faults");
+	errors = asked(d, "vmstat", "swap_errors");
+	lost = asked(d, "vmstat", "swap_lost");
+	late = asked(d, "vmstat", "swap_late");
+	TH_LOG("%llu faults of %llu pages out and %llu in: %llu found, %llu "
+	       "lost, %llu late",
+	       (unsigned long long)faults,
+	       (unsigned long long)asked(d, "vmstat", "swap_out"),
+	       (unsigned long long)asked(d, "vmstat", "swap_in"),
+	       (unsigned long long)errors, (unsigned long long)lost,
+	       (unsigned long long)late);
+	EXPECT_GT(faults, 0);
+	EXPECT_LE(lost, errors);
+	EXPECT_LE(late, errors);
+	/* two pages for one that was misdirected; what meets a late one */
+	EXPECT_LE(errors, 2 * faults + late);
+	EXPECT_EQ(0, test_kvmd_settle(d, 0, 5000));
+	EXPECT_EQ(0, meminfo(d, "swap_used_bytes"));
+	EXPECT_EQ(0, test_kvmd_check(d));
+	EXPECT_EQ(0, test_kvmd_stop(d));
+	EXPECT_NE(0, access(file, F_OK));
+}
+
+TEST_TIMEOUT(paged_faults, of_a_hundredth_no_token_is_another, 120)
+{
+	struct test_kvmd d;
+
+	run_faulty("all:0.01:1", "auto", "8M", &d);
+}
+
+TEST_TIMEOUT(paged_faults, of_a_thousandth_no_token_is_another, 120)
+{
+	struct test_kvmd d;
+
+	run_faulty("all:0.001:2", "epoll", "0", &d);
 }
 
 TEST_HARNESS_MAIN
