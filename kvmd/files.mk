@@ -45,6 +45,7 @@ kvmd-y += kvmd/io/io.o
 kvmd-y += kvmd/io/rw.o
 kvmd-y += kvmd/io/rw_threads.o
 kvmd-y += kvmd/io/rw_uring.o
+kvmd-y += kvmd/io/sum_avx2.o
 kvmd-y += kvmd/io/tier.o
 kvmd-y += kvmd/io/tier_fault.o
 kvmd-y += kvmd/io/tier_file.o
@@ -67,3 +68,4 @@ kvmd-libs := -ljansson -lxxhash
 # liburing's inline functions, not ours
 CFLAGS-kvmd/io/uring.o := -Wno-null-dereference
 CFLAGS-kvmd/io/rw_uring.o := -Wno-null-dereference
+CFLAGS-kvmd/io/sum_avx2.o := -mavx2

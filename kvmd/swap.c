@@ -22,6 +22,9 @@
  * the tier lets go of them, and count as long; jobs that wait for a buffer
  * meanwhile have the same deadline.
  *
+ * What the core wants next it is asked once a turn, not behind each page: it
+ * looks at all pages that a reservation waits for.
+ *
  * Everything here runs on the loop but job_look(); copies have threads of
  * their own, so that they wait neither for extents that are populated nor,
  * the tiers' requests being the kernel's or other threads', for a slow disk.
@@ -158,8 +161,8 @@ static void job_done(struct swap_job *job, int err)
 		job_free(job);
 	d->swap.nr_jobs--;
 	mm_swap_done(d->mm, slot, err, sum);
+	d->swap.pump = true;
 	start_waiting(d);
-	kvmd_pump(d);
 }
 
 /* What waits for a buffer while a tier holds some for ever is given up too. */
@@ -326,6 +329,11 @@ void swap_kick(struct kvmd *d)
 {
 	u32 i;
 
+	if (d->swap.pump) {
+		d->swap.pump = false;
+		kvmd_pump(d);
+	}
+
 	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
 		tier_kick(d->swap.tier[i]);
 }
@@ -347,6 +355,7 @@ void swap_flush(struct kvmd *d)
 	u32 i;
 
 	while (d->swap.nr_jobs || !TAILQ_EMPTY(&d->swap.waiting)) {
+		swap_kick(d);
 		work_pool_flush(d->pool);
 		work_pool_flush(d->swap.pool);
 		for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)

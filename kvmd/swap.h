@@ -18,6 +18,7 @@ struct swap {
 	TAILQ_HEAD(, swap_job) waiting; /* for a buffer */
 	u64 buffer_bytes; /* in use */
 	unsigned int nr_jobs; /* begun */
+	bool pump; /* the core was told something in this turn */
 	struct timer timer; /* armed while a request has a deadline */
 };
 
@@ -29,7 +30,7 @@ void swap_close(struct kvmd *d);
 u64 swap_bytes(const struct swap *s, u32 i);
 /* swap_submit - do what the core asks for; ends with mm_swap_done() */
 void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in);
-/* swap_kick - what was asked for in this turn goes to the kernel */
+/* swap_kick - at the end of a turn: pump, and what was asked for begins */
 void swap_kick(struct kvmd *d);
 /* swap_pause - returns when nothing is copied; nothing is until resume */
 void swap_pause(struct kvmd *d);

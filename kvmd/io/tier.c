@@ -18,6 +18,7 @@
 #include <time.h>
 #include <xxhash.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/io/sum.h"
 
 #define CLOSE_ROUNDS 100
 #define CLOSE_MS     10
@@ -71,6 +72,8 @@ void *tier_at(struct tier *t, u64 off)
 
 u64 tier_sum(const void *buf, u32 bytes, u64 key)
 {
+	if (__builtin_cpu_supports("avx2"))
+		return sum_avx2(buf, bytes, key);
 	return XXH3_64bits_withSeed(buf, bytes, key);
 }
 

@@ -148,6 +148,22 @@ static void slab_create(struct mm *mm, struct client *c, u32 geom)
 	cls->nr_free += cls->geom.slab_pages;
 }
 
+/*
+ * Extents without a slab that a client keeps: one, for what comes next; none
+ * if somebody else waits; and all while it waits itself, or what leaves for
+ * it would be scrubbed before it comes back to it.
+ */
+static u32 empty_to_keep(const struct mm *mm, const struct client *c)
+{
+	const struct tenant *t = &mm->tenants[c->tenant];
+
+	if (t->held + t->charged > t->limits.max_bytes)
+		return 0;
+	if (!ticket_needs(mm, c->tenant))
+		return 1;
+	return ticket_is_first(mm, c) ? c->nr_extents : 0;
+}
+
 /* A slab without a used frame: its chunks go, and perhaps its extent. */
 static void slab_release(struct mm *mm, struct client *c, u32 head)
 {
@@ -156,10 +172,7 @@ static void slab_release(struct mm *mm, struct client *c, u32 head)
 	u32 chunks = cls->geom.slab_chunks, i;
 	u32 e = head / KV_EXTENT_CHUNKS;
 	u8 mask = mm_extents(mm)[e].free_mask;
-	bool tight =
-		ticket_needs(mm, c->tenant) ||
-		mm->tenants[c->tenant].held + mm->tenants[c->tenant].charged >
-			mm->tenants[c->tenant].limits.max_bytes;
+	u32 keep = empty_to_keep(mm, c);
 
 	bucket_del(mm, cls, head);
 	cls->nr_slabs--;
@@ -170,7 +183,7 @@ static void slab_release(struct mm *mm, struct client *c, u32 head)
 	}
 	mask |= (u8)(((1u << chunks) - 1) << (head % KV_EXTENT_CHUNKS));
 	extent_set_mask(mm, c, e, mask);
-	extent_trim(mm, c, tight ? 0 : 1, false);
+	extent_trim(mm, c, keep, false);
 }
 
 u32 frame_alloc(struct mm *mm, struct client *c, u32 geom)

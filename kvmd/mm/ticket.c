@@ -67,6 +67,17 @@ bool ticket_needs(const struct mm *mm, u32 tenant)
 	return false;
 }
 
+bool ticket_is_first(const struct mm *mm, const struct client *c)
+{
+	const struct ticket *ts = mm_tickets(mm);
+	u32 i;
+
+	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
+		if (block_is_full(ts[i].block))
+			return ts[i].client == client_index(mm, c);
+	return false;
+}
+
 bool ticket_wants_idle(const struct mm *mm)
 {
 	const struct ticket *ts = mm_tickets(mm);

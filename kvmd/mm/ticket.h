@@ -52,6 +52,9 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
  */
 bool ticket_needs(const struct mm *mm, u32 tenant);
 
+/* ticket_is_first - is the first of those who wait for memory its own? */
+bool ticket_is_first(const struct mm *mm, const struct client *c);
+
 /* ticket_run - look at the waiting ones; true if a request was queued */
 bool ticket_run(struct mm *mm);
 

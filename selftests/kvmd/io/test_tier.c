@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/io/tier.h"
 #include "selftests/harness.h"
@@ -150,6 +151,19 @@ TEST_F(tier, finds_a_page_of_another_key_place_or_time)
 	EXPECT_EQ(-EBADMSG, one(self, false, 0, 7, &old, self->other));
 	EXPECT_EQ(-EBADMSG, one(self, false, 0, 9, &a, self->other));
 	EXPECT_EQ(0, one(self, false, 0, 7, &a, self->other));
+}
+
+TEST(tier_sum, is_the_same_on_every_cpu)
+{
+	static unsigned char buf[4096 + 7];
+	uint64_t seed = test_seed();
+	size_t i;
+
+	for (i = 0; i < sizeof(buf); i++)
+		buf[i] = (unsigned char)test_rand(&seed);
+	for (i = 0; i < sizeof(buf); i += 97)
+		EXPECT_EQ(XXH3_64bits_withSeed(buf, i, seed),
+			  tier_sum(buf, (u32)i, seed));
 }
 
 TEST(tier_file, is_removed_at_the_end_if_kvmd_made_it)

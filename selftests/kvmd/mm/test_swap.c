@@ -524,6 +524,24 @@ TEST_F(swap, who_comes_while_pages_leave_for_another_waits_for_its_turn)
 	mt_check(t);
 }
 
+TEST_F(swap, whose_pages_leave_for_itself_keeps_the_extents_they_were_in)
+{
+	struct mt *t = &self->t;
+	u32 n = 2 * MT_PER_EXTENT;
+	u32 a = mt_idle_space(t, self->client, self->geom, n), b;
+	struct mm_counts c;
+
+	mm_tick(t->mm, 1000);
+	b = mt_space(t, self->client, self->geom);
+	EXPECT_EQ(mt_reserve(t, self->client, b, 0, n * 16, KV_SQE_WAIT, NULL),
+		  0);
+	EXPECT_EQ(mt_nr_swapped(t, self->client, a), n);
+	mm_counts_get(t->mm, &c);
+	EXPECT_EQ(2, c.extents_granted);
+	EXPECT_EQ(0, c.extents_returned);
+	mt_check(t);
+}
+
 TEST_F(swap, answers_that_nobody_asked_for_are_counted)
 {
 	struct mt *t = &self->t;
