@@ -21,8 +21,9 @@
  * left, idle spaces give it up and what nobody maps then is evicted: they map
  * it again, or compute it again if it is gone by then.
  *
- * While pages are on their way nothing more is asked to leave: what comes free
- * is seen first.
+ * Pages that are on their way count: no more is asked to leave than is short
+ * beyond them, and nothing before half of what may be on its way has arrived. A
+ * disk has something to do meanwhile.
  */
 #include "kvmd/mm/reclaim.h"
 #include "kvmd/mm/prefix.h"
@@ -239,12 +240,13 @@ static u64 reclaim_prefixes(struct mm *mm, struct client *c,
 	return (u64)got * KV_EXTENT_SIZE;
 }
 
-/* Is a page of a client that counts on its way out already? */
-static bool is_leaving(const struct mm *mm, const struct client *to,
-		       enum ticket_block block)
+/* Bytes of clients that count that are on their way out already. */
+static u64 leaving_bytes(const struct mm *mm, const struct client *to,
+			 enum ticket_block block)
 {
 	const struct client *cs = mm_clients(mm);
 	const struct slot *slots = mm_slots(mm);
+	u64 bytes = 0;
 	u32 i, slot;
 
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
@@ -253,28 +255,29 @@ static bool is_leaving(const struct mm *mm, const struct client *to,
 			continue;
 		ilist_for_each (slot, &cs[i].slots, ILINKS(mm_slots(mm), link))
 			if (slots[slot].state == SLOT_WRITING)
-				return true;
+				bytes += cs[i].cls[slots[slot].geom]
+						 .geom.page_bytes;
 	}
-	return false;
+	return bytes;
 }
 
 bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	     enum ticket_block block, u64 bytes)
 {
 	struct client *cs = mm_clients(mm);
-	u64 got = 0, n;
+	bool swaps = mm->lay.nr_slots && mm->now_ns >= mm->swap_backoff_until;
+	u64 leaving = leaving_bytes(mm, c, block), got = leaving, n;
 	u32 i;
 
-	bool swaps = mm->lay.nr_slots && mm->now_ns >= mm->swap_backoff_until;
-
-	if (is_leaving(mm, c, block))
+	if (leaving &&
+	    (!swaps || leaving >= bytes || mm->nr_io > SWAP_IO_MAX / 2))
 		return true;
 	if (!swaps && !mm->tree_top)
 		return false;
 	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
 		if (cs[i].state == CLIENT_LIVE)
 			look_at_spaces(mm, &cs[i]);
-	for (i = 0; i < MM_TENANT_MAX; i++)
+	for (i = 0; i < MM_TENANT_MAX && !leaving; i++)
 		mm->tenants[i].giving = 0;
 	keep_spaces(mm, c, p);
 	while (swaps && got < bytes) {
@@ -285,6 +288,6 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	}
 	if (!got && mm->tree_top)
 		got = reclaim_prefixes(mm, c, block, bytes);
-	mm->counts.reclaims += got > 0;
+	mm->counts.reclaims += got > leaving;
 	return got > 0;
 }
