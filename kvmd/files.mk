@@ -2,6 +2,7 @@
 mm-y += kvmd/mm/cache.o
 mm-y += kvmd/mm/check.o
 mm-y += kvmd/mm/client.o
+mm-y += kvmd/mm/discard.o
 mm-y += kvmd/mm/extent.o
 mm-y += kvmd/mm/fork.o
 mm-y += kvmd/mm/info.o
@@ -63,6 +64,7 @@ kvmd-y += kvmd/ipc/weights.o
 kvmd-y += kvmd/log.o
 kvmd-y += kvmd/options.o
 kvmd-y += kvmd/swap.o
+kvmd-y += kvmd/swap_discard.o
 kvmd-y += kvmd/trace.o
 kvmd-libs := -ljansson -lxxhash
 # liburing's inline functions, not ours

@@ -38,7 +38,8 @@ struct session;
 	X(wakes) X(sleeps) X(spin_ns) X(messages) X(attaches) \
 	X(detaches) X(kicks) X(kills) X(events_lost) X(populates) \
 	X(scrubs) X(device_errors) X(weights_fills) X(weights_hits) \
-	X(weights_drops) X(audit_faults) X(swap_late) X(swap_faults)
+	X(weights_drops) X(audit_faults) X(swap_late) X(swap_faults) \
+	X(swap_discards) X(swap_discarded_bytes)
 /* clang-format on */
 
 struct kvmd_counters {

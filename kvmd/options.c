@@ -26,6 +26,7 @@ static const char usage[] =
 	"  --swap-size BYTES  so much of it (4G; a partition: all of it)\n"
 	"  --swap-deadline MSEC  give a page up that takes longer; 0: never\n"
 	"                     (10000)\n"
+	"  --swap-discard     give room that is not used any more back\n"
 	"  --swap-fault KIND:RATE[,...][:SEED]  for tests: flip, torn, short,\n"
 	"                     misdirected, reordered, enospc, eio, stuck, all\n"
 	"  --io NAME          uring, epoll or auto (auto)\n"
@@ -52,6 +53,7 @@ enum {
 	OPT_SWAP_FILE,
 	OPT_SWAP_SIZE,
 	OPT_SWAP_DEADLINE,
+	OPT_SWAP_DISCARD,
 	OPT_SWAP_FAULT,
 	OPT_IO,
 	OPT_SPIN,
@@ -78,6 +80,7 @@ static const struct option long_options[] = {
 	{ "swap-file", required_argument, NULL, OPT_SWAP_FILE },
 	{ "swap-size", required_argument, NULL, OPT_SWAP_SIZE },
 	{ "swap-deadline", required_argument, NULL, OPT_SWAP_DEADLINE },
+	{ "swap-discard", no_argument, NULL, OPT_SWAP_DISCARD },
 	{ "swap-fault", required_argument, NULL, OPT_SWAP_FAULT },
 	{ "io", required_argument, NULL, OPT_IO },
 	{ "spin", required_argument, NULL, OPT_SPIN },
@@ -243,6 +246,9 @@ static int apply(struct options *o, int opt, const char *arg)
 		return parse_room(arg, false, &o->swap_size_bytes);
 	case OPT_SWAP_DEADLINE:
 		return parse_number(arg, 600000, &o->swap_deadline_ms);
+	case OPT_SWAP_DISCARD:
+		o->swap_discard = true;
+		return 0;
 	case OPT_SWAP_FAULT:
 		o->swap_fault = arg;
 		return *arg ? 0 : -EINVAL;

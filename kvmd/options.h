@@ -40,6 +40,7 @@ struct options {
 	const char *swap_file; /* NULL: no such tier */
 	u64 swap_size_bytes; /* of it */
 	unsigned int swap_deadline_ms; /* of a page's I/O; 0: none */
+	bool swap_discard;
 	const char *swap_fault; /* NULL: none but the disk's own */
 	int ready_fd; /* -1: none */
 	bool exit_with_parent;

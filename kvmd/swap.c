@@ -81,6 +81,7 @@ int swap_open(struct kvmd *d, char *err)
 	int rc;
 
 	d->swap.timer.fire = timer_fire;
+	swap_discard_init(d);
 	if (!o->swap_ram_bytes && !o->swap_file)
 		return 0;
 	rc = work_pool_create(d->io, NR_THREADS, &d->swap.pool);
@@ -333,9 +334,9 @@ void swap_kick(struct kvmd *d)
 		d->swap.pump = false;
 		kvmd_pump(d);
 	}
-
 	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
 		tier_kick(d->swap.tier[i]);
+	swap_discard_arm(d);
 }
 
 void swap_pause(struct kvmd *d)
@@ -354,7 +355,8 @@ void swap_flush(struct kvmd *d)
 {
 	u32 i;
 
-	while (d->swap.nr_jobs || !TAILQ_EMPTY(&d->swap.waiting)) {
+	while (d->swap.nr_jobs || d->swap.discard.running ||
+	       !TAILQ_EMPTY(&d->swap.waiting)) {
 		swap_kick(d);
 		work_pool_flush(d->pool);
 		work_pool_flush(d->swap.pool);

@@ -12,6 +12,19 @@
 struct kvmd;
 struct swap_job;
 
+/* Room that holds nothing is given back: swap_discard.c. */
+struct swap_discard {
+	struct kvmd *d;
+	struct timer timer;
+	struct work work;
+	bool running; /* what follows is out */
+	u32 tier;
+	u64 off, bytes;
+	int err;
+	bool refused[MM_TIER_MAX]; /* it cannot */
+	u64 fruitless[MM_TIER_MAX]; /* stale bytes, in runs that are short */
+};
+
 struct swap {
 	struct work_pool *pool; /* copies, sums; NULL: no tier, or of none */
 	struct tier *tier[MM_TIER_MAX]; /* as the core numbers them */
@@ -19,6 +32,7 @@ struct swap {
 	u64 buffer_bytes; /* in use */
 	unsigned int nr_jobs; /* begun */
 	bool pump; /* the core was told something in this turn */
+	struct swap_discard discard;
 	struct timer timer; /* armed while a request has a deadline */
 };
 
@@ -37,5 +51,9 @@ void swap_pause(struct kvmd *d);
 void swap_resume(struct kvmd *d);
 /* swap_flush - wait until nothing is on its way */
 void swap_flush(struct kvmd *d);
+
+/* For swap.c: once; and in each turn, to look whether there is enough */
+void swap_discard_init(struct kvmd *d);
+void swap_discard_arm(struct kvmd *d);
 
 #endif

@@ -30,6 +30,7 @@
 struct tier_file {
 	char *path; /* to be removed, or NULL */
 	int fd;
+	bool is_device;
 	struct rw *rw;
 };
 
@@ -92,9 +93,9 @@ static int file_open(struct tier *t, const char *path, char *err)
 		rc = -EINVAL;
 	if (!rc && flock(f->fd, LOCK_EX | LOCK_NB))
 		rc = -errno;
+	f->is_device = !rc && S_ISBLK(st.st_mode);
 	if (!rc)
-		rc = S_ISBLK(st.st_mode) ? size_device(t, f->fd)
-					 : size_file(t, f->fd);
+		rc = f->is_device ? size_device(t, f->fd) : size_file(t, f->fd);
 	if (!rc && made) {
 		f->path = strdup(path);
 		rc = f->path ? 0 : -ENOMEM;
@@ -162,6 +163,21 @@ static void file_wait(struct tier *t, int ms)
 	rw_wait(f->rw, ms);
 }
 
+static int file_discard(struct tier *t, u64 off, u64 bytes)
+{
+	struct tier_file *f = t->priv;
+	u64 range[2] = { off, bytes };
+	int rc;
+
+	if (f->is_device)
+		rc = ioctl(f->fd, BLKDISCARD, range);
+	else
+		rc = fallocate(f->fd,
+			       FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       (off_t)off, (off_t)bytes);
+	return rc ? -errno : 0;
+}
+
 const struct tier_ops tier_file_ops = {
 	.name = "file",
 	.open = file_open,
@@ -169,4 +185,5 @@ const struct tier_ops tier_file_ops = {
 	.submit = file_submit,
 	.kick = file_kick,
 	.wait = file_wait,
+	.discard = file_discard,
 };

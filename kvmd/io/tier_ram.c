@@ -3,8 +3,9 @@
  * tier_ram.c - host memory as a tier
  *
  * One anonymous mapping, of which the kernel gives pages as they are first
- * written. They are kept when what was in them is gone: how much there may be
- * was said when kvmd was started, and the next page comes soon.
+ * written. They are kept when what was in them is gone, unless --swap-discard
+ * says otherwise: how much there may be was said when kvmd was started, and the
+ * next page comes soon.
  */
 #include "kvmd/io/tier.h"
 
@@ -37,9 +38,16 @@ static void *ram_at(struct tier *t, u64 off)
 	return (char *)t->priv + off;
 }
 
+static int ram_discard(struct tier *t, u64 off, u64 bytes)
+{
+	return madvise((char *)t->priv + off, bytes, MADV_DONTNEED) ? -errno
+								    : 0;
+}
+
 const struct tier_ops tier_ram_ops = {
 	.name = "ram",
 	.open = ram_open,
 	.close = ram_close,
 	.at = ram_at,
+	.discard = ram_discard,
 };

@@ -644,6 +644,19 @@ static void check_tenants(struct check *k)
 	expect(k, "waiting tickets", 0, mm->waiting.nr, total);
 }
 
+static void check_stale(struct check *k, u32 tier)
+{
+	const struct mm *mm = k->mm;
+	const struct swap_tier *t = &mm->tier[tier];
+	u32 u, n = 0;
+
+	for (u = t->first; u < t->end; u++) {
+		u = bitmap_find_set(mm_stale_map(mm), t->end, u);
+		n += u < t->end && !bitmap_test(mm_slot_map(mm), u);
+	}
+	expect(k, "stale units of tier", tier, t->nr_stale, n);
+}
+
 static void check_swap(struct check *k, u32 nr_io)
 {
 	const struct mm *mm = k->mm;
@@ -655,8 +668,11 @@ static void check_swap(struct check *k, u32 nr_io)
 		       k->units[i] * SLOT_UNIT);
 		mapped += k->units[i];
 	}
-	for (i = 0; i < MM_TIER_MAX; i++)
+	for (i = 0; i < MM_TIER_MAX; i++) {
 		used += mm->tier[i].nr_used;
+		mapped += mm->tier[i].nr_discarding;
+		check_stale(k, i);
+	}
 	expect(k, "units of tiers", 0, used, mapped);
 	expect(k, "slot map", 0, mapped,
 	       bitmap_weight(mm_slot_map(mm), mm->lay.nr_slots));

@@ -160,7 +160,7 @@ void mm_usage_get(const struct mm *mm, struct mm_usage *out)
 	out->token_bytes = tokens >> SHARE_SHIFT;
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		out->swap_bytes[i] = mm->cfg.swap_bytes[i];
-		out->swap_used[i] = (u64)mm->tier[i].nr_used * SLOT_UNIT;
+		out->swap_used[i] = swap_tier_held(&mm->tier[i]);
 	}
 }
 

@@ -82,6 +82,7 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	l->nr_slots = swap_units(cfg);
 	l->slots_off = place(&end, (u64)l->nr_slots * sizeof(struct slot));
 	l->slot_map_off = place(&end, BITMAP_WORDS(l->nr_slots) * sizeof(u64));
+	l->stale_map_off = place(&end, BITMAP_WORDS(l->nr_slots) * sizeof(u64));
 	l->nr_nodes = (u32)min(frames, (u64)MM_NODE_MAX);
 	if (cfg->cache_pages)
 		l->nr_nodes = (u32)min((u64)l->nr_nodes, cfg->cache_pages);

@@ -176,6 +176,25 @@ void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum);
 /* mm_copy_done - a page has been copied; @err: it has not */
 void mm_copy_done(struct mm *mm, u32 node, u32 area, int err);
 
+/**
+ * mm_discard_begin - a run of a swap tier that holds nothing any more
+ * @mm: core
+ * @tier: index
+ * @least: bytes; a shorter run is not worth it
+ * @most: bytes
+ * @off: where in the tier, if there is one
+ *
+ * It was written since it was last discarded, is free, and no page is put there
+ * before mm_discard_done().
+ *
+ * Return: bytes; 0: there is none.
+ */
+u64 mm_discard_begin(struct mm *mm, u32 tier, u64 least, u64 most, u64 *off);
+/* mm_discard_done - of what mm_discard_begin() said, also if it failed */
+void mm_discard_done(struct mm *mm, u32 tier, u64 off, u64 bytes);
+/* mm_discard_stale - bytes of a tier that are free and not discarded */
+u64 mm_discard_stale(const struct mm *mm, u32 tier);
+
 /* Tenants: charged in extents held and in weights */
 struct mm_limits {
 	u64 max_bytes; /* MM_LIMIT_NONE: the device */

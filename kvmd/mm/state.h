@@ -6,8 +6,8 @@
  *
  *	struct mm | extents | chunks | frames | marks | clients | spaces |
  *	families | tickets | ticket items | request queue | copies | slots |
- *	slot map | prefix nodes | their tokens | references | path | grants |
- *	policies
+ *	slot map | stale map | prefix nodes | their tokens | references | path |
+ *	grants | policies
  *
  * Everything refers to everything else by index, so the block means the same
  * wherever it is mapped. The block comes zeroed and sparse: arrays are sized
@@ -160,8 +160,16 @@ struct slot {
 struct swap_tier {
 	u32 first, end;
 	u32 next; /* where the next search begins */
-	u32 nr_used; /* units */
+	u32 nr_used; /* units, with those that are being discarded */
+	u32 nr_discarding;
+	u32 nr_stale; /* free, and written since they were discarded */
 };
+
+/* Bytes of pages in a tier. */
+static inline u64 swap_tier_held(const struct swap_tier *t)
+{
+	return (u64)(t->nr_used - t->nr_discarding) * SLOT_UNIT;
+}
 
 enum client_state {
 	CLIENT_FREE,
@@ -378,7 +386,7 @@ struct mm_layout {
 	u64 extents_off, chunks_off, frames_off, marks_off, seen_off;
 	u64 clients_off, spaces_off, families_off, tickets_off, items_off;
 	u64 queue_off, copies_off;
-	u64 slots_off, slot_map_off;
+	u64 slots_off, slot_map_off, stale_map_off;
 	u64 nodes_off, tokens_off, refs_off, path_off, grants_off;
 	u64 policies_off, policy_bytes;
 	u32 nr_ghosts, reserved2;
@@ -518,6 +526,12 @@ static inline struct slot *mm_slots(const struct mm *mm)
 static inline u64 *mm_slot_map(const struct mm *mm)
 {
 	return mm_at(mm, mm->lay.slot_map_off);
+}
+
+/* Units that were written since they were last discarded. */
+static inline u64 *mm_stale_map(const struct mm *mm)
+{
+	return mm_at(mm, mm->lay.stale_map_off);
 }
 
 static inline struct prefix_node *mm_nodes(const struct mm *mm)

@@ -28,7 +28,7 @@ static void fill_device(const struct mm *mm, struct kv_device_stats *d)
 	d->nr_tickets = mm->waiting.nr;
 	d->swap_bytes = (u64)mm->lay.nr_slots * SLOT_UNIT;
 	for (t = 0; t < MM_TIER_MAX; t++)
-		d->swap_used += (u64)mm->tier[t].nr_used * SLOT_UNIT;
+		d->swap_used += swap_tier_held(&mm->tier[t]);
 }
 
 static void fill_tenant(const struct tenant *t, struct kv_tenant_stats *s)

@@ -87,8 +87,11 @@ static u32 slot_alloc(struct mm *mm, struct client *c, u32 geom)
 	if (at == MM_NONE)
 		return MM_NONE;
 	t--;
-	for (u = 0; u < units; u++)
+	for (u = 0; u < units; u++) {
 		bitmap_set(mm_slot_map(mm), at + u);
+		mm->tier[t].nr_stale -= bitmap_test(mm_stale_map(mm), at + u);
+		bitmap_set(mm_stale_map(mm), at + u);
+	}
 	mm->tier[t].next = at + units;
 	mm->tier[t].nr_used += units;
 	tenant->swapped += bytes;
@@ -111,6 +114,7 @@ static void slot_free(struct mm *mm, struct client *c, u32 slot)
 	for (u = 0; u < units; u++)
 		bitmap_clear(mm_slot_map(mm), slot + u);
 	mm->tier[slot_tier(mm, slot)].nr_used -= units;
+	mm->tier[slot_tier(mm, slot)].nr_stale += units;
 	mm->tenants[c->tenant].swapped -= (u64)units * SLOT_UNIT;
 	ilist_del(&c->slots, ILINKS(mm_slots(mm), link), slot);
 	s->state = SLOT_FREE;

@@ -153,6 +153,31 @@ TEST_F(tier, finds_a_page_of_another_key_place_or_time)
 	EXPECT_EQ(0, one(self, false, 0, 7, &a, self->other));
 }
 
+TEST_F(tier, what_is_discarded_gives_its_room_back)
+{
+	struct stat before, after;
+	u64 sum = 0;
+	u32 i;
+
+	memset(self->buf, 7, PAGE);
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(0, one(self, true, i * PAGE, i, &sum, self->buf));
+	if (variant->ops == &tier_file_ops)
+		ASSERT_EQ(0, stat(self->path, &before));
+	EXPECT_EQ(0, self->t->ops->discard(self->t, 0, PAGE));
+	/* its neighbour is what it was, and it can be written again */
+	EXPECT_EQ(0, one(self, false, PAGE, 1, &sum, self->other));
+	EXPECT_EQ(-EBADMSG, one(self, false, 0, 1, &sum, self->other));
+	EXPECT_EQ(0, self->other[PAGE / 2]);
+	if (variant->ops == &tier_file_ops) {
+		ASSERT_EQ(0, stat(self->path, &after));
+		EXPECT_EQ(PAGE / 512,
+			  (int)(before.st_blocks - after.st_blocks));
+	}
+	EXPECT_EQ(0, one(self, true, 0, 5, &sum, self->buf));
+	EXPECT_EQ(0, one(self, false, 0, 5, &sum, self->other));
+}
+
 TEST(tier_sum, is_the_same_on_every_cpu)
 {
 	static unsigned char buf[4096 + 7];

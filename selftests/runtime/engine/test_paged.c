@@ -7,6 +7,7 @@
  * the beams' ids, computed here.
  */
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kv.h"
@@ -536,6 +537,43 @@ TEST(paged_swap_turns, four_times_the_device_keeps_every_token)
 		  engine_stats(pg.r.e)->nr_paused);
 	close_paged(&pg);
 	rig_close(&r);
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
+TEST(paged_swap_discard, room_that_nobody_uses_leaves_the_file)
+{
+	struct tiny_cfg c = config(1);
+	struct stat before, after;
+	struct test_kvmd d;
+	struct paged pg;
+	char file[300];
+	struct rig r;
+	u32 i;
+
+	snprintf(file, sizeof(file), "%s/swap", test_tmpdir());
+	ASSERT_EQ(0,
+		  test_kvmd_start(&d, test_tmpdir(), "--size", "64M", "--limit",
+				  "8M", "--swap-file", file, "--swap-size",
+				  "64M", "--swap-discard", NULL));
+	ASSERT_EQ(0, stat(file, &before));
+	open_paged(&pg, &c, d.socket, 512);
+	rig_open(&r, &c, 2, 512);
+	run_turns(&pg, &r); /* while it goes on, too, every token is right */
+	close_paged(&pg);
+	rig_close(&r);
+	for (i = 0; i < 100; i++) {
+		ASSERT_EQ(0, stat(file, &after));
+		if ((before.st_blocks - after.st_blocks) * 512 > 24 << 20)
+			break;
+		usleep(50000);
+	}
+	EXPECT_LT(i, 100);
+	TH_LOG("%llu KiB in %llu discards",
+	       (unsigned long long)asked(&d, "vmstat",
+					 "swap_discarded_bytes") >>
+		       10,
+	       (unsigned long long)asked(&d, "vmstat", "swap_discards"));
 	EXPECT_EQ(0, test_kvmd_check(&d));
 	EXPECT_EQ(0, test_kvmd_stop(&d));
 }
