@@ -25,6 +25,7 @@
 
 #define START_TIMEOUT_MS 20000
 #define STOP_TIMEOUT_MS	 5000
+#define ARGS_MAX	 12
 
 struct private_kvmd {
 	pid_t pid;
@@ -113,28 +114,21 @@ static int wait_ready(int ready, int said, char *err)
 		       *line ? line : "it said nothing");
 }
 
-static int spawn(struct private_kvmd *p, const char *size, const char *swap,
-		 char *err)
+static int spawn(struct private_kvmd *p, const char *const *args, char *err)
 {
 	char *path = beside(), fd[16];
-	char *argv[16] = { (char *)"kvmd",
-			   (char *)"--socket",
-			   p->socket,
-			   (char *)"--ready-fd",
-			   fd,
-			   (char *)"--exit-with-parent",
-			   (char *)"--log-level",
-			   (char *)"error" };
+	char *argv[8 + ARGS_MAX + 1] = { (char *)"kvmd",
+					 (char *)"--socket",
+					 p->socket,
+					 (char *)"--ready-fd",
+					 fd,
+					 (char *)"--exit-with-parent",
+					 (char *)"--log-level",
+					 (char *)"error" };
 	int ready[2], said[2], rc = 0, n = 8;
 
-	if (size) {
-		argv[n++] = (char *)"--size";
-		argv[n++] = (char *)size;
-	}
-	if (swap) {
-		argv[n++] = (char *)"--swap-ram";
-		argv[n++] = (char *)swap;
-	}
+	while (*args && n < 8 + ARGS_MAX)
+		argv[n++] = (char *)(uintptr_t)*args++;
 	if (pipe2(ready, O_CLOEXEC)) {
 		rc = -errno;
 		goto out_free;
@@ -169,6 +163,24 @@ out_free:
 int private_kvmd_start(const char *size, const char *swap,
 		       struct private_kvmd **out, char *err)
 {
+	const char *args[5];
+	int n = 0;
+
+	if (size) {
+		args[n++] = "--size";
+		args[n++] = size;
+	}
+	if (swap) {
+		args[n++] = "--swap-ram";
+		args[n++] = swap;
+	}
+	args[n] = NULL;
+	return private_kvmd_start_with(args, out, err);
+}
+
+int private_kvmd_start_with(const char *const *args, struct private_kvmd **out,
+			    char *err)
+{
 	struct private_kvmd *p = calloc(1, sizeof(*p));
 	int rc;
 
@@ -180,7 +192,7 @@ int private_kvmd_start(const char *size, const char *swap,
 		return err_set(err, -ENOMEM, "no name for a private socket");
 	}
 	err_set(err, 0, "the private kvmd could not be started");
-	rc = spawn(p, size, swap, err);
+	rc = spawn(p, args, err);
 	if (rc) {
 		private_kvmd_stop(p);
 		return rc;

@@ -23,6 +23,15 @@ struct private_kvmd;
 int __attribute__((warn_unused_result))
 private_kvmd_start(const char *size, const char *swap,
 		   struct private_kvmd **out, char *err);
+/**
+ * private_kvmd_start_with - the same with options of one's own
+ * @args: further options and their values, NULL at the end; 12 at most
+ * @out: on success only
+ * @err: KV_ERRLEN bytes
+ */
+int __attribute__((warn_unused_result))
+private_kvmd_start_with(const char *const *args, struct private_kvmd **out,
+			char *err);
 const char *private_kvmd_socket(const struct private_kvmd *p);
 /* End it and remove its socket; NULL is fine. */
 void private_kvmd_stop(struct private_kvmd *p);
