@@ -123,12 +123,12 @@ TEST_F(rw, neighbours_go_to_the_kernel_as_one)
 TEST_F(rw, no_more_is_in_flight_than_may_be)
 {
 	static struct rw_req req[96];
-	unsigned char *buf = aligned(1 << 20), *large = aligned(12 << 20);
+	unsigned char *buf = aligned(96 << 20), *large = aligned(12 << 20);
 	u32 i;
 
 	for (i = 0; i < 96; i++)
 		begin(self->rw, &req[i], i % 2, (u64)(i % 48) << 20, 1 << 20,
-		      buf);
+		      buf + ((size_t)i << 20));
 	run(self, 96);
 	EXPECT_LE(self->rw->most_bytes, RW_FLIGHT_BYTES);
 	EXPECT_GT(self->rw->most_bytes, RW_FLIGHT_BYTES / 2);
