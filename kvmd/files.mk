@@ -41,6 +41,7 @@ kvmd-y += kvmd/dev/delay.o
 kvmd-y += kvmd/dev/dev.o
 kvmd-y += kvmd/dev/error.o
 kvmd-y += kvmd/dev/wrap.o
+kvmd-y += kvmd/fault.o
 kvmd-y += kvmd/io/epoll.o
 kvmd-y += kvmd/io/io.o
 kvmd-y += kvmd/io/rw.o

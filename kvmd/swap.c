@@ -37,16 +37,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include "include/kv/errbuf.h"
+#include "include/kv/usdt.h"
 #include "kvmd/kvmd.h"
 
 #define BUFFER_BYTES (32ull << 20)
 #define NR_THREADS   4u
 #define WAIT_MS	     10
 
+USDT_SEMAPHORE(kvmd, swap_in);
+USDT_SEMAPHORE(kvmd, swap_out);
+
 struct swap_job {
 	struct kvmd *d;
 	struct mm_swap_io io;
 	bool in;
+	u64 since_ns;
 	void *buf;
 	void *buffer; /* ours to free, or NULL: the tier's memory */
 	u64 due_ns; /* while it waits; 0: never */
@@ -144,6 +149,24 @@ static void job_free(struct swap_job *job)
 	free(job);
 }
 
+static bool is_probed(bool in)
+{
+	return in ? usdt_on(kvmd, swap_in) : usdt_on(kvmd, swap_out);
+}
+
+static void __cold probe_done(const struct swap_job *job, int err)
+{
+	const struct mm_swap_io *io = &job->io;
+	u64 took_ns = kvmd_clock_ns() - job->since_ns;
+
+	if (job->in)
+		USDT(kvmd, swap_in, io->client, io->tier, io->bytes, took_ns,
+		     err);
+	else
+		USDT(kvmd, swap_out, io->client, io->tier, io->bytes, took_ns,
+		     err);
+}
+
 static void job_done(struct swap_job *job, int err)
 {
 	struct kvmd *d = job->d;
@@ -157,6 +180,8 @@ static void job_done(struct swap_job *job, int err)
 			  (unsigned long long)job->io.tier_off,
 			  err == -EBADMSG ? "not what was written there"
 					  : strerror(-err));
+	if (unlikely(is_probed(job->in)))
+		probe_done(job, err);
 	d->n.swap_late += job->tier.late;
 	if (!job->tier.late)
 		job_free(job);
@@ -322,6 +347,7 @@ void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in)
 	job->in = in;
 	if (d->opt->swap_deadline_ms)
 		job->due_ns = d->now_ns + d->opt->swap_deadline_ms * 1000000ull;
+	job->since_ns = unlikely(is_probed(in)) ? kvmd_clock_ns() : d->now_ns;
 	TAILQ_INSERT_TAIL(&d->swap.waiting, job, link);
 	start_waiting(d);
 }

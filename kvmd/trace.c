@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * trace.c - trace points as crash points
+ * trace.c - trace points as crash points, and as a probe
  */
 #include "kvmd/trace.h"
 
@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <kv/trace.h>
 #include "include/kv/errbuf.h"
+#include "include/kv/usdt.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
 
@@ -21,6 +22,17 @@ struct kill_at {
 };
 
 static struct kill_at kill_self, kill_client;
+
+/*
+ * The semaphore of the probe "point", and beside it whether a kill is armed:
+ * one look at both says that nobody cares about any point.
+ */
+static union {
+	struct {
+		u16 semaphore, kill_armed;
+	};
+	u32 any;
+} kvmd_point_semaphore __attribute__((used, section(".probes"), aligned(4)));
 
 static int read_kill_at(const char *var, struct kill_at *k, char *err)
 {
@@ -50,7 +62,10 @@ int trace_setup(char *err)
 {
 	int rc = read_kill_at("KV_KILL_AT", &kill_self, err);
 
-	return rc ? rc : read_kill_at("KV_KILL_CLIENT_AT", &kill_client, err);
+	if (!rc)
+		rc = read_kill_at("KV_KILL_CLIENT_AT", &kill_client, err);
+	kvmd_point_semaphore.kill_armed = kill_self.point || kill_client.point;
+	return rc;
 }
 
 /* The client that a point is about; for extents that are nobody's, any. */
@@ -80,12 +95,17 @@ static void kill_victim(const struct kvmd *d, u32 client)
 	pidfd_send_signal(s->peer.pidfd, SIGKILL, NULL, 0);
 }
 
+static void __cold point_watched(void *host, u32 point, u32 client, u64 arg)
+{
+	USDT(kvmd, point, point, client, arg);
+	if (point == kill_client.point)
+		kill_victim(host, client);
+	if (point == kill_self.point && !--kill_self.nr_left)
+		kill(getpid(), SIGKILL);
+}
+
 void trace_point(void *host, u32 point, u32 client, u64 arg)
 {
-	if (unlikely(point == kill_client.point))
-		kill_victim(host, client);
-	if (likely(point != kill_self.point))
-		return;
-	if (!--kill_self.nr_left)
-		kill(getpid(), SIGKILL);
+	if (unlikely(READ_ONCE(kvmd_point_semaphore.any)))
+		point_watched(host, point, client, arg);
 }

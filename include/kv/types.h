@@ -37,6 +37,7 @@ typedef int64_t s64;
 
 #define __must_check   __attribute__((warn_unused_result))
 #define __printf(f, a) __attribute__((format(printf, f, a)))
+#define __cold	       __attribute__((cold, noinline))
 #define likely(x)      __builtin_expect(!!(x), 1)
 #define unlikely(x)    __builtin_expect(!!(x), 0)
 

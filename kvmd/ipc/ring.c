@@ -38,6 +38,8 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "include/kv/usdt.h"
+#include "kvmd/fault.h"
 #include "kvmd/ipc/conn.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
@@ -182,6 +184,8 @@ void ring_complete(struct session *s, const struct mm_request *req)
 	reply_write(s, &cqe, req->out_off, req->out_room, req->copies,
 		    req->holders);
 	cq_post(s, &cqe);
+	if (unlikely(usdt_on(kvmd, fault)))
+		fault_waited(s, req);
 	cq_wake(s);
 }
 
@@ -427,7 +431,9 @@ static void req_pending(struct session *s, struct kv_cqe *cqe)
 	kvmd_pump(s->d);
 }
 
-static void req_run(struct session *s, struct ring_req *r)
+/* @f: what it takes is wanted, or NULL */
+static __always_inline void req_do(struct session *s, struct ring_req *r,
+				   struct fault *f)
 {
 	struct kv_cqe cqe = { .user_data = r->sqe.user_data };
 	int rc;
@@ -444,6 +450,8 @@ static void req_run(struct session *s, struct ring_req *r)
 	} else {
 		rc = op_defs[r->sqe.opcode].issue(s, r, &cqe);
 	}
+	if (f)
+		fault_answered(s, f, rc);
 	if (rc == -EINPROGRESS) {
 		req_pending(s, &cqe);
 		return;
@@ -454,6 +462,24 @@ static void req_run(struct session *s, struct ring_req *r)
 	if (!cqe.extent_seq)
 		cqe.extent_seq = s->extent_seq;
 	cq_post(s, &cqe);
+	if (f && r->sqe.opcode == KV_OP_RESERVE)
+		fault_ended(s, f);
+}
+
+static void __cold req_do_probed(struct session *s, struct ring_req *r)
+{
+	struct fault f;
+
+	fault_begin(s->d, &f);
+	req_do(s, r, &f);
+}
+
+static void req_run(struct session *s, struct ring_req *r)
+{
+	if (unlikely(usdt_on(kvmd, fault)))
+		req_do_probed(s, r);
+	else
+		req_do(s, r, NULL);
 }
 
 /* ---- turns ---- */

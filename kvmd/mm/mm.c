@@ -183,6 +183,11 @@ void mm_tick(struct mm *mm, u64 now_ns)
 			client_reap(mm, &cs[i]);
 }
 
+void mm_now(struct mm *mm, u64 now_ns)
+{
+	mm->now_ns = max(mm->now_ns, now_ns);
+}
+
 bool mm_wants_tick(const struct mm *mm)
 {
 	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff ||
@@ -279,6 +284,8 @@ static void fill_complete(struct mm *mm, u32 ticket, struct mm_request *req)
 	req->cqe = t->cqe;
 	req->out_off = t->out_off;
 	req->out_room = t->out_room;
+	req->since_ns = t->since_ns;
+	req->faults = t->faults;
 	req->copies = t->cqe.res >= 0 ? mm_copies(mm) : NULL;
 	req->holders = t->cqe.res == -EAGAIN ? mm->holders : NULL;
 }
@@ -291,6 +298,7 @@ static void fill_swap(const struct mm *mm, u32 slot, struct mm_swap_io *io)
 	u32 t = slot_tier(mm, slot);
 
 	io->slot = slot;
+	io->client = s->client;
 	io->tier = t;
 	io->tier_off = (u64)(slot - mm->tier[t].first) * SLOT_UNIT;
 	io->dev_off = (u64)frame_entry(mm, cls, s->frame) << cls->unit_shift;

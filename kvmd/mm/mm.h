@@ -90,6 +90,8 @@ int __must_check mm_create(const struct mm_config *cfg, void *state,
 void mm_destroy(struct mm *mm);
 /* mm_tick - time passes: tickets age, fences are looked at again */
 void mm_tick(struct mm *mm, u64 now_ns);
+/* mm_now - what time it is, for what is asked next; nothing else happens */
+void mm_now(struct mm *mm, u64 now_ns);
 /* mm_wants_tick - something waits for a client's completed; tick soon */
 bool mm_wants_tick(const struct mm *mm);
 
@@ -115,6 +117,7 @@ enum mm_req_type {
 /**
  * struct mm_swap_io - a page to be written to a slot, or read back
  * @slot: names it in mm_swap_done()
+ * @client: whose page it is
  * @tier: index into mm_config.swap_bytes
  * @tier_off: where in the tier
  * @dev_off: where on the device; lies in one extent
@@ -126,7 +129,7 @@ enum mm_req_type {
 struct mm_swap_io {
 	u32 slot, tier;
 	u64 tier_off, dev_off;
-	u32 bytes, reserved;
+	u32 bytes, client;
 	u64 key, sum;
 };
 
@@ -144,6 +147,16 @@ struct mm_copy_io {
 	u32 bytes, reserved;
 };
 
+/*
+ * struct mm_faults - pages that reservations took, by what they were taken for
+ * @fresh: past the end of an area
+ * @cow: in place of a page that others share
+ * @swap_in: read back; whose reservation began to read it
+ */
+struct mm_faults {
+	u64 fresh, cow, swap_in;
+};
+
 struct mm_request {
 	enum mm_req_type type;
 	bool shared; /* GRANT, WITHDRAW */
@@ -152,6 +165,8 @@ struct mm_request {
 	u32 seq;
 	struct kv_cqe cqe; /* COMPLETE; out_len is the core's */
 	u32 out_off, out_room; /* COMPLETE: as the sqe said */
+	u64 since_ns; /* COMPLETE: when it began to wait */
+	struct mm_faults faults; /* COMPLETE: what it took */
 	const struct kv_copy *copies; /* COMPLETE: valid until the next call */
 	const struct kv_holder *holders;
 	struct kv_event event; /* EVENT */
@@ -267,6 +282,9 @@ struct mm_resv {
  */
 int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *resv,
 	       struct kv_copy *copies, u32 *extent_seq, u64 *extra);
+/* mm_faults_at_once - pages that reservations took without waiting, so far:
+ * those of a waiting one are in its MM_REQ_COMPLETE */
+void mm_faults_at_once(const struct mm *mm, struct mm_faults *out);
 int mm_cancel(struct mm *mm, u32 client, u64 ticket);
 /* mm_holders - who could give memory to @client, the most first; after
  * -EAGAIN. Return: how many were written to @out, at most @room. */

@@ -26,9 +26,23 @@
  * disk has something to do meanwhile.
  */
 #include "kvmd/mm/reclaim.h"
+#include "include/kv/usdt.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
+
+USDT_SEMAPHORE(kvmd, reclaim);
+
+/* A victim has been found: @bytes of @from leave for @to. */
+static void probe_reclaim(const struct mm *mm, const struct client *to,
+			  const struct client *from, enum ticket_block block,
+			  u64 bytes)
+{
+	if (unlikely(usdt_on(kvmd, reclaim)))
+		USDT(kvmd, reclaim, client_index(mm, to), to->tenant,
+		     client_index(mm, from), from->tenant, bytes,
+		     block == BLOCK_TENANT);
+}
 
 static void keep_items(struct mm *mm, struct client *c,
 		       const struct kv_resv_item *items, u32 nr)
@@ -176,6 +190,8 @@ static u64 reclaim_one(struct mm *mm, struct client *c,
 	       (e == MM_NONE || sp->used_ns <= age)) {
 		got = swap_space_leave(mm, c, sp, p->need, bytes);
 		sp->keep = mm->keep_seq; /* it gave what it could */
+		if (got)
+			probe_reclaim(mm, c, c, block, got);
 		if (got || mm->nr_io == SWAP_IO_MAX)
 			return got;
 	}
@@ -185,8 +201,10 @@ static u64 reclaim_one(struct mm *mm, struct client *c,
 		return 0;
 	from = &mm_clients(mm)[mm_extents(mm)[e].client];
 	got = swap_extent_leave(mm, from, e);
-	if (got)
-		mm->tenants[from->tenant].giving += KV_EXTENT_SIZE;
+	if (!got)
+		return 0;
+	mm->tenants[from->tenant].giving += KV_EXTENT_SIZE;
+	probe_reclaim(mm, c, from, block, got);
 	return got;
 }
 

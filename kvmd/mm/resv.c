@@ -23,10 +23,13 @@
 #include <errno.h>
 
 #include "kvmd/mm/resv.h"
+#include "include/kv/usdt.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
 #include "kvmd/mm/swap.h"
+
+USDT_SEMAPHORE(kvmd, cow);
 
 /* May its one mapper write to it where it is? */
 static bool frame_is_private(const struct mm *mm, u32 frame)
@@ -290,6 +293,14 @@ static u32 frame_take(struct mm *mm, struct client *c, const struct space *sp,
 	return frame;
 }
 
+static void __cold probe_cow(const struct mm *mm, const struct client *c,
+			     const struct space *sp, u32 area, u32 page,
+			     u32 tokens)
+{
+	USDT(kvmd, cow, client_index(mm, c), space_slot(mm, c, sp), area, page,
+	     tokens);
+}
+
 /*
  * Make a present page writable. @tokens of it are in use by earlier rows.
  * @cut is raised to the last step that reads it, if it is the cache's.
@@ -325,6 +336,8 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 	}
 	mm->counts.faults_cow++;
 	mm_trace(mm, KV_TP_RESV_COW, client_index(mm, c), step);
+	if (unlikely(usdt_on(kvmd, cow)))
+		probe_cow(mm, c, sp, area, page, tokens);
 	if (!tokens)
 		return false;
 	mm->counts.copies_tokens += tokens;

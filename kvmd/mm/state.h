@@ -364,6 +364,7 @@ struct ticket {
 	u64 step;
 	u64 user_data;
 	u64 since_ns;
+	struct mm_faults faults; /* it took; swap_in while WAITING too */
 	struct kv_cqe cqe; /* DONE */
 	struct ilink link; /* by priority, then age; or free */
 };
@@ -441,6 +442,8 @@ struct mm {
 	u64 resv_seq; /* marks spaces of one reservation */
 	u32 mark_seq; /* marks frames of one count */
 	struct mm_counts counts;
+	u64 nr_reads; /* pages that reservations began to read back */
+	struct mm_faults waited; /* of tickets, of all there ever were */
 	struct kv_holder holders[MM_HOLDER_MAX];
 	struct tenant tenants[MM_TENANT_MAX];
 	struct prefix_tree trees[MM_TREE_MAX];

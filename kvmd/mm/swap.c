@@ -527,6 +527,7 @@ static bool read_begin(struct mm *mm, struct client *c, u32 slot)
 	f->area = s->area;
 	f->page = s->page;
 	io_begun(mm, c);
+	mm->nr_reads++;
 	mm_queue_swap(mm, MM_REQ_SWAP_IN, slot);
 	mm_trace(mm, KV_TP_SWAP_IN, client_index(mm, c), slot);
 	return true;
@@ -573,12 +574,11 @@ static bool is_behind_reclaim(const struct mm *mm, const struct resv_plan *p)
 	return false;
 }
 
-void swap_bring(struct mm *mm, struct client *c, const struct resv_plan *p)
+static void bring_all(struct mm *mm, struct client *c,
+		      const struct resv_plan *p)
 {
 	u32 i, k;
 
-	if (is_behind_reclaim(mm, p))
-		return;
 	for (i = 0; i < p->nr_items; i++) {
 		struct space *sp = &mm_spaces(mm, c)[p->items[i].space];
 
@@ -588,6 +588,16 @@ void swap_bring(struct mm *mm, struct client *c, const struct resv_plan *p)
 			    !bring_area(mm, c, &sp->area[k], &p->items[i]))
 				return;
 	}
+}
+
+void swap_bring(struct mm *mm, struct client *c, struct resv_plan *p)
+{
+	u64 before = mm->nr_reads;
+
+	if (is_behind_reclaim(mm, p))
+		return;
+	bring_all(mm, c, p);
+	p->nr_read = (u32)(mm->nr_reads - before);
 }
 
 static void in_done(struct mm *mm, struct client *c, u32 slot, int err)

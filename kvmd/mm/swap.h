@@ -65,12 +65,12 @@ bool swap_plan_area(const struct mm *mm, const struct client *c,
  * swap_bring - begin to read the pages that a plan misses
  * @mm: core
  * @c: client
- * @p: plan for whose need[] there is room
+ * @p: plan for whose need[] there is room; nr_read is set
  *
  * Pages of it that are being written stay where they are, unless a ticket
  * before it waits for their memory.
  */
-void swap_bring(struct mm *mm, struct client *c, const struct resv_plan *p);
+void swap_bring(struct mm *mm, struct client *c, struct resv_plan *p);
 
 /**
  * swap_space_leave - begin to write pages of an idle space

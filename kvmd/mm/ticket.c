@@ -171,6 +171,8 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 	t->step = r->step;
 	t->user_data = r->user_data;
 	t->since_ns = mm->now_ns;
+	t->faults = (struct mm_faults){ .swap_in = p->nr_read };
+	mm->waited.swap_in += p->nr_read;
 	memcpy(mm_ticket_items(mm, slot), r->items,
 	       sizeof(*r->items) * r->nr_items);
 	ilist_for_each (pos, &mm->waiting, TICKET_LINKS(mm))
@@ -267,6 +269,30 @@ int mm_cancel(struct mm *mm, u32 client, u64 ticket)
 	return 0;
 }
 
+void mm_faults_at_once(const struct mm *mm, struct mm_faults *out)
+{
+	out->fresh = mm->counts.faults_fresh - mm->waited.fresh;
+	out->cow = mm->counts.faults_cow - mm->waited.cow;
+	out->swap_in = mm->nr_reads - mm->waited.swap_in;
+}
+
+/* A waiting request is served, if its table can grow. */
+static void grant(struct mm *mm, u32 slot, const struct resv_plan *p)
+{
+	struct ticket *t = &mm_tickets(mm)[slot];
+	struct client *c = &mm_clients(mm)[t->client];
+	u64 fresh = mm->counts.faults_fresh, cow = mm->counts.faults_cow;
+	int rc = resv_commit(mm, c, p, mm_copies(mm));
+
+	t->faults.fresh = mm->counts.faults_fresh - fresh;
+	t->faults.cow = mm->counts.faults_cow - cow;
+	mm->waited.fresh += t->faults.fresh;
+	mm->waited.cow += t->faults.cow;
+	complete(mm, slot, rc, 0);
+	mm->counts.tickets_granted++;
+	mm_trace(mm, KV_TP_TICKET_GRANT, t->client, t->step);
+}
+
 /* One pass over the waiting list: what has been found short so far. */
 struct pass {
 	/* BLOCK_SOON or BLOCK_DEVICE: no extent for anybody behind */
@@ -325,11 +351,10 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	held = extents && pass->reclaiming;
 	t->extents = extents;
 	t->reclaiming = p.reclaiming;
+	t->faults.swap_in += p.nr_read;
+	mm->waited.swap_in += p.nr_read;
 	if (block == BLOCK_NONE) {
-		rc = resv_commit(mm, c, &p, mm_copies(mm));
-		complete(mm, slot, rc, 0);
-		mm->counts.tickets_granted++;
-		mm_trace(mm, KV_TP_TICKET_GRANT, t->client, t->step);
+		grant(mm, slot, &p);
 		return true;
 	}
 	if (block_is_full(block)) {
