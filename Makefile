@@ -3,6 +3,7 @@
 # One Makefile; each folder names its objects in its files.mk.
 # Variables: O=dir  V=1  SAN=address|thread|undefined  CC=  OPT=-O2
 #            DESTDIR= PREFIX= LIBDIR= (install)  T=pattern (check, quick)
+#            KVTRACE=y|n (y where clang, bpftool and libbpf are)
 #            MODEL=file ONCE=1 (run)
 
 MAKEFLAGS += -rR
@@ -66,6 +67,7 @@ runtime-y :=
 kvctl-y :=
 kvrun-y :=
 kvbench-y :=
+kvtrace-y :=
 examples-y :=
 test-helpers-y :=
 test-y :=
@@ -82,6 +84,14 @@ obj = $(addprefix $(O)/obj/,$(1))
 LIBKV_SO := $(O)/lib/libkv.so
 BINS := $(addprefix $(O)/bin/,kvmd kvctl kvrun kvbench)
 
+# kvtrace's programs for the kernel are compiled by clang and built in. Where
+# that, bpftool or libbpf is missing (`make setup` installs them), or with
+# KVTRACE=n, all the rest is built.
+BPF_CC ?= $(shell command -v clang-14 || command -v clang)
+BPFTOOL ?= $(firstword $(shell command -v bpftool) $(wildcard /usr/sbin/bpftool))
+KVTRACE ?= $(if $(and $(BPF_CC),$(BPFTOOL),$(wildcard /usr/include/bpf/usdt.bpf.h)),y,n)
+BINS += $(if $(filter y,$(KVTRACE)),$(O)/bin/kvtrace)
+
 TESTS := $(sort $(patsubst %.c,$(O)/%,$(shell find selftests -name 'test_*.c')))
 TEST_HELPERS := $(addprefix $(O)/,$(test-helpers-y))
 EXAMPLES := $(addprefix $(O)/,$(examples-y))
@@ -92,7 +102,7 @@ kvmd: $(O)/bin/kvmd ## build the daemon
 libkv: $(LIBKV_SO) ## build the client library
 kernels: $(kernels-a) ## build the kernels
 runtime: $(O)/bin/kvrun ## build the model runtime
-tools: $(O)/bin/kvctl $(O)/bin/kvbench ## build kvctl and kvbench
+tools: $(O)/bin/kvctl $(O)/bin/kvbench $(filter %/kvtrace,$(BINS)) ## build kvctl, kvbench and kvtrace
 
 # Objects are made again when the compiler or its flags are others.
 .PHONY: FORCE
@@ -136,6 +146,23 @@ $(O)/bin/kvrun: $(call obj,$(kvrun-y)) $(runtime-a) $(kernels-a) $(libkv-a) $(li
 $(O)/bin/kvbench: $(call obj,$(kvbench-y)) $(runtime-a) $(kernels-a) $(libkv-a) $(mm-a) $(lib-a)
 	@mkdir -p $(@D)
 	$(call link,-lm $(runtime-libs) $(kvbench-libs))
+
+$(O)/bin/kvtrace: $(call obj,$(kvtrace-y)) $(libkv-a) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,$(kvtrace-libs))
+
+# bpftool's linker leaves out what only debuggers want.
+bpf-o := $(O)/obj/tools/kvtrace/kvtrace.bpf.o
+skel-h := $(O)/obj/tools/kvtrace/kvtrace.skel.h
+$(bpf-o): tools/kvtrace/kvtrace.bpf.c tools/kvtrace/faults.h
+	@mkdir -p $(@D)
+	$(call say,BPF,$(<F))$(BPF_CC) -g -O2 -Wall -Werror --target=bpf \
+		-D__TARGET_ARCH_$(if $(filter aarch64,$(shell uname -m)),arm64,x86) \
+		-idirafter /usr/include/$(shell uname -m)-linux-gnu -I. \
+		-c -o $@.full $< && $(BPFTOOL) gen object $@ $@.full
+$(skel-h): $(bpf-o)
+	$(call say,SKEL,$(@F))$(BPFTOOL) gen skeleton $< name kvtrace >$@
+$(call obj,tools/kvtrace/tracer.o): $(skel-h)
 
 $(O)/selftests/%: $(O)/obj/selftests/%.o $(test-a) $(runtime-a) $(kernels-a) $(kvmd-a) $(mm-a) $(libkv-a) $(lib-a)
 	@mkdir -p $(@D)

@@ -17,3 +17,8 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	bench_swap.o)
 kvbench-y += $(addprefix tools/kvrun/,session.o private_kvmd.o drop.o)
 kvbench-libs := -ljansson
+# fmt.o: numbers are written as kvctl writes them
+kvtrace-y += $(addprefix tools/kvtrace/,main.o tracer.o faults.o \
+	faults_json.o probes.o) tools/kvctl/fmt.o
+kvtrace-libs := -ljansson -l:libbpf.a -lelf -lz
+CFLAGS-tools/kvtrace/tracer.o = -isystem $(dir $(skel-h))
