@@ -15,3 +15,4 @@ test-helpers-y += selftests/audit/audit
 test-y += selftests/kvmd/mm/fuzz_mm.o
 test-y += $(addprefix tools/kvbench/,cache_trace.o cache_gen.o cache_replay.o)
 test-helpers-y += selftests/tools/kvctl/hold
+test-helpers-y += selftests/tools/kvtrace/faults

@@ -25,6 +25,8 @@ struct mt_done {
 	struct kv_cqe cqe;
 	struct kv_copy copies[64];
 	struct kv_holder holder; /* the first */
+	u64 since_ns;
+	struct mm_faults faults;
 };
 
 struct mt_client {
@@ -195,6 +197,8 @@ static inline void mt_complete(struct mt *t, const struct mm_request *req)
 	memset(d, 0, sizeof(*d));
 	d->client = req->client;
 	d->cqe = req->cqe;
+	d->since_ns = req->since_ns;
+	d->faults = req->faults;
 	if (req->cqe.res >= 0) {
 		nr = min((u32)req->cqe.res, 64u);
 		memcpy(d->copies, req->copies, sizeof(d->copies[0]) * nr);

@@ -73,6 +73,33 @@ TEST_F(swap, brings_them_back_for_the_step_that_wants_them)
 	mt_check(t);
 }
 
+TEST_F(swap, a_page_is_the_fault_of_who_began_to_read_it)
+{
+	struct mt *t = &self->t;
+	u32 a = mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT);
+	struct mm_faults at_once;
+	struct mm_counts n;
+	u32 i, swapped;
+	u64 sum = 0;
+
+	mm_tick(t->mm, 1000);
+	mt_idle_space(t, self->client, self->geom, MT_PER_EXTENT + 4);
+	swapped = mt_nr_swapped(t, self->client, a);
+	ASSERT_GT(swapped, 3);
+	mm_tick(t->mm, 2000);
+	t->nr_done = 0;
+	EXPECT_EQ(mt_reserve(t, self->client, a, MT_PER_EXTENT * 16 - 1, 1, 0,
+			     NULL),
+		  0);
+	for (i = 0; i < t->nr_done; i++)
+		sum += t->done[i].faults.swap_in;
+	EXPECT_EQ(sum, swapped);
+	mm_counts_get(t->mm, &n);
+	EXPECT_EQ(sum, n.swap_in);
+	mm_faults_at_once(t->mm, &at_once);
+	EXPECT_EQ(at_once.swap_in, 0);
+}
+
 TEST_F(swap, leaves_alone_what_a_step_uses)
 {
 	struct mt *t = &self->t;

@@ -90,6 +90,48 @@ TEST_F(ticket, with_wait_it_is_granted_when_memory_comes)
 	mt_check(t);
 }
 
+TEST_F(ticket, says_since_when_it_waited_and_what_it_took)
+{
+	struct mt *t = &self->t;
+	struct mm_faults before, after;
+
+	fill(t, self->a, self->sa);
+	mm_faults_at_once(t->mm, &before);
+	mm_now(t->mm, 5000);
+	ASSERT_EQ(
+		mt_reserve(t, self->b, self->sb, 0, 3 * 16, KV_SQE_WAIT, NULL),
+		-EINPROGRESS);
+	mm_tick(t->mm, 9000);
+	ASSERT_EQ(mm_space_truncate(t->mm, self->a, self->sa, 54 * 16), 0);
+	mt_drain(t);
+	ASSERT_EQ(t->nr_done, 1);
+	EXPECT_EQ(t->done[0].since_ns, 5000);
+	EXPECT_EQ(t->done[0].faults.fresh, 3);
+	EXPECT_EQ(t->done[0].faults.cow, 0);
+	EXPECT_EQ(t->done[0].faults.swap_in, 0);
+	/* and nobody else is charged for it */
+	mm_faults_at_once(t->mm, &after);
+	EXPECT_EQ(after.fresh, before.fresh);
+	EXPECT_EQ(mt_reserve(t, self->b, self->sb, 3 * 16, 2 * 16, 0, NULL), 0);
+	mm_faults_at_once(t->mm, &after);
+	EXPECT_EQ(after.fresh, before.fresh + 2);
+}
+
+TEST_F(ticket, the_clock_does_not_go_back)
+{
+	struct mt *t = &self->t;
+
+	fill(t, self->a, self->sa);
+	mm_now(t->mm, 5000);
+	mm_now(t->mm, 4000);
+	ASSERT_EQ(mt_reserve(t, self->b, self->sb, 0, 16, KV_SQE_WAIT, NULL),
+		  -EINPROGRESS);
+	ASSERT_EQ(mm_space_truncate(t->mm, self->a, self->sa, 54 * 16), 0);
+	mt_drain(t);
+	ASSERT_EQ(t->nr_done, 1);
+	EXPECT_EQ(t->done[0].since_ns, 5000);
+}
+
 TEST_F(ticket, holds_nothing)
 {
 	struct mt *t = &self->t;
