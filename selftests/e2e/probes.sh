@@ -1,0 +1,91 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# probes.sh - kvmd's static probes: what they cost while nobody looks, and
+#	      that the document, the binary and kvtrace speak of the same ones
+#
+# alone: no
+#
+# Cost. Wherever a semaphore is read, the instructions from there to the branch
+# that depends on it are counted in the machine code: the read itself, those
+# that name the register it went to, and the jump.
+. selftests/tap.sh
+
+command -v objdump >/dev/null && command -v readelf >/dev/null ||
+	skip_all "no binutils here"
+[ "$(uname -m)" = x86_64 ] || skip_all "it reads x86-64's machine code"
+bin=$BUILD/bin/kvmd
+
+# NAME NR-OF-ARGUMENTS, of every probe in the binary
+readelf -n "$bin" 2>/dev/null | awk '
+	/Provider: / { provider = $2 }
+	/Name: / { name = $2 }
+	/Arguments: / && provider == "kvmd" { print name, NF - 1 }' |
+	sort -u >"$T/binary"
+# kvmd:NAME (ARGUMENT, ...), of every one in the document
+grep -oE '^``kvmd:[a-z_]+\([a-z_, ]*\)``' Documentation/abi/probes.rst |
+	tr -d '`' | sed 's/^kvmd://; s/[(),]/ /g' |
+	awk '{ print $1, NF - 1 }' | sort -u >"$T/document"
+expect "the binary has the probes that the document names, and no others" \
+	"$(cat "$T/document")" "$(cat "$T/binary")"
+expect "there are fault, cow, reclaim, both of swap, and point" \
+	"cow fault point reclaim swap_in swap_out" \
+	"$(cut -d' ' -f1 "$T/binary" |
+		grep -xE 'cow|fault|point|reclaim|swap_in|swap_out' |
+		paste -sd' ')"
+readelf -n "$bin" 2>/dev/null | grep -A3 'Provider: kvmd' |
+	grep -oE 'Semaphore: 0x[0-9a-f]*' | sort -u >"$T/semaphores"
+expect "each has a semaphore of its own" "$(wc -l <"$T/binary")" \
+	"$(grep -vc ' 0x0*$' "$T/semaphores")"
+
+# SEMAPHORE INSTRUCTIONS, of every place that looks at one
+objdump -d --no-show-raw-insn "$bin" | awk '
+	function done() { print sem, n; sem = "" }
+	# Sub-registers of one register have one name here.
+	function whole(r) {
+		sub(/^%/, "", r)
+		if (r ~ /^r[0-9]+[dwb]?$/) { sub(/[dwb]$/, "", r); return r }
+		sub(/^[re]/, "", r)
+		sub(/l$/, "x", r)
+		return r
+	}
+	function names(text, reg,   t) {
+		t = text
+		while (match(t, /%[a-z0-9]+/)) {
+			if (whole(substr(t, RSTART, RLENGTH)) == reg)
+				return 1
+			t = substr(t, RSTART + RLENGTH)
+		}
+		return 0
+	}
+	/^[0-9a-f]+ </ { if (sem) { n = "no branch"; done() } }
+	sem {
+		if ($2 ~ /^j/ && $2 != "jmp") { n++; done(); next }
+		if (reg == "" || names($0, reg)) n++
+		next
+	}
+	/# [0-9a-f]+ <kvmd_[a-z_]+_semaphore>/ && $2 !~ /^lea/ {
+		sem = $0
+		sub(/.*<kvmd_/, "", sem)
+		sub(/_semaphore>.*/, "", sem)
+		n = 1
+		reg = ""
+		if ($2 ~ /^mov/) {
+			reg = $3
+			sub(/.*,/, "", reg)
+			reg = whole(reg)
+		}
+	}' | sort >"$T/sites"
+expect "every semaphore is looked at somewhere" \
+	"$(cut -d' ' -f1 "$T/binary")" "$(cut -d' ' -f1 "$T/sites" | sort -u)"
+expect "and each look takes three instructions at most" "" \
+	"$(awk '$2 + 0 != $2 || $2 < 2 || $2 > 3' "$T/sites")"
+diag "$(cat "$T/sites")"
+
+if [ -x "$BUILD/bin/kvtrace" ]; then
+	expect "kvtrace counts all of them but point" \
+		"$(cut -d' ' -f1 "$T/binary" | grep -vx point)" \
+		"$(sed -n '/names\[\] = {/,/}/p' tools/kvtrace/probes.c |
+			grep -oE '"[a-z_]+"' | tr -d '"' | sort)"
+fi
+tap_done
