@@ -154,7 +154,8 @@ $(O)/bin/kvtrace: $(call obj,$(kvtrace-y)) $(libkv-a) $(lib-a)
 # bpftool's linker leaves out what only debuggers want.
 bpf-o := $(O)/obj/tools/kvtrace/kvtrace.bpf.o
 skel-h := $(O)/obj/tools/kvtrace/kvtrace.skel.h
-$(bpf-o): tools/kvtrace/kvtrace.bpf.c tools/kvtrace/faults.h
+$(bpf-o): tools/kvtrace/kvtrace.bpf.c tools/kvtrace/faults.h \
+		include/kv/fault_record.h
 	@mkdir -p $(@D)
 	$(call say,BPF,$(<F))$(BPF_CC) -g -O2 -Wall -Werror --target=bpf \
 		-D__TARGET_ARCH_$(if $(filter aarch64,$(shell uname -m)),arm64,x86) \
@@ -253,6 +254,8 @@ install: all ## programs, library, headers, man pages (DESTDIR= PREFIX=)
 		install -d $$d && install -m 644 $$page $$d || exit 1; done
 	$(Q)install -d $(call to,$(COMPDIR))
 	$(Q)$(O)/bin/kvctl completion bash >$(call to,$(COMPDIR)/kvctl)
+	$(Q)$(if $(filter %/kvtrace,$(BINS)),$(O)/bin/kvtrace completion bash \
+		>$(call to,$(COMPDIR)/kvtrace))
 
 clean: ## remove what was built
 	$(Q)rm -rf $(O)

@@ -8,6 +8,7 @@
  */
 #include "kvmd/fault.h"
 
+#include "include/kv/fault_record.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
 
@@ -17,10 +18,21 @@ static void fire(const struct session *s, int res, u64 since_ns, bool waited,
 		 const struct mm_faults *took)
 {
 	u64 now = kvmd_clock_ns();
+	const struct fault_record r = {
+		.client = s->id,
+		.pid = (u32)s->peer.pid,
+		.name = (uintptr_t)s->name,
+		.tenant = (uintptr_t)s->tenant_name,
+		.res = res,
+		.latency_ns = now > since_ns ? now - since_ns : 0,
+		.waited = waited,
+		.fresh = (u32)took->fresh,
+		.cow = (u32)took->cow,
+		.swap_in = (u32)took->swap_in,
+	};
 
-	USDT(kvmd, fault, s->id, s->peer.pid, s->name, s->tenant_name, res,
-	     now > since_ns ? now - since_ns : 0, waited, took->fresh,
-	     took->cow, took->swap_in);
+	USDT(kvmd, fault, &r, s->id, s->tenant_name, res, r.latency_ns, waited,
+	     took->fresh, took->cow, took->swap_in);
 }
 
 void fault_begin(struct kvmd *d, struct fault *f)

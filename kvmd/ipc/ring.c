@@ -462,7 +462,7 @@ static __always_inline void req_do(struct session *s, struct ring_req *r,
 	if (!cqe.extent_seq)
 		cqe.extent_seq = s->extent_seq;
 	cq_post(s, &cqe);
-	if (f && r->sqe.opcode == KV_OP_RESERVE)
+	if (f)
 		fault_ended(s, f);
 }
 
@@ -470,6 +470,10 @@ static void __cold req_do_probed(struct session *s, struct ring_req *r)
 {
 	struct fault f;
 
+	if (r->sqe.opcode != KV_OP_RESERVE) {
+		req_do(s, r, NULL);
+		return;
+	}
 	fault_begin(s->d, &f);
 	req_do(s, r, &f);
 }

@@ -14,6 +14,8 @@ check "make install works into a folder" make -s O="$BUILD" install \
 for bin in kvmd kvctl kvrun kvbench; do
 	check "$bin runs from there" "$dir/usr/bin/$bin" --help
 done
+[ ! -x "$BUILD/bin/kvtrace" ] ||
+	check "kvtrace runs from there" "$dir/usr/bin/kvtrace" --help
 expect "the library has the name that programs ask for" libkv.so.1 \
 	"$(objdump -p "$lib/libkv.so" | awk '/SONAME/ { print $2 }')"
 export PKG_CONFIG_SYSROOT_DIR=$dir PKG_CONFIG_PATH=$lib/pkgconfig

@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/usdt.bpf.h>
+#include "include/kv/fault_record.h"
 #include "tools/kvtrace/faults.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -37,7 +38,7 @@ struct {
 	__type(value, struct client_names);
 } clients SEC(".maps");
 
-/* Faults that found no room in a map. */
+/* Faults that found no room in a map, or could not be read. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -92,51 +93,55 @@ static __u32 log2_slot(__u64 v)
 	return n < FAULT_SLOTS ? n : FAULT_SLOTS - 1;
 }
 
-static __u32 cause_of(long res, __u64 fresh, __u64 cow, __u64 swap_in)
+static __u32 cause_of(const struct fault_record *r)
 {
-	if (res == -EAGAIN)
+	if (r->res == -EAGAIN)
 		return CAUSE_SHORT;
-	if (res == -ENODATA)
+	if (r->res == -ENODATA)
 		return CAUSE_LOST;
-	if (res == -ECANCELED)
+	if (r->res == -ECANCELED)
 		return CAUSE_CANCELLED;
-	if (res < 0)
+	if (r->res < 0)
 		return CAUSE_ERROR;
-	if (swap_in)
+	if (r->swap_in)
 		return CAUSE_SWAP_IN;
-	if (cow)
+	if (r->cow)
 		return CAUSE_COW;
-	return fresh ? CAUSE_FRESH : CAUSE_NONE;
+	return r->fresh ? CAUSE_FRESH : CAUSE_NONE;
 }
 
-static void learn_names(const struct fault_key *k, const void *client,
-			const void *tenant)
+static void learn_names(const struct fault_record *r)
 {
-	struct client_key key = { .pid = k->pid, .client = k->client };
+	struct client_key key = { .pid = r->pid, .client = r->client };
 	struct client_names names = { 0 };
 
 	if (bpf_map_lookup_elem(&clients, &key))
 		return;
-	bpf_probe_read_user_str(names.client, sizeof(names.client), client);
-	bpf_probe_read_user_str(names.tenant, sizeof(names.tenant), tenant);
+	bpf_probe_read_user_str(names.client, sizeof(names.client),
+				(void *)r->name);
+	bpf_probe_read_user_str(names.tenant, sizeof(names.tenant),
+				(void *)r->tenant);
 	bpf_map_update_elem(&clients, &key, &names, BPF_NOEXIST);
 }
 
 SEC("usdt")
-int BPF_USDT(on_fault, __u32 client, __u32 pid, void *client_name,
-	     void *tenant_name, long res, __u64 latency_ns, __u32 waited,
-	     __u64 fresh, __u64 cow, __u64 swap_in)
+int BPF_USDT(on_fault, void *record)
 {
-	struct fault_key key = {
-		.pid = pid,
-		.client = client,
-		.cause = cause_of(res, fresh, cow, swap_in),
-		.waited = waited,
-	};
-	struct fault_sums *s = bpf_map_lookup_elem(&faults, &key);
+	struct fault_record r;
+	struct fault_key key = { 0 };
+	struct fault_sums *s;
 
+	if (bpf_probe_read_user(&r, sizeof(r), record)) {
+		add_one(&lost, FAULT_LOST_SLOT);
+		return 0;
+	}
+	key.pid = r.pid;
+	key.client = r.client;
+	key.cause = cause_of(&r);
+	key.waited = r.waited != 0;
+	s = bpf_map_lookup_elem(&faults, &key);
 	if (!s) {
-		learn_names(&key, client_name, tenant_name);
+		learn_names(&r);
 		bpf_map_update_elem(&faults, &key, &no_sums, BPF_NOEXIST);
 		s = bpf_map_lookup_elem(&faults, &key);
 	}
@@ -145,11 +150,11 @@ int BPF_USDT(on_fault, __u32 client, __u32 pid, void *client_name,
 		return 0;
 	}
 	s->faults++;
-	s->fresh += fresh;
-	s->cow += cow;
-	s->swap_in += swap_in;
-	s->latency_ns += latency_ns;
-	s->slot[log2_slot(latency_ns)]++;
+	s->fresh += r.fresh;
+	s->cow += r.cow;
+	s->swap_in += r.swap_in;
+	s->latency_ns += r.latency_ns;
+	s->slot[log2_slot(r.latency_ns)]++;
 	return 0;
 }
 
