@@ -89,7 +89,8 @@ BINS := $(addprefix $(O)/bin/,kvmd kvctl kvrun kvbench)
 # KVTRACE=n, all the rest is built.
 BPF_CC ?= $(shell command -v clang-14 || command -v clang)
 BPFTOOL ?= $(firstword $(shell command -v bpftool) $(wildcard /usr/sbin/bpftool))
-KVTRACE ?= $(if $(and $(BPF_CC),$(BPFTOOL),$(wildcard /usr/include/bpf/usdt.bpf.h)),y,n)
+kvtrace-missing := $(if $(KVTRACE),,$(if $(BPF_CC),,no clang; )$(if $(BPFTOOL),,no bpftool; )$(if $(wildcard /usr/include/bpf/usdt.bpf.h),,no libbpf; ))
+KVTRACE ?= $(if $(kvtrace-missing),n,y)
 BINS += $(if $(filter y,$(KVTRACE)),$(O)/bin/kvtrace)
 
 TESTS := $(sort $(patsubst %.c,$(O)/%,$(shell find selftests -name 'test_*.c')))
@@ -98,6 +99,7 @@ EXAMPLES := $(addprefix $(O)/,$(examples-y))
 
 .PHONY: all kvmd libkv runtime kernels tools clean help
 all: $(BINS) $(LIBKV_SO) $(EXAMPLES) ## build everything
+	$(if $(kvtrace-missing),@echo 'kvtrace is not built: $(kvtrace-missing)')
 kvmd: $(O)/bin/kvmd ## build the daemon
 libkv: $(LIBKV_SO) ## build the client library
 kernels: $(kernels-a) ## build the kernels

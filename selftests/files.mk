@@ -16,3 +16,4 @@ test-y += selftests/kvmd/mm/fuzz_mm.o
 test-y += $(addprefix tools/kvbench/,cache_trace.o cache_gen.o cache_replay.o)
 test-helpers-y += selftests/tools/kvctl/hold
 test-helpers-y += selftests/tools/kvtrace/faults
+test-helpers-y += selftests/tools/kvtrace/steps

@@ -8,7 +8,8 @@
 #
 # Cost. Wherever a semaphore is read, the instructions from there to the branch
 # that depends on it are counted in the machine code: the read itself, those
-# that name the register it went to, and the jump.
+# that name the register it went to, and the jump. Then a kvmd is run instruction
+# by instruction, and it is counted how often a request passes one of them.
 . selftests/tap.sh
 
 command -v objdump >/dev/null || skip_all "no binutils here"
@@ -37,9 +38,10 @@ readelf -n "$bin" 2>/dev/null | grep -A3 'Provider: kvmd' |
 expect "each has a semaphore of its own" "$(wc -l <"$T/binary")" \
 	"$(grep -vc ' 0x0*$' "$T/semaphores")"
 
-# SEMAPHORE INSTRUCTIONS, of every place that looks at one
+# SEMAPHORE INSTRUCTIONS ADDRESS..., of every place that looks at one
 objdump -d --no-show-raw-insn "$bin" | awk '
-	function done() { print sem, n; sem = "" }
+	function one() { n++; at = at " " substr($1, 1, length($1) - 1) }
+	function done() { print sem, n at; sem = at = "" }
 	# Sub-registers of one register have one name here.
 	function whole(r) {
 		sub(/^%/, "", r)
@@ -59,15 +61,16 @@ objdump -d --no-show-raw-insn "$bin" | awk '
 	}
 	/^[0-9a-f]+ </ { if (sem) { n = "no branch"; done() } }
 	sem {
-		if ($2 ~ /^j/ && $2 != "jmp") { n++; done(); next }
-		if (reg == "" || names($0, reg)) n++
+		if ($2 ~ /^j/ && $2 != "jmp") { one(); done(); next }
+		if (reg == "" || names($0, reg)) one()
 		next
 	}
 	/# [0-9a-f]+ <kvmd_[a-z_]+_semaphore>/ && $2 !~ /^lea/ {
 		sem = $0
 		sub(/.*<kvmd_/, "", sem)
 		sub(/_semaphore>.*/, "", sem)
-		n = 1
+		n = 0
+		one()
 		reg = ""
 		if ($2 ~ /^mov/) {
 			reg = $3
@@ -80,6 +83,41 @@ expect "every semaphore is looked at somewhere" \
 expect "and each look takes three instructions at most" "" \
 	"$(awk '$2 + 0 != $2 || $2 < 2 || $2 > 3' "$T/sites")"
 diag "$(cat "$T/sites")"
+
+# ---- as it runs ----
+# One request makes a space, 40 take a page each, one forks, one copies a page
+# and takes another: with what attaching and leaving need, no client asks more.
+grep -v '^point' "$T/sites" | cut -d' ' -f3- | tr ' ' '\n' >"$T/addresses"
+words=(new)
+for ((i = 0; i < 40; i++)); do words+=("step:0:$((i * 16)):16"); done
+words+=(fork:0:8 step:1:8:16)
+start_kvmd --size 64M || { not_ok "kvmd starts"; tap_done; }
+"$BUILD/selftests/tools/kvtrace/steps" "$kvmd_pid" <"$T/addresses" \
+	>"$T/steps" 2>"$T/steps.err" &
+steps_pid=$!
+tap_pids+=("$steps_pid")
+if wait_for 10 grep -q stepping "$T/steps"; then
+	check "a client is served step by step" \
+		"$BUILD/selftests/tools/kvtrace/faults" 8192 "${words[@]}"
+	kill "$steps_pid"
+	wait "$steps_pid"
+	expect "it let go" 0 $?
+	kvctl -j vmstat | jq .counters >"$T/counters"
+	# of each semaphore: instructions run
+	awk 'NR == FNR { times[$1] = $2; next }
+		{ for (i = 3; i <= NF; i++) sum[$1] += times[$i] }
+		END { for (s in sum) print s, sum[s] }' \
+		"$T/steps" "$T/sites" >"$T/run"
+	ran() { awk -v s="$1" '$1 == s { print $2 }' "$T/run"; }
+	expect "43 requests took 42 pages, one of them a copy" "43 41 1" \
+		"$(jq -r '"\(.ring_requests) \(.faults_fresh) \(.faults_cow)"' \
+			"$T/counters")"
+	expect "a request runs three instructions for its probe" $((3 * 43)) \
+		"$(ran fault)"
+	expect "and three more for each page that is copied" 3 "$(ran cow)"
+else
+	skip "what a request runs" "no ptrace here: $(cat "$T/steps.err")"
+fi
 
 if [ -x "$BUILD/bin/kvtrace" ]; then
 	expect "kvtrace counts all of them but point" \
