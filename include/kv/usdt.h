@@ -95,12 +95,16 @@
 #define USDT_CAT(a, b)	a##b
 #define USDT_GLUE(a, b) USDT_CAT(a, b)
 
-/* USDT - fire a probe with 1 to 12 integers or pointers; after usdt_on() */
-#define USDT(provider, name, ...)                                  \
-	__asm__ __volatile__(                                      \
-		USDT_NOTE(provider, name,                          \
-			  USDT_GLUE(USDT_S, USDT_NR(__VA_ARGS__))) \
-		:                                                  \
-		: USDT_GLUE(USDT_O, USDT_NR(__VA_ARGS__))(__VA_ARGS__))
+/*
+ * USDT - fire a probe with 1 to 12 integers or pointers; after usdt_on(). Who
+ * is attached may follow the pointers, so what they point to is written before.
+ */
+#define USDT(provider, name, ...)                                      \
+	__asm__ __volatile__(                                          \
+		USDT_NOTE(provider, name,                              \
+			  USDT_GLUE(USDT_S, USDT_NR(__VA_ARGS__)))     \
+		:                                                      \
+		: USDT_GLUE(USDT_O, USDT_NR(__VA_ARGS__))(__VA_ARGS__) \
+		: "memory")
 
 #endif

@@ -10,11 +10,13 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/time.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,8 +31,7 @@ static volatile sig_atomic_t ended;
 
 static void end(int sig)
 {
-	(void)sig;
-	ended = 1;
+	ended |= sig == SIGTERM;
 }
 
 /* Where the program itself is mapped: the first line. */
@@ -66,12 +67,15 @@ static void run(int pid, unsigned long base)
 	const long rip = 0;
 #endif
 	int status, sig = 0;
+	bool runs = false;
 
 	while (!ended) {
-		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, (long)sig))
+		if (!runs && ptrace(PTRACE_SINGLESTEP, pid, NULL, (long)sig))
 			return;
+		runs = true;
 		if (waitpid(pid, &status, __WALL) < 0)
-			break; /* it sleeps, and SIGTERM came */
+			continue; /* the timer, or SIGTERM */
+		runs = false;
 		if (!WIFSTOPPED(status))
 			return;
 		sig = WSTOPSIG(status);
@@ -81,13 +85,17 @@ static void run(int pid, unsigned long base)
 		count((unsigned long)ptrace(PTRACE_PEEKUSER, pid, rip, NULL) -
 		      base);
 	}
-	ptrace(PTRACE_INTERRUPT, pid, NULL, NULL);
-	waitpid(pid, &status, __WALL);
+	if (runs) {
+		ptrace(PTRACE_INTERRUPT, pid, NULL, NULL);
+		while (waitpid(pid, &status, __WALL) < 0)
+			;
+	}
 	ptrace(PTRACE_DETACH, pid, NULL, NULL);
 }
 
 int main(int argc, char **argv)
 {
+	const struct itimerval tick = { { 0, 50000 }, { 0, 50000 } };
 	struct sigaction sa = { .sa_handler = end };
 	int pid = argc == 2 ? (int)strtol(argv[1], NULL, 10) : 0, status;
 	unsigned long base = base_of(pid);
@@ -96,12 +104,15 @@ int main(int argc, char **argv)
 	while (nr_sites < SITES && scanf("%lx", &site[nr_sites].at) == 1)
 		nr_sites++;
 	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGALRM, &sa, NULL);
 	if (!base || ptrace(PTRACE_SEIZE, pid, NULL, NULL) ||
 	    ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) ||
 	    waitpid(pid, &status, __WALL) < 0) {
 		fprintf(stderr, "steps: %s\n", strerror(errno));
 		return 4;
 	}
+	/* a SIGTERM just before a wait is seen at the next tick */
+	setitimer(ITIMER_REAL, &tick, NULL);
 	puts("stepping");
 	fflush(stdout);
 	run(pid, base);
