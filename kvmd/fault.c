@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault.c - the probe kvmd:fault: what a reservation took, and how long
+ * fault.c - the probe kvmd:fault: what a request took, and how long
  *
  * The core counts pages anyway. What one request took is the difference; what
  * waiting ones took meanwhile, for an answer may let them go on, is not in it
@@ -29,10 +29,11 @@ static void fire(const struct session *s, int res, u64 since_ns, bool waited,
 		.fresh = (u32)took->fresh,
 		.cow = (u32)took->cow,
 		.swap_in = (u32)took->swap_in,
+		.prefix = (u32)took->prefix,
 	};
 
 	USDT(kvmd, fault, &r, s->id, s->tenant_name, res, r.latency_ns, waited,
-	     took->fresh, took->cow, took->swap_in);
+	     took->fresh, took->cow, took->swap_in, took->prefix);
 }
 
 void fault_begin(struct kvmd *d, struct fault *f)
@@ -50,6 +51,7 @@ void fault_answered(const struct session *s, struct fault *f, int res)
 	f->took.fresh = now.fresh - f->took.fresh;
 	f->took.cow = now.cow - f->took.cow;
 	f->took.swap_in = now.swap_in - f->took.swap_in;
+	f->took.prefix = now.prefix - f->took.prefix;
 	f->res = res;
 }
 

@@ -2,9 +2,10 @@
 #ifndef KVMD_FAULT_H
 #define KVMD_FAULT_H
 /*
- * fault.h - the probe kvmd:fault: what a reservation took, and how long
+ * fault.h - the probe kvmd:fault: what a request took, and how long
  *
- * A fault is a KV_OP_RESERVE that is answered, from when its entry is taken
+ * A fault is a KV_OP_RESERVE that is answered, or a KV_OP_PREFIX_MAP that
+ * found something, from when its entry is taken
  * off the ring until its completion is written; one that waits, until its last
  * completion. Clocks are read and counters compared only while somebody is
  * attached:

@@ -11,19 +11,19 @@
 #include <linux/types.h>
 
 /**
- * struct fault_record - a reservation that has been answered
+ * struct fault_record - a request for pages that has been answered
  * @client: kvmd's number for it
  * @pid: its process
  * @name: address of its name in kvmd, zero-terminated, KV_NAME_LEN at most
  * @tenant: of its tenant's name
  * @latency_ns: from when the request was taken off the ring until its last
  *	completion was written
- * @res: of the completion: copies, or -errno
+ * @res: of the completion: copies, tokens mapped, or -errno
  * @waited: it was answered later than at once
  * @fresh: pages taken past the end of a space
  * @cow: pages taken in place of shared ones
  * @swap_in: pages whose reading it began
- * @reserved: 0, for one more cause
+ * @prefix: pages mapped from a page cache; all others are 0 then
  */
 struct fault_record {
 	__u32 client;
@@ -32,7 +32,7 @@ struct fault_record {
 	__u64 latency_ns;
 	__s32 res;
 	__u32 waited;
-	__u32 fresh, cow, swap_in, reserved;
+	__u32 fresh, cow, swap_in, prefix;
 };
 
 #endif

@@ -462,7 +462,7 @@ static __always_inline void req_do(struct session *s, struct ring_req *r,
 	if (!cqe.extent_seq)
 		cqe.extent_seq = s->extent_seq;
 	cq_post(s, &cqe);
-	if (f)
+	if (f && (rc > 0 || r->sqe.opcode == KV_OP_RESERVE))
 		fault_ended(s, f);
 }
 
@@ -470,7 +470,8 @@ static void __cold req_do_probed(struct session *s, struct ring_req *r)
 {
 	struct fault f;
 
-	if (r->sqe.opcode != KV_OP_RESERVE) {
+	if (r->sqe.opcode != KV_OP_RESERVE &&
+	    r->sqe.opcode != KV_OP_PREFIX_MAP) {
 		req_do(s, r, NULL);
 		return;
 	}

@@ -148,13 +148,14 @@ struct mm_copy_io {
 };
 
 /*
- * struct mm_faults - pages that reservations took, by what they were taken for
+ * struct mm_faults - pages that requests took, by what they were taken for
  * @fresh: past the end of an area
  * @cow: in place of a page that others share
  * @swap_in: read back; whose reservation began to read it
+ * @prefix: mapped from a page cache by mm_prefix_map()
  */
 struct mm_faults {
-	u64 fresh, cow, swap_in;
+	u64 fresh, cow, swap_in, prefix;
 };
 
 struct mm_request {
@@ -282,8 +283,8 @@ struct mm_resv {
  */
 int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *resv,
 	       struct kv_copy *copies, u32 *extent_seq, u64 *extra);
-/* mm_faults_at_once - pages that reservations took without waiting, so far:
- * those of a waiting one are in its MM_REQ_COMPLETE */
+/* mm_faults_at_once - pages that requests took without waiting, so far: those
+ * of a waiting one are in its MM_REQ_COMPLETE */
 void mm_faults_at_once(const struct mm *mm, struct mm_faults *out);
 int mm_cancel(struct mm *mm, u32 client, u64 ticket);
 /* mm_holders - who could give memory to @client, the most first; after

@@ -274,6 +274,7 @@ void mm_faults_at_once(const struct mm *mm, struct mm_faults *out)
 	out->fresh = mm->counts.faults_fresh - mm->waited.fresh;
 	out->cow = mm->counts.faults_cow - mm->waited.cow;
 	out->swap_in = mm->nr_reads - mm->waited.swap_in;
+	out->prefix = mm->counts.faults_prefix;
 }
 
 /* A waiting request is served, if its table can grow. */

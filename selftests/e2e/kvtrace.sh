@@ -94,9 +94,19 @@ begin text faults -i 0.2
 wait_for 10 grep -q '^fresh' "$T/text"
 end
 expect "live: one line of a fresh fault, with its page" "fresh 1 1" \
-	"$(awk '/^fresh / { print $1, $(NF - 6), $(NF - 5) }' "$T/text")"
+	"$(awk '/^fresh / { print $1, $(NF - 7), $(NF - 6) }' "$T/text")"
 check "and its client" grep -qE '^uid:[0-9]+ .* faults$' "$T/text"
 check "and its bar" grep -qE '^ .* 1 \|\*{40}\|$' "$T/text"
+# Four pages are published; 56 tokens of them are three and a half.
+begin prefix faults -i 0 --json
+check "a client that finds what it has published" "$client" 8192 \
+	new step:0:0:64 publish:0:64 new map:1:56 step:1:56:1 new map:2:8
+end
+expect "maps pages of a prefix twice, and copies one that it writes to" \
+	"[[\"cow\",1,0,1],[\"prefix\",2,$(kvctl -j vmstat |
+		jq .counters.faults_prefix),0]]" \
+	"$(q '[.causes|sort_by(.cause)[]|select(.cause!="fresh")|
+		[.cause,.faults,.pages.prefix,.pages.cow]]' prefix)"
 # 128 pages in all: 100, then 40 more, then 200 at once.
 begin refused faults -i 0 --json
 check "a client that is refused memory twice" "$client" 524288 \

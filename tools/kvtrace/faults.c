@@ -20,13 +20,10 @@ struct seen {
 const char *fault_cause_name(u32 cause)
 {
 	static const char *const names[CAUSE_NR] = {
-		[CAUSE_NONE] = "none",
-		[CAUSE_FRESH] = "fresh",
-		[CAUSE_COW] = "cow",
-		[CAUSE_SWAP_IN] = "swap_in",
-		[CAUSE_SHORT] = "short",
-		[CAUSE_LOST] = "lost",
-		[CAUSE_CANCELLED] = "cancelled",
+		[CAUSE_NONE] = "none",	     [CAUSE_PREFIX] = "prefix",
+		[CAUSE_FRESH] = "fresh",     [CAUSE_COW] = "cow",
+		[CAUSE_SWAP_IN] = "swap_in", [CAUSE_SHORT] = "short",
+		[CAUSE_LOST] = "lost",	     [CAUSE_CANCELLED] = "cancelled",
 		[CAUSE_ERROR] = "error",
 	};
 
@@ -53,6 +50,7 @@ static void subtract(struct fault_sums *from, const struct fault_sums *s)
 	unsigned int i;
 
 	from->faults -= s->faults;
+	from->prefix -= s->prefix;
 	from->fresh -= s->fresh;
 	from->cow -= s->cow;
 	from->swap_in -= s->swap_in;
@@ -101,21 +99,22 @@ static int take_news(struct tracer *t, struct seen *seen, struct fault_news *n)
 
 static void print_sums(const struct fault_sums *s)
 {
-	char count[4][16], time[3][16];
+	char count[5][16], time[3][16];
 
 	fmt_count(count[0], sizeof(count[0]), s->faults);
 	fmt_count(count[1], sizeof(count[1]), s->fresh);
 	fmt_count(count[2], sizeof(count[2]), s->cow);
 	fmt_count(count[3], sizeof(count[3]), s->swap_in);
+	fmt_count(count[4], sizeof(count[4]), s->prefix);
 	fmt_duration(time[0], sizeof(time[0]), s->latency_ns / s->faults);
 	fmt_duration(time[1], sizeof(time[1]), fault_percentile(s, 50));
 	fmt_duration(time[2], sizeof(time[2]), fault_percentile(s, 99));
-	printf(" %7s %7s %7s %7s %7s %7s %7s", count[0], count[1], count[2],
-	       count[3], time[0], time[1], time[2]);
+	printf(" %7s %7s %7s %7s %7s %7s %7s %7s", count[0], count[1], count[2],
+	       count[3], count[4], time[0], time[1], time[2]);
 }
 
 static const char sums_head[] =
-	"  FAULTS   FRESH     COW SWAP_IN     AVG    <P50    <P99";
+	"  FAULTS   FRESH     COW SWAP_IN  PREFIX     AVG    <P50    <P99";
 
 static void print_causes(const struct fault_news *n)
 {

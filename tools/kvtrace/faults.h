@@ -21,6 +21,7 @@
  */
 enum fault_cause {
 	CAUSE_NONE, /* all pages were there */
+	CAUSE_PREFIX,
 	CAUSE_FRESH,
 	CAUSE_COW,
 	CAUSE_SWAP_IN,
@@ -40,7 +41,7 @@ struct fault_key {
 
 struct fault_sums {
 	__u64 faults;
-	__u64 fresh, cow, swap_in; /* pages */
+	__u64 prefix, fresh, cow, swap_in; /* pages */
 	__u64 latency_ns;
 	__u64 slot[FAULT_SLOTS];
 };

@@ -22,13 +22,17 @@ static json_t *histogram(const struct fault_sums *s)
 
 static json_t *sums(const struct fault_sums *s)
 {
-	return json_pack(
-		"{s:I, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:o}", "faults",
-		(json_int_t)s->faults, "pages", "fresh", (json_int_t)s->fresh,
-		"cow", (json_int_t)s->cow, "swap_in", (json_int_t)s->swap_in,
-		"latency_sum_ns", (json_int_t)s->latency_ns, "p50_below_ns",
-		(json_int_t)fault_percentile(s, 50), "p99_below_ns",
-		(json_int_t)fault_percentile(s, 99), "latency", histogram(s));
+	json_t *pages = json_pack(
+		"{s:I, s:I, s:I, s:I}", "fresh", (json_int_t)s->fresh, "cow",
+		(json_int_t)s->cow, "swap_in", (json_int_t)s->swap_in, "prefix",
+		(json_int_t)s->prefix);
+
+	return json_pack("{s:I, s:o, s:I, s:I, s:I, s:o}", "faults",
+			 (json_int_t)s->faults, "pages", pages,
+			 "latency_sum_ns", (json_int_t)s->latency_ns,
+			 "p50_below_ns", (json_int_t)fault_percentile(s, 50),
+			 "p99_below_ns", (json_int_t)fault_percentile(s, 99),
+			 "latency", histogram(s));
 }
 
 static json_t *causes(const struct fault_news *n)

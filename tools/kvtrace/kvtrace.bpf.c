@@ -107,7 +107,9 @@ static __u32 cause_of(const struct fault_record *r)
 		return CAUSE_SWAP_IN;
 	if (r->cow)
 		return CAUSE_COW;
-	return r->fresh ? CAUSE_FRESH : CAUSE_NONE;
+	if (r->fresh)
+		return CAUSE_FRESH;
+	return r->prefix ? CAUSE_PREFIX : CAUSE_NONE;
 }
 
 static void learn_names(const struct fault_record *r)
@@ -150,6 +152,7 @@ int BPF_USDT(on_fault, void *record)
 		return 0;
 	}
 	s->faults++;
+	s->prefix += r.prefix;
 	s->fresh += r.fresh;
 	s->cow += r.cow;
 	s->swap_in += r.swap_in;

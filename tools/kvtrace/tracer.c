@@ -144,6 +144,7 @@ void fault_add(struct fault_sums *to, const struct fault_sums *s)
 	unsigned int i;
 
 	to->faults += s->faults;
+	to->prefix += s->prefix;
 	to->fresh += s->fresh;
 	to->cow += s->cow;
 	to->swap_in += s->swap_in;

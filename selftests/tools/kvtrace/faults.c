@@ -8,15 +8,19 @@
  *	fork:SPACE:LEN		another one
  *	step:SPACE:POS:NR	a step of NR tokens, which waits for memory
  *	try:SPACE:POS:NR	one that does not, and has to be refused
+ *	publish:SPACE:NR	let others find its first NR tokens
+ *	map:SPACE:NR		begin it with what is found of NR tokens
  *
  * A page has 16 tokens.
  */
 #include <kv.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SPACES 64
+#define TOKENS 1024
 
 struct script {
 	struct kv *kv;
@@ -45,6 +49,23 @@ static int step(struct script *s, unsigned long *arg, unsigned int flags)
 	return kv_step_commit(s->kv, st);
 }
 
+/* Token n of every sequence has the id n. */
+static int prefix(struct script *s, unsigned long *arg, bool publish)
+{
+	uint32_t ids[TOKENS];
+	uint64_t len;
+	uint32_t i, nr = (uint32_t)arg[1];
+
+	if (arg[0] >= s->nr_spaces || nr > TOKENS)
+		return -1;
+	for (i = 0; i < nr; i++)
+		ids[i] = i;
+	if (publish)
+		return kv_prefix_publish(s->kv, s->space[arg[0]], ids, nr, 0,
+					 &len);
+	return kv_prefix_map(s->kv, s->space[arg[0]], ids, nr, &len);
+}
+
 static int word(struct script *s, const char *w)
 {
 	unsigned long arg[3] = { 0 };
@@ -59,6 +80,8 @@ static int word(struct script *s, const char *w)
 		return step(s, arg, KV_STEP_WAIT);
 	if (!strncmp(w, "try:", 4))
 		return step(s, arg, 0);
+	if (!strncmp(w, "publish:", 8) || !strncmp(w, "map:", 4))
+		return prefix(s, arg, *w == 'p');
 	if (s->nr_spaces == SPACES)
 		return -1;
 	if (!strcmp(w, "new"))
