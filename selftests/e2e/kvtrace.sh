@@ -100,7 +100,7 @@ check "and its bar" grep -qE '^ .* 1 \|\*{40}\|$' "$T/text"
 # Four pages are published; 56 tokens of them are three and a half.
 begin prefix faults -i 0 --json
 check "a client that finds what it has published" "$client" 8192 \
-	new step:0:0:64 publish:0:64 new map:1:56 step:1:56:1 new map:2:8
+	new step:0:0:64 publish:0:64 pause:300 new map:1:56 step:1:56:1 new map:2:8
 end
 expect "maps pages of a prefix twice, and copies one that it writes to" \
 	"[[\"cow\",1,0,1],[\"prefix\",2,$(kvctl -j vmstat |
@@ -125,8 +125,8 @@ check "and says so" grep -q 'has ended' "$T/gone.err"
 
 # ---- swap ----
 # Two extents, of 16 pages each. A space has one page, another 24: with 8 of a
-# third the first one's has to leave. Then it is wanted back, which takes the
-# device 68 ms.
+# third the first one's has to leave, and more with it. When all have left it
+# is wanted back, which takes the device 68 ms.
 export KV_DELAY=write:68000
 start_kvmd --device delay:cpu --size 16M --swap-ram 64M ||
 	{ not_ok "kvmd starts again"; tap_done; }
@@ -135,7 +135,7 @@ begin_pid=$trace_pid
 begin swaphits probes -i 0 --json
 hits_pid=$trace_pid
 check "a client whose pages leave and come back" "$client" 524288 \
-	new step:0:0:16 new step:1:0:384 new step:2:0:128 step:0:15:1
+	new step:0:0:16 new step:1:0:384 new step:2:0:128 pause:500 step:0:15:1
 trace_pid=$begin_pid
 end
 trace_pid=$hits_pid

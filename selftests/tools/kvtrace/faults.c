@@ -8,6 +8,7 @@
  *	fork:SPACE:LEN		another one
  *	step:SPACE:POS:NR	a step of NR tokens, which waits for memory
  *	try:SPACE:POS:NR	one that does not, and has to be refused
+ *	pause:MSEC		nothing
  *	publish:SPACE:NR	let others find its first NR tokens
  *	map:SPACE:NR		begin it with what is found of NR tokens
  *
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SPACES 64
 #define TOKENS 1024
@@ -80,6 +82,8 @@ static int word(struct script *s, const char *w)
 		return step(s, arg, KV_STEP_WAIT);
 	if (!strncmp(w, "try:", 4))
 		return step(s, arg, 0);
+	if (!strncmp(w, "pause:", 6))
+		return usleep((useconds_t)arg[0] * 1000);
 	if (!strncmp(w, "publish:", 8) || !strncmp(w, "map:", 4))
 		return prefix(s, arg, *w == 'p');
 	if (s->nr_spaces == SPACES)
