@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * trace.c - trace points as crash points, and as a probe
+ * trace.c - trace points as crash points, and as probes
  */
 #include "kvmd/trace.h"
 
@@ -23,16 +23,21 @@ struct kill_at {
 
 static struct kill_at kill_self, kill_client;
 
+/* The rows of trace.h that a revoke passes. */
+#define REVOKE_FIRST 90u
+#define REVOKE_LAST  99u
+
 /*
- * The semaphore of the probe "point", and beside it whether a kill is armed:
- * one look at both says that nobody cares about any point.
+ * The semaphores of the probes "point" and "revoke", and beside them whether a
+ * kill is armed: one look at all says that nobody cares about any point.
  */
 static union {
 	struct {
-		u16 semaphore, kill_armed;
+		u16 point, revoke, kill_armed;
 	};
-	u32 any;
-} kvmd_point_semaphore __attribute__((used, section(".probes"), aligned(4)));
+	u64 any;
+} kvmd_point_semaphore __attribute__((used, section(".probes"), aligned(8)));
+__asm__(".set kvmd_revoke_semaphore, kvmd_point_semaphore + 2");
 
 static int read_kill_at(const char *var, struct kill_at *k, char *err)
 {
@@ -98,6 +103,8 @@ static void kill_victim(const struct kvmd *d, u32 client)
 static void __cold point_watched(void *host, u32 point, u32 client, u64 arg)
 {
 	USDT(kvmd, point, point, client, arg);
+	if (point >= REVOKE_FIRST && point <= REVOKE_LAST)
+		USDT(kvmd, revoke, point, client, arg);
 	if (point == kill_client.point)
 		kill_victim(host, client);
 	if (point == kill_self.point && !--kill_self.nr_left)

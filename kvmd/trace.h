@@ -2,13 +2,14 @@
 #ifndef KVMD_TRACE_H
 #define KVMD_TRACE_H
 /*
- * trace.h - trace points as crash points, and as a probe
+ * trace.h - trace points as crash points, and as probes
  *
  * With KV_KILL_AT=NAME:N in its environment kvmd kills itself when it passes
  * the trace point NAME (include/uapi/kv/trace.h) for the N-th time. With
  * KV_KILL_CLIENT_AT=NAME:N it kills the client that the point is about, if
- * that client's name begins with "victim". The probe kvmd:point fires at each
- * (include/kv/usdt.h). Without either a point costs one look at a word.
+ * that client's name begins with "victim". The probe kvmd:point fires at each,
+ * kvmd:revoke at those of a revoke (include/kv/usdt.h). Without any of these a
+ * point costs one look at a word.
  */
 #include "include/kv/types.h"
 

@@ -8,8 +8,8 @@
 
 #include <stdlib.h>
 
-static const char *const names[] = { "fault",	 "cow",	    "reclaim",
-				     "swap_out", "swap_in", NULL };
+static const char *const names[] = { "fault",	"cow",	  "reclaim", "swap_out",
+				     "swap_in", "revoke", NULL };
 
 static int probes_report(struct tracer *t, struct report *r)
 {
