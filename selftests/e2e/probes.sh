@@ -103,7 +103,8 @@ if wait_for 10 grep -q stepping "$T/steps"; then
 	kill "$steps_pid"
 	wait "$steps_pid"
 	expect "it let go" 0 $?
-	kvctl -j vmstat | jq .counters >"$T/counters"
+	kvctl -j vmstat >"$T/vmstat" 2>&1 || diag "$(cat "$T/vmstat")"
+	jq .counters "$T/vmstat" >"$T/counters"
 	# of each semaphore: instructions run
 	awk 'NR == FNR { times[$1] = $2; next }
 		{ for (i = 3; i <= NF; i++) sum[$1] += times[$i] }

@@ -18,7 +18,7 @@
 #include <kv/trace.h>
 
 #define MT_CLIENTS 16u
-#define MT_DONE	   64u
+#define MT_DONE	   56u
 
 struct mt_done {
 	u32 client;
