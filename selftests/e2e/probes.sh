@@ -101,6 +101,7 @@ if wait_for 10 grep -q stepping "$T/steps"; then
 	check "a client is served step by step" \
 		"$BUILD/selftests/tools/kvtrace/faults" 8192 "${words[@]}"
 	kill "$steps_pid"
+	kvctl status >/dev/null # wakes it
 	wait "$steps_pid"
 	expect "it let go" 0 $?
 	kvctl -j vmstat >"$T/vmstat" 2>&1 || diag "$(cat "$T/vmstat")"
