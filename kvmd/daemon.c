@@ -155,6 +155,32 @@ static void cache_withdraw(struct kvmd *d, u32 extent, u32 tenant)
 			    -1);
 }
 
+static void client_kill(struct kvmd *d, struct session *s, const char *why)
+{
+	if (peer_kill(&s->peer))
+		return;
+	d->n.kills++;
+	event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "client_kill", s->id,
+		  s->tenant_name, "%s (pid %d): %s", s->name, (int)s->peer.pid,
+		  why);
+}
+
+/* What a client is told of its memory, in the log. */
+static void revoke_log(struct kvmd *d, const struct session *s,
+		       const struct kv_event *ev)
+{
+	if (ev->type == KV_EVENT_SHRINK)
+		event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "revoke_ask",
+			  s->id, s->tenant_name,
+			  "%s (pid %d): asked for %llu bytes", s->name,
+			  (int)s->peer.pid, (unsigned long long)ev->arg);
+	else if (ev->type == KV_EVENT_REVOKE)
+		event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "revoke_take",
+			  s->id, s->tenant_name,
+			  "%s (pid %d): extent %llu was taken", s->name,
+			  (int)s->peer.pid, (unsigned long long)ev->arg);
+}
+
 static void request_handle(struct kvmd *d, struct mm_request *req)
 {
 	struct session *s =
@@ -192,10 +218,16 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 	case MM_REQ_COPY:
 		copy_submit(d, &req->copy);
 		return;
+	case MM_REQ_KILL:
+		if (s)
+			client_kill(d, s, "does not give its memory back");
+		return;
 	case MM_REQ_EVENT:
 		req->event.time_ns = d->now_ns;
-		if (s)
+		if (s) {
+			revoke_log(d, s, &req->event);
 			ring_event(s, &req->event);
+		}
 		return;
 	}
 }
@@ -220,12 +252,8 @@ static void memory_touched(void *ctx, u32 client, u32 extent, u64 bytes)
 		  s ? s->tenant_name : NULL,
 		  "extent %u was taken back and touched again (%llu bytes)",
 		  extent, (unsigned long long)bytes);
-	if (!s || peer_kill(&s->peer))
-		return;
-	d->n.kills++;
-	event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "client_kill", client,
-		  s->tenant_name, "%s (pid %d): uses memory it gave back",
-		  s->name, (int)s->peer.pid);
+	if (s)
+		client_kill(d, s, "uses memory it gave back");
 }
 
 static void audit_fire(struct timer *t)
@@ -359,6 +387,9 @@ static int open_core(struct kvmd *d, char *err)
 		.device_bytes = d->dev->bytes,
 		.ready_extents = min(READY_EXTENTS, d->dev->nr_extents),
 		.seed = d->started_ns,
+		.revoke = d->opt->revoke,
+		.revoke_ask_ns = (u64)d->opt->revoke_ask_ms * 1000000,
+		.revoke_fence_ns = (u64)d->opt->revoke_fence_ms * 1000000,
 		.swap_bytes = { swap_bytes(&d->swap, 0),
 				swap_bytes(&d->swap, 1) },
 	};

@@ -19,6 +19,7 @@ mm-y += kvmd/mm/prefix_tree.o
 mm-y += kvmd/mm/publish.o
 mm-y += kvmd/mm/reclaim.o
 mm-y += kvmd/mm/resv.o
+mm-y += kvmd/mm/revoke.o
 mm-y += kvmd/mm/rival.o
 mm-y += kvmd/mm/slab.o
 mm-y += kvmd/mm/space.o

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "kvmd/mm/mm.h"
 
 #define SIZE_DEFAULT_MAX (8ull << 30)
 
@@ -35,6 +36,11 @@ static const char usage[] =
 	"  --log-level LEVEL  error, warn, info or debug (info)\n"
 	"  --pid-file PATH    write the process id here\n"
 	"  --drain MSEC       at the end wait so long for clients (500)\n"
+	"  --revoke WHEN      take memory back from a client that lives: off,\n"
+	"                     admin (asked to, limit lowered) or tickets (tickets)\n"
+	"  --revoke-ask MSEC  it has so long to give it back (1000)\n"
+	"  --revoke-fence MSEC then its steps so long to end, or it is killed\n"
+	"                     (30000)\n"
 	"  --stall MSEC       who fills weights that others wait for and gets\n"
 	"                     nowhere so long is ended (30000)\n"
 	"  --ready-fd N       write one byte there when clients may attach\n"
@@ -61,6 +67,9 @@ enum {
 	OPT_LOG_LEVEL,
 	OPT_PID_FILE,
 	OPT_DRAIN,
+	OPT_REVOKE,
+	OPT_REVOKE_ASK,
+	OPT_REVOKE_FENCE,
 	OPT_STALL,
 	OPT_READY_FD,
 	OPT_EXIT_WITH_PARENT,
@@ -88,6 +97,9 @@ static const struct option long_options[] = {
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "pid-file", required_argument, NULL, OPT_PID_FILE },
 	{ "drain", required_argument, NULL, OPT_DRAIN },
+	{ "revoke", required_argument, NULL, OPT_REVOKE },
+	{ "revoke-ask", required_argument, NULL, OPT_REVOKE_ASK },
+	{ "revoke-fence", required_argument, NULL, OPT_REVOKE_FENCE },
 	{ "stall", required_argument, NULL, OPT_STALL },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
 	{ "exit-with-parent", no_argument, NULL, OPT_EXIT_WITH_PARENT },
@@ -104,9 +116,20 @@ static const char *const key_names[] = {
 	[TENANT_KEY_PID] = "pid",
 };
 
-const char *tenant_key_name(enum tenant_key key)
+static const char *const revoke_names[] = {
+	[MM_REVOKE_OFF] = "off",
+	[MM_REVOKE_ADMIN] = "admin",
+	[MM_REVOKE_TICKETS] = "tickets",
+};
+
+const char *tenant_key_name(unsigned int key)
 {
 	return key_names[key];
+}
+
+const char *revoke_policy_name(unsigned int policy)
+{
+	return revoke_names[policy];
 }
 
 int options_bytes(const char *text, u64 *out)
@@ -196,13 +219,15 @@ static int parse_limit(struct options *o, const char *text)
 	return 0;
 }
 
-static int parse_key(const char *text, enum tenant_key *out)
+/* One of some words, by its index. */
+static int parse_word(const char *text, const char *const *words,
+		      unsigned int nr, unsigned int *out)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(key_names); i++) {
-		if (!strcmp(text, key_names[i])) {
-			*out = (enum tenant_key)i;
+	for (i = 0; i < nr; i++) {
+		if (!strcmp(text, words[i])) {
+			*out = i;
 			return 0;
 		}
 	}
@@ -236,7 +261,8 @@ static int apply(struct options *o, int opt, const char *arg)
 	case OPT_LIMIT:
 		return parse_limit(o, arg);
 	case OPT_TENANT_KEY:
-		return parse_key(arg, &o->tenant_key);
+		return parse_word(arg, key_names, ARRAY_SIZE(key_names),
+				  &o->tenant_key);
 	case OPT_SWAP_RAM:
 		return parse_room(arg, true, &o->swap_ram_bytes);
 	case OPT_SWAP_FILE:
@@ -266,6 +292,13 @@ static int apply(struct options *o, int opt, const char *arg)
 		return 0;
 	case OPT_DRAIN:
 		return parse_number(arg, 600000, &o->drain_ms);
+	case OPT_REVOKE:
+		return parse_word(arg, revoke_names, ARRAY_SIZE(revoke_names),
+				  &o->revoke);
+	case OPT_REVOKE_ASK:
+		return parse_number(arg, 3600000, &o->revoke_ask_ms);
+	case OPT_REVOKE_FENCE:
+		return parse_number(arg, 3600000, &o->revoke_fence_ms);
 	case OPT_STALL:
 		return parse_number(arg, 3600000, &o->stall_ms);
 	case OPT_READY_FD:
@@ -297,6 +330,9 @@ static void options_defaults(struct options *o)
 	o->drain_ms = 500;
 	o->swap_deadline_ms = 10000;
 	o->stall_ms = 30000;
+	o->revoke = MM_REVOKE_TICKETS;
+	o->revoke_ask_ms = 1000;
+	o->revoke_fence_ms = 30000;
 	o->spin_us = 20;
 	o->ready_fd = -1;
 }

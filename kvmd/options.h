@@ -27,7 +27,7 @@ struct options {
 	u64 size_bytes;
 	const char *log_file;
 	enum log_level log_level;
-	enum tenant_key tenant_key;
+	unsigned int tenant_key; /* enum tenant_key */
 	struct tenant_option limits[OPTIONS_LIMITS_MAX];
 	unsigned int nr_limits;
 	u64 default_limit_bytes; /* of tenants without one of their own */
@@ -35,6 +35,8 @@ struct options {
 	const char *pid_file;
 	unsigned int drain_ms;
 	unsigned int stall_ms; /* of who fills weights that others wait for */
+	unsigned int revoke; /* enum mm_revoke_policy */
+	unsigned int revoke_ask_ms, revoke_fence_ms;
 	unsigned int spin_us;
 	u64 swap_ram_bytes; /* 0: no such tier */
 	const char *swap_file; /* NULL: no such tier */
@@ -56,6 +58,7 @@ enum options_verdict {
 enum options_verdict options_parse(struct options *o, int argc, char **argv);
 /* options_bytes - "4G", "512M", "max"; 0 or -EINVAL */
 int options_bytes(const char *text, u64 *out);
-const char *tenant_key_name(enum tenant_key key);
+const char *tenant_key_name(unsigned int key);
+const char *revoke_policy_name(unsigned int policy);
 
 #endif

@@ -274,7 +274,9 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(swap_lost) X(reclaims) X(prefix_asked_tokens) \
 	X(prefix_hit_tokens) X(prefix_maps) X(prefix_hits) \
 	X(prefix_published) X(prefix_evicted) X(prefix_errors) \
-	X(faults_prefix)
+	X(faults_prefix) X(revokes) X(revokes_given) \
+	X(revokes_taken) X(revokes_off) X(revokes_killed) X(revoke_lost) \
+	X(revoke_ns) X(revoke_max_ns)
 /* clang-format on */
 
 /* every counter of the core is shown */
@@ -375,6 +377,9 @@ static int config_show(struct ctl *q, json_t *out)
 	ctl_set(o, "spin_us", opt->spin_us);
 	ctl_set(o, "drain_ms", opt->drain_ms);
 	ctl_set(o, "stall_ms", opt->stall_ms);
+	ctl_set_text(o, "revoke", revoke_policy_name(opt->revoke));
+	ctl_set(o, "revoke_ask_ms", opt->revoke_ask_ms);
+	ctl_set(o, "revoke_fence_ms", opt->revoke_fence_ms);
 	json_object_set_new(o, "log_file",
 			    opt->log_file ? json_string(opt->log_file)
 					  : json_null());

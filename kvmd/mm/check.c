@@ -450,6 +450,13 @@ static void check_client(struct check *k, const struct client *c)
 	expect(k, "empty extents of client", ci, c->nr_empty, empty);
 	if (counts)
 		check_classes(k, c, tally);
+	if (c->table) {
+		expect(k, "epoch of client", ci, c->epoch, c->table->epoch);
+		expect(k, "hold of client", ci, c->hold, c->table->hold_step);
+	}
+	if (c->hold != ~0ull && c->revoke.state != MM_REVOKE_FENCED &&
+	    c->revoke.state != MM_REVOKE_KILLED && c->state == CLIENT_LIVE)
+		fault(k, "client %u is held for nothing", ci);
 }
 
 /* ---- published prefixes ---- */
@@ -685,7 +692,7 @@ unsigned int mm_check(const struct mm *mm,
 {
 	struct check k = { .mm = mm, .report = report, .ctx = ctx };
 	const struct client *cs = mm_clients(mm);
-	u32 i, nr = 0, leaving = 0, nr_io = 0, refs_leaving = 0;
+	u32 i, nr = 0, leaving = 0, nr_io = 0, refs_leaving = 0, revokes = 0;
 
 	check_extents(&k);
 	check_tenants(&k);
@@ -704,6 +711,7 @@ unsigned int mm_check(const struct mm *mm,
 		leaving += cs[i].nr_leaving;
 		nr_io += cs[i].nr_io;
 		refs_leaving += cs[i].refs_leaving.nr;
+		revokes += cs[i].revoke.state != MM_REVOKE_NONE;
 	}
 	expect(&k, "references that leave", 0, mm->nr_refs_leaving,
 	       refs_leaving);
@@ -711,6 +719,7 @@ unsigned int mm_check(const struct mm *mm,
 	for (i = 0; i < MM_CLIENT_MAX; i++)
 		nr += cs[i].state != CLIENT_FREE;
 	expect(&k, "clients", 0, mm->clients.nr, nr);
+	expect(&k, "revokes", 0, mm->nr_revokes, revokes);
 	expect(&k, "leaving frames", 0, mm->nr_leaving, leaving);
 	return k.faults;
 }

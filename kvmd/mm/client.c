@@ -18,6 +18,7 @@
 
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
+#include "kvmd/mm/revoke.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
 #include "lib/hash.h"
@@ -103,6 +104,8 @@ int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
 	c->ns = at->ns;
 	c->rank = at->rank;
 	memcpy(c->name, at->name, sizeof(c->name));
+	c->hold = ~0ull;
+	c->moved_ns = mm->now_ns;
 	t->refs++;
 	t->nr_clients++;
 	table_init(c, i);
@@ -118,6 +121,7 @@ void mm_client_exit(struct mm *mm, u32 client)
 	if (mm_client_live(mm, client, &c))
 		return;
 	c->state = CLIENT_EXITING;
+	revoke_exit(mm, c);
 	ticket_drop(mm, c);
 	swap_client_exit(mm, c);
 	mm_trace(mm, KV_TP_EXIT, client, c->nr_extents);

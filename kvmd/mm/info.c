@@ -11,6 +11,7 @@
 
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
+#include "kvmd/mm/revoke.h"
 #include "kvmd/mm/swap.h"
 
 /* A page's bytes divided among mappers, summed without rounding loss. */
@@ -214,6 +215,8 @@ int mm_client_info(const struct mm *mm, u32 client, struct mm_client_info *out)
 	out->nr_leaves = c->leaves_used;
 	out->held_bytes = (u64)c->nr_extents * KV_EXTENT_SIZE;
 	out->frame_bytes = client_frame_bytes(c);
+	out->revoke = c->revoke.state;
+	out->revoke_bytes = (u64)revoke_outstanding(c) * KV_EXTENT_SIZE;
 	out->completed = c->completed;
 	out->ns = c->ns;
 	out->rank = c->rank;

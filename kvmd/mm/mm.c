@@ -22,6 +22,7 @@
 
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
+#include "kvmd/mm/revoke.h"
 #include "kvmd/mm/stats.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
@@ -112,7 +113,8 @@ static bool config_is_valid(const struct mm_config *cfg)
 		swap += cfg->swap_bytes[t];
 	}
 	return cfg->device_bytes && cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
-	       cfg->device_bytes <= MM_DEVICE_MAX && !cfg->reserved;
+	       cfg->device_bytes <= MM_DEVICE_MAX &&
+	       cfg->revoke <= MM_REVOKE_TICKETS;
 }
 
 size_t mm_state_bytes(const struct mm_config *cfg)
@@ -174,6 +176,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 		mm->dirty = true;
 	}
 	ticket_tick(mm);
+	revoke_tick(mm);
 	stats_flush(mm);
 	if (!mm->nr_leaving && !mm->nr_refs_leaving)
 		return;
@@ -192,7 +195,7 @@ bool mm_wants_tick(const struct mm *mm)
 {
 	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff ||
 	       mm->swap_backoff_until || mm->stats_dirty ||
-	       ticket_wants_idle(mm);
+	       ticket_wants_idle(mm) || revoke_wants_tick(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)
@@ -370,7 +373,8 @@ bool mm_next_request(struct mm *mm, struct mm_request *req)
 		if (queue_pop(mm, req))
 			return true;
 		extent_refill(mm);
-		if (mm->queue_head == mm->queue_tail && !ticket_run(mm)) {
+		if (mm->queue_head == mm->queue_tail && !ticket_run(mm) &&
+		    !revoke_run(mm)) {
 			stats_flush(mm);
 			return false;
 		}

@@ -49,17 +49,28 @@ struct mm;
  * struct mm_config - fixed at creation
  * @device_bytes: size of the offset space, a multiple of KV_EXTENT_SIZE
  * @ready_extents: populated extents to keep at hand
+ * @revoke: enum mm_revoke_policy
  * @seed: for the few random choices (tests replay them)
  * @swap_bytes: room of each swap tier, the fastest first; 0: no such tier
  * @cache_pages: published pages of all tenants, at most; 0: memory decides
+ * @revoke_ask_ns: how long a client may take to give memory back when asked
+ * @revoke_fence_ns: and then for its steps to end, before it is killed
  */
 struct mm_config {
 	u64 device_bytes;
 	u32 ready_extents;
-	u32 reserved;
+	u32 revoke;
 	u64 seed;
 	u64 swap_bytes[MM_TIER_MAX];
 	u64 cache_pages;
+	u64 revoke_ask_ns, revoke_fence_ns;
+};
+
+/* What memory is taken back for from a client that lives (revoke.c). */
+enum mm_revoke_policy {
+	MM_REVOKE_OFF, /* nothing */
+	MM_REVOKE_ADMIN, /* mm_revoke(), and a limit below what is held */
+	MM_REVOKE_TICKETS, /* a ticket, too, that is entitled to it */
 };
 
 /**
@@ -112,6 +123,7 @@ enum mm_req_type {
 	MM_REQ_SWAP_OUT, /* swap: write a page to its slot */
 	MM_REQ_SWAP_IN, /* swap: read it back, verify it first */
 	MM_REQ_COPY, /* copy: from one page of the device to another */
+	MM_REQ_KILL, /* client: end its process, it does not give memory back */
 };
 
 /**
@@ -294,6 +306,17 @@ u32 mm_holders(struct mm *mm, u32 client, struct kv_holder *out, u32 room);
  * @tenant? No: what it lacks is on its way, or it is at another's limit */
 bool mm_is_wanted(const struct mm *mm, u32 tenant);
 int mm_shrink(struct mm *mm, u32 client);
+/**
+ * mm_revoke - take memory back from a client, whether it helps or not
+ * @mm: core
+ * @client: index
+ * @bytes: wanted; less if its tenant's min would not be left
+ * @asked: bytes that come back
+ *
+ * Return: 0; -EOPNOTSUPP MM_REVOKE_OFF; -EPERM nothing can go: it holds
+ * nothing, or the min protects it; -EINVAL, -ENOENT, -ESHUTDOWN.
+ */
+int mm_revoke(struct mm *mm, u32 client, u64 bytes, u64 *asked);
 
 /**
  * mm_prefix_map - give an empty space the longest prefix that is published
@@ -343,6 +366,15 @@ int mm_move_page(struct mm *mm, u32 client, u32 space, u32 area, u32 page,
 		 void (*copy)(void *ctx, u64 src, u64 dst, u64 bytes),
 		 void *ctx);
 
+/* How far the taking of a client's memory is. */
+enum mm_revoke_state {
+	MM_REVOKE_NONE,
+	MM_REVOKE_ASKED, /* KV_EVENT_SHRINK is out */
+	MM_REVOKE_FENCED, /* it may begin no step, its idle pages go */
+	MM_REVOKE_GIVEN, /* may not grow while somebody waits for it */
+	MM_REVOKE_KILLED, /* MM_REQ_KILL is out */
+};
+
 /* Looking */
 struct mm_counts {
 	u64 faults_fresh, faults_cow, reserves, reserves_short, reserves_waited;
@@ -354,6 +386,8 @@ struct mm_counts {
 	u64 swap_back, swap_errors, swap_lost, reclaims;
 	u64 prefix_asked_tokens, prefix_hit_tokens, prefix_maps, prefix_hits;
 	u64 prefix_published, prefix_evicted, prefix_errors, faults_prefix;
+	u64 revokes, revokes_given, revokes_taken, revokes_off, revokes_killed;
+	u64 revoke_lost, revoke_ns, revoke_max_ns;
 };
 
 struct mm_usage {
@@ -398,6 +432,9 @@ struct mm_client_info {
 	u32 nr_spaces, nr_geoms, nr_extents, nr_leaves;
 	u64 held_bytes, frame_bytes;
 	u64 completed;
+	u32 revoke; /* enum mm_revoke_state */
+	u32 reserved;
+	u64 revoke_bytes; /* it has still to give */
 	struct kv_namespace ns;
 	struct kv_rank rank;
 };

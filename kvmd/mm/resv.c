@@ -195,6 +195,8 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 			return BLOCK_NONE;
 	}
 	want = *extents;
+	if (unlikely(c->revoke.state))
+		return BLOCK_REVOKE;
 	if (want > extent_tenant_room(mm, c->tenant))
 		extent_reclaim(mm, c->tenant, c, false);
 	if (want > extent_tenant_room(mm, c->tenant))

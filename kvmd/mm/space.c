@@ -118,8 +118,10 @@ void client_reap(struct mm *mm, struct client *c)
 {
 	u64 done = kv_move_completed(&c->status->rank[0]);
 
-	if (done > c->completed)
+	if (done > c->completed) {
 		c->completed = done;
+		c->moved_ns = mm->now_ns;
+	}
 	if (c->nr_leaving)
 		slab_reap(mm, c);
 	if (c->refs_leaving.nr)

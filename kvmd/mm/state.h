@@ -179,6 +179,26 @@ enum client_state {
 	CLIENT_CACHE, /* a tenant's page cache: frames, no process, no table */
 };
 
+/* What a revoke is for; the first of these is the strongest. */
+enum revoke_cause {
+	REVOKE_FOR_ADMIN,
+	REVOKE_FOR_LIMIT, /* the tenant holds more than it may */
+	REVOKE_FOR_TICKET, /* @ticket waits */
+};
+
+/* Memory of a client that is being taken back: revoke.c. */
+struct revoke {
+	u8 state; /* enum mm_revoke_state */
+	u8 cause; /* enum revoke_cause */
+	u16 reserved;
+	u32 goal; /* extents that it may keep */
+	u32 asked; /* extents it was last asked for */
+	u64 ticket; /* REVOKE_FOR_TICKET: its id */
+	u64 begun_ns;
+	u64 again_ns; /* ask again then */
+	u64 deadline_ns; /* of the state */
+};
+
 struct client {
 	u32 state; /* enum client_state */
 	u32 serial; /* how often the slot was used */
@@ -187,6 +207,7 @@ struct client {
 	struct kv_table_hdr *table;
 	struct kv_status *status;
 	u64 completed; /* highest seen */
+	u64 moved_ns; /* when it was seen to move */
 	u64 looked_at; /* completed when tickets were looked at for it */
 	u64 steps_from;
 	u32 nr_spaces;
@@ -208,6 +229,9 @@ struct client {
 	bool keep_slabs; /* a reservation counts on empty ones */
 	bool has_empty; /* and may have left one */
 	u32 blocked; /* ticket pass in which one of its has to wait */
+	struct revoke revoke;
+	u64 epoch; /* ours; the table's is a copy */
+	u64 hold; /* likewise: hold_step, ~0 for none */
 	struct ilink link; /* mm->clients */
 	struct ilist extents[EXTENT_ALL_FREE + 1]; /* by free_mask */
 	struct frame_class cls[KV_GEOM_MAX];
@@ -336,6 +360,7 @@ enum ticket_state {
 enum ticket_block {
 	BLOCK_NONE,
 	BLOCK_IO, /* its own pages are on their way; holds nobody back */
+	BLOCK_REVOKE, /* its client gives memory back; holds nobody back */
 	BLOCK_SOON, /* memory is being populated or scrubbed */
 	BLOCK_TENANT, /* its tenant is at its limit */
 	BLOCK_DEVICE, /* no memory left */
@@ -345,6 +370,12 @@ enum ticket_block {
 static inline bool block_is_full(enum ticket_block block)
 {
 	return block == BLOCK_TENANT || block == BLOCK_DEVICE;
+}
+
+/* Should a request that may not wait be refused? */
+static inline bool block_is_short(enum ticket_block block)
+{
+	return block_is_full(block) || block == BLOCK_REVOKE;
 }
 
 struct ticket {
@@ -437,6 +468,10 @@ struct mm {
 	u32 tree_top;
 	u64 node_seed;
 	u32 cache_policy; /* enum policy_kind */
+	u32 nr_revokes; /* clients with one */
+	bool revoke_look; /* somebody may need one, or need it no more */
+	bool over_limit; /* a tenant may hold more than it may */
+	u64 revoke_looked_ns;
 
 	u32 queue_head, queue_tail, nr_events;
 	u64 resv_seq; /* marks spaces of one reservation */

@@ -342,23 +342,6 @@ u64 swap_space_leave(struct mm *mm, struct client *c, struct space *sp,
 	return leave_all(mm, c);
 }
 
-/* Visit the frames in use of an extent. */
-#define for_each_frame(frame, n, k, mm, e)                                     \
-	for ((k) = 0; (k) < KV_EXTENT_CHUNKS; (k)++)                           \
-		for ((n) = 0; (frame) = ((e)*KV_EXTENT_CHUNKS + (k)) *         \
-						FRAMES_PER_CHUNK +             \
-					(n),                                   \
-		    (n) < extent_chunk_frames(mm, (e)*KV_EXTENT_CHUNKS + (k)); \
-		     (n)++)                                                    \
-			if (mm_frames(mm)[frame].state != FRAME_FREE)
-
-static u32 extent_chunk_frames(const struct mm *mm, u32 chunk)
-{
-	const struct chunk *k = &mm_chunks(mm)[chunk];
-
-	return k->state == CHUNK_HEAD ? k->nr_fresh : 0;
-}
-
 bool swap_extent_can_leave(const struct mm *mm, const struct client *c, u32 e,
 			   u64 *age)
 {

@@ -36,6 +36,24 @@ static inline u32 slot_tier(const struct mm *mm, u32 slot)
 	return t;
 }
 
+/* Frames of a slab that begins in this chunk: those that were ever used. */
+static inline u32 extent_chunk_frames(const struct mm *mm, u32 chunk)
+{
+	const struct chunk *k = &mm_chunks(mm)[chunk];
+
+	return k->state == CHUNK_HEAD ? k->nr_fresh : 0;
+}
+
+/* Visit the frames in use of an extent. */
+#define for_each_frame(frame, n, k, mm, e)                                     \
+	for ((k) = 0; (k) < KV_EXTENT_CHUNKS; (k)++)                           \
+		for ((n) = 0; (frame) = ((e)*KV_EXTENT_CHUNKS + (k)) *         \
+						FRAMES_PER_CHUNK +             \
+					(n),                                   \
+		    (n) < extent_chunk_frames(mm, (e)*KV_EXTENT_CHUNKS + (k)); \
+		     (n)++)                                                    \
+			if (mm_frames(mm)[frame].state != FRAME_FREE)
+
 /* swap_init - cut the slot space into tiers */
 void swap_init(struct mm *mm);
 

@@ -16,6 +16,7 @@
 
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
+#include "kvmd/mm/revoke.h"
 
 static u64 used(const struct tenant *t)
 {
@@ -86,6 +87,7 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 		return -EINVAL;
 	t->limits = *lim;
 	mm->dirty = true;
+	mm->revoke_look = true;
 	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
 	tell(mm, tenant, KV_EVENT_LIMIT, lim->max_bytes);
 	if (used(t) > lim->max_bytes)
@@ -94,7 +96,7 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 		cache_shrink(mm, cache_of(mm, tenant),
 			     (u32)DIV_ROUND_UP(used(t) - lim->max_bytes,
 					       KV_EXTENT_SIZE));
-	if (used(t) > lim->max_bytes)
+	if (used(t) > lim->max_bytes && !revoke_over_limit(mm))
 		tell(mm, tenant, KV_EVENT_SHRINK, used(t) - lim->max_bytes);
 	return 0;
 }

@@ -16,7 +16,7 @@
  * above them in priority waits behind them likewise.
  *
  * One whose own pages are being read from swap, or written to it, holds back
- * nobody.
+ * nobody, and neither does one whose client is to give memory back (revoke.c).
  *
  * A request without KV_SQE_WAIT waits only while memory is certainly on its
  * way (populate, scrub, pages of others leaving for swap) or its own pages
@@ -128,7 +128,8 @@ enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 		t = &ts[i];
 		if (t->priority < p->priority)
 			break;
-		if (t->block == BLOCK_IO)
+		if (t->block == BLOCK_IO ||
+		    (t->block == BLOCK_REVOKE && t->client != self))
 			continue;
 		same = t->client == self ||
 		       (extents && t->block != BLOCK_TENANT) ||
@@ -185,6 +186,7 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 		mm->tenants[c->tenant].limit_hits++;
 		mm->counts.limit_hits++;
 	}
+	mm->revoke_look |= block_is_full(block);
 	update_demand(mm);
 	*id = t->id;
 	mm_trace(mm, KV_TP_TICKET_WAIT, t->client, r->step);
@@ -202,6 +204,7 @@ static void leave(struct mm *mm, u32 slot)
 	mm->tenants[c->tenant].nr_tickets--;
 	/* Those it held back have a chance now. */
 	mm->dirty = true;
+	mm->revoke_look = true;
 	update_demand(mm);
 }
 
@@ -308,6 +311,9 @@ static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
 	if (block == BLOCK_IO)
 		return;
 	c->blocked = mm->pass;
+	if (block == BLOCK_REVOKE)
+		return;
+	mm->revoke_look |= block_is_full(block);
 	pass->reclaiming |= t->reclaiming;
 	if (block == BLOCK_TENANT)
 		mm->tenants[c->tenant].blocked = mm->pass;
@@ -358,7 +364,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 		grant(mm, slot, &p);
 		return true;
 	}
-	if (block_is_full(block)) {
+	if (block_is_short(block)) {
 		if (!resv_fits_ever(mm, c, &p)) {
 			complete(mm, slot, -E2BIG, 0);
 			return true;
@@ -402,7 +408,7 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 			enum ticket_block block, u32 extents, u64 *extra)
 {
 	bool shown = r->flags & KV_SQE_WAIT;
-	bool full = block_is_full(block);
+	bool full = block_is_short(block);
 	u64 id;
 
 	if (full && !resv_fits_ever(mm, c, p))

@@ -79,7 +79,15 @@
 	X(74, PREFIX_EVICT, "prefix_evict", "node and its frames are free")   \
 	/* core: tenants; argument: tenant */                                 \
 	X(80, LIMIT, "limit", "limits of a tenant changed")                   \
-	X(81, CHARGE, "charge", "weights charged or uncharged")
+	X(81, CHARGE, "charge", "weights charged or uncharged")               \
+	/* core: taking memory back; argument: extents, extent */             \
+	X(90, REVOKE_ASK, "revoke_ask", "client is asked to give extents")    \
+	X(91, REVOKE_FENCE, "revoke_fence", "hold_step says: no new step")    \
+	X(92, REVOKE_EPOCH, "revoke_epoch", "epoch moved, pages still there") \
+	X(93, REVOKE_ENTRY, "revoke_entry", "an extent's entries are moving") \
+	X(94, REVOKE_LOST, "revoke_lost", "its pages are lost, bumped")       \
+	X(95, REVOKE_KILL, "revoke_kill", "the client's end is asked for")    \
+	X(96, REVOKE_END, "revoke_end", "hold lifted, the client goes on")
 
 enum kv_trace_point {
 #define KV_TRACE_ENUM(nr, id, name, what) KV_TP_##id = (nr),

@@ -35,7 +35,7 @@ struct mt_client {
 	u64 step;
 	struct kv_table_hdr *table;
 	struct kv_status *status;
-	u32 grants, withdraws, shared, seq;
+	u32 grants, withdraws, shared, seq, kills;
 	u64 nr_events[8];
 	u64 last_arg[8];
 };
@@ -245,6 +245,9 @@ static inline void mt_drain(struct mt *t)
 		case MM_REQ_COPY:
 			mt_copy(t, &req.copy);
 			break;
+		case MM_REQ_KILL:
+			c->kills++;
+			break;
 		case MM_REQ_EVENT:
 			c->nr_events[req.event.type]++;
 			c->last_arg[req.event.type] = req.event.arg;
@@ -264,18 +267,26 @@ static inline void mt_check(struct mt *t)
 	ASSERT_EQ(mm_check(t->mm, mt_report, NULL), 0);
 }
 
+static inline void mt_init_cfg(struct mt *t, const struct mm_config *cfg)
+{
+	memset(t, 0, sizeof(*t));
+	t->cfg = *cfg;
+	t->state = mt_map(mm_state_bytes(&t->cfg), PROT_READ | PROT_WRITE);
+	ASSERT_EQ(mm_create(&t->cfg, t->state, &mt_ops, t, &t->mm), 0);
+	mt_drain(t);
+}
+
 /* With swap tiers of so many bytes. */
 static inline void mt_init_swap(struct mt *t, u32 extents, u32 ready, u64 swap0,
 				u64 swap1)
 {
-	memset(t, 0, sizeof(*t));
-	t->cfg.device_bytes = (u64)extents * KV_EXTENT_SIZE;
-	t->cfg.swap_bytes[0] = swap0;
-	t->cfg.swap_bytes[1] = swap1;
-	t->cfg.ready_extents = ready;
-	t->state = mt_map(mm_state_bytes(&t->cfg), PROT_READ | PROT_WRITE);
-	ASSERT_EQ(mm_create(&t->cfg, t->state, &mt_ops, t, &t->mm), 0);
-	mt_drain(t);
+	const struct mm_config cfg = {
+		.device_bytes = (u64)extents * KV_EXTENT_SIZE,
+		.swap_bytes = { swap0, swap1 },
+		.ready_extents = ready,
+	};
+
+	mt_init_cfg(t, &cfg);
 }
 
 static inline void mt_init(struct mt *t, u32 extents, u32 ready)
