@@ -91,14 +91,21 @@ static int sim_grow(void *host, u32 client, u32 nr_leaves)
 
 static const struct mm_host_ops sim_ops = { .table_grow = sim_grow };
 
-static void sim_completed(struct sim *s, const struct mm_request *req)
+static struct sim_client *sim_find(struct sim *s, u32 index)
 {
-	struct sim_client *c = NULL;
 	u32 k;
 
 	for (k = 0; k < SIM_CLIENTS; k++)
-		if (s->cl[k].attached && s->cl[k].index == req->client)
-			c = &s->cl[k];
+		if (s->cl[k].attached && s->cl[k].index == index)
+			return &s->cl[k];
+	return NULL;
+}
+
+static void sim_completed(struct sim *s, const struct mm_request *req)
+{
+	struct sim_client *c = sim_find(s, req->client);
+	u32 k;
+
 	sim_note(s, (u64)(u32)req->cqe.res);
 	if (!c || !c->waiting || req->cqe.user_data != c->wait.nr) {
 		SIM_FAIL(s, "a completion nobody waits for");
@@ -114,6 +121,32 @@ static void sim_completed(struct sim *s, const struct mm_request *req)
 	memcpy(c->wait.copies, req->copies,
 	       sizeof(*req->copies) * (u32)req->cqe.res);
 	sim_granted(s, c, &c->wait, req->cqe.res);
+}
+
+static void sim_kill(struct sim *s, struct sim_client *c)
+{
+	mm_client_exit(s->mm, c->index);
+	c->exiting = true;
+	c->waiting = false;
+	s->nr_exits++;
+}
+
+/* An event, or the end. */
+static void sim_told(struct sim *s, const struct mm_request *req)
+{
+	struct sim_client *c = sim_find(s, req->client);
+
+	if (!c || c->exiting)
+		return;
+	if (req->type == MM_REQ_EVENT) {
+		c->give |= req->event.type == KV_EVENT_SHRINK;
+		s->nr_revoked += req->event.type == KV_EVENT_REVOKE;
+		return;
+	}
+	if (!c->was_hung && !c->liar)
+		SIM_FAIL(s, "client %u is killed, and its steps end", c->index);
+	s->nr_kills++;
+	sim_kill(s, c);
 }
 
 static void sim_drain(struct sim *s)
@@ -139,6 +172,8 @@ static void sim_drain(struct sim *s)
 			mm_copy_done(s->mm, req.copy.node, req.copy.area, 0);
 		} else if (req.type == MM_REQ_COMPLETE) {
 			sim_completed(s, &req);
+		} else if (req.type == MM_REQ_EVENT || req.type == MM_REQ_KILL) {
+			sim_told(s, &req);
 		}
 	}
 }
@@ -190,6 +225,11 @@ static void sim_attach(struct sim *s, struct sim_client *c)
 	c->step = 0;
 	c->nr_run = 0;
 	c->liar = s->cfg.liar && c == &s->cl[0];
+	c->deaf = s->cfg.revokes && sim_chance(s, 40);
+	c->hung = false;
+	c->was_hung = false;
+	c->give = false;
+	c->asked_ns = 0;
 	c->nr_areas = kinds[kind][3] ? 2 : 1;
 	memset(c->space, 0, sizeof(c->space));
 	for (k = 0; k < c->nr_areas; k++) {
@@ -200,14 +240,6 @@ static void sim_attach(struct sim *s, struct sim_client *c)
 				&c->area[k].geom))
 			SIM_FAIL(s, "geom_add");
 	}
-}
-
-static void sim_kill(struct sim *s, struct sim_client *c)
-{
-	mm_client_exit(s->mm, c->index);
-	c->exiting = true;
-	c->waiting = false;
-	s->nr_exits++;
 }
 
 /* ---- everybody else ---- */
@@ -287,6 +319,53 @@ static void sim_report(void *ctx, const char *sentence)
 	SIM_FAIL(s, "mm_check: %s", sentence);
 }
 
+/* The administrator wants memory of a client, or it hangs for a while. */
+static void sim_revoke(struct sim *s, struct sim_client *c)
+{
+	u64 asked;
+	int rc;
+
+	if (sim_chance(s, 50)) {
+		c->hung = !c->hung && sim_chance(s, 30);
+		c->was_hung |= c->hung;
+		return;
+	}
+	rc = mm_revoke(s->mm, c->index, 1 + sim_rand(s, 4 * KV_EXTENT_SIZE),
+		       &asked);
+	sim_note(s, (u64)(u32)rc);
+	if (rc && rc != -EPERM)
+		SIM_FAIL(s, "revoke: %d", rc);
+}
+
+/* Nobody is asked for longer than the two deadlines, and what it takes to
+ * write to swap. */
+static void sim_check_revokes(struct sim *s)
+{
+	u64 most = s->mm_cfg.revoke_ask_ns + s->mm_cfg.revoke_fence_ns;
+	struct mm_client_info ci;
+	struct sim_client *c;
+	u32 i;
+
+	for (i = 0; i < SIM_CLIENTS; i++) {
+		c = &s->cl[i];
+		if (!c->attached || c->exiting ||
+		    mm_client_info(s->mm, c->index, &ci))
+			continue;
+		if (ci.revoke != MM_REVOKE_ASKED &&
+		    ci.revoke != MM_REVOKE_FENCED) {
+			c->asked_ns = 0;
+			c->was_hung = c->hung;
+			continue;
+		}
+		if (!c->asked_ns)
+			c->asked_ns = s->now;
+		if (s->now - c->asked_ns > most + SIM_LATE_NS && !s->nr_io)
+			SIM_FAIL(s, "client %u is asked since %llu ns",
+				 c->index,
+				 (unsigned long long)(s->now - c->asked_ns));
+	}
+}
+
 static void sim_turn(struct sim *s)
 {
 	struct sim_client *c = &s->cl[sim_rand(s, SIM_CLIENTS)];
@@ -303,10 +382,14 @@ static void sim_turn(struct sim *s)
 			mm_client_gone(s->mm, c->index);
 			c->attached = false;
 		}
+	} else if (c->give) {
+		c->give = false;
+		sim_give(s, c);
 	} else if (what < 600) {
 		sim_act(s, c);
 	} else if (what < 850) {
-		sim_device(s, c);
+		if (!c->hung)
+			sim_device(s, c);
 	} else if (what < 940) {
 		if (s->nr_io && (what & 1))
 			for (u32 n = 1 + sim_rand(s, s->nr_io); n--;)
@@ -315,6 +398,9 @@ static void sim_turn(struct sim *s)
 			sim_answer(s, sim_rand(s, s->nr_pending));
 	} else if (what < 960) {
 		mm_tick(s->mm, s->now);
+	} else if (what < 970) {
+		if (s->cfg.revokes)
+			sim_revoke(s, c);
 	} else if (what < 990) {
 		if (s->cfg.moves)
 			sim_move(s, c);
@@ -326,6 +412,8 @@ static void sim_turn(struct sim *s)
 	}
 	sim_drain(s);
 	sim_check_limits(s);
+	if (s->cfg.revokes)
+		sim_check_revokes(s);
 }
 
 static void sim_init(struct sim *s, const struct sim_cfg *cfg)
@@ -338,6 +426,11 @@ static void sim_init(struct sim *s, const struct sim_cfg *cfg)
 	s->rng = cfg->seed;
 	s->mm_cfg.device_bytes = (u64)cfg->extents * KV_EXTENT_SIZE;
 	s->mm_cfg.ready_extents = cfg->ready;
+	if (cfg->revokes) {
+		s->mm_cfg.revoke = MM_REVOKE_TICKETS;
+		s->mm_cfg.revoke_ask_ns = SIM_ASK_NS;
+		s->mm_cfg.revoke_fence_ns = SIM_FENCE_NS;
+	}
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		s->mm_cfg.swap_bytes[i] = (u64)cfg->swap[i] << 20;
 		if (cfg->swap[i])

@@ -26,6 +26,11 @@
  * is answered, some time after it was asked for; with faults some of both
  * fail, and then a client is told that the page is lost and computes it again.
  *
+ * With revokes clients are asked for memory now and then. Some give it, some
+ * are deaf and lose it, some hang and are killed; none of them later than the
+ * deadlines say, and who is not killed reads what it wrote or is told that it
+ * is lost.
+ *
  * A liar writes nonsense into everything it may write to; nothing is
  * expected of its own content.
  */
@@ -48,6 +53,10 @@
 #define SIM_ITEMS   4u
 #define SIM_TENANTS 3u
 #define SIM_JUNK    0xdeadbeefu
+/* A turn is half a millisecond, a client's every 4 ms, a tick every 25 ms. */
+#define SIM_ASK_NS   50000000ull
+#define SIM_FENCE_NS 500000000ull
+#define SIM_LATE_NS  500000000ull
 
 struct sim_cfg {
 	u64 seed;
@@ -57,6 +66,7 @@ struct sim_cfg {
 	u32 check_every;
 	bool moves, crashes, limits, liar, faults;
 	bool delays; /* memory takes time; else it is there at once */
+	bool revokes; /* memory is taken from clients, some of them hung */
 	u32 swap[MM_TIER_MAX]; /* MiB of each tier */
 };
 
@@ -84,6 +94,7 @@ struct sim_item {
 
 struct sim_step {
 	u64 nr;
+	u64 epoch; /* the table's, when the step was fixed */
 	u32 nr_items, nr_copies;
 	bool started;
 	struct sim_item item[SIM_ITEMS];
@@ -92,6 +103,11 @@ struct sim_step {
 
 struct sim_client {
 	bool attached, exiting, liar;
+	bool deaf; /* gives nothing back when asked */
+	bool hung; /* does nothing, and its steps do not end */
+	bool give; /* asked for memory, has not answered */
+	bool was_hung; /* since memory was last asked of it */
+	u64 asked_ns; /* a revoke is under way since */
 	u32 index, tenant;
 	u64 step;
 	u32 nr_areas;
@@ -128,6 +144,7 @@ struct sim {
 	struct sim_client cl[SIM_CLIENTS];
 	u64 nr_steps, nr_waits, nr_again, nr_big, nr_moves, nr_exits, nr_forks;
 	u64 nr_nodata, nr_copies, nr_out, nr_in, nr_lost;
+	u64 nr_stale, nr_kills, nr_revoked;
 	u32 nr_errors;
 };
 
@@ -169,6 +186,8 @@ static inline u32 *sim_page(struct sim *s, const struct sim_area *a, u32 entry)
 void sim_act(struct sim *s, struct sim_client *c);
 /* sim_device - its stream starts or ends a step */
 void sim_device(struct sim *s, struct sim_client *c);
+/* sim_give - it is asked for memory: some of its spaces go */
+void sim_give(struct sim *s, struct sim_client *c);
 /* sim_granted - its reservation came through; the step is launched */
 void sim_granted(struct sim *s, struct sim_client *c, struct sim_step *st,
 		 int nr_copies);

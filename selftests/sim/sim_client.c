@@ -72,6 +72,45 @@ static const struct sim_area *sim_area_of(const struct sim_client *c, u32 geom)
 	return c->area[0].geom == geom ? &c->area[0] : &c->area[1];
 }
 
+static bool sim_uses(const struct sim_step *st, u32 slot)
+{
+	u32 i;
+
+	for (i = 0; i < st->nr_items; i++)
+		if (st->item[i].slot == slot)
+			return true;
+	return false;
+}
+
+/* The step's lengths, unless memory was revoked under it. */
+static void sim_commit(struct sim *s, struct sim_client *c,
+		       const struct sim_step *st)
+{
+	struct sim_space *sp;
+	u64 epoch = st->epoch;
+	u32 i, k;
+
+	for (i = 0; i < st->nr_items; i++)
+		epoch = kv_step_store_len(
+			&c->status->space[st->item[i].slot],
+			st->item[i].pos + st->item[i].n, c->table);
+	if (epoch == st->epoch || c->exiting || c->liar)
+		return;
+	/* What it computed is void, and all that came of it. */
+	s->nr_stale++;
+	for (i = 0; i < st->nr_items; i++) {
+		for (k = 0; k < SIM_SPACES; k++) {
+			sp = &c->space[k];
+			if (!sp->used || sp->in_ticket ||
+			    sp->slot != st->item[i].slot ||
+			    (c->nr_run > 1 && sim_uses(&c->run[1], sp->slot)))
+				continue;
+			mm_space_destroy(s->mm, c->index, sp->slot);
+			sp->used = false;
+		}
+	}
+}
+
 void sim_device(struct sim *s, struct sim_client *c)
 {
 	struct sim_step *st = &c->run[0];
@@ -97,10 +136,8 @@ void sim_device(struct sim *s, struct sim_client *c)
 	sim_compare(s, c, st, 1);
 	sim_write(s, c, st, 1);
 	sim_compare(s, c, st, 2);
-	for (i = 0; i < st->nr_items; i++)
-		kv_step_store_len(&c->status->space[st->item[i].slot],
-				  st->item[i].pos + st->item[i].n, c->table);
 	kv_step_end(&c->status->rank[0], st->nr);
+	sim_commit(s, c, st);
 	s->nr_steps++;
 	c->nr_run--;
 	if (c->nr_run)
@@ -160,6 +197,7 @@ static void sim_launch(struct sim *s, struct sim_client *c, struct sim_step *st)
 	u32 i, k, t;
 
 	c->nr_run += !c->liar; /* it has no stream */
+	st->epoch = kv_load_acquire(&c->table->epoch);
 	for (i = 0; i < st->nr_items; i++) {
 		struct sim_item *it = &st->item[i];
 
@@ -333,6 +371,8 @@ static void sim_step(struct sim *s, struct sim_client *c)
 	if (c->nr_run == 2 || c->waiting || !sim_pick_items(s, c, st))
 		return;
 	st->nr = c->step + 1;
+	if (st->nr > kv_load_acquire(&c->table->hold_step) && !c->liar)
+		return;
 	for (i = 0; i < st->nr_items; i++) {
 		struct kv_space_status *w =
 			&c->status->space[st->item[i].sp->slot];
@@ -459,9 +499,23 @@ static void sim_lie(struct sim *s, struct sim_client *c)
 	c->status->rank[0].completed = hash_random(&s->rng) >> sim_rand(s, 64);
 }
 
+void sim_give(struct sim *s, struct sim_client *c)
+{
+	u32 i;
+
+	if (c->deaf || c->hung)
+		return;
+	for (i = 0; i < SIM_SPACES / 2; i++)
+		sim_free_one(s, c);
+	sim_note(s, (u64)(u32)mm_shrink(s->mm, c->index));
+}
+
 void sim_act(struct sim *s, struct sim_client *c)
 {
 	u32 what = sim_rand(s, 100);
+
+	if (c->hung)
+		return;
 
 	if (what < 60)
 		sim_step(s, c);

@@ -33,14 +33,18 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 	}
 	TH_LOG("seeds from %llu: last run %llu steps, %llu waits, %llu again, "
 	       "%llu too big, %llu forks, %llu copies, %llu moves, %llu exits, "
-	       "%llu pages out, %llu in, %llu times lost",
+	       "%llu pages out, %llu in, %llu times lost, %llu extents "
+	       "revoked, %llu steps stale, %llu killed",
 	       (unsigned long long)first, (unsigned long long)s->nr_steps,
 	       (unsigned long long)s->nr_waits, (unsigned long long)s->nr_again,
 	       (unsigned long long)s->nr_big, (unsigned long long)s->nr_forks,
 	       (unsigned long long)s->nr_copies,
 	       (unsigned long long)s->nr_moves, (unsigned long long)s->nr_exits,
 	       (unsigned long long)s->nr_out, (unsigned long long)s->nr_in,
-	       (unsigned long long)s->nr_lost);
+	       (unsigned long long)s->nr_lost,
+	       (unsigned long long)s->nr_revoked,
+	       (unsigned long long)s->nr_stale,
+	       (unsigned long long)s->nr_kills);
 	EXPECT_GT(steps, 0);
 	free(s);
 }
@@ -113,6 +117,25 @@ TEST(sim, swap_that_fails_loses_no_token_silently)
 			       .swap = { 48, 64 } };
 
 	run_seeds(cfg, 3000, 12);
+}
+
+TEST(sim, revokes_of_deaf_and_hung_clients_lose_no_token_silently)
+{
+	struct sim_cfg cfg = { .turns = 20000,
+			       .extents = 12,
+			       .ready = 2,
+			       .check_every = 100,
+			       .delays = true,
+			       .moves = true,
+			       .crashes = true,
+			       .limits = true,
+			       .revokes = true };
+
+	run_seeds(cfg, 4000, 12);
+	cfg.swap[0] = 24;
+	cfg.liar = true;
+	cfg.faults = true;
+	run_seeds(cfg, 4100, 8);
 }
 
 TEST(sim, the_same_seed_gives_the_same_run)
