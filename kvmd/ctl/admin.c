@@ -92,7 +92,41 @@ static int kill_run(struct ctl *q, json_t *out)
 	return 0;
 }
 
+static int client_revoke(struct ctl *q, json_t *out)
+{
+	struct session *s;
+	u64 bytes, asked;
+	int rc;
+
+	rc = ctl_session(q, ctl_arg(q, 0), &s);
+	if (rc)
+		return rc;
+	if (options_bytes(ctl_arg(q, 1), &bytes))
+		return err_set(q->err, -EINVAL, "revoke: \"%s\" is no size",
+			       ctl_arg(q, 1));
+	rc = mm_revoke(q->d->mm, s->id, bytes, &asked);
+	if (rc)
+		return err_set(q->err, rc, "client %u (pid %d): %s", s->id,
+			       (int)s->peer.pid,
+			       rc == -EPERM ? "there is nothing that it may "
+					      "not keep"
+			       : rc == -EOPNOTSUPP
+				       ? "kvmd takes nothing back: --revoke off"
+				       : strerror(-rc));
+	kvmd_pump(q->d);
+	ctl_set(out, "client", s->id);
+	ctl_set(out, "pid", (u64)s->peer.pid);
+	ctl_set(out, "asked_bytes", asked);
+	return 0;
+}
+
 const struct ctl_def ctl_admin_defs[] = {
+	{ .object = "client",
+	  .verb = "revoke",
+	  .args_min = 2,
+	  .args_max = 2,
+	  .admin = true,
+	  .handle = client_revoke },
 	{ .object = "check", .admin = true, .handle = check_run },
 	{ .object = "kill",
 	  .args_min = 1,

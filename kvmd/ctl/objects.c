@@ -77,6 +77,12 @@ static json_t *region_json(const struct mm_client_info *info, u64 weights)
 	return o;
 }
 
+static const char *const revoke_names[] = {
+	[MM_REVOKE_NONE] = "none",     [MM_REVOKE_ASKED] = "asked",
+	[MM_REVOKE_FENCED] = "fenced", [MM_REVOKE_GIVEN] = "given",
+	[MM_REVOKE_KILLED] = "killed",
+};
+
 static json_t *client_json(struct kvmd *d, const struct session *s)
 {
 	struct mm_client_info info = { 0 };
@@ -99,6 +105,8 @@ static json_t *client_json(struct kvmd *d, const struct session *s)
 	ctl_set(o, "frame_bytes", info.frame_bytes);
 	ctl_set(o, "weights_bytes", weights);
 	ctl_set(o, "completed", info.completed);
+	ctl_set_text(o, "revoke", revoke_names[info.revoke]);
+	ctl_set(o, "revoke_bytes", info.revoke_bytes);
 	ctl_set(o, "requests", s->nr_requests);
 	ctl_set(o, "invalid", s->nr_invalid);
 	ctl_set(o, "tickets", s->nr_async);

@@ -235,7 +235,8 @@ KV_API int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
  * kv_step_prefetch - ask for the next step's pages, without waiting
  * @kv: handle
  * @items: as for kv_step_prepare()
- * @nr: items
+ * @nr: items; 0: take back what was asked for, should it still be open. Who
+ *	has no step to come does this, or its pages are held as if in use
  *
  * Posts the reservation that kv_step_prepare() with the same items will then
  * find answered. Used while the previous step computes.

@@ -275,22 +275,6 @@ static int items_check(struct kv *kv, const struct kv_resv_item *items, u32 nr)
 	return 0;
 }
 
-/* A hold: no new step until kvmd has done what needs the device idle. */
-static int hold_wait(struct kv *kv)
-{
-	while (unlikely(kv->issued >= kv_load_acquire(&kv->table->hold_step))) {
-		if (any_open(kv))
-			return kv_fail(kv, -EBUSY,
-				       "kvmd asks to hold: complete the "
-				       "steps under way first");
-		if (sys_hung_up(kv->sock))
-			return client_dead(kv, -ESHUTDOWN);
-		kv->nr.sleeps++;
-		sys_nap_ns(HOLD_NAP_NS);
-	}
-	return 0;
-}
-
 /* C3 for every space; true if all that the step needs is there. */
 static bool step_look(struct kv *kv, struct kv_step *st)
 {
@@ -357,6 +341,37 @@ static int ahead_take(struct kv *kv, const struct kv_resv_item *items, u32 nr,
 		*out = st;
 	else
 		step_burn(kv, st);
+	return 0;
+}
+
+static int ahead_drop(struct kv *kv)
+{
+	struct kv_step *none = NULL;
+
+	return kv->ahead ? ahead_take(kv, NULL, 0, &none) : 0;
+}
+
+/*
+ * A hold: no new step until kvmd has done what needs the device idle. What was
+ * asked for ahead would keep it waiting.
+ */
+static int hold_wait(struct kv *kv)
+{
+	int rc;
+
+	while (unlikely(kv->issued >= kv_load_acquire(&kv->table->hold_step))) {
+		rc = ahead_drop(kv);
+		if (rc)
+			return rc;
+		if (any_open(kv))
+			return kv_fail(kv, -EBUSY,
+				       "kvmd asks to hold: complete the "
+				       "steps under way first");
+		if (sys_hung_up(kv->sock))
+			return client_dead(kv, -ESHUTDOWN);
+		kv->nr.sleeps++;
+		sys_nap_ns(HOLD_NAP_NS);
+	}
 	return 0;
 }
 
@@ -431,6 +446,8 @@ int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
 	unsigned int i;
 	int rc;
 
+	if (!nr)
+		return ahead_drop(kv);
 	if (kv->ahead)
 		return kv_fail(kv, -EBUSY, "a prefetch is under way");
 	rc = items_check(kv, items, nr);

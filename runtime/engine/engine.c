@@ -363,6 +363,7 @@ static void account(struct engine *e)
 	}
 }
 
+/* Is there more to do? If not, nothing stays asked for ahead. */
 static bool has_work(const struct engine *e)
 {
 	u32 i;
@@ -370,6 +371,7 @@ static bool has_work(const struct engine *e)
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state != REQUEST_DONE)
 			return true;
+	e->b->ops->step_prefetch(e->b, NULL, 0);
 	return false;
 }
 
@@ -401,6 +403,11 @@ int engine_step(struct engine *e, char *err)
 			sched_share_prompt(e, e->step[i]->req);
 	decide(e);
 	return has_work(e);
+}
+
+void engine_give_back(struct engine *e, u64 bytes)
+{
+	sched_give_back(e, bytes);
 }
 
 const struct engine_stats *engine_stats(const struct engine *e)

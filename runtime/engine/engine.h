@@ -42,7 +42,8 @@ struct engine_stats {
 	u64 nr_decode; /* tokens generated */
 	u64 nr_preempted; /* requests */
 	u64 nr_paused; /* of them with their pages left to swap */
-	u64 nr_lost; /* requests of which swap has lost pages */
+	u64 nr_lost; /* requests of which kvmd has lost pages */
+	u64 nr_given; /* requests whose pages others wanted */
 	u64 nr_waits; /* steps that waited for memory */
 	u64 nr_stale; /* steps whose memory was revoked */
 	u64 nr_copied; /* pages' runs copied on write */
@@ -104,6 +105,17 @@ void engine_forget(struct engine *e, struct request *r);
  * cannot go on (kvmd is gone).
  */
 int __must_check engine_step(struct engine *e, char *err);
+
+/**
+ * engine_give_back - memory is wanted by others
+ * @e: between two steps
+ * @bytes: how much
+ *
+ * Pages go that are kept for later, then those of requests that wait, then of
+ * the latest arrivals, which are computed again. It is asked for again if
+ * that was not enough: pages of others may lie between.
+ */
+void engine_give_back(struct engine *e, u64 bytes);
 
 const struct engine_stats *engine_stats(const struct engine *e);
 

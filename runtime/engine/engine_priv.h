@@ -68,6 +68,8 @@ void sched_prefetch(struct engine *e);
 void sched_publish(struct engine *e, const struct seq *s, bool resume);
 /* Free the request's spaces and let it wait to be computed again. */
 void sched_preempt(struct engine *e, struct request *r);
+/* Free requests' pages until so many bytes have been, and give them back. */
+void sched_give_back(struct engine *e, u64 bytes);
 /* Give back a sequence's space, if it has one. */
 void sched_drop_space(struct engine *e, struct seq *s);
 /* The request is done; spaces are freed but for what it keeps. */

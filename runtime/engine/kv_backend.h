@@ -42,7 +42,10 @@ struct kv_backend_ops {
 	int (*step_prepare)(struct kv_backend *b,
 			    const struct kv_resv_item *items, u32 nr,
 			    int timeout_ms);
-	/* Ask for what a later step will want; a hint, never fails. */
+	/*
+	 * Ask for what a later step will want; a hint, never fails. @nr 0: no
+	 * step will come soon.
+	 */
 	void (*step_prefetch)(struct kv_backend *b,
 			      const struct kv_resv_item *items, u32 nr);
 	/* Copies to run before anything else of the step; their number. */

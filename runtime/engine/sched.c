@@ -297,6 +297,16 @@ static struct request *victim_of(const struct engine *e)
 	return n > 1 ? last : NULL;
 }
 
+static bool has_computed(const struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->nr_computed)
+			return true;
+	return false;
+}
+
 static u64 bytes_of(const struct engine *e, const struct request *r)
 {
 	u64 bytes = 0;
@@ -340,7 +350,41 @@ static bool drop_paused(struct engine *e)
 	return last;
 }
 
-/* Swap has lost pages of the step: whose are computed again. */
+/* Whose pages go when others want them: kept ones, waiting ones, the latest. */
+static struct request *giver_of(const struct engine *e)
+{
+	static const enum request_state order[] = {
+		REQUEST_DONE, REQUEST_WAITING, REQUEST_RUNNING
+	};
+	struct request *last = NULL;
+	u32 i, k;
+
+	for (k = 0; k < ARRAY_SIZE(order) && !last; k++)
+		for (i = 0; i < e->nr_reqs; i++)
+			if (e->reqs[i]->state == order[k] &&
+			    has_computed(e->reqs[i]))
+				last = e->reqs[i];
+	return last;
+}
+
+void sched_give_back(struct engine *e, u64 bytes)
+{
+	struct request *r;
+	u64 got = 0;
+
+	e->b->ops->step_prefetch(e->b, NULL, 0);
+	while (got < bytes && (r = giver_of(e))) {
+		got += bytes_of(e, r);
+		e->stats.nr_given++;
+		if (r->state == REQUEST_RUNNING)
+			sched_preempt(e, r);
+		else
+			drop_pages(e, r);
+	}
+	e->b->ops->shrink(e->b);
+}
+
+/* kvmd has lost pages of the step: whose are computed again. */
 static bool drop_lost(struct engine *e)
 {
 	struct request *r;
@@ -368,12 +412,9 @@ static bool drop_lost(struct engine *e)
  */
 static int wait_of(const struct engine *e, const struct request *r)
 {
-	u32 ms = e->o.wait_ms, i, part;
-	bool holds = false;
+	u32 ms = e->o.wait_ms, part;
 
-	for (i = 0; i < r->nr_seqs; i++)
-		holds |= r->seqs[i]->nr_computed > 0;
-	if (!holds || ms < 1000)
+	if (!has_computed(r) || ms < 1000)
 		return (int)ms;
 	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_restarts, RESTARTS_MAX);
 	return (int)(part + part * ((u32)getpid() * 2654435761u >> 24) / 256);

@@ -138,7 +138,8 @@ void mmhost_drain(struct mmhost *h)
 		case MM_REQ_GRANT:
 		case MM_REQ_WITHDRAW:
 		case MM_REQ_EVENT:
-		case MM_REQ_SWAP_OUT: /* no tiers */
+		case MM_REQ_KILL: /* nothing is revoked, there are no tiers */
+		case MM_REQ_SWAP_OUT:
 		case MM_REQ_SWAP_IN:
 			break;
 		}

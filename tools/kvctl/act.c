@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * act.c - commands that do more than show one answer: wait, follow, and the
- *	   two that change something and may ask back first
+ *	   those that change something and may ask back first
  */
 #include "tools/kvctl/kvctl.h"
 
@@ -152,7 +152,7 @@ int run_events_follow(const struct invocation *inv)
 	return EX_KV_OK;
 }
 
-/* ---- kill, limit ---- */
+/* ---- kill, revoke, limit ---- */
 
 static bool say_dry_run(const struct invocation *inv)
 {
@@ -173,6 +173,17 @@ int run_plain(const struct invocation *inv)
 	return say_dry_run(inv) ? EX_KV_OK : -1;
 }
 
+static bool is_client(const char *arg)
+{
+	if (arg[0] && strspn(arg, "0123456789") == strlen(arg))
+		return true;
+	fprintf(stderr,
+		"kvctl: \"%s\" is no client; kvctl client list shows their "
+		"numbers\n",
+		arg);
+	return false;
+}
+
 /* Return: -1 go on, else the exit status. */
 int run_kill(const struct invocation *inv)
 {
@@ -180,14 +191,8 @@ int run_kill(const struct invocation *inv)
 	json_t *a;
 	int rc;
 
-	if (strspn(inv->args[0], "0123456789") != strlen(inv->args[0]) ||
-	    !inv->args[0][0]) {
-		fprintf(stderr,
-			"kvctl: \"%s\" is no client; kvctl client list "
-			"shows their numbers\n",
-			inv->args[0]);
+	if (!is_client(inv->args[0]))
 		return EX_KV_USAGE;
-	}
 	if (say_dry_run(inv))
 		return EX_KV_OK;
 	if (inv->opt->yes || !isatty(STDIN_FILENO))
@@ -206,6 +211,13 @@ int run_kill(const struct invocation *inv)
 		return EX_KV_FAILED;
 	}
 	return -1;
+}
+
+int run_revoke(const struct invocation *inv)
+{
+	if (!is_client(inv->args[0]))
+		return EX_KV_USAGE;
+	return say_dry_run(inv) ? EX_KV_OK : -1;
 }
 
 int run_limit(const struct invocation *inv)

@@ -55,6 +55,8 @@ const struct command cmd_table[] = {
 	  "one process and its geometries" },
 	{ "client", "kill", "CLIENT", 1, 1, A, "kill", show_kill, run_kill,
 	  "kill a process, take its memory back" },
+	{ "client", "revoke", "CLIENT BYTES", 2, 2, A, "client revoke",
+	  show_revoke, run_revoke, "take memory back from a process" },
 	{ "tenant", "list", "", 0, 0, D | W, "tenant list", show_tenant_list,
 	  NULL, "tenants, what they hold, their limits" },
 	{ "tenant", "show", "TENANT", 1, 1, W, "tenant show", show_object, NULL,

@@ -203,6 +203,7 @@ int show_config(const struct invocation *inv, json_t *a);
 int show_who(const struct invocation *inv, json_t *a);
 int show_check(const struct invocation *inv, json_t *a);
 int show_kill(const struct invocation *inv, json_t *a);
+int show_revoke(const struct invocation *inv, json_t *a);
 int show_object(const struct invocation *inv, json_t *a);
 void status_line(FILE *out, const struct options *opt, const json_t *a);
 
@@ -211,6 +212,7 @@ void status_line(FILE *out, const struct options *opt, const json_t *a);
 int run_events_follow(const struct invocation *inv);
 int run_kill(const struct invocation *inv);
 int run_plain(const struct invocation *inv);
+int run_revoke(const struct invocation *inv);
 int run_limit(const struct invocation *inv);
 int run_wait(const struct invocation *inv);
 int run_top(const struct invocation *inv);

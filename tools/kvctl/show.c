@@ -286,6 +286,16 @@ int show_cache_drop(const struct invocation *inv, json_t *a)
 	return EX_KV_OK;
 }
 
+int show_revoke(const struct invocation *inv, json_t *a)
+{
+	if (!inv->opt->quiet)
+		printf("client %" PRIu64 " (pid %" PRIu64 ") gives %" PRIu64
+		       " bytes back\n",
+		       member_u64(a, "client"), member_u64(a, "pid"),
+		       member_u64(a, "asked_bytes"));
+	return EX_KV_OK;
+}
+
 int show_kill(const struct invocation *inv, json_t *a)
 {
 	if (!inv->opt->quiet)

@@ -410,7 +410,7 @@ static int look_at_kvmd(struct session *s)
 		return 0;
 	while ((rc = kv_event_wait(s->kv, &ev, 0)) > 0) {
 		if (ev.type == KV_EVENT_SHRINK)
-			(void)kv_shrink(s->kv);
+			engine_give_back(s->engine, ev.arg);
 		if (ev.type == KV_EVENT_DRAIN)
 			return err_set(s->err, -ESHUTDOWN,
 				       "kvmd is shutting down");
