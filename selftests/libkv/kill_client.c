@@ -225,6 +225,13 @@ static void use_tickets(void)
 	}
 	if (rc != -EAGAIN && rc != -E2BIG)
 		must(rc ? rc : -EINVAL, "a limit for the victim");
+	/* a step that takes its time, for who wants the memory back */
+	it.nr_tokens = 1;
+	it.pos--;
+	must(kv_step_prepare(c.kv, &it, 1, 0, 0, &st), "prepare");
+	usleep(10000);
+	kv_step_complete(c.kv, st);
+	must(kv_step_commit(c.kv, st), "commit");
 	it = (struct kv_resv_item){ s[5].space, 2000, 0 };
 	while ((rc = kv_step_prepare(c.kv, &it, 1, KV_STEP_WAIT, 2, &st)) ==
 	       0) {

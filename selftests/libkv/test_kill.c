@@ -96,11 +96,14 @@ static void learn(const struct test_kvmd *d, struct others *o)
 /* A bystander that is refused memory says something else than it learned, so
  * the limit leaves it room also while its own frames are on their way out. */
 static void start_kvmd(struct kill_self *self, const char *size,
-		       const char *limit, const char *swap)
+		       const char *limit, const char *swap, bool revoke)
 {
-	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", size,
-				     "--tenant-key", "pid", "--limit", limit,
-				     "--swap-ram", swap, NULL));
+	ASSERT_EQ(0, test_kvmd_start(
+			     &self->d, test_tmpdir(), "--size", size,
+			     "--tenant-key", "pid", "--limit", limit,
+			     "--swap-ram", swap, "--revoke-ask",
+			     revoke ? "0" : "1000", "--revoke-fence",
+			     revoke ? "1" : "30000", NULL));
 }
 
 static void start_others(struct kill_self *self)
@@ -155,7 +158,7 @@ FIXTURE_SETUP(kill)
 {
 	self->o = mmap(NULL, sizeof(*self->o), PROT_READ | PROT_WRITE,
 		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	start_kvmd(self, "256M", "64M", "0");
+	start_kvmd(self, "256M", "64M", "0", false);
 	learn(&self->d, self->o);
 }
 
@@ -168,8 +171,12 @@ FIXTURE_TEARDOWN(kill)
 	EXPECT_EQ(0, test_kvmd_stop(&self->d));
 }
 
-/* The victim's limit goes up and down, so that its tickets are granted. */
-static int wait_with_limits(const struct test_kvmd *d, pid_t pid)
+/*
+ * The victim's limit goes up and down, so that its tickets are granted, and
+ * what it holds is taken.
+ */
+static int wait_with_limits(const struct test_kvmd *d, pid_t pid,
+			    unsigned int every_us)
 {
 	char req[64];
 	int status, i;
@@ -178,14 +185,14 @@ static int wait_with_limits(const struct test_kvmd *d, pid_t pid)
 		snprintf(req, sizeof(req), "tenant limit pid:%d max=%dM",
 			 (int)pid, i % 2 ? 32 : 40);
 		free(test_kvmd_ctl(d, req));
-		usleep(300);
+		usleep(every_us);
 	}
 	return status;
 }
 
 /* Run the victim. Return: its wait status. */
 static int run_victim(struct kill_self *self, const char *at,
-		      const char *counts, bool limits)
+		      const char *counts, unsigned int limits_us)
 {
 	char bin[600];
 	int status = -1;
@@ -201,8 +208,8 @@ static int run_victim(struct kill_self *self, const char *at,
 		execl(bin, bin, self->d.socket, counts, NULL);
 		_exit(127);
 	}
-	if (limits)
-		return wait_with_limits(&self->d, pid);
+	if (limits_us)
+		return wait_with_limits(&self->d, pid, limits_us);
 	if (waitpid(pid, &status, 0) != pid)
 		return -1;
 	return status;
@@ -256,7 +263,7 @@ static void read_counts(struct kill_self *self, uint64_t count[200],
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%.200s/counts", test_tmpdir());
-	ASSERT_EQ(0, run_victim(self, NULL, path, false));
+	ASSERT_EQ(0, run_victim(self, NULL, path, 0));
 	f = fopen(path, "re");
 	ASSERT_TRUE(f != NULL);
 	while (fscanf(f, "%63s %llu", word, &n) == 2) {
@@ -288,7 +295,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_libkv_costs_nobody_else, 300)
 	start_others(self);
 	for (i = 0; i < total; i++) {
 		snprintf(at, sizeof(at), "%s:1", rows[i].name);
-		if (EXPECT_TRUE(was_killed(run_victim(self, at, NULL, false))) &
+		if (EXPECT_TRUE(was_killed(run_victim(self, at, NULL, 0))) &
 		    expect_recovery(self, at))
 			done++;
 		else
@@ -297,7 +304,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_libkv_costs_nobody_else, 300)
 			continue;
 		snprintf(at, sizeof(at), "%s:%llu", rows[i].name,
 			 (unsigned long long)(count[rows[i].nr] + 1) / 2);
-		run_victim(self, at, NULL, false);
+		run_victim(self, at, NULL, 0);
 		expect_recovery(self, at);
 		twice++;
 	}
@@ -328,7 +335,7 @@ TEST_F_TIMEOUT(kill, at_random_transitions_costs_nobody_else, 1200)
 							  (i % 2 ? any * 9 / 10
 								 : 200)));
 		self->nr_killed +=
-			was_killed(run_victim(self, at, NULL, false));
+			was_killed(run_victim(self, at, NULL, 0));
 		if (!expect_recovery(self, at))
 			break;
 		/* the second program's opinion, while the others work */
@@ -378,7 +385,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 	};
 	unsigned int i, try, done = 0, total = 0;
 	char at[64];
-	bool killed, tight, swap;
+	bool killed, tight, swap, revoke;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (is_never_on_behalf(names[i]))
@@ -391,14 +398,17 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 		/* memory goes back to the system where it is all in use */
 		tight = !strcmp(names[i], "release");
 		swap = !strncmp(names[i], "swap", 4);
+		/* what is over the limit goes at once, and who uses it */
+		revoke = !strncmp(names[i], "revoke", 6);
 		start_kvmd(self, tight ? "32M" : "256M", tight ? "32M" : "64M",
-			   swap ? "64M" : "0");
+			   swap ? "64M" : "0", revoke);
 		unsetenv("KV_KILL_CLIENT_AT");
 		if (!tight)
 			start_others(self);
 		/* who needs fresh memory when is a matter of chance */
 		for (try = 0; try < 8 && !killed; try++)
-			killed = was_killed(run_victim(self, NULL, NULL, true));
+			killed = was_killed(run_victim(self, NULL, NULL,
+						       revoke ? 4000 : 300));
 		if (killed)
 			done += expect_recovery(self, at);
 		else
