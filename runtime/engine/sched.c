@@ -353,9 +353,9 @@ static bool drop_paused(struct engine *e)
 /* Whose pages go when others want them: kept ones, waiting ones, the latest. */
 static struct request *giver_of(const struct engine *e)
 {
-	static const enum request_state order[] = {
-		REQUEST_DONE, REQUEST_WAITING, REQUEST_RUNNING
-	};
+	static const enum request_state order[] = { REQUEST_DONE,
+						    REQUEST_WAITING,
+						    REQUEST_RUNNING };
 	struct request *last = NULL;
 	u32 i, k;
 

@@ -98,12 +98,11 @@ static void learn(const struct test_kvmd *d, struct others *o)
 static void start_kvmd(struct kill_self *self, const char *size,
 		       const char *limit, const char *swap, bool revoke)
 {
-	ASSERT_EQ(0, test_kvmd_start(
-			     &self->d, test_tmpdir(), "--size", size,
-			     "--tenant-key", "pid", "--limit", limit,
-			     "--swap-ram", swap, "--revoke-ask",
-			     revoke ? "0" : "1000", "--revoke-fence",
-			     revoke ? "1" : "30000", NULL));
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", size,
+				     "--tenant-key", "pid", "--limit", limit,
+				     "--swap-ram", swap, "--revoke-ask",
+				     revoke ? "0" : "1000", "--revoke-fence",
+				     revoke ? "1" : "30000", NULL));
 }
 
 static void start_others(struct kill_self *self)
@@ -334,8 +333,7 @@ TEST_F_TIMEOUT(kill, at_random_transitions_costs_nobody_else, 1200)
 			 (unsigned long long)(1 + test_rand(&seed) %
 							  (i % 2 ? any * 9 / 10
 								 : 200)));
-		self->nr_killed +=
-			was_killed(run_victim(self, at, NULL, 0));
+		self->nr_killed += was_killed(run_victim(self, at, NULL, 0));
 		if (!expect_recovery(self, at))
 			break;
 		/* the second program's opinion, while the others work */

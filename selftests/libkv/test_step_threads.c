@@ -41,6 +41,7 @@ struct daemon {
 	bool stop; /* atomic */
 	u32 sq_head, cq_tail;
 	u64 rand;
+	u64 wait_for;
 	u64 nr_moves, nr_tries, nr_sleeps;
 	struct kv_copy copies[KV_RESV_MAX * KV_AREA_MAX];
 };
@@ -562,6 +563,55 @@ TEST(step, waits_while_kvmd_holds)
 	it.pos++;
 	EXPECT_EQ(-EBUSY, kv_step_prepare(c.kv, &it, 1, 0, 0, &st));
 	TH_LOG("%s", kv_error(c.kv));
+	stop(&d, t);
+}
+
+/* As kvmd does: until no step up to @wait_for can be running. */
+static void *release_when_idle(void *arg)
+{
+	struct daemon *d = arg;
+	u32 i;
+
+	for (i = 0; i < 5000; i++) {
+		if (kv_load_acquire(&d->kv->status->rank[0].completed) >=
+		    d->wait_for)
+			break;
+		usleep(1000);
+	}
+	kv_store_release(&d->kv->table->hold_step, ~0ull);
+	return (void *)(uintptr_t)(i == 5000);
+}
+
+TEST(step, gives_up_what_it_asked_for_ahead_when_kvmd_holds)
+{
+	static struct daemon d;
+	static struct seqs c;
+	static struct seq s;
+	struct kv_resv_item it = { .nr_tokens = 200, .pos = 4 };
+	u32 add = 4, round;
+	pthread_t t, t2;
+	void *late;
+
+	start(&d, &c, &t, 1);
+	ASSERT_EQ(0, seq_create(&c, &s));
+	ASSERT_EQ(0, seq_step(&c, &(struct seq *){ &s }, &add, 1, 1, 0, 0));
+	it.space = s.space;
+	for (round = 0; round < 2; round++) {
+		ASSERT_EQ(0, kv_step_prefetch(c.kv, &it, 1));
+		d.wait_for = d.kv->issued;
+		kv_store_release(&d.kv->table->hold_step, 0);
+		ASSERT_EQ(0, pthread_create(&t2, NULL, release_when_idle, &d));
+		if (round) /* by hand: nothing is asked for ahead any more */
+			ASSERT_EQ(0, kv_step_prefetch(c.kv, NULL, 0));
+		else
+			ASSERT_EQ(0, seq_step(&c, &(struct seq *){ &s }, &add,
+					      1, 5, 0, 0));
+		pthread_join(t2, &late);
+		EXPECT_FALSE(late);
+		it.pos = s.len;
+		it.nr_tokens = 400;
+	}
+	EXPECT_EQ(0, c.faults);
 	stop(&d, t);
 }
 

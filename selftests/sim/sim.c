@@ -172,7 +172,8 @@ static void sim_drain(struct sim *s)
 			mm_copy_done(s->mm, req.copy.node, req.copy.area, 0);
 		} else if (req.type == MM_REQ_COMPLETE) {
 			sim_completed(s, &req);
-		} else if (req.type == MM_REQ_EVENT || req.type == MM_REQ_KILL) {
+		} else if (req.type == MM_REQ_EVENT ||
+			   req.type == MM_REQ_KILL) {
 			sim_told(s, &req);
 		}
 	}

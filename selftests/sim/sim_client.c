@@ -91,9 +91,9 @@ static void sim_commit(struct sim *s, struct sim_client *c,
 	u32 i, k;
 
 	for (i = 0; i < st->nr_items; i++)
-		epoch = kv_step_store_len(
-			&c->status->space[st->item[i].slot],
-			st->item[i].pos + st->item[i].n, c->table);
+		epoch = kv_step_store_len(&c->status->space[st->item[i].slot],
+					  st->item[i].pos + st->item[i].n,
+					  c->table);
 	if (epoch == st->epoch || c->exiting || c->liar)
 		return;
 	/* What it computed is void, and all that came of it. */
