@@ -13,7 +13,7 @@
 list=$(kvbench list --json | jq -r '.figures[].name')
 expect "list names figures" true "$(kvbench list -j |
 	jq "[.figures[]|has(\"name\",\"what\",\"unit\",\"target\")]|all")"
-for subject in attention bw cache fault fork gemm pages swap util; do
+for subject in attention bw cache fault fork gemm pages revoke swap util; do
 	expect "kvbench $subject" "$subject true" \
 		"$(kvbench $subject --tiny --json 2>"$T/err" |
 		jq -r '[.bench, (.results|length>0 and (.[0]|type)=="object")]|

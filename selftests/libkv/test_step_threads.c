@@ -523,6 +523,8 @@ TEST(step, is_stale_when_the_epoch_moved_under_it)
 	EXPECT_EQ(0, seq_step(&c, &(struct seq *){ &s }, &add, 1, 9, 0, 0));
 	EXPECT_EQ(8, kv_space_len(c.kv, s.space));
 	EXPECT_EQ(0, c.faults);
+	/* the core did not move it */
+	__atomic_fetch_sub(&d.kv->table->epoch, 1, __ATOMIC_SEQ_CST);
 	stop(&d, t);
 }
 
@@ -563,6 +565,7 @@ TEST(step, waits_while_kvmd_holds)
 	it.pos++;
 	EXPECT_EQ(-EBUSY, kv_step_prepare(c.kv, &it, 1, 0, 0, &st));
 	TH_LOG("%s", kv_error(c.kv));
+	kv_store_release(&d.kv->table->hold_step, ~0ull);
 	stop(&d, t);
 }
 

@@ -25,7 +25,7 @@
 
 #define START_TIMEOUT_MS 20000
 #define STOP_TIMEOUT_MS	 5000
-#define ARGS_MAX	 12
+#define ARGS_MAX	 16
 
 struct private_kvmd {
 	pid_t pid;

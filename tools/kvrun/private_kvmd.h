@@ -25,7 +25,7 @@ private_kvmd_start(const char *size, const char *swap,
 		   struct private_kvmd **out, char *err);
 /**
  * private_kvmd_start_with - the same with options of one's own
- * @args: further options and their values, NULL at the end; 12 at most
+ * @args: further options and their values, NULL at the end; 16 at most
  * @out: on success only
  * @err: KV_ERRLEN bytes
  */
