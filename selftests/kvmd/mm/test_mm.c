@@ -188,6 +188,36 @@ static void pass_prefix_points(u64 passed[KV_TP_MAX])
 	mt_fini(&t);
 }
 
+/* Memory taken from one that is idle, from one that ends its step, and not. */
+static void revoke_pages(u64 passed[KV_TP_MAX])
+{
+	const struct mm_config cfg = { .device_bytes = 4ull * KV_EXTENT_SIZE,
+				       .revoke = MM_REVOKE_ADMIN };
+	struct mt t;
+	u64 asked;
+	u32 a, g, s, i;
+
+	mt_init_cfg(&t, &cfg);
+	a = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	g = mt_geom(&t, a, 512 * 1024);
+	s = mt_space(&t, a, g);
+	ASSERT_EQ(mt_reserve(&t, a, s, 0, 16 * 16, 0, NULL), 0);
+	ASSERT_EQ(mm_revoke(t.mm, a, 1, &asked), 0);
+	kv_step_end(&t.cl[a].status->rank[0], t.cl[a].step);
+	mm_tick(t.mm, 1);
+	mt_drain(&t);
+	ASSERT_EQ(mm_space_truncate(t.mm, a, s, 0), 0);
+	ASSERT_EQ(mt_reserve(&t, a, s, 0, 16 * 16, 0, NULL), 0);
+	ASSERT_EQ(mm_revoke(t.mm, a, 1, &asked), 0);
+	mm_tick(t.mm, 2);
+	mt_drain(&t);
+	EXPECT_EQ(t.cl[a].kills, 1);
+	mt_check(&t);
+	for (i = 0; i < KV_TP_MAX; i++)
+		passed[i] += t.passed[i];
+	mt_fini(&t);
+}
+
 /* Short lives that pass every point of the core. */
 TEST(mm, every_trace_point_of_the_core_is_passed)
 {
@@ -238,6 +268,7 @@ TEST(mm, every_trace_point_of_the_core_is_passed)
 	mt_check(&t);
 	swap_pages(t.passed);
 	pass_prefix_points(t.passed);
+	revoke_pages(t.passed);
 	for (i = 1; i < 100; i++) {
 		if (!kv_trace_name(i) || t.passed[i])
 			continue;
