@@ -181,8 +181,8 @@ static int one_round(struct bench_client *c, struct victim *v,
 		return rc;
 	if (write(v->go, &x, 1) != 1 || read(v->done, &x, 1) != 1)
 		return -EPIPE;
-	if (manner == HUNG && (waitpid(v->pid, &status, WUNTRACED) < 0 ||
-			       !WIFSTOPPED(status)))
+	if (manner == HUNG &&
+	    (waitpid(v->pid, &status, WUNTRACED) < 0 || !WIFSTOPPED(status)))
 		return -EPIPE;
 	*t = want_once(c);
 	if (*t < 0)
@@ -234,8 +234,8 @@ static int measure(const struct bench_opts *o, enum manner manner,
 		   struct revoke_result *r, char *note, size_t len)
 {
 	static const char *const options[] = {
-		"--size", "64M", "--revoke-ask",   "50", "--revoke-fence",
-		"200",	  NULL,
+		"--size",	  "64M", "--revoke-ask", "50",
+		"--revoke-fence", "200", NULL,
 	};
 	struct private_kvmd *d;
 	char err[KV_ERRLEN];
@@ -261,8 +261,9 @@ static int run_manner(const struct bench_opts *o, enum manner manner,
 	if (rc)
 		return rc;
 	f->measured = r.max;
-	f->bound = manner == HELPS ? 0 : manner == SLOW ? ASK_MS
-							: ASK_MS + FENCE_MS;
+	f->bound = manner == HELPS  ? 0
+		   : manner == SLOW ? ASK_MS
+				    : ASK_MS + FENCE_MS;
 	if (f->bound > 0)
 		snprintf(f->bound_what, sizeof(f->bound_what),
 			 "the deadlines that pass before");
