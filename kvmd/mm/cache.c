@@ -241,8 +241,7 @@ int mm_cache_policy(struct mm *mm, const char *name)
 	mm->cache_policy = (u32)kind;
 	for (t = 0; t < MM_TENANT_MAX; t++)
 		if (mm->tenants[t].cache)
-			policy_switch(mm_policy(mm, t),
-				      (enum policy_kind)kind);
+			policy_switch(mm_policy(mm, t), (enum policy_kind)kind);
 	return 0;
 }
 

@@ -96,8 +96,8 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	l->grants_off = place(&end, clients * BITMAP_WORDS(l->nr_extents) *
 					    sizeof(u64));
 	l->nr_ghosts = min(8 * l->nr_nodes, MM_GHOST_MAX);
-	l->policy_bytes = ALIGN_UP(
-		policy_bytes(l->nr_nodes, l->nr_ghosts), 4096ull);
+	l->policy_bytes =
+		ALIGN_UP(policy_bytes(l->nr_nodes, l->nr_ghosts), 4096ull);
 	l->policies_off = place(&end, MM_TENANT_MAX * l->policy_bytes);
 	l->state_bytes = end;
 }

@@ -597,8 +597,7 @@ static inline u32 *mm_path(const struct mm *mm)
 /* What a tenant's cache evicts next; begun when it has one. */
 static inline struct policy *mm_policy(const struct mm *mm, u32 tenant)
 {
-	return mm_at(mm, mm->lay.policies_off +
-				 tenant * mm->lay.policy_bytes);
+	return mm_at(mm, mm->lay.policies_off + tenant * mm->lay.policy_bytes);
 }
 
 /* Extents of its tenant's page cache that a client has been given. */

@@ -243,9 +243,9 @@ static int run_all(const struct bench_opts *o, struct fault_result *r,
 		rc = run_tree(o, &c, r);
 	if (rc)
 		err_set(err, rc, "%s: %s", strerror(-rc),
-			 c.err[0] ? c.err
-			 : c.kv	  ? kv_error(c.kv)
-				  : "no client");
+			c.err[0] ? c.err
+			: c.kv	 ? kv_error(c.kv)
+				 : "no client");
 	r->memcpy_bw = memcpy_bw((size_t)r->cow_bytes);
 	bench_client_close(&c);
 	private_kvmd_stop(d);
@@ -315,8 +315,8 @@ static int figure_cow(const struct bench_opts *o, struct figure_result *f)
 	allowed = 5e-6 + r.cow_bytes / (0.8 * r.memcpy_bw);
 	f->measured = r.p50[KIND_COW] / allowed;
 	snprintf(f->note, sizeof(f->note),
-		 "%.1f us for %.0f KiB; memcpy %.1f GB/s", r.p50[KIND_COW] * 1e6,
-		 r.cow_bytes / 1024, r.memcpy_bw * 1e-9);
+		 "%.1f us for %.0f KiB; memcpy %.1f GB/s",
+		 r.p50[KIND_COW] * 1e6, r.cow_bytes / 1024, r.memcpy_bw * 1e-9);
 	return 0;
 }
 

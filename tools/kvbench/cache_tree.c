@@ -49,9 +49,9 @@ static int publish_all(struct mmhost *h, u32 space, const u32 *ref, u32 nr,
 /* Return: hits, or -errno. */
 static int serve(struct mmhost *h, u32 geom, const u32 *ref, u32 nr)
 {
-	struct kv_space_args args = { .nr_areas = 1,
-				      .area[0] = { .geom = geom,
-						   .nr_heads = 4 } };
+	struct kv_space_args args = {
+		.nr_areas = 1, .area[0] = { .geom = geom, .nr_heads = 4 }
+	};
 	struct kv_copy copies[KV_AREA_MAX];
 	struct kv_resv_item it;
 	int space = mm_space_create(h->mm, h->client, &args), hits, rc = 0;
@@ -78,7 +78,8 @@ static int serve(struct mmhost *h, u32 geom, const u32 *ref, u32 nr)
 }
 
 int cache_tree_replay(const struct cache_trace *t, u32 nr_blocks,
-		      enum policy_kind kind, u32 check, struct cache_result *res)
+		      enum policy_kind kind, u32 check,
+		      struct cache_result *res)
 {
 	struct mmhost h;
 	double begin;

@@ -424,7 +424,8 @@ TEST_F(prefix, a_window_that_found_no_room_is_asked_for_again)
 	set_len(t, self->a, s, 128);
 	mt_complete_all(t, self->a);
 	t->hold_memory = true;
-	EXPECT_LT(publish(t, self->a, s, self->tokens, 0, 128, &self->seq), 128);
+	EXPECT_LT(publish(t, self->a, s, self->tokens, 0, 128, &self->seq),
+		  128);
 	rc = mt_space2(t, self->b, self->geom, 0, wb, 128);
 	ASSERT_GE(rc, 0);
 	m = (u32)rc;
