@@ -321,6 +321,8 @@ static void core_tick(struct kvmd *d, bool traffic)
 	if (d->now_ns < d->next_tick_ns)
 		return;
 	mm_tick(d->mm, d->now_ns);
+	if (mm_is_low(d->mm))
+		weights_make_room(d, 1, false, 0); /* the cheapest to drop */
 	kvmd_pump(d);
 	d->tick_step_ns = min(d->tick_step_ns * 2, TICK_MOST_NS);
 	d->next_tick_ns = d->now_ns + d->tick_step_ns;
@@ -387,6 +389,9 @@ static int open_core(struct kvmd *d, char *err)
 		.device_bytes = d->dev->bytes,
 		.ready_extents = min(READY_EXTENTS, d->dev->nr_extents),
 		.seed = d->started_ns,
+		.watermark_min = min(d->opt->watermark[0], d->dev->bytes),
+		.watermark_low = min(d->opt->watermark[1], d->dev->bytes),
+		.watermark_high = min(d->opt->watermark[2], d->dev->bytes),
 		.revoke = d->opt->revoke,
 		.revoke_ask_ns = (u64)d->opt->revoke_ask_ms * 1000000,
 		.revoke_fence_ns = (u64)d->opt->revoke_fence_ms * 1000000,
@@ -408,6 +413,10 @@ static int open_core(struct kvmd *d, char *err)
 		return err_set(err, rc, "the core cannot be set up: %s",
 			       strerror(-rc));
 	mm_tick(d->mm, d->now_ns);
+	rc = mm_cache_policy(d->mm, d->opt->cache_policy);
+	if (rc)
+		return err_set(err, rc, "there is no policy %s",
+			       d->opt->cache_policy);
 	return tenant_setup(d, err);
 }
 

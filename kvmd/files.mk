@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+mm-y += kvmd/mm/background.o
 mm-y += kvmd/mm/cache.o
 mm-y += kvmd/mm/check.o
 mm-y += kvmd/mm/client.o

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "kvmd/mm/mm.h"
+#include "kvmd/mm/policy.h"
 
 #define SIZE_DEFAULT_MAX (8ull << 30)
 
@@ -27,6 +28,11 @@ static const char usage[] =
 	"  --swap-size BYTES  so much of it (4G; a partition: all of it)\n"
 	"  --swap-deadline MSEC  give a page up that takes longer; 0: never\n"
 	"                     (10000)\n"
+	"  --watermarks MIN,LOW,HIGH  free memory below which it is reclaimed\n"
+	"                     before anybody waits; 0,0,0: never (1/64,\n"
+	"                     2/64, 3/64 of the device)\n"
+	"  --cache-policy NAME  what the prefix cache gives up: lru, mglru,\n"
+	"                     reuse (reuse)\n"
 	"  --swap-discard     give room that is not used any more back\n"
 	"  --swap-fault KIND:RATE[,...][:SEED]  for tests: flip, torn, short,\n"
 	"                     misdirected, reordered, enospc, eio, stuck, all\n"
@@ -60,6 +66,8 @@ enum {
 	OPT_SWAP_SIZE,
 	OPT_SWAP_DEADLINE,
 	OPT_SWAP_DISCARD,
+	OPT_WATERMARKS,
+	OPT_CACHE_POLICY,
 	OPT_SWAP_FAULT,
 	OPT_IO,
 	OPT_SPIN,
@@ -90,6 +98,8 @@ static const struct option long_options[] = {
 	{ "swap-size", required_argument, NULL, OPT_SWAP_SIZE },
 	{ "swap-deadline", required_argument, NULL, OPT_SWAP_DEADLINE },
 	{ "swap-discard", no_argument, NULL, OPT_SWAP_DISCARD },
+	{ "watermarks", required_argument, NULL, OPT_WATERMARKS },
+	{ "cache-policy", required_argument, NULL, OPT_CACHE_POLICY },
 	{ "swap-fault", required_argument, NULL, OPT_SWAP_FAULT },
 	{ "io", required_argument, NULL, OPT_IO },
 	{ "spin", required_argument, NULL, OPT_SPIN },
@@ -197,6 +207,24 @@ static int parse_room(const char *text, bool none, u64 *out)
 	return 0;
 }
 
+/* MIN,LOW,HIGH, rising */
+static int parse_watermarks(const char *text, struct options *o)
+{
+	char part[64], *save, *word;
+	u32 i;
+
+	if (strlen(text) >= sizeof(part))
+		return -EINVAL;
+	strcpy(part, text);
+	word = strtok_r(part, ",", &save);
+	for (i = 0; i < 3; i++, word = strtok_r(NULL, ",", &save))
+		if (!word || options_bytes(word, &o->watermark[i]) ||
+		    (i && o->watermark[i] < o->watermark[i - 1]))
+			return -EINVAL;
+	o->watermarks_set = true;
+	return word ? -EINVAL : 0;
+}
+
 static int parse_limit(struct options *o, const char *text)
 {
 	const char *eq = strrchr(text, '=');
@@ -282,6 +310,11 @@ static int apply(struct options *o, int opt, const char *arg)
 		return parse_io(arg, &o->io);
 	case OPT_SPIN:
 		return parse_number(arg, 1000, &o->spin_us);
+	case OPT_WATERMARKS:
+		return parse_watermarks(arg, o);
+	case OPT_CACHE_POLICY:
+		o->cache_policy = arg;
+		return policy_kind_parse(arg) < 0 ? -EINVAL : 0;
 	case OPT_LOG_FILE:
 		o->log_file = arg;
 		return 0;
@@ -315,6 +348,16 @@ static int apply(struct options *o, int opt, const char *arg)
 	return 0;
 }
 
+/* Once the size is known. */
+static void default_watermarks(struct options *o)
+{
+	u64 part = o->size_bytes / 64;
+	u32 i;
+
+	for (i = 0; i < 3 && !o->watermarks_set; i++)
+		o->watermark[i] = (i + 1) * part;
+}
+
 static void options_defaults(struct options *o)
 {
 	const char *env = getenv("KVMD_SOCKET");
@@ -327,6 +370,7 @@ static void options_defaults(struct options *o)
 	o->log_level = LOG_LEVEL_INFO;
 	o->default_limit_bytes = ~0ull;
 	o->io = "auto";
+	o->cache_policy = policy_kind_name(POLICY_REUSE);
 	o->drain_ms = 500;
 	o->swap_deadline_ms = 10000;
 	o->stall_ms = 30000;
@@ -368,5 +412,6 @@ enum options_verdict options_parse(struct options *o, int argc, char **argv)
 			argv[optind]);
 		return OPTIONS_WRONG;
 	}
+	default_watermarks(o);
 	return OPTIONS_RUN;
 }

@@ -43,6 +43,9 @@ struct options {
 	u64 swap_size_bytes; /* of it */
 	unsigned int swap_deadline_ms; /* of a page's I/O; 0: none */
 	bool swap_discard;
+	bool watermarks_set; /* else they follow the device's size */
+	u64 watermark[3]; /* min, low, high; bytes */
+	const char *cache_policy;
 	const char *swap_fault; /* NULL: none but the disk's own */
 	int ready_fd; /* -1: none */
 	bool exit_with_parent;

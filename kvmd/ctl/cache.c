@@ -44,6 +44,7 @@ static int cache_list(struct ctl *q, json_t *out)
 		    ctl_sees_tenant(q, tenant.name))
 			json_array_append_new(a, tree_json(i, &t, &tenant));
 	json_object_set_new(out, "trees", a);
+	ctl_set_text(out, "policy", mm_cache_policy_name(q->d->mm));
 	return 0;
 }
 
@@ -66,6 +67,18 @@ static int cache_drop(struct ctl *q, json_t *out)
 	return 0;
 }
 
+static int cache_policy(struct ctl *q, json_t *out)
+{
+	const char *name = ctl_arg(q, 0);
+
+	if (mm_cache_policy(q->d->mm, name))
+		return err_set(q->err, -EINVAL,
+			       "there is no policy \"%s\" (lru, mglru, reuse)",
+			       name);
+	ctl_set_text(out, "policy", mm_cache_policy_name(q->d->mm));
+	return 0;
+}
+
 const struct ctl_def ctl_cache_defs[] = {
 	{ .object = "cache", .verb = "list", .handle = cache_list },
 	{ .object = "cache",
@@ -73,5 +86,11 @@ const struct ctl_def ctl_cache_defs[] = {
 	  .args_max = 1,
 	  .admin = true,
 	  .handle = cache_drop },
+	{ .object = "cache",
+	  .verb = "policy",
+	  .args_min = 1,
+	  .args_max = 1,
+	  .admin = true,
+	  .handle = cache_policy },
 	{ .object = NULL },
 };

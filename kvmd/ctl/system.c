@@ -271,7 +271,7 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(tickets_granted) X(tickets_cancelled) X(limit_hits) \
 	X(invalid) X(events_dropped) X(swap_out) X(swap_out_bytes) \
 	X(swap_in) X(swap_in_bytes) X(swap_back) X(swap_errors) \
-	X(swap_lost) X(reclaims) X(prefix_asked_tokens) \
+	X(swap_lost) X(reclaims) X(reclaims_background) X(prefix_asked_tokens) \
 	X(prefix_hit_tokens) X(prefix_maps) X(prefix_hits) \
 	X(prefix_published) X(prefix_evicted) X(prefix_errors) \
 	X(faults_prefix) X(revokes) X(revokes_given) \

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "kvmd/mm/prefix.h"
+#include "kvmd/mm/background.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/ticket.h"
 
@@ -161,7 +162,8 @@ bool cache_room(struct mm *mm, struct client *cache, u32 geom)
 
 	need[geom] = 1;
 	while ((extents = slab_extents_short(cache, need))) {
-		if (extents <= extent_tenant_room(mm, cache->tenant) &&
+		if (background_free(mm) >= mm->cfg.watermark_min &&
+		    extents <= extent_tenant_room(mm, cache->tenant) &&
 		    !ticket_needs(mm, cache->tenant)) {
 			if (extents <= mm->by_state[EXTENT_READY].nr)
 				break;

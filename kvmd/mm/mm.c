@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kvmd/mm/background.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
@@ -112,7 +113,10 @@ static bool config_is_valid(const struct mm_config *cfg)
 			return false;
 		swap += cfg->swap_bytes[t];
 	}
-	return cfg->device_bytes && cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
+	return cfg->watermark_min <= cfg->watermark_low &&
+	       cfg->watermark_low <= cfg->watermark_high &&
+	       cfg->watermark_high <= cfg->device_bytes &&
+	       cfg->device_bytes && cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
 	       cfg->device_bytes <= MM_DEVICE_MAX &&
 	       cfg->revoke <= MM_REVOKE_TICKETS;
 }
@@ -177,6 +181,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 	}
 	ticket_tick(mm);
 	revoke_tick(mm);
+	background_tick(mm);
 	stats_flush(mm);
 	if (!mm->nr_leaving && !mm->nr_refs_leaving)
 		return;
@@ -195,7 +200,8 @@ bool mm_wants_tick(const struct mm *mm)
 {
 	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff ||
 	       mm->swap_backoff_until || mm->stats_dirty ||
-	       ticket_wants_idle(mm) || revoke_wants_tick(mm);
+	       ticket_wants_idle(mm) || revoke_wants_tick(mm) ||
+	       background_wants_tick(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)

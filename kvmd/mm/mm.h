@@ -52,6 +52,10 @@ struct mm;
  * @revoke: enum mm_revoke_policy
  * @seed: for the few random choices (tests replay them)
  * @swap_bytes: room of each swap tier, the fastest first; 0: no such tier
+ * @watermark_min: free memory, in bytes: below it the rest is for steps, and
+ *	published prefixes take none
+ * @watermark_low: below it memory is reclaimed in the background
+ * @watermark_high: until there is so much again; 0, 0, 0: it never is
  * @cache_pages: published pages of all tenants, at most; 0: memory decides
  * @revoke_ask_ns: how long a client may take to give memory back when asked
  * @revoke_fence_ns: and then for its steps to end, before it is killed
@@ -62,6 +66,7 @@ struct mm_config {
 	u32 revoke;
 	u64 seed;
 	u64 swap_bytes[MM_TIER_MAX];
+	u64 watermark_min, watermark_low, watermark_high;
 	u64 cache_pages;
 	u64 revoke_ask_ns, revoke_fence_ns;
 };
@@ -103,6 +108,9 @@ void mm_destroy(struct mm *mm);
 void mm_tick(struct mm *mm, u64 now_ns);
 /* mm_now - what time it is, for what is asked next; nothing else happens */
 void mm_now(struct mm *mm, u64 now_ns);
+/* mm_is_low - less is free than the low watermark: what the host could drop
+ * for it, it should */
+bool mm_is_low(const struct mm *mm);
 /* mm_wants_tick - something waits for a client's completed; tick soon */
 bool mm_wants_tick(const struct mm *mm);
 
@@ -383,7 +391,7 @@ struct mm_counts {
 	u64 tickets_granted, tickets_cancelled, limit_hits, invalid;
 	u64 events_dropped;
 	u64 swap_out, swap_out_bytes, swap_in, swap_in_bytes;
-	u64 swap_back, swap_errors, swap_lost, reclaims;
+	u64 reclaims_background, swap_back, swap_errors, swap_lost, reclaims;
 	u64 prefix_asked_tokens, prefix_hit_tokens, prefix_maps, prefix_hits;
 	u64 prefix_published, prefix_evicted, prefix_errors, faults_prefix;
 	u64 revokes, revokes_given, revokes_taken, revokes_off, revokes_killed;

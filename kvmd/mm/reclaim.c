@@ -138,7 +138,7 @@ static bool client_gives(const struct mm *mm, const struct client *c,
 
 	if (c->state != CLIENT_LIVE)
 		return false;
-	if (c->tenant == to->tenant)
+	if (to && c->tenant == to->tenant)
 		return true;
 	if (block != BLOCK_DEVICE || used < KV_EXTENT_SIZE)
 		return false;
@@ -308,4 +308,27 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 		got = reclaim_prefixes(mm, c, block, bytes);
 	mm->counts.reclaims += got > leaving;
 	return got > 0;
+}
+
+u64 reclaim_cold(struct mm *mm, u64 before_ns)
+{
+	struct client *cs = mm_clients(mm);
+	u64 age;
+	u32 i, e;
+
+	if (!mm->lay.nr_slots || mm->now_ns < mm->swap_backoff_until)
+		return 0;
+	if (mm->nr_io > SWAP_IO_MAX / 2)
+		return 1; /* enough is on its way */
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		if (cs[i].state == CLIENT_LIVE)
+			look_at_spaces(mm, &cs[i]);
+	for (i = 0; i < MM_TENANT_MAX; i++)
+		mm->tenants[i].giving = 0;
+	mm->keep_seq++;
+	e = oldest_extent(mm, NULL, BLOCK_DEVICE, false, &age);
+	if (e == MM_NONE || age > before_ns)
+		return 0;
+	return swap_extent_leave(mm, &mm_clients(mm)[mm_extents(mm)[e].client],
+				 e);
 }

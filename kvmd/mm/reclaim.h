@@ -19,4 +19,13 @@
 bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	     enum ticket_block block, u64 bytes);
 
+/**
+ * reclaim_cold - an extent that nobody has used for long begins to leave
+ * @mm: core
+ * @before_ns: only if it was last used before then
+ *
+ * Return: 0: there is none, or no room for it.
+ */
+u64 reclaim_cold(struct mm *mm, u64 before_ns);
+
 #endif

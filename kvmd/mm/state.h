@@ -466,6 +466,8 @@ struct mm {
 	u32 node_top, node_free;
 	u32 ref_top, ref_free;
 	u32 tree_top;
+	bool background; /* reclaim is under way there */
+	u64 background_ns; /* when it goes on */
 	u64 node_seed;
 	u32 cache_policy; /* enum policy_kind */
 	u32 nr_revokes; /* clients with one */

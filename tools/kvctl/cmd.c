@@ -74,6 +74,8 @@ const struct command cmd_table[] = {
 	  "published prefixes, by model" },
 	{ "cache", "drop", "[TENANT]", 0, 1, A, "cache drop", show_cache_drop,
 	  run_plain, "forget what nobody maps of them" },
+	{ "cache", "policy", "NAME", 1, 1, A, "cache policy", show_object,
+	  run_plain, "what is given up first: lru, mglru, reuse" },
 	{ "weights", "list", "", 0, 0, D | W, "weights list", show_weights_list,
 	  NULL, "file mappings that kvmd holds" },
 	{ "events", "list", "[SINCE]", 0, 1, D, "events list", show_events,
