@@ -215,7 +215,7 @@ static int parse_watermarks(const char *text, struct options *o)
 
 	if (strlen(text) >= sizeof(part))
 		return -EINVAL;
-	strcpy(part, text);
+	snprintf(part, sizeof(part), "%s", text);
 	word = strtok_r(part, ",", &save);
 	for (i = 0; i < 3; i++, word = strtok_r(NULL, ",", &save))
 		if (!word || options_bytes(word, &o->watermark[i]) ||

@@ -115,8 +115,8 @@ static bool config_is_valid(const struct mm_config *cfg)
 	}
 	return cfg->watermark_min <= cfg->watermark_low &&
 	       cfg->watermark_low <= cfg->watermark_high &&
-	       cfg->watermark_high <= cfg->device_bytes &&
-	       cfg->device_bytes && cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
+	       cfg->watermark_high <= cfg->device_bytes && cfg->device_bytes &&
+	       cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
 	       cfg->device_bytes <= MM_DEVICE_MAX &&
 	       cfg->revoke <= MM_REVOKE_TICKETS;
 }

@@ -2,13 +2,12 @@
 /*
  * test_paged.c - the engine over pages of a real kvmd
  *
- * The same tokens and bits as over contiguous memory; and the bytes that
- * kvmd counts as frames are those of a closed form over lengths, samples and
- * the beams' ids, computed here.
+ * The same tokens and bits as over contiguous memory; the bytes of frames are
+ * those of a closed form over lengths, samples and the beams' ids.
  */
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kv.h"
@@ -689,7 +688,7 @@ TEST_TIMEOUT(paged_faults, of_a_thousandth_no_token_is_another, 120)
 	run_faulty("all:0.001:2", "epoll", "0", &d);
 }
 
-/* Takes memory from the only client again and again, until it is told. */
+/* Takes memory again and again, until it is told. */
 struct taker {
 	const struct test_kvmd *d;
 	pthread_t thread;
