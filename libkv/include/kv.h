@@ -192,6 +192,9 @@ KV_API int kv_prefix_publish(struct kv *kv, uint32_t space,
 KV_API int kv_space_destroy(struct kv *kv, uint32_t space);
 /* kv_space_truncate - drop tokens at and above @len; -ENODATA for windows */
 KV_API int kv_space_truncate(struct kv *kv, uint32_t space, uint64_t len);
+/* kv_space_out - bytes of pages that a row at @pos reads and that are not on
+ * the device now: what the next step there will wait for */
+KV_API uint64_t kv_space_out(struct kv *kv, uint32_t space, uint64_t pos);
 /* kv_space_len - committed tokens */
 KV_API uint64_t kv_space_len(const struct kv *kv, uint32_t space);
 /**

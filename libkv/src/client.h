@@ -74,6 +74,7 @@ struct space {
 	u64 prev_mark; /* of the prepare under way */
 	struct {
 		u32 shift; /* log2 of a page's tokens */
+		u32 page_bytes;
 		u32 window;
 		u32 lo, hi; /* words of the mirror that may be non-zero */
 	} area[KV_AREA_MAX];
@@ -209,6 +210,8 @@ int ring_call_as(struct kv *kv, enum req_id id, struct kv_sqe *sqe);
 int mirror_get(struct kv *kv, u32 space);
 /* mirror_sync - C3: generation, then, if it moved, the entries */
 void mirror_sync(struct kv *kv, u32 space);
+/* mirror_out - pages that a row at @pos reads and that are not present */
+u32 mirror_out(const struct kv *kv, u32 space, u32 area, u64 pos);
 /* mirror_can - does what was mirrored allow this item? */
 bool mirror_can(const struct kv *kv, const struct kv_resv_item *it);
 

@@ -131,6 +131,21 @@ static bool bits_all(const u64 *bits, u32 first, u32 end)
 	return true;
 }
 
+u32 mirror_out(const struct kv *kv, u32 space, u32 area, u64 pos)
+{
+	const struct space *sp = &kv->space[space];
+	const struct mirror *m = mirror_of(kv, space, area);
+	u32 shift = sp->area[area].shift, window = sp->area[area].window;
+	u64 seen = window && pos + 1 > window ? pos + 1 - window : 0;
+	u32 page, end = (u32)min(DIV_ROUND_UP(pos, 1ull << shift),
+				 (u64)KV_AREA_PAGES);
+	u32 out = 0;
+
+	for (page = (u32)(seen >> shift); page < end; page++)
+		out += !(m->present[page / 64] >> (page % 64) & 1);
+	return out;
+}
+
 bool mirror_can(const struct kv *kv, const struct kv_resv_item *it)
 {
 	const struct space *sp = &kv->space[it->space];

@@ -128,6 +128,7 @@ int kv_space_create(struct kv *kv, const struct kv_space_args *args, u32 *space)
 		like.area[a].shift =
 			(u32)__builtin_ctz(kv->geom[g].page_tokens);
 		like.area[a].window = args->area[a].window;
+		like.area[a].page_bytes = kv->geom[g].page_bytes;
 		like.max_tokens = min(like.max_tokens,
 				      (u64)KV_AREA_PAGES << like.area[a].shift);
 	}
@@ -223,6 +224,20 @@ u64 kv_space_len(const struct kv *kv, u32 space)
 	return space < KV_SPACE_MAX && kv->space[space].live
 		       ? kv->space[space].len
 		       : 0;
+}
+
+u64 kv_space_out(struct kv *kv, u32 space, u64 pos)
+{
+	u64 bytes = 0;
+	u32 a;
+
+	if (space >= KV_SPACE_MAX || !kv->space[space].live)
+		return 0;
+	mirror_sync(kv, space);
+	for (a = 0; a < kv->space[space].nr_areas; a++)
+		bytes += (u64)mirror_out(kv, space, a, pos) *
+			 kv->space[space].area[a].page_bytes;
+	return bytes;
 }
 
 const u32 *kv_space_table(struct kv *kv, u32 space, u32 area)

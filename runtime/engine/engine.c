@@ -313,6 +313,7 @@ static int compute(struct engine *e, char *err)
 {
 	struct forward_batch batch;
 	const struct kern_copy *copies;
+	double start;
 	u32 nr;
 	int rc;
 
@@ -322,7 +323,9 @@ static int compute(struct engine *e, char *err)
 		e->x->ops->copy(e->x, copies, nr);
 	e->stats.nr_copied += nr;
 	sched_prefetch(e);
+	start = seconds_now();
 	rc = forward_run(e->f, &batch);
+	cost_computed(&e->cost, batch.nr_tokens, seconds_now() - start);
 	if (rc) {
 		e->b->ops->step_abandon(e->b);
 		return err_set(err, rc, "a step of %u tokens: %s",

@@ -42,6 +42,8 @@ struct engine_stats {
 	u64 nr_decode; /* tokens generated */
 	u64 nr_preempted; /* requests */
 	u64 nr_paused; /* of them with their pages left to swap */
+	u64 nr_cheaper; /* requests computed again because that is cheaper */
+	u64 nr_read; /* bytes of swapped pages that steps waited for */
 	u64 nr_lost; /* requests of which kvmd has lost pages */
 	u64 nr_given; /* requests whose pages others wanted */
 	u64 nr_waits; /* steps that waited for memory */

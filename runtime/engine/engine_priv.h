@@ -5,6 +5,9 @@
  * engine_priv.h - the engine's state, shared by engine.c, sched.c,
  *	decide.c and beam.c
  */
+#include <time.h>
+
+#include "runtime/engine/cost.h"
 #include "runtime/engine/engine.h"
 
 /* A row that wants logits: position @pos of @seq, which is at ids[pos]. */
@@ -36,6 +39,8 @@ struct engine {
 	u32 nr_reqs, max_reqs;
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
+	struct cost cost;
+	u64 nr_out_bytes; /* of the step at hand, to be read back */
 
 	/* the step at hand */
 	struct seq **step; /* [nr_step] */
@@ -55,6 +60,14 @@ struct engine {
 	struct token_logprob *lps; /* [max_top] */
 	u32 max_top;
 };
+
+static inline double seconds_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
 
 /* ---- sched.c ---- */
 

@@ -193,6 +193,14 @@ static u64 contig_swap_room(struct kv_backend *b)
 	return 0;
 }
 
+static u64 contig_space_out(struct kv_backend *b, u32 space, u64 nr)
+{
+	(void)b;
+	(void)space;
+	(void)nr;
+	return 0;
+}
+
 static u64 contig_space_bytes(struct kv_backend *b, u64 nr)
 {
 	return 0; /* its region is there whatever it holds */
@@ -219,6 +227,7 @@ static const struct kv_backend_ops contig_ops = {
 	.prefix_publish = contig_prefix_publish,
 	.shrink = contig_shrink,
 	.swap_room = contig_swap_room,
+	.space_out = contig_space_out,
 	.space_bytes = contig_space_bytes,
 	.lost = contig_lost,
 	.error = contig_error,

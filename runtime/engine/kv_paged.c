@@ -196,6 +196,11 @@ static u64 paged_swap_room(struct kv_backend *b)
 	return min(own, all);
 }
 
+static u64 paged_space_out(struct kv_backend *b, u32 space, u64 nr)
+{
+	return kv_space_out(to_paged(b)->kv, space, nr);
+}
+
 static u64 paged_space_bytes(struct kv_backend *b, u64 nr)
 {
 	const struct paged *p = to_paged(b);
@@ -251,6 +256,7 @@ static const struct kv_backend_ops paged_ops = {
 	.prefix_publish = paged_prefix_publish,
 	.shrink = paged_shrink,
 	.swap_room = paged_swap_room,
+	.space_out = paged_space_out,
 	.space_bytes = paged_space_bytes,
 	.lost = paged_lost,
 	.error = paged_error,

@@ -134,6 +134,64 @@ void sched_publish(struct engine *e, const struct seq *s, bool resume)
 					  s->nr_computed, resume);
 }
 
+void sched_drop_space(struct engine *e, struct seq *s)
+{
+	if (s->space != KV_SPACE_NONE)
+		e->b->ops->space_destroy(e->b, s->space);
+	s->space = KV_SPACE_NONE;
+	s->nr_computed = 0;
+}
+
+static void drop_pages(struct engine *e, struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++) {
+		sched_drop_space(e, r->seqs[i]);
+		r->seqs[i]->cand_ready = false;
+	}
+}
+
+/* Tokens that a request would compute again without its pages. */
+static u32 tokens_of(const struct request *r)
+{
+	u32 i, tokens = 0;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->space != KV_SPACE_NONE)
+			tokens = max(tokens, r->seqs[i]->nr_computed);
+	return tokens;
+}
+
+/* Bytes of a request's pages that are not on the device. */
+static u64 out_of(const struct engine *e, const struct request *r)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->space != KV_SPACE_NONE)
+			bytes += e->b->ops->space_out(e->b, r->seqs[i]->space,
+						      r->seqs[i]->nr_computed);
+	return bytes;
+}
+
+/*
+ * A request that gave way has its turn again. What of it went to swap is read
+ * back if that takes less time than computing it.
+ */
+static void resume(struct engine *e, struct request *r)
+{
+	u64 out = out_of(e, r);
+
+	if (out && !cost_prefers_swap(&e->cost, out, tokens_of(r))) {
+		drop_pages(e, r);
+		e->stats.nr_cheaper++;
+		return;
+	}
+	e->nr_out_bytes += out;
+}
+
 /* Give a waiting request its first space. */
 static int admit(struct engine *e, struct request *r)
 {
@@ -141,6 +199,7 @@ static int admit(struct engine *e, struct request *r)
 	struct seq *leader = leader_of(r, &others_wait);
 	int rc = 0;
 
+	resume(e, r);
 	if (leader && leader->space == KV_SPACE_NONE) {
 		rc = e->b->ops->space_create(e->b, &leader->space);
 		if (!rc)
@@ -161,6 +220,7 @@ void sched_pick(struct engine *e)
 
 	e->nr_step = 0;
 	e->nr_tokens = 0;
+	e->nr_out_bytes = 0;
 	for (i = 0; i < e->nr_reqs; i++) {
 		if (e->reqs[i]->state != REQUEST_RUNNING)
 			continue;
@@ -187,24 +247,6 @@ void sched_pick(struct engine *e)
 		running += nr_live(r);
 		take_request(e, r, true);
 		take_request(e, r, false);
-	}
-}
-
-void sched_drop_space(struct engine *e, struct seq *s)
-{
-	if (s->space != KV_SPACE_NONE)
-		e->b->ops->space_destroy(e->b, s->space);
-	s->space = KV_SPACE_NONE;
-	s->nr_computed = 0;
-}
-
-static void drop_pages(struct engine *e, struct request *r)
-{
-	u32 i;
-
-	for (i = 0; i < r->nr_seqs; i++) {
-		sched_drop_space(e, r->seqs[i]);
-		r->seqs[i]->cand_ready = false;
 	}
 }
 
@@ -321,9 +363,12 @@ static u64 bytes_of(const struct engine *e, const struct request *r)
 
 static void give_way(struct engine *e, struct request *r)
 {
+	u64 bytes = bytes_of(e, r);
+
 	untake(e, r);
 	if (e->o.preempt == ENGINE_PREEMPT_SWAP &&
-	    e->b->ops->swap_room(e->b) > bytes_of(e, r)) {
+	    e->b->ops->swap_room(e->b) > bytes &&
+	    cost_prefers_swap(&e->cost, bytes, tokens_of(r))) {
 		pause_request(e, r);
 		e->stats.nr_paused++;
 	} else {
@@ -452,12 +497,19 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 int sched_reserve(struct engine *e, char *err)
 {
 	struct request *victim;
+	double start;
 	int rc;
 
 	while (e->nr_step) {
+		start = seconds_now();
 		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, 0);
-		if (!rc)
+		if (!rc) {
+			cost_read(&e->cost, e->nr_out_bytes,
+				  seconds_now() - start);
+			e->stats.nr_read += e->nr_out_bytes;
 			return 0;
+		}
+		e->nr_out_bytes = 0; /* other waits are in it by now */
 		if (rc == -ENODATA && drop_lost(e))
 			continue;
 		if (rc == -EAGAIN || rc == -E2BIG) {
