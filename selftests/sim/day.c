@@ -68,15 +68,15 @@ struct day {
 	u32 nr_here;
 };
 
-#define FAULT(d, ...)                                              \
-	do {                                                       \
-		if ((d)->r->errors++ < 10) {                       \
-			printf("seed %llu second %llu: ",          \
-			       (unsigned long long)(d)->cfg->seed, \
+#define FAULT(d, ...)                                                 \
+	do {                                                          \
+		if ((d)->r->errors++ < 10) {                          \
+			printf("seed %llu second %llu: ",             \
+			       (unsigned long long)(d)->cfg->seed,    \
 			       (unsigned long long)((d)->now / SEC)); \
-			printf(__VA_ARGS__);                       \
-			printf("\n");                              \
-		}                                                  \
+			printf(__VA_ARGS__);                          \
+			printf("\n");                                 \
+		}                                                     \
 	} while (0)
 
 static u32 roll(struct day *d, u32 below)
@@ -219,8 +219,8 @@ static void drain(struct day *d)
 			if (!s->waiting)
 				FAULT(d, "an answer that nobody waits for");
 			s->waiting = false;
-			d->r->max_wait_ns = max(d->r->max_wait_ns,
-						d->now - s->waits_ns);
+			d->r->max_wait_ns =
+				max(d->r->max_wait_ns, d->now - s->waits_ns);
 			if (req.cqe.res >= 0)
 				granted(d, s, req.cqe.res);
 			else
@@ -245,9 +245,9 @@ static void say(struct day *d, struct seat *s, u32 k)
 	u32 system = 200 + 60 * k, n = system + 20 + roll(d, 300), i;
 
 	for (i = 0; i < n; i++)
-		s->tokens[i] = i < system ? hash_mix(s->tenant * 64 + k) % 1000 +
-						    i :
-					    1000000 + roll(d, 1000000);
+		s->tokens[i] = i < system
+				       ? hash_mix(s->tenant * 64 + k) % 1000 + i
+				       : 1000000 + roll(d, 1000000);
 	s->goal = n;
 	s->answer = 32 + roll(d, 256);
 }
@@ -503,8 +503,7 @@ static void seat_acts(struct day *d, struct seat *s)
 		if (!s->answer) {
 			publish(d, s, true);
 			s->phase = THINKING;
-			seat_later(d, s,
-				   roll_time(d, d->cfg->think_s * SEC));
+			seat_later(d, s, roll_time(d, d->cfg->think_s * SEC));
 			break;
 		}
 		/* fall through */

@@ -74,10 +74,10 @@ static void run(const char *delay, struct engine_stats *out)
 
 	if (delay)
 		setenv("KV_DELAY", delay, 1);
-	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
-				     "--device", delay ? "delay:cpu" : "cpu",
-				     "--limit", "8M", "--swap-ram", "64M",
-				     NULL));
+	ASSERT_EQ(0,
+		  test_kvmd_start(&d, test_tmpdir(), "--size", "64M",
+				  "--device", delay ? "delay:cpu" : "cpu",
+				  "--limit", "8M", "--swap-ram", "64M", NULL));
 	unsetenv("KV_DELAY");
 	ao.socket = d.socket;
 	rig_load(&r, &c, 1);
