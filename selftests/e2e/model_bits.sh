@@ -46,7 +46,7 @@ exec 9<>"$T/hold"
 # hold OUT OPTION... - a kvrun that has answered and stays; its pid in $held
 hold() {
 	: >"$T/$1.err" # or the last one's word would be taken for this one's
-	kvrun generate --json --hold "${@:2}" <"$T/hold" >"$T/$1" \
+	kvrun generate --json --hold --no-prefix-cache "${@:2}" <"$T/hold" >"$T/$1" \
 		2>"$T/$1.err" &
 	held=$!
 	tap_pids+=("$held")
