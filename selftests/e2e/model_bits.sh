@@ -63,7 +63,8 @@ release() { # PID
 	wait "$1"
 }
 
-holding() { kvctl --json meminfo | jq ".$1"; }
+# Frames of those who are there; what was published stays.
+holding() { kvctl --json meminfo | jq ".$1 - .cached_bytes"; }
 
 ids gemma-3-270m 500
 long=(-m "$KV_GEMMA" --prompt-ids "$(tr ' ' , <"$T/ids")" -n 80 --temp 0
