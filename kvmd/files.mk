@@ -17,6 +17,7 @@ mm-y += kvmd/mm/policy_mglru.o
 mm-y += kvmd/mm/policy_reuse.o
 mm-y += kvmd/mm/prefix.o
 mm-y += kvmd/mm/prefix_tree.o
+mm-y += kvmd/mm/pressure.o
 mm-y += kvmd/mm/publish.o
 mm-y += kvmd/mm/reclaim.o
 mm-y += kvmd/mm/resv.o

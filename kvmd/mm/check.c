@@ -651,6 +651,33 @@ static void check_tenants(struct check *k)
 	expect(k, "waiting tickets", 0, mm->waiting.nr, total);
 }
 
+/* Who waits and who works, by tenant and of all. */
+static void check_pressure(struct check *k)
+{
+	const struct mm *mm = k->mm;
+	const struct client *cs = mm_clients(mm);
+	u32 t, i, waits, works, all_wait = 0, all_work = 0;
+
+	for (t = 0; t < MM_TENANT_MAX; t++) {
+		waits = 0;
+		works = 0;
+		ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
+			if (cs[i].tenant != t)
+				continue;
+			waits += cs[i].nr_tickets > 0;
+			works += cs[i].works;
+		}
+		all_wait += waits;
+		all_work += works;
+		expect(k, "waiting clients of tenant", t,
+		       mm->tenants[t].pressure.nr_waiting, waits);
+		expect(k, "working clients of tenant", t,
+		       mm->tenants[t].pressure.nr_working, works);
+	}
+	expect(k, "waiting clients", 0, mm->pressure.nr_waiting, all_wait);
+	expect(k, "working clients", 0, mm->pressure.nr_working, all_work);
+}
+
 static void check_stale(struct check *k, u32 tier)
 {
 	const struct mm *mm = k->mm;
@@ -696,6 +723,7 @@ unsigned int mm_check(const struct mm *mm,
 
 	check_extents(&k);
 	check_tenants(&k);
+	check_pressure(&k);
 	for (i = 0; i < mm->nr_extents; i++)
 		clear_seen(mm, i);
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {

@@ -123,6 +123,7 @@ void mm_client_exit(struct mm *mm, u32 client)
 	c->state = CLIENT_EXITING;
 	revoke_exit(mm, c);
 	ticket_drop(mm, c);
+	pressure_exit(mm, c);
 	swap_client_exit(mm, c);
 	mm_trace(mm, KV_TP_EXIT, client, c->nr_extents);
 	extent_quarantine(mm, c);

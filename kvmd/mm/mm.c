@@ -182,6 +182,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 	ticket_tick(mm);
 	revoke_tick(mm);
 	background_tick(mm);
+	pressure_tick(mm);
 	stats_flush(mm);
 	if (!mm->nr_leaving && !mm->nr_refs_leaving)
 		return;
@@ -200,8 +201,8 @@ bool mm_wants_tick(const struct mm *mm)
 {
 	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff ||
 	       mm->swap_backoff_until || mm->stats_dirty ||
-	       ticket_wants_idle(mm) || revoke_wants_tick(mm) ||
-	       background_wants_tick(mm);
+	       mm->pressure.nr_waiting || ticket_wants_idle(mm) ||
+	       revoke_wants_tick(mm) || background_wants_tick(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)

@@ -455,9 +455,24 @@ struct mm_space_info {
 	u64 rss_bytes, pss_bytes, uss_bytes;
 };
 
+/**
+ * struct mm_pressure - time lost waiting for memory (pressure.h)
+ * @total_us: some: a client waited; full: one waited and none worked
+ * @avg: of the last 10, 60, 300 s, in hundredths of a percent
+ * @nr_waiting: clients that wait now
+ * @nr_working: clients that work now; counted while somebody waits
+ */
+struct mm_pressure {
+	u64 total_us[2];
+	u32 avg[2][3];
+	u32 nr_waiting, nr_working;
+};
+
 void mm_counts_get(const struct mm *mm, struct mm_counts *out);
 void mm_usage_get(const struct mm *mm, struct mm_usage *out);
 int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out);
+/* mm_pressure - of a tenant, or of the device: MM_NONE; as of mm_now() */
+int mm_pressure(const struct mm *mm, u32 tenant, struct mm_pressure *out);
 int mm_client_info(const struct mm *mm, u32 client, struct mm_client_info *out);
 int mm_space_info(const struct mm *mm, u32 client, u32 space,
 		  struct mm_space_info *out);

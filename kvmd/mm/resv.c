@@ -450,6 +450,7 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 			space_bump(mm, c, sp);
 		mm_trace(mm, KV_TP_RESV_BUMP, self, p->step);
 	}
+	pressure_granted(mm, c, p->step);
 	c->keep_slabs = false;
 	if (c->has_empty || p->nr_cow)
 		slab_trim(mm, c);

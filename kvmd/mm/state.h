@@ -26,6 +26,7 @@
  */
 #include "kvmd/mm/mm.h"
 #include "kvmd/mm/policy.h"
+#include "kvmd/mm/pressure.h"
 #include "lib/bitmap.h"
 #include "lib/ilist.h"
 #include <kv/trace.h>
@@ -210,6 +211,9 @@ struct client {
 	u64 moved_ns; /* when it was seen to move */
 	u64 looked_at; /* completed when tickets were looked at for it */
 	u64 steps_from;
+	u64 granted; /* highest step that a reservation was granted for */
+	u64 worked; /* completed, when pressure was last looked at */
+	bool waits, works; /* as counted there */
 	u32 nr_spaces;
 	u32 space_top; /* slots at and above were never used */
 	u32 space_free; /* first free slot below, or MM_NONE */
@@ -348,6 +352,7 @@ struct tenant {
 	u32 cache; /* 1 + index of its page cache's client, 0: none */
 	bool dropping; /* the cache goes as soon as nothing holds it */
 	u32 nr_nodes; /* of its prefix trees */
+	struct pressure pressure;
 	char name[KV_NAME_LEN];
 };
 
@@ -474,6 +479,8 @@ struct mm {
 	bool revoke_look; /* somebody may need one, or need it no more */
 	bool over_limit; /* a tenant may hold more than it may */
 	u64 revoke_looked_ns;
+
+	struct pressure pressure; /* of the device */
 
 	u32 queue_head, queue_tail, nr_events;
 	u64 resv_seq; /* marks spaces of one reservation */

@@ -181,6 +181,7 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 			break;
 	ilist_add_before(&mm->waiting, TICKET_LINKS(mm), pos, slot);
 	c->nr_tickets++;
+	pressure_waits(mm, c);
 	mm->tenants[c->tenant].nr_tickets++;
 	if (block == BLOCK_TENANT) {
 		mm->tenants[c->tenant].limit_hits++;
@@ -201,6 +202,7 @@ static void leave(struct mm *mm, u32 slot)
 
 	ilist_del(&mm->waiting, TICKET_LINKS(mm), slot);
 	c->nr_tickets--;
+	pressure_waits(mm, c);
 	mm->tenants[c->tenant].nr_tickets--;
 	/* Those it held back have a chance now. */
 	mm->dirty = true;
