@@ -35,6 +35,7 @@ kvmd-y += kvmd/ctl/cache.o
 kvmd-y += kvmd/ctl/ctl.o
 kvmd-y += kvmd/ctl/events.o
 kvmd-y += kvmd/ctl/objects.o
+kvmd-y += kvmd/ctl/pressure.o
 kvmd-y += kvmd/ctl/space.o
 kvmd-y += kvmd/ctl/system.o
 kvmd-y += kvmd/copy.o

@@ -76,5 +76,6 @@ extern const struct ctl_def ctl_object_defs[];
 extern const struct ctl_def ctl_space_defs[];
 extern const struct ctl_def ctl_admin_defs[];
 extern const struct ctl_def ctl_cache_defs[];
+extern const struct ctl_def ctl_pressure_defs[];
 
 #endif

@@ -116,7 +116,8 @@ static void look(struct mm *mm, bool first)
 		done = max(c->completed,
 			   kv_move_completed(&c->status->rank[0]));
 		set(mm, c, c->waits,
-		    c->granted > done || (!first && done != c->worked));
+		    c->granted > done || (!first && done > c->granted &&
+					  done != c->worked));
 		c->worked = done;
 	}
 }

@@ -10,8 +10,8 @@
  *		limit, above its high, the device is full, an extent is being
  *		populated, or its pages are being read from swap
  *	works	a client whose step was granted and has not ended, or whose
- *		completed has moved since the last look: steps that needed no
- *		page are seen by their ends
+ *		completed has moved past that since the last look: steps that
+ *		asked for nothing are seen by their ends
  *	some	time in which at least one client waits
  *	full	time in which one waits and none works
  *

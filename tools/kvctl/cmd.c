@@ -64,6 +64,8 @@ const struct command cmd_table[] = {
 	{ "tenant", "limit", "TENANT KEY=VALUE...", 2, 5, A, "tenant limit",
 	  show_object, run_limit,
 	  "set max, low, min, swap (4G, max) or weight" },
+	{ "pressure", "show", "", 0, 0, D | W, "pressure", show_pressure, NULL,
+	  "time lost waiting for memory, by tenant" },
 	{ "space", "list", "[CLIENT]", 0, 1, D | W, "space list",
 	  show_space_list, NULL, "address spaces: one a sequence" },
 	{ "space", "show", "CLIENT:SPACE", 1, 1, W, "space show", show_space,

@@ -147,6 +147,7 @@ enum col_kind {
 	COL_LIMIT, /* bytes, or null: "max" */
 	COL_USER, /* a uid: its name */
 	COL_SHORT, /* the first 12 characters */
+	COL_HUNDREDTHS, /* 1234: 12.34 */
 	COL_PERCENT, /* key over key2, both numbers */
 };
 
@@ -204,6 +205,7 @@ int show_who(const struct invocation *inv, json_t *a);
 int show_check(const struct invocation *inv, json_t *a);
 int show_kill(const struct invocation *inv, json_t *a);
 int show_revoke(const struct invocation *inv, json_t *a);
+int show_pressure(const struct invocation *inv, json_t *a);
 int show_object(const struct invocation *inv, json_t *a);
 void status_line(FILE *out, const struct options *opt, const json_t *a);
 

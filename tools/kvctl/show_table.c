@@ -92,6 +92,21 @@ static const struct col tenant_cols[] = {
 };
 TABLE(tenant_table, tenant_cols);
 
+static const struct col pressure_cols[] = {
+	{ "TENANT", "tenant", NULL, COL_STR, 0 },
+	{ "SOME10", "some.avg10", NULL, COL_HUNDREDTHS, 0 },
+	{ "SOME60", "some.avg60", NULL, COL_HUNDREDTHS, 0 },
+	{ "SOME300", "some.avg300", NULL, COL_HUNDREDTHS, 0 },
+	{ "SOME(us)", "some.total_us", NULL, COL_INT, 0 },
+	{ "FULL10", "full.avg10", NULL, COL_HUNDREDTHS, 0 },
+	{ "FULL60", "full.avg60", NULL, COL_HUNDREDTHS, 0 },
+	{ "FULL300", "full.avg300", NULL, COL_HUNDREDTHS, 0 },
+	{ "FULL(us)", "full.total_us", NULL, COL_INT, 0 },
+	{ "WAITING", "waiting", NULL, COL_INT, 0 },
+	{ "WORKING", "working", NULL, COL_INT, COL_HIDDEN },
+};
+static const TABLE(pressure_table, pressure_cols);
+
 static const struct col cache_cols[] = {
 	{ "TREE", "tree", NULL, COL_INT, 0 },
 	{ "TENANT", "tenant", NULL, COL_STR, 0 },
@@ -197,6 +212,12 @@ int show_tenant_list(const struct invocation *inv, json_t *a)
 int show_cache_list(const struct invocation *inv, json_t *a)
 {
 	return tab_print(inv->opt, &cache_table, member(a, "trees"));
+}
+
+/* The row without a tenant is the device's. */
+int show_pressure(const struct invocation *inv, json_t *a)
+{
+	return tab_print(inv->opt, &pressure_table, member(a, "pressure"));
 }
 
 int show_space_list(const struct invocation *inv, json_t *a)

@@ -237,15 +237,20 @@ TEST_F(lost, time_is_not_full_while_a_step_runs)
 	EXPECT_EQ(p.total_us[0], 10000);
 	EXPECT_EQ(p.total_us[1], 0);
 	EXPECT_EQ(p.nr_working, 1);
-	/* The step ends at 110, which is seen at 111 and over at 112. */
+	/* The step ends at 110, which is seen at 111. */
 	kv_step_end(&self->t.cl[self->client].status->rank[0], 1);
 	mm_tick(self->t.mm, 111 * MS);
-	mm_tick(self->t.mm, 112 * MS);
-	mm_tick(self->t.mm, 122 * MS);
+	mm_tick(self->t.mm, 121 * MS);
 	ASSERT_EQ(mm_pressure(self->t.mm, self->tenant, &p), 0);
-	EXPECT_EQ(p.total_us[0], 22000);
+	EXPECT_EQ(p.total_us[0], 21000);
 	EXPECT_EQ(p.total_us[1], 10000);
 	EXPECT_EQ(p.nr_working, 0);
+	/* Steps without a reservation are seen as they end. */
+	kv_step_end(&self->t.cl[self->client].status->rank[0], 9);
+	mm_tick(self->t.mm, 122 * MS);
+	mm_tick(self->t.mm, 130 * MS);
+	ASSERT_EQ(mm_pressure(self->t.mm, self->tenant, &p), 0);
+	EXPECT_EQ(p.total_us[1], 11000);
 	mt_check(&self->t);
 }
 
