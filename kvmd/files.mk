@@ -6,6 +6,7 @@ mm-y += kvmd/mm/client.o
 mm-y += kvmd/mm/discard.o
 mm-y += kvmd/mm/extent.o
 mm-y += kvmd/mm/fork.o
+mm-y += kvmd/mm/high.o
 mm-y += kvmd/mm/info.o
 mm-y += kvmd/mm/mm.o
 mm-y += kvmd/mm/move.o

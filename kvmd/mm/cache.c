@@ -22,6 +22,7 @@
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/background.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/high.h"
 #include "kvmd/mm/ticket.h"
 
 struct client *cache_of(const struct mm *mm, u32 tenant)
@@ -164,6 +165,7 @@ bool cache_room(struct mm *mm, struct client *cache, u32 geom)
 	while ((extents = slab_extents_short(cache, need))) {
 		if (background_free(mm) >= mm->cfg.watermark_min &&
 		    extents <= extent_tenant_room(mm, cache->tenant) &&
+		    extents <= high_room(mm, cache->tenant) &&
 		    !ticket_needs(mm, cache->tenant)) {
 			if (extents <= mm->by_state[EXTENT_READY].nr)
 				break;
@@ -197,20 +199,48 @@ static u32 may_lose(const struct tenant *t, bool below_low)
 	return used > keep ? (u32)((used - keep) / KV_EXTENT_SIZE) : 0;
 }
 
+/* The tenant with a cache that is the most above its share, or MM_NONE. */
+static u32 next_giver(const struct mm *mm, const struct client *to,
+		      bool asked[MM_TENANT_MAX])
+{
+	double most = 0, excess;
+	u32 t, best = MM_NONE;
+
+	for (t = 0; t < MM_TENANT_MAX; t++) {
+		if (asked[t] || !mm->tenants[t].cache ||
+		    (to && t == to->tenant))
+			continue;
+		excess = tenant_excess(mm, t);
+		if (best != MM_NONE && excess <= most)
+			continue;
+		best = t;
+		most = excess;
+	}
+	if (best != MM_NONE)
+		asked[best] = true;
+	return best;
+}
+
 u32 cache_reclaim(struct mm *mm, const struct client *c, bool at_limit,
 		  u32 extents)
 {
-	u32 got = 0, pass, t;
+	u32 got = 0, pass, t, n;
 
 	if (c && cache_of(mm, c->tenant))
 		got = cache_shrink(mm, cache_of(mm, c->tenant), extents);
-	for (pass = 0; pass < 2 && !at_limit; pass++)
-		for (t = 0; t < MM_TENANT_MAX && got < extents; t++)
-			if (mm->tenants[t].cache && (!c || t != c->tenant))
-				got += cache_shrink(
-					mm, cache_of(mm, t),
-					min(extents - got,
-					    may_lose(&mm->tenants[t], pass)));
+	for (pass = 0; pass < 2 && !at_limit; pass++) {
+		bool asked[MM_TENANT_MAX] = { false };
+		struct client *cache;
+
+		while (got < extents &&
+		       (t = next_giver(mm, c, asked)) != MM_NONE) {
+			cache = cache_of(mm, t);
+			n = min(extents - got, may_lose(&mm->tenants[t], pass));
+			n = cache ? cache_shrink(mm, cache, n) : 0;
+			mm->tenants[t].events.low += pass ? n : 0;
+			got += n;
+		}
+	}
 	return got;
 }
 

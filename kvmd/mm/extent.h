@@ -22,6 +22,18 @@ u32 extent_nr_coming(const struct mm *mm);
 u32 extent_tenant_room(const struct mm *mm, u32 tenant);
 
 /**
+ * tenant_excess - how much of its share of the device a tenant is above
+ * @mm: core
+ * @tenant: tenant
+ *
+ * A share is what the weights leave, by the weights of the tenants that have
+ * clients or hold something.
+ *
+ * Return: extents above it, divided by its weight; below 0: it holds less.
+ */
+double tenant_excess(const struct mm *mm, u32 tenant);
+
+/**
  * extent_grant - give a ready extent to a client
  * @mm: core
  * @c: client; its tenant is charged and has room

@@ -185,6 +185,9 @@ int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out)
 	out->nr_tickets = t->nr_tickets;
 	out->swap_bytes = t->swapped;
 	out->swap_max_bytes = t->swap_max;
+	out->high_bytes = t->high;
+	out->events = t->events;
+	out->events.max = t->limit_hits;
 	out->nr_clients = t->nr_clients;
 	if (t->cache) {
 		out->cache_held_bytes =

@@ -235,13 +235,16 @@ u64 mm_discard_stale(const struct mm *mm, u32 tier);
 struct mm_limits {
 	u64 max_bytes; /* MM_LIMIT_NONE: the device */
 	u64 low_bytes, min_bytes; /* kept, the pager uses them */
-	u32 weight;
+	u32 weight; /* of its share of the device; 0 is 1 */
 };
 int __must_check mm_tenant_get(struct mm *mm, const char *name, u32 *tenant);
 void mm_tenant_put(struct mm *mm, u32 tenant);
 int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim);
 /* mm_tenant_swap_limit - bytes it may have in swap tiers; none go for it */
 int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes);
+/* mm_tenant_high - bytes above which its idle memory goes and its reservations
+ * are made slow (high.c); MM_LIMIT_NONE: never */
+int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes);
 /* mm_tenant_charge - weights and other slabs outside of extents; -EDQUOT
  * over the tenant's limit, -ENOSPC the device is full */
 int __must_check mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes);
@@ -415,13 +418,29 @@ struct mm_usage {
 	u32 cache_nodes, reserved;
 };
 
+/**
+ * struct mm_tenant_events - what happened to a tenant, as memory.events
+ * @low: extents that were taken from it while it was below its low
+ * @high: reservations that were made slow above its high
+ * @max: requests that met its max, as limit_hits
+ * @oom: reservations that could never be served (-E2BIG)
+ * @refused: that were told to come again (-EAGAIN)
+ * @oom_kill: clients that were killed for not giving memory back
+ * @swap_fail: pages that were to leave and found no slot, or not be written
+ * @revoked: times that a client was asked for memory back
+ */
+struct mm_tenant_events {
+	u64 low, high, max, oom, refused, oom_kill, swap_fail, revoked;
+};
+
 struct mm_tenant_info {
 	char name[KV_NAME_LEN];
 	struct mm_limits limits;
 	u64 held_bytes, charged_bytes, frame_bytes;
 	u64 max_seen_bytes, limit_hits, nr_tickets;
-	u64 swap_bytes, swap_max_bytes;
+	u64 swap_bytes, swap_max_bytes, high_bytes;
 	u64 cache_held_bytes, cache_bytes;
+	struct mm_tenant_events events;
 	u32 nr_clients;
 };
 

@@ -2,7 +2,8 @@
 /*
  * reclaim.c - whose pages leave the device for a reservation that is short
  *
- * What was used longest ago goes: single pages from idle spaces of the
+ * Of the tenant that is the most above its share of a full device, by its
+ * weight, what was used longest ago goes: single pages from idle spaces of the
  * reservation's own client, whose frames it can use as they come free, and
  * from others whole extents of which no frame is in use, for anything less
  * would free nothing that it can have. At its tenant's limit only the tenant's
@@ -27,6 +28,7 @@
  */
 #include "kvmd/mm/reclaim.h"
 #include "include/kv/usdt.h"
+#include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
@@ -147,28 +149,49 @@ static bool client_gives(const struct mm *mm, const struct client *c,
 	       (below_low || used >= t->limits.low_bytes);
 }
 
-/* The extent that was used longest ago of those that can leave, or MM_NONE. */
-static u32 oldest_extent(struct mm *mm, const struct client *to,
-			 enum ticket_block block, bool below_low, u64 *age)
+/* Something that could leave. */
+struct victim {
+	u32 extent; /* MM_NONE: there is none */
+	u64 age; /* when it was last used; smaller is older */
+	double excess; /* of its tenant: it is the one that gives */
+};
+
+static bool victim_is_better(const struct victim *v, const struct victim *than)
 {
+	if (than->extent == MM_NONE || v->excess > than->excess)
+		return true;
+	return v->excess == than->excess && v->age < than->age;
+}
+
+/*
+ * The extent to leave: of the tenant that is the most above its share of a full
+ * device, by its weight, the one that was used longest ago; not later than @before_ns.
+ */
+static struct victim find_extent(struct mm *mm, const struct client *to,
+				 enum ticket_block block, bool below_low,
+				 u64 before_ns)
+{
+	struct victim best = { .extent = MM_NONE }, v;
 	const struct extent *es = mm_extents(mm);
 	const struct client *c;
-	u32 e, oldest = MM_NONE;
-	u64 used;
+	u32 tenant = MM_NONE;
 
-	for (e = 0; e < mm->nr_extents; e++) {
-		if (es[e].state != EXTENT_GRANTED)
+	for (v.extent = 0; v.extent < mm->nr_extents; v.extent++) {
+		if (es[v.extent].state != EXTENT_GRANTED)
 			continue;
-		c = &mm_clients(mm)[es[e].client];
-		if (es[e].free_mask == EXTENT_ALL_FREE ||
+		c = &mm_clients(mm)[es[v.extent].client];
+		if (es[v.extent].free_mask == EXTENT_ALL_FREE ||
 		    !client_gives(mm, c, to, block, below_low) ||
-		    !swap_extent_can_leave(mm, c, e, &used) ||
-		    (oldest != MM_NONE && used >= *age))
+		    !swap_extent_can_leave(mm, c, v.extent, &v.age) ||
+		    v.age > before_ns)
 			continue;
-		oldest = e;
-		*age = used;
+		if (c->tenant != tenant)
+			v.excess = tenant_excess(mm, c->tenant);
+		tenant = c->tenant;
+		if (victim_is_better(&v, &best))
+			best = v;
 	}
-	return oldest;
+	return best;
 }
 
 /*
@@ -181,13 +204,18 @@ static u64 reclaim_one(struct mm *mm, struct client *c,
 		       const struct resv_plan *p, enum ticket_block block,
 		       u64 bytes)
 {
+	struct victim e = find_extent(mm, c, block, false, ~0ull), own;
 	struct space *sp;
 	struct client *from;
-	u64 age, got;
-	u32 e = oldest_extent(mm, c, block, false, &age);
+	bool below_low;
+	u64 got;
 
-	while ((sp = oldest_space(mm, c, p->need)) &&
-	       (e == MM_NONE || sp->used_ns <= age)) {
+	own.extent = 0; /* a page of any */
+	own.excess = tenant_excess(mm, c->tenant);
+	while ((sp = oldest_space(mm, c, p->need))) {
+		own.age = sp->used_ns;
+		if (e.extent != MM_NONE && victim_is_better(&e, &own))
+			break;
 		got = swap_space_leave(mm, c, sp, p->need, bytes);
 		sp->keep = mm->keep_seq; /* it gave what it could */
 		if (got)
@@ -195,14 +223,16 @@ static u64 reclaim_one(struct mm *mm, struct client *c,
 		if (got || mm->nr_io == SWAP_IO_MAX)
 			return got;
 	}
-	if (e == MM_NONE)
-		e = oldest_extent(mm, c, block, true, &age);
-	if (e == MM_NONE)
+	below_low = e.extent == MM_NONE;
+	if (below_low)
+		e = find_extent(mm, c, block, true, ~0ull);
+	if (e.extent == MM_NONE)
 		return 0;
-	from = &mm_clients(mm)[mm_extents(mm)[e].client];
-	got = swap_extent_leave(mm, from, e);
+	from = &mm_clients(mm)[mm_extents(mm)[e.extent].client];
+	got = swap_extent_leave(mm, from, e.extent);
 	if (!got)
 		return 0;
+	mm->tenants[from->tenant].events.low += below_low;
 	mm->tenants[from->tenant].giving += KV_EXTENT_SIZE;
 	probe_reclaim(mm, c, from, block, got);
 	return got;
@@ -313,8 +343,8 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 u64 reclaim_cold(struct mm *mm, u64 before_ns)
 {
 	struct client *cs = mm_clients(mm);
-	u64 age;
-	u32 i, e;
+	struct victim e;
+	u32 i;
 
 	if (!mm->lay.nr_slots || mm->now_ns < mm->swap_backoff_until)
 		return 0;
@@ -326,9 +356,9 @@ u64 reclaim_cold(struct mm *mm, u64 before_ns)
 	for (i = 0; i < MM_TENANT_MAX; i++)
 		mm->tenants[i].giving = 0;
 	mm->keep_seq++;
-	e = oldest_extent(mm, NULL, BLOCK_DEVICE, false, &age);
-	if (e == MM_NONE || age > before_ns)
+	e = find_extent(mm, NULL, BLOCK_DEVICE, false, before_ns);
+	if (e.extent == MM_NONE)
 		return 0;
-	return swap_extent_leave(mm, &mm_clients(mm)[mm_extents(mm)[e].client],
-				 e);
+	return swap_extent_leave(
+		mm, &mm_clients(mm)[mm_extents(mm)[e.extent].client], e.extent);
 }

@@ -20,6 +20,7 @@ struct resv_plan {
 	u32 nr_swapped; /* entries of pages that have to be read */
 	u32 nr_moving; /* pages on their way to or from a slot */
 	u32 nr_read; /* pages that resv_room() began to read; 0 before */
+	u64 slow_until_ns; /* high_slows() */
 	u64 lost; /* with -ENODATA: as ops.h says */
 };
 

@@ -312,6 +312,7 @@ static void kill_if_late(struct mm *mm, struct client *c)
 		return;
 	c->revoke.state = MM_REVOKE_KILLED;
 	mm->counts.revokes_killed++;
+	mm->tenants[c->tenant].events.oom_kill++;
 	mm_queue(mm, MM_REQ_KILL, c, 0, 0);
 	mm_trace(mm, KV_TP_REVOKE_KILL, client_index(mm, c), c->nr_extents);
 }
@@ -356,6 +357,7 @@ static void begin(struct mm *mm, struct client *c, u32 nr,
 		r->begun_ns = mm->now_ns;
 		r->deadline_ns = mm->now_ns + mm->cfg.revoke_ask_ns;
 		mm->counts.revokes++;
+		mm->tenants[c->tenant].events.revoked++;
 	}
 	r->goal = min(r->goal, c->nr_extents) - nr;
 	mm->dirty = true;

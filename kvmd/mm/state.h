@@ -344,9 +344,11 @@ struct tenant {
 	u64 charged; /* weights */
 	u64 swapped; /* bytes in slots */
 	u64 swap_max; /* of them, at most */
+	u64 high; /* used above it: slow, and idle memory goes */
 	u64 giving; /* bytes of extents chosen in the search at hand */
 	u64 max_seen;
 	u64 limit_hits;
+	struct mm_tenant_events events; /* max is limit_hits */
 	u32 nr_tickets;
 	u32 blocked; /* ticket pass that found it at its limit */
 	u32 cache; /* 1 + index of its page cache's client, 0: none */
@@ -365,6 +367,7 @@ enum ticket_state {
 enum ticket_block {
 	BLOCK_NONE,
 	BLOCK_IO, /* its own pages are on their way; holds nobody back */
+	BLOCK_HIGH, /* above its tenant's high; holds nobody else back */
 	BLOCK_REVOKE, /* its client gives memory back; holds nobody back */
 	BLOCK_SOON, /* memory is being populated or scrubbed */
 	BLOCK_TENANT, /* its tenant is at its limit */
@@ -400,6 +403,7 @@ struct ticket {
 	u64 step;
 	u64 user_data;
 	u64 since_ns;
+	u64 slow_until_ns; /* for its tenant's high; 0: not looked at yet */
 	struct mm_faults faults; /* it took; swap_in while WAITING too */
 	struct kv_cqe cqe; /* DONE */
 	struct ilink link; /* by priority, then age; or free */

@@ -247,8 +247,10 @@ static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	if (mm->nr_io == SWAP_IO_MAX)
 		return false;
 	slot = slot_alloc(mm, c, geom);
-	if (slot == MM_NONE)
+	if (slot == MM_NONE) {
+		mm->tenants[c->tenant].events.swap_fail++;
 		return false;
+	}
 	s = &mm_slots(mm)[slot];
 	s->frame = frame;
 	s->family = f->family;
@@ -399,6 +401,7 @@ static void out_done(struct mm *mm, struct client *c, u32 slot, int err,
 
 	if (err) {
 		mm->counts.swap_errors++;
+		mm->tenants[c->tenant].events.swap_fail++;
 		mm->swap_backoff_until = mm->now_ns + MM_BACKOFF_NS;
 	}
 	if (err || s->wanted || !mm_frames(mm)[s->frame].refs)

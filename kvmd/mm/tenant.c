@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/high.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
 
@@ -54,6 +55,7 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 	t->limits.max_bytes = MM_LIMIT_NONE;
 	t->limits.weight = 100;
 	t->swap_max = MM_LIMIT_NONE;
+	t->high = MM_LIMIT_NONE;
 	*tenant = (u32)(t - mm->tenants);
 	return 0;
 }
@@ -101,6 +103,20 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 	return 0;
 }
 
+double tenant_excess(const struct mm *mm, u32 tenant)
+{
+	const struct tenant *t = &mm->tenants[tenant], *u;
+	double weight = max(t->limits.weight, 1u), sum = 0, share;
+
+	for (u = mm->tenants; u < mm->tenants + MM_TENANT_MAX; u++)
+		if (u->nr_clients || u->held)
+			sum += max(u->limits.weight, 1u);
+	share = (double)(mm->cfg.device_bytes - mm->charged) * weight /
+		max(sum, weight);
+	return ((double)(t->held - min(t->held, t->giving)) - share) /
+	       ((double)KV_EXTENT_SIZE * weight);
+}
+
 int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes)
 {
 	struct tenant *t = tenant_find(mm, tenant);
@@ -110,6 +126,19 @@ int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes)
 	t->swap_max = max_bytes;
 	mm->dirty = true;
 	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
+	return 0;
+}
+
+int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes)
+{
+	struct tenant *t = tenant_find(mm, tenant);
+
+	if (!t)
+		return -ENOENT;
+	t->high = high_bytes;
+	mm->dirty = true;
+	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
+	high_limit(mm, tenant);
 	return 0;
 }
 

@@ -16,7 +16,8 @@
  * above them in priority waits behind them likewise.
  *
  * One whose own pages are being read from swap, or written to it, holds back
- * nobody, and neither does one whose client is to give memory back (revoke.c).
+ * nobody; one whose client is to give memory back (revoke.c), or that is made
+ * slow (high.c), the rest of its client.
  *
  * A request without KV_SQE_WAIT waits only while memory is certainly on its
  * way (populate, scrub, pages of others leaving for swap) or its own pages
@@ -31,6 +32,7 @@
 
 #include "kvmd/mm/ticket.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/high.h"
 
 #define TICKET_LINKS(mm) ILINKS(mm_tickets(mm), link)
 
@@ -91,11 +93,26 @@ bool ticket_wants_idle(const struct mm *mm)
 	return false;
 }
 
+/* The time is over for which one was made slow. */
+static bool is_slow_no_more(const struct mm *mm)
+{
+	const struct ticket *ts = mm_tickets(mm);
+	u32 i;
+
+	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
+		if (ts[i].block == BLOCK_HIGH && ts[i].slow_until_ns &&
+		    mm->now_ns >= ts[i].slow_until_ns)
+			return true;
+	return false;
+}
+
 void ticket_tick(struct mm *mm)
 {
 	struct client *cs = mm_clients(mm);
 	u64 done;
 	u32 i;
+
+	mm->dirty |= is_slow_no_more(mm);
 
 	if (mm->now_ns < mm->looked_ns + MM_LOOK_NS || !ticket_wants_idle(mm))
 		return;
@@ -129,7 +146,7 @@ enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 		if (t->priority < p->priority)
 			break;
 		if (t->block == BLOCK_IO ||
-		    (t->block == BLOCK_REVOKE && t->client != self))
+		    (t->block < BLOCK_SOON && t->client != self))
 			continue;
 		same = t->client == self ||
 		       (extents && t->block != BLOCK_TENANT) ||
@@ -172,6 +189,7 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 	t->step = r->step;
 	t->user_data = r->user_data;
 	t->since_ns = mm->now_ns;
+	t->slow_until_ns = p->slow_until_ns;
 	t->faults = (struct mm_faults){ .swap_in = p->nr_read };
 	mm->waited.swap_in += p->nr_read;
 	memcpy(mm_ticket_items(mm, slot), r->items,
@@ -313,7 +331,7 @@ static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
 	if (block == BLOCK_IO)
 		return;
 	c->blocked = mm->pass;
-	if (block == BLOCK_REVOKE)
+	if (block < BLOCK_SOON)
 		return;
 	mm->revoke_look |= block_is_full(block);
 	pass->reclaiming |= t->reclaiming;
@@ -351,7 +369,9 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 		return true;
 	}
 	extents = slab_extents_short(c, p.need);
-	if (extents && pass->device)
+	if (high_slows(mm, c, &p, extents, &t->slow_until_ns))
+		block = BLOCK_HIGH;
+	else if (extents && pass->device)
 		block = pass->device;
 	else if (extents && mm->tenants[c->tenant].blocked == mm->pass)
 		block = BLOCK_TENANT;
@@ -368,12 +388,14 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	}
 	if (block_is_short(block)) {
 		if (!resv_fits_ever(mm, c, &p)) {
+			mm->tenants[c->tenant].events.oom++;
 			complete(mm, slot, -E2BIG, 0);
 			return true;
 		}
 		/* Nobody has looked yet what could leave for it. */
 		if (!(t->flags & KV_SQE_WAIT) && !p.reclaiming && !held) {
 			mm->counts.reserves_short++;
+			mm->tenants[c->tenant].events.refused++;
 			complete(mm, slot, -EAGAIN,
 				 (u64)extents * KV_EXTENT_SIZE);
 			return true;
@@ -413,8 +435,10 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 	bool full = block_is_short(block);
 	u64 id;
 
-	if (full && !resv_fits_ever(mm, c, p))
+	if (full && !resv_fits_ever(mm, c, p)) {
+		mm->tenants[c->tenant].events.oom++;
 		return -E2BIG;
+	}
 	if ((shown || !full || p->reclaiming) &&
 	    !ticket_create(mm, c, r, p, block, extents, &id)) {
 		*extra = shown ? id : 0;
@@ -422,6 +446,7 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 		return -EINPROGRESS;
 	}
 	mm->counts.reserves_short++;
+	mm->tenants[c->tenant].events.refused++;
 	if (block == BLOCK_TENANT) {
 		mm->tenants[c->tenant].limit_hits++;
 		mm->counts.limit_hits++;
@@ -460,6 +485,11 @@ int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *r,
 	extents = slab_extents_short(c, p.need);
 	if (unlikely(!ilist_is_empty(&mm->waiting)))
 		ahead = ticket_ahead(mm, c, &p, extents);
+	if (c->nr_tickets < MM_CLIENT_TICKETS && !ahead &&
+	    high_slows(mm, c, &p, extents, &p.slow_until_ns))
+		ahead = BLOCK_HIGH;
+	else if (c->nr_tickets == MM_CLIENT_TICKETS && ahead == BLOCK_HIGH)
+		ahead = BLOCK_NONE;
 	block = ahead ? ahead : resv_room(mm, c, &p, &extents);
 	if (block != BLOCK_NONE)
 		return wait_or_fail(mm, c, r, &p, block, extents, extra);

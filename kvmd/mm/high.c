@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * high.c - a tenant above its soft limit
+ *
+ * Above its high a tenant still gets what it asks for, but it pays first: an
+ * extent that one of its clients holds empty comes back, then pages of its
+ * cache that nobody maps are evicted, then idle pages of it begin to leave for
+ * swap. If it would be above its high even so, the reservation waits a time
+ * that grows with the excess, HIGH_MOST_NS where the excess is as much as the
+ * high itself, and is then served as any other. Nothing is refused for it; a
+ * reservation that needs no extent, or whose client has no ticket left, does
+ * not even wait.
+ *
+ * The wait is a ticket of the block BLOCK_HIGH. It ends early when the tenant
+ * has fallen below its high. Weights are charged as always, but count.
+ */
+#include "kvmd/mm/high.h"
+#include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
+#include "kvmd/mm/reclaim.h"
+
+#define HIGH_LEAST_NS 1000000ull
+#define HIGH_MOST_NS  100000000ull
+
+/* Bytes above its high with @extents more. */
+static u64 excess(const struct mm *mm, u32 tenant, u32 extents)
+{
+	const struct tenant *t = &mm->tenants[tenant];
+	u64 used = t->held + t->charged + (u64)extents * KV_EXTENT_SIZE;
+
+	return used > t->high ? used - t->high : 0;
+}
+
+u32 high_room(const struct mm *mm, u32 tenant)
+{
+	const struct tenant *t = &mm->tenants[tenant];
+	u64 used = t->held + t->charged;
+
+	return used >= t->high ? 0 :
+	       (u32)min((t->high - used) / KV_EXTENT_SIZE,
+			(u64)mm->nr_extents);
+}
+
+/* Return: true if pages are on their way out. */
+static bool give_idle(struct mm *mm, struct client *c,
+		      const struct resv_plan *p, u32 extents)
+{
+	struct client *cache = cache_of(mm, c->tenant);
+	u64 above;
+
+	extent_reclaim(mm, c->tenant, c, false);
+	above = excess(mm, c->tenant, extents);
+	if (above && cache)
+		cache_shrink(mm, cache,
+			     (u32)DIV_ROUND_UP(above, (u64)KV_EXTENT_SIZE));
+	above = excess(mm, c->tenant, extents);
+	return above && reclaim(mm, c, p, BLOCK_TENANT, above);
+}
+
+static u64 slow_ns(u64 above, u64 high)
+{
+	double part = (double)above / (double)max(high, (u64)KV_EXTENT_SIZE);
+
+	return max((u64)(min(part, 1.0) * HIGH_MOST_NS), HIGH_LEAST_NS);
+}
+
+bool high_slows(struct mm *mm, struct client *c, const struct resv_plan *p,
+		u32 extents, u64 *until_ns)
+{
+	struct tenant *t = &mm->tenants[c->tenant];
+	u64 above;
+
+	if (likely(t->high == MM_LIMIT_NONE) || !extents ||
+	    !excess(mm, c->tenant, extents))
+		return false;
+	if (!*until_ns) {
+		give_idle(mm, c, p, extents);
+		above = excess(mm, c->tenant, extents);
+		if (!above)
+			return false;
+		*until_ns = mm->now_ns + slow_ns(above, t->high);
+		t->events.high++;
+	}
+	return mm->now_ns < *until_ns;
+}
+
+void high_limit(struct mm *mm, u32 tenant)
+{
+	struct client *cache = cache_of(mm, tenant);
+
+	if (!excess(mm, tenant, 0))
+		return;
+	extent_reclaim(mm, tenant, NULL, false);
+	if (cache && excess(mm, tenant, 0))
+		cache_shrink(mm, cache,
+			     (u32)DIV_ROUND_UP(excess(mm, tenant, 0),
+					       (u64)KV_EXTENT_SIZE));
+}
