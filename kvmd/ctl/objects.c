@@ -176,6 +176,26 @@ static int client_show(struct ctl *q, json_t *out)
 
 /* ---- tenants ---- */
 
+static json_t *limit_json(u64 bytes)
+{
+	return bytes == MM_LIMIT_NONE ? json_null() : ctl_u64(bytes);
+}
+
+static json_t *tenant_events_json(const struct mm_tenant_events *e)
+{
+	json_t *o = json_object();
+
+	ctl_set(o, "low", e->low);
+	ctl_set(o, "high", e->high);
+	ctl_set(o, "max", e->max);
+	ctl_set(o, "oom", e->oom);
+	ctl_set(o, "refused", e->refused);
+	ctl_set(o, "oom_kill", e->oom_kill);
+	ctl_set(o, "swap_fail", e->swap_fail);
+	ctl_set(o, "revoked", e->revoked);
+	return o;
+}
+
 static json_t *tenant_json(u32 id, const struct mm_tenant_info *info, bool all)
 {
 	json_t *o = json_object();
@@ -186,14 +206,12 @@ static json_t *tenant_json(u32 id, const struct mm_tenant_info *info, bool all)
 	ctl_set(o, "held_bytes", info->held_bytes);
 	ctl_set(o, "charged_bytes", info->charged_bytes);
 	ctl_set(o, "frame_bytes", info->frame_bytes);
-	json_object_set_new(o, "max_bytes",
-			    info->limits.max_bytes == MM_LIMIT_NONE
-				    ? json_null()
-				    : ctl_u64(info->limits.max_bytes));
+	json_object_set_new(o, "max_bytes", limit_json(info->limits.max_bytes));
 	if (!all) /* another tenant's: totals only */
 		return o;
 	ctl_set(o, "low_bytes", info->limits.low_bytes);
 	ctl_set(o, "min_bytes", info->limits.min_bytes);
+	json_object_set_new(o, "high_bytes", limit_json(info->high_bytes));
 	ctl_set(o, "weight", info->limits.weight);
 	ctl_set(o, "max_seen_bytes", info->max_seen_bytes);
 	ctl_set(o, "limit_hits", info->limit_hits);
@@ -202,9 +220,8 @@ static json_t *tenant_json(u32 id, const struct mm_tenant_info *info, bool all)
 	ctl_set(o, "cached_held_bytes", info->cache_held_bytes);
 	ctl_set(o, "swap_bytes", info->swap_bytes);
 	json_object_set_new(o, "swap_max_bytes",
-			    info->swap_max_bytes == MM_LIMIT_NONE
-				    ? json_null()
-				    : ctl_u64(info->swap_max_bytes));
+			    limit_json(info->swap_max_bytes));
+	json_object_set_new(o, "events", tenant_events_json(&info->events));
 	return o;
 }
 
@@ -244,16 +261,17 @@ static int tenant_show(struct ctl *q, json_t *out)
 	return rc;
 }
 
-static int limit_word(struct ctl *q, const char *word, struct mm_limits *lim,
-		      u64 *swap_max)
+static int limit_word(struct ctl *q, const char *word,
+		      struct mm_tenant_info *info)
 {
+	struct mm_limits *lim = &info->limits;
 	const char *eq = strchr(word, '=');
 	u64 n;
 
 	if (!eq || options_bytes(eq + 1, &n))
 		return err_set(q->err, -EINVAL,
-			       "limit \"%s\": not KEY=BYTES (max, low, min, "
-			       "swap, weight)",
+			       "limit \"%s\": not KEY=BYTES (max, high, low, "
+			       "min, swap, weight)",
 			       word);
 	if (!strncmp(word, "max=", 4))
 		lim->max_bytes = n;
@@ -262,7 +280,9 @@ static int limit_word(struct ctl *q, const char *word, struct mm_limits *lim,
 	else if (!strncmp(word, "min=", 4))
 		lim->min_bytes = n;
 	else if (!strncmp(word, "swap=", 5))
-		*swap_max = n;
+		info->swap_max_bytes = n;
+	else if (!strncmp(word, "high=", 5))
+		info->high_bytes = n;
 	else if (!strncmp(word, "weight=", 7) && n >= 1 && n <= 10000)
 		lim->weight = (u32)n;
 	else
@@ -297,14 +317,15 @@ static int tenant_limit(struct ctl *q, json_t *out)
 		return err_set(q->err, rc, "tenant %s: %s", name,
 			       strerror(-rc));
 	for (i = 1; ctl_arg(q, i); i++) {
-		rc = limit_word(q, ctl_arg(q, i), &info.limits,
-				&info.swap_max_bytes);
+		rc = limit_word(q, ctl_arg(q, i), &info);
 		if (rc)
 			return rc;
 	}
 	rc = mm_tenant_limit(q->d->mm, id, &info.limits);
 	if (!rc)
 		rc = mm_tenant_swap_limit(q->d->mm, id, info.swap_max_bytes);
+	if (!rc)
+		rc = mm_tenant_high(q->d->mm, id, info.high_bytes);
 	if (rc)
 		return err_set(q->err, rc, "tenant %s: limits: %s", name,
 			       strerror(-rc));
@@ -376,7 +397,7 @@ const struct ctl_def ctl_object_defs[] = {
 	{ .object = "tenant",
 	  .verb = "limit",
 	  .args_min = 2,
-	  .args_max = 5,
+	  .args_max = 7,
 	  .admin = true,
 	  .handle = tenant_limit },
 	{ .object = "weights", .verb = "list", .handle = weights_list },

@@ -36,9 +36,9 @@ u32 high_room(const struct mm *mm, u32 tenant)
 	const struct tenant *t = &mm->tenants[tenant];
 	u64 used = t->held + t->charged;
 
-	return used >= t->high ? 0 :
-	       (u32)min((t->high - used) / KV_EXTENT_SIZE,
-			(u64)mm->nr_extents);
+	return used >= t->high ? 0
+			       : (u32)min((t->high - used) / KV_EXTENT_SIZE,
+					  (u64)mm->nr_extents);
 }
 
 /* Return: true if pages are on their way out. */

@@ -66,8 +66,8 @@ void pressure_advance(struct pressure *p, u64 now_ns)
 	for (k = 0; k < PRESSURE_KINDS; k++) {
 		if (now_ns >= end) {
 			add(p, k, lost[k] ? end - p->since_ns : 0);
-			fold(p, k,
-			     (double)p->period_ns[k] / PRESSURE_PERIOD_NS, 1);
+			fold(p, k, (double)p->period_ns[k] / PRESSURE_PERIOD_NS,
+			     1);
 			fold(p, k, lost[k], n);
 			p->total_ns[k] += lost[k] ? n * PRESSURE_PERIOD_NS : 0;
 			p->period_ns[k] = 0;
@@ -116,8 +116,8 @@ static void look(struct mm *mm, bool first)
 		done = max(c->completed,
 			   kv_move_completed(&c->status->rank[0]));
 		set(mm, c, c->waits,
-		    c->granted > done || (!first && done > c->granted &&
-					  done != c->worked));
+		    c->granted > done ||
+			    (!first && done > c->granted && done != c->worked));
 		c->worked = done;
 	}
 }

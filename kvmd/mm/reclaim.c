@@ -165,7 +165,8 @@ static bool victim_is_better(const struct victim *v, const struct victim *than)
 
 /*
  * The extent to leave: of the tenant that is the most above its share of a full
- * device, by its weight, the one that was used longest ago; not later than @before_ns.
+ * device, by its weight, the one that was used longest ago; not later than
+ * @before_ns.
  */
 static struct victim find_extent(struct mm *mm, const struct client *to,
 				 enum ticket_block block, bool below_low,

@@ -264,6 +264,28 @@ static void sim_check_limits(struct sim *s)
 	}
 }
 
+/* Time that was lost is part of the time there was. */
+static void check_pressure(struct sim *s)
+{
+	struct mm_pressure all, p;
+	u32 i, k;
+
+	mm_pressure(s->mm, MM_NONE, &all);
+	for (i = 0; i < SIM_TENANTS; i++) {
+		mm_pressure(s->mm, s->tenant[i], &p);
+		if (p.total_us[0] > all.total_us[0] ||
+		    p.total_us[1] > p.total_us[0])
+			SIM_FAIL(s, "tenant %u lost more time than there was",
+				 i);
+		for (k = 0; k < 3; k++)
+			if (p.avg[1][k] > p.avg[0][k] || p.avg[0][k] > 10000)
+				SIM_FAIL(s, "tenant %u: averages", i);
+	}
+	if (all.total_us[1] > all.total_us[0] ||
+	    all.total_us[0] > s->now / 1000)
+		SIM_FAIL(s, "more time was lost than there was");
+}
+
 static void sim_admin(struct sim *s)
 {
 	u32 i = sim_rand(s, SIM_TENANTS);
@@ -281,6 +303,11 @@ static void sim_admin(struct sim *s)
 			max(lim.max_bytes, ti.held_bytes + ti.charged_bytes);
 		if (mm_tenant_limit(s->mm, s->tenant[i], &lim))
 			SIM_FAIL(s, "limit");
+	} else if (sim_chance(s, 40)) {
+		bytes = (u64)sim_rand(s, s->cfg.extents) * KV_EXTENT_SIZE;
+		if (mm_tenant_high(s->mm, s->tenant[i],
+				   sim_chance(s, 50) ? MM_LIMIT_NONE : bytes))
+			SIM_FAIL(s, "high");
 	} else if (s->weights[i]) {
 		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
 		s->weights[i] = 0;
@@ -502,8 +529,10 @@ u64 sim_run(struct sim *s, const struct sim_cfg *cfg)
 	for (s->turn = 0; s->turn < cfg->turns && s->nr_errors < 10;
 	     s->turn++) {
 		sim_turn(s);
-		if (cfg->check_every && s->turn % cfg->check_every == 0)
+		if (cfg->check_every && s->turn % cfg->check_every == 0) {
 			mm_check(s->mm, sim_report, s);
+			check_pressure(s);
+		}
 	}
 	sim_end(s);
 	return s->hash;

@@ -222,8 +222,8 @@ int run_revoke(const struct invocation *inv)
 
 int run_limit(const struct invocation *inv)
 {
-	static const char *const keys[] = { "max=", "low=", "min=", "swap=",
-					    "weight=" };
+	static const char *const keys[] = { "max=", "high=", "low=",
+					    "min=", "swap=", "weight=" };
 	unsigned int k;
 	int i;
 
@@ -235,8 +235,8 @@ int run_limit(const struct invocation *inv)
 		if (k == ARRAY_SIZE(keys)) {
 			fprintf(stderr,
 				"kvctl: \"%s\" is no limit; there are max=, "
-				"low=, min=, swap= (bytes, 4G, max) and "
-				"weight=\n",
+				"high=, low=, min=, swap= (bytes, 4G, max) "
+				"and weight=\n",
 				inv->args[i]);
 			return EX_KV_USAGE;
 		}

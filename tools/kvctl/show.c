@@ -214,7 +214,10 @@ static void print_members(const struct options *opt, const json_t *o,
 			continue;
 		}
 		if (len > 6 && !strcmp(name + len - 6, "_bytes"))
-			c.kind = strstr(name, "max_b") ? COL_LIMIT : COL_BYTES;
+			c.kind = strstr(name, "max_b") ||
+						 !strcmp(name, "high_bytes")
+					 ? COL_LIMIT
+					 : COL_BYTES;
 		else if (len > 3 && !strcmp(name + len - 3, "_ns"))
 			c.kind = COL_NS;
 		tab_cell(cell, sizeof(cell), opt, &c, o);

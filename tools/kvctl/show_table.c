@@ -84,11 +84,19 @@ static const struct col tenant_cols[] = {
 	{ "PEAK", "max_seen_bytes", NULL, COL_BYTES, 0 },
 	{ "MIN", "min_bytes", NULL, COL_BYTES, COL_HIDDEN },
 	{ "LOW", "low_bytes", NULL, COL_BYTES, 0 },
+	{ "HIGH", "high_bytes", NULL, COL_LIMIT, 0 },
 	{ "MAX", "max_bytes", NULL, COL_LIMIT, 0 },
 	{ "WEIGHT", "weight", NULL, COL_INT, COL_HIDDEN },
 	{ "HITS", "limit_hits", NULL, COL_COUNT, 0 },
 	{ "TICKETS", "tickets", NULL, COL_INT, 0 },
 	{ "ID", "id", NULL, COL_INT, COL_HIDDEN },
+	{ "E.LOW", "events.low", NULL, COL_COUNT, COL_HIDDEN },
+	{ "E.HIGH", "events.high", NULL, COL_COUNT, COL_HIDDEN },
+	{ "E.OOM", "events.oom", NULL, COL_COUNT, COL_HIDDEN },
+	{ "E.REFUSED", "events.refused", NULL, COL_COUNT, COL_HIDDEN },
+	{ "E.KILL", "events.oom_kill", NULL, COL_COUNT, COL_HIDDEN },
+	{ "E.SWAPFAIL", "events.swap_fail", NULL, COL_COUNT, COL_HIDDEN },
+	{ "E.REVOKED", "events.revoked", NULL, COL_COUNT, COL_HIDDEN },
 };
 TABLE(tenant_table, tenant_cols);
 

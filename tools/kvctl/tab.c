@@ -110,8 +110,7 @@ void tab_cell(char *buf, size_t len, const struct options *opt,
 		cell_user(buf, len, json_integer_value(v));
 		break;
 	case COL_HUNDREDTHS:
-		snprintf(buf, len, "%.2f",
-			 (double)json_integer_value(v) / 100);
+		snprintf(buf, len, "%.2f", (double)json_integer_value(v) / 100);
 		break;
 	case COL_PERCENT:
 		cell_percent(buf, len, row, c);

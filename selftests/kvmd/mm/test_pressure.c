@@ -27,9 +27,9 @@ static void twin_ms(struct twin *w, u32 waiting, u32 working)
 		w->lost_ms[k] += lost[k];
 		w->period_ms[k] += lost[k];
 		for (i = 0; i < 3 && w->ms % 2000 == 0; i++)
-			w->avg[k][i] += (w->period_ms[k] / 2000.0 -
-					 w->avg[k][i]) *
-					(1 - exp(-2 / span[i]));
+			w->avg[k][i] +=
+				(w->period_ms[k] / 2000.0 - w->avg[k][i]) *
+				(1 - exp(-2 / span[i]));
 		if (w->ms % 2000 == 0)
 			w->period_ms[k] = 0;
 	}
@@ -44,8 +44,7 @@ TEST(pressure, of_any_course_is_that_of_its_milliseconds)
 
 	for (n = 0; n < 3000; n++) {
 		/* mostly short, now and then over many periods */
-		until = w.ms + 1 +
-			hash_random(&rng) % (n % 50 ? 900 : 100000);
+		until = w.ms + 1 + hash_random(&rng) % (n % 50 ? 900 : 100000);
 		while (w.ms < until)
 			twin_ms(&w, p.nr_waiting, p.nr_working);
 		pressure_advance(&p, w.ms * MS);
@@ -213,9 +212,9 @@ FIXTURE_SETUP(lost)
 	self->client = mt_attach(&self->t, self->tenant);
 	mt_geom(&self->t, self->client, 2u << 20);
 	self->space = mt_space(&self->t, self->client, 0);
-	EXPECT_EQ(mt_reserve(&self->t, self->client, self->space, 0, 64, 0,
-			     NULL),
-		  0);
+	EXPECT_EQ(
+		mt_reserve(&self->t, self->client, self->space, 0, 64, 0, NULL),
+		0);
 	mm_tick(self->t.mm, 100 * MS);
 }
 
@@ -229,9 +228,9 @@ TEST_F(lost, time_is_not_full_while_a_step_runs)
 	u32 s = mt_space(&self->t, self->client, 0);
 	struct mm_pressure p;
 
-	EXPECT_EQ(mt_reserve(&self->t, self->client, s, 0, 16, KV_SQE_WAIT,
-			     NULL),
-		  -EINPROGRESS);
+	EXPECT_EQ(
+		mt_reserve(&self->t, self->client, s, 0, 16, KV_SQE_WAIT, NULL),
+		-EINPROGRESS);
 	mm_tick(self->t.mm, 110 * MS);
 	ASSERT_EQ(mm_pressure(self->t.mm, self->tenant, &p), 0);
 	EXPECT_EQ(p.total_us[0], 10000);
@@ -259,9 +258,9 @@ TEST_F(lost, time_ends_with_the_client)
 	u32 s = mt_space(&self->t, self->client, 0);
 	struct mm_pressure p;
 
-	EXPECT_EQ(mt_reserve(&self->t, self->client, s, 0, 16, KV_SQE_WAIT,
-			     NULL),
-		  -EINPROGRESS);
+	EXPECT_EQ(
+		mt_reserve(&self->t, self->client, s, 0, 16, KV_SQE_WAIT, NULL),
+		-EINPROGRESS);
 	mm_now(self->t.mm, 105 * MS);
 	mm_client_exit(self->t.mm, self->client);
 	mm_tick(self->t.mm, 500 * MS);
