@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/ctl/oom.h"
 #include "kvmd/ipc/conn.h"
 #include "kvmd/ipc/memfd.h"
 #include "kvmd/ipc/ring.h"
@@ -238,6 +239,7 @@ void kvmd_pump(struct kvmd *d)
 
 	while (mm_next_request(d->mm, &req))
 		request_handle(d, &req);
+	oom_tell(d);
 }
 
 /* ---- watching over what was taken back ---- */

@@ -98,6 +98,7 @@ struct kvmd {
 	struct weights_set weights;
 	struct swap swap;
 	struct event_log events;
+	u64 oom_told; /* reports of the core that are events already */
 	struct kvmd_counters n;
 	struct conn *frozen_by;
 };

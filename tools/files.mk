@@ -6,7 +6,7 @@ kvrun-y += tools/kvrun/main.o tools/kvrun/cmd_tokenize.o \
 	tools/kvrun/session.o tools/kvrun/private_kvmd.o \
 	tools/kvrun/drop.o tools/kvrun/read_file.o
 kvctl-y += $(addprefix tools/kvctl/,main.o cmd.o complete.o ask.o fmt.o tab.o \
-	show.o show_table.o act.o top.o top_screen.o)
+	show.o show_oom.o show_table.o act.o top.o top_screen.o)
 kvctl-libs := -ljansson
 kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	against.o clock.o mmhost.o client.o bench_bw.o bench_attn.o \

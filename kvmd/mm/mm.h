@@ -487,6 +487,75 @@ struct mm_pressure {
 	u32 nr_waiting, nr_working;
 };
 
+/* Reports of memory that was not to be had (oom.c), the last MM_OOM_MAX. */
+#define MM_OOM_MAX     16u
+#define MM_OOM_TENANTS 16u
+#define MM_OOM_CLIENTS 8u
+#define MM_OOM_SPACES  8u
+
+enum mm_oom_cause {
+	MM_OOM_TOO_BIG, /* a reservation asked for more than there can be */
+	MM_OOM_GAVE_UP, /* its client cancelled it after a long wait */
+	MM_OOM_KILL, /* a client was killed as it gave no memory back */
+};
+
+enum mm_oom_why {
+	MM_OOM_WHY_MAX, /* its tenant's max */
+	MM_OOM_WHY_DEVICE, /* the device is full */
+	MM_OOM_WHY_ADMIN, /* KILL: the administrator asked */
+	MM_OOM_WHY_LIMIT, /* KILL: its tenant holds more than it may */
+	MM_OOM_WHY_TICKET, /* KILL: @for_client waits */
+};
+
+struct mm_oom_tenant {
+	char name[KV_NAME_LEN];
+	struct mm_limits limits;
+	u64 held_bytes, charged_bytes, cache_bytes, swap_bytes, high_bytes;
+};
+
+struct mm_oom_client {
+	char name[KV_NAME_LEN], tenant[KV_NAME_LEN];
+	u32 client, nr_spaces;
+	u64 held_bytes;
+	bool cache; /* a tenant's page cache */
+};
+
+struct mm_oom_space {
+	char tenant[KV_NAME_LEN];
+	u32 client, space;
+	u64 bytes; /* present */
+	u32 priority;
+	bool busy; /* a step used it */
+};
+
+/**
+ * struct mm_oom - who asked for what, why it was not to be had, who held what
+ * @seq: from 1
+ * @client: who asked, or was killed
+ * @for_client: WHY_TICKET; else MM_NONE
+ * @bytes: it lacked; KILL: had still to give
+ * @waited_ns: so long
+ * @tenants: that held most, and so on: the most first
+ */
+struct mm_oom {
+	u64 seq, time_ns;
+	enum mm_oom_cause cause;
+	enum mm_oom_why why;
+	char name[KV_NAME_LEN], tenant[KV_NAME_LEN];
+	u32 client, for_client;
+	u64 step, bytes, waited_ns;
+	u64 device_bytes, held_bytes, ready_bytes, charged_bytes;
+	u32 nr_tenants, nr_clients, nr_spaces;
+	struct mm_oom_tenant tenants[MM_OOM_TENANTS];
+	struct mm_oom_client clients[MM_OOM_CLIENTS];
+	struct mm_oom_space spaces[MM_OOM_SPACES];
+};
+
+/* mm_oom_next - number of the next report; the first is 1 */
+u64 mm_oom_next(const struct mm *mm);
+/* mm_oom_get - report @seq, or NULL if there is none, or none any more */
+const struct mm_oom *mm_oom_get(const struct mm *mm, u64 seq);
+
 void mm_counts_get(const struct mm *mm, struct mm_counts *out);
 void mm_usage_get(const struct mm *mm, struct mm_usage *out);
 int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out);

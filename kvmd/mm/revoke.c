@@ -46,6 +46,7 @@
 
 #include "kvmd/mm/revoke.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/oom.h"
 #include "kvmd/mm/rmap.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
@@ -310,6 +311,7 @@ static void kill_if_late(struct mm *mm, struct client *c)
 {
 	if (mm->now_ns < c->revoke.deadline_ns || c->nr_io)
 		return;
+	oom_kill(mm, c);
 	c->revoke.state = MM_REVOKE_KILLED;
 	mm->counts.revokes_killed++;
 	mm->tenants[c->tenant].events.oom_kill++;

@@ -214,6 +214,7 @@ struct client {
 	u64 granted; /* highest step that a reservation was granted for */
 	u64 worked; /* completed, when pressure was last looked at */
 	bool waits, works; /* as counted there */
+	u64 oom_ns; /* when it was last reported; 0: never */
 	u32 nr_spaces;
 	u32 space_top; /* slots at and above were never used */
 	u32 space_free; /* first free slot below, or MM_NONE */
@@ -485,6 +486,8 @@ struct mm {
 	u64 revoke_looked_ns;
 
 	struct pressure pressure; /* of the device */
+	u64 nr_ooms;
+	struct mm_oom oom[MM_OOM_MAX]; /* by seq */
 
 	u32 queue_head, queue_tail, nr_events;
 	u64 resv_seq; /* marks spaces of one reservation */

@@ -33,6 +33,7 @@
 #include "kvmd/mm/ticket.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/high.h"
+#include "kvmd/mm/oom.h"
 
 #define TICKET_LINKS(mm) ILINKS(mm_tickets(mm), link)
 
@@ -286,6 +287,9 @@ int mm_cancel(struct mm *mm, u32 client, u64 ticket)
 	if (t->state != TICKET_WAITING || t->id != ticket ||
 	    t->client != client || !(t->flags & KV_SQE_WAIT))
 		return -ENOENT;
+	if (block_is_short(t->block))
+		oom_refused(mm, c, MM_OOM_GAVE_UP, t->block, t->extents,
+			    t->step, t->since_ns);
 	complete(mm, slot, -ECANCELED, 0);
 	mm->counts.tickets_cancelled++;
 	mm_trace(mm, KV_TP_TICKET_CANCEL, client, t->step);
@@ -389,6 +393,8 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	if (block_is_short(block)) {
 		if (!resv_fits_ever(mm, c, &p)) {
 			mm->tenants[c->tenant].events.oom++;
+			oom_refused(mm, c, MM_OOM_TOO_BIG, block, extents,
+				    t->step, t->since_ns);
 			complete(mm, slot, -E2BIG, 0);
 			return true;
 		}
@@ -437,6 +443,8 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 
 	if (full && !resv_fits_ever(mm, c, p)) {
 		mm->tenants[c->tenant].events.oom++;
+		oom_refused(mm, c, MM_OOM_TOO_BIG, block, extents, r->step,
+			    mm->now_ns);
 		return -E2BIG;
 	}
 	if ((shown || !full || p->reclaiming) &&

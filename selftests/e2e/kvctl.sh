@@ -55,6 +55,12 @@ expect "vmstat has rates when watched" 2 \
 tenant=$(cols tenant tenant list)
 expect_exit "tenant limit sets a limit" 0 kvctl tenant limit "$tenant" max=64M
 expect "and tenant list shows it" "67108864" "$(cols max tenant list)"
+expect_exit "high is a limit of its own" 0 \
+	kvctl tenant limit "$tenant" high=32M
+expect "and is shown" "33554432" "$(cols high tenant list)"
+expect_exit "which max takes away" 0 kvctl tenant limit "$tenant" high=max
+expect "pressure has the device and the tenant" "-	0.00 $tenant	0.00 " \
+	"$(cols tenant,some10 pressure | tr '\n' ' ')"
 expect_exit "a limit that is no number is a usage error" 2 \
 	kvctl tenant limit "$tenant" max=lots
 expect_exit "limit is short for it" 0 kvctl limit "$tenant" max=max
@@ -70,6 +76,7 @@ check "top prints a batch" kvctl top -b -n 1
 
 for what in status health meminfo vmstat "device list" "device show 0" \
 	"client list" "client show $id" "tenant list" "tenant show $tenant" \
+	pressure oom "oom 3" \
 	"space list" "space show $parent" "space dump $parent" "weights list" \
 	"events list" "config show" check "who 0" "top -n 1"; do
 	# shellcheck disable=SC2086 # words of a command

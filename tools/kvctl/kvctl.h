@@ -206,6 +206,7 @@ int show_check(const struct invocation *inv, json_t *a);
 int show_kill(const struct invocation *inv, json_t *a);
 int show_revoke(const struct invocation *inv, json_t *a);
 int show_pressure(const struct invocation *inv, json_t *a);
+int show_oom(const struct invocation *inv, json_t *a);
 int show_object(const struct invocation *inv, json_t *a);
 void status_line(FILE *out, const struct options *opt, const json_t *a);
 

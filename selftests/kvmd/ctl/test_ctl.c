@@ -301,6 +301,104 @@ TEST_F(ctl, every_request_of_the_page_is_answered)
 		json_decref(ask(self, lines[i]));
 }
 
+/* The row of @rows whose @key is @name; NULL: null. */
+static json_t *row_of(json_t *rows, const char *key, const char *name)
+{
+	const char *is;
+	json_t *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row)
+	{
+		is = json_string_value(json_object_get(row, key));
+		if (name ? is && !strcmp(is, name) : !is)
+			return row;
+	}
+	return NULL;
+}
+
+TEST_F(ctl, pressure_is_there_while_a_reservation_waits)
+{
+	json_t *o, *row, *all;
+	char name[32], line[64];
+	struct kv_cqe cqe;
+	uint32_t waiting;
+
+	snprintf(name, sizeof(name), "uid:%u", getuid());
+	snprintf(line, sizeof(line), "tenant limit %s max=16M", name);
+	json_decref(ask(self, line));
+	waiting = (uint32_t)raw_space(&self->r, 0, 0);
+	EXPECT_GE(raw_reserve(&self->r, self->space, 40, 30000).res, 0);
+	*(struct kv_resv_item *)raw_arena(&self->r, 0) =
+		(struct kv_resv_item){ .space = waiting, .nr_tokens = 9000 };
+	raw_push(&self->r, &(struct kv_sqe){ .opcode = KV_OP_RESERVE,
+					     .flags = KV_SQE_WAIT,
+					     .nr = 1,
+					     .step = ++self->r.step,
+					     .out_off = RAW_OUT_OFF,
+					     .out_len = 1024 });
+	ASSERT_TRUE(raw_pop(&self->r, &cqe, RAW_WAIT_MS));
+	ASSERT_EQ(cqe.flags, KV_CQE_MORE);
+	usleep(30000);
+	o = ask(self, "pressure");
+	all = row_of(json_object_get(o, "pressure"), "tenant", NULL);
+	row = row_of(json_object_get(o, "pressure"), "tenant", name);
+	ASSERT_TRUE(all && row);
+	EXPECT_EQ(num(row, "waiting"), 1);
+	EXPECT_EQ(num(row, "working"), 1); /* its steps have not ended */
+	EXPECT_GE(num(json_object_get(row, "some"), "total_us"), 30000);
+	EXPECT_LE(num(json_object_get(row, "full"), "total_us"),
+		  num(json_object_get(row, "some"), "total_us"));
+	EXPECT_LE(num(json_object_get(row, "some"), "total_us"),
+		  num(json_object_get(all, "some"), "total_us"));
+	EXPECT_LE(num(json_object_get(all, "some"), "avg10"), 10000);
+	/* tenants without a client are listed too */
+	EXPECT_TRUE(row_of(json_object_get(o, "pressure"), "tenant", "team"));
+	json_decref(o);
+}
+
+TEST_F(ctl, what_was_not_to_be_had_is_reported)
+{
+	json_t *o = ask(self, "oom"), *r, *t;
+	char name[32], line[64];
+
+	EXPECT_EQ(json_array_size(json_object_get(o, "reports")), 0);
+	EXPECT_EQ(num(o, "next"), 1);
+	json_decref(o);
+	snprintf(name, sizeof(name), "uid:%u", getuid());
+	snprintf(line, sizeof(line), "tenant limit %s max=8M high=8M", name);
+	json_decref(ask(self, line));
+	EXPECT_EQ(-E2BIG, raw_reserve(&self->r, self->space, 40, 33000).res);
+	o = ask(self, "oom 1");
+	ASSERT_EQ(json_array_size(json_object_get(o, "reports")), 1);
+	r = json_array_get(json_object_get(o, "reports"), 0);
+	EXPECT_EQ(num(r, "seq"), 1);
+	EXPECT_STREQ(json_string_value(json_object_get(r, "cause")), "too_big");
+	EXPECT_STREQ(json_string_value(json_object_get(r, "why")),
+		     "tenant_max");
+	EXPECT_STREQ(json_string_value(json_object_get(r, "tenant")), name);
+	EXPECT_GE(num(r, "lacked_bytes"), 8 << 20);
+	t = row_of(json_object_get(r, "tenants"), "tenant", name);
+	ASSERT_TRUE(t);
+	EXPECT_EQ(num(t, "max_bytes"), 8 << 20);
+	EXPECT_EQ(num(t, "high_bytes"), 8 << 20);
+	EXPECT_EQ(num(t, "held_bytes"), 8 << 20);
+	EXPECT_EQ(json_array_size(json_object_get(r, "clients")), 1);
+	EXPECT_EQ(json_array_size(json_object_get(r, "spaces")), 2);
+	json_decref(o);
+	snprintf(line, sizeof(line), "tenant show %s", name);
+	o = ask(self, line);
+	t = json_object_get(json_object_get(o, "tenant"), "events");
+	EXPECT_EQ(num(t, "oom"), 1);
+	EXPECT_EQ(num(t, "oom_kill"), 0);
+	json_decref(o);
+	o = ask(self, "events list");
+	t = row_of(json_object_get(o, "events"), "event", "oom");
+	ASSERT_TRUE(t);
+	EXPECT_STREQ(json_string_value(json_object_get(t, "tenant")), name);
+	json_decref(o);
+}
+
 TEST_F(ctl, limits_hold_and_are_told)
 {
 	json_t *o = ask(self, "tenant show team"), *t;

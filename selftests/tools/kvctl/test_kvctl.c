@@ -212,6 +212,43 @@ TEST_F(kvctl, an_absent_limit_is_max)
 	EXPECT_STREQ("uid:0\tmax\nuid:7\t1.0G\n", self->out);
 }
 
+TEST_F(kvctl, pressure_is_in_percent_and_the_device_has_no_name)
+{
+	self->json = "{\"pressure\":[{\"tenant\":null,\"waiting\":1,"
+		     "\"working\":0,\"some\":{\"avg10\":1234,\"avg60\":5,"
+		     "\"avg300\":0,\"total_us\":77},\"full\":{\"avg10\":0,"
+		     "\"avg60\":0,\"avg300\":0,\"total_us\":9}}]}";
+	EXPECT_EQ(0, run(self, "pressure -H"));
+	EXPECT_STREQ("-\t12.34\t0.05\t0.00\t77\t0.00\t0.00\t0.00\t9\t1\n",
+		     self->out);
+}
+
+TEST_F(kvctl, an_oom_report_is_a_sentence_and_three_tables)
+{
+	self->json =
+		"{\"next\":2,\"reports\":[{\"seq\":1,\"time_ns\":1500000000,"
+		"\"cause\":\"kill\",\"why\":\"reservation\",\"client\":4,"
+		"\"name\":\"kvrun\",\"tenant\":\"uid:7\",\"for_client\":2,"
+		"\"step\":9,\"lacked_bytes\":8388608,\"waited_ns\":300000000,"
+		"\"total_bytes\":67108864,\"held_bytes\":33554432,"
+		"\"ready_bytes\":0,\"charged_bytes\":0,\"tenants\":["
+		"{\"tenant\":\"uid:7\",\"held_bytes\":33554432,"
+		"\"charged_bytes\":0,\"max_bytes\":null}],\"clients\":["
+		"{\"client\":4,\"name\":\"kvrun\",\"tenant\":\"uid:7\","
+		"\"held_bytes\":33554432,\"spaces\":1,\"cache\":false}],"
+		"\"spaces\":[]}]}";
+	EXPECT_EQ(0, run(self, "oom 1"));
+	EXPECT_STREQ("oom 1", self->asked[self->nr_asked - 1]);
+	EXPECT_TRUE(strstr(self->out, "client 4 (kvrun) of tenant uid:7 was "
+				      "killed after 300ms for 8.0M: another "
+				      "one waits for it (client 2)\n"));
+	EXPECT_TRUE(strstr(self->out, "of 64.0M: 32.0M held"));
+	EXPECT_TRUE(strstr(self->out, "  uid:7"));
+	EXPECT_TRUE(strstr(self->out, "  4"));
+	EXPECT_EQ(0, run(self, "tenant limit t high=1G"));
+	EXPECT_STREQ("tenant limit t high=1G", self->asked[self->nr_asked - 1]);
+}
+
 TEST_F(kvctl, check_says_clean_or_broken_like_fsck)
 {
 	self->json = "{\"ok\":true,\"faults\":[],\"extents\":3,"
