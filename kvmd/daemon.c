@@ -219,6 +219,9 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 	case MM_REQ_COPY:
 		copy_submit(d, &req->copy);
 		return;
+	case MM_REQ_MOVE:
+		move_submit(d, &req->move);
+		return;
 	case MM_REQ_KILL:
 		if (s)
 			client_kill(d, s, "does not give its memory back");

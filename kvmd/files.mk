@@ -3,6 +3,7 @@ mm-y += kvmd/mm/background.o
 mm-y += kvmd/mm/cache.o
 mm-y += kvmd/mm/check.o
 mm-y += kvmd/mm/client.o
+mm-y += kvmd/mm/compact.o
 mm-y += kvmd/mm/discard.o
 mm-y += kvmd/mm/extent.o
 mm-y += kvmd/mm/fork.o

@@ -276,7 +276,9 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(prefix_published) X(prefix_evicted) X(prefix_errors) \
 	X(faults_prefix) X(revokes) X(revokes_given) \
 	X(revokes_taken) X(revokes_off) X(revokes_killed) X(revoke_lost) \
-	X(revoke_ns) X(revoke_max_ns)
+	X(revoke_ns) X(revoke_max_ns) X(compact_moved) X(compact_back) \
+	X(compact_bytes) X(compact_errors) X(compact_freed_chunks) \
+	X(compact_freed_extents)
 /* clang-format on */
 
 /* every counter of the core is shown */

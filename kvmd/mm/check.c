@@ -123,8 +123,8 @@ static void check_entry(struct check *k, const struct client *c, u32 space,
 	}
 	f = &mm_frames(mm)[frame];
 	mm_seen(mm)[frame]++;
-	if (f->state != (moving ? FRAME_OUT : FRAME_USED) &&
-	    (moving || f->state != FRAME_PUB))
+	if (moving ? f->state != FRAME_OUT && f->state != FRAME_MOVE
+		   : f->state != FRAME_USED && f->state != FRAME_PUB)
 		fault(k,
 		      "client %u space %u area %u page %u: frame %u is in "
 		      "state %u",
@@ -238,10 +238,47 @@ static u32 nr_copying(const struct mm *mm, u32 client)
 	return nr;
 }
 
+/* Pages of a client that are being moved. */
+static u32 nr_moving(const struct mm *mm, u32 client)
+{
+	u32 i, nr = 0;
+
+	for (i = 0; i < MOVE_IO_MAX; i++)
+		nr += mm->moves[i].state != MOVE_FREE &&
+		      mm->moves[i].client == client;
+	return nr;
+}
+
+static void check_moves(struct check *k)
+{
+	const struct frame *fs = mm_frames(k->mm);
+	u32 i, nr = 0;
+
+	for (i = 0; i < MOVE_IO_MAX; i++) {
+		const struct page_move *m = &k->mm->moves[i];
+
+		if (m->state == MOVE_FREE)
+			continue;
+		nr++;
+		if (m->state == MOVE_FRESH)
+			fault(k, "move %u: K4 never came", i);
+		if (mm_clients(k->mm)[m->client].state == CLIENT_DRAINING)
+			continue;
+		if (fs[m->from].state != FRAME_MOVE || fs[m->from].next != i ||
+		    fs[m->to].state != FRAME_TO || fs[m->to].next != i ||
+		    fs[m->to].refs)
+			fault(k, "move %u: frames %u and %u in states %u, %u",
+			      i, m->from, m->to, fs[m->from].state,
+			      fs[m->to].state);
+	}
+	expect(k, "pages being moved", 0, k->mm->nr_moving, nr);
+}
+
 static void check_slots(struct check *k, const struct client *c)
 {
 	const struct mm *mm = k->mm;
-	u32 slot, ci = client_index(mm, c), nr_io = nr_copying(mm, ci);
+	u32 slot, ci = client_index(mm, c);
+	u32 nr_io = nr_copying(mm, ci) + nr_moving(mm, ci);
 	u64 units = 0;
 
 	ilist_for_each (slot, &c->slots, ILINKS(mm_slots(mm), link)) {
@@ -307,9 +344,8 @@ static void check_frame(struct check *k, u32 frame, struct tally *t)
 	t->shared += f->refs > 1;
 	t->extra += f->refs > 1 ? f->refs - 1 : 0;
 	expect(k, "references of frame", frame, f->refs, seen);
-	if (f->state == FRAME_OUT || f->state == FRAME_IN ||
-	    f->state == FRAME_PUB)
-		return;
+	if (f->state > FRAME_LEAVING)
+		return; /* somebody works on it */
 	if ((f->state == FRAME_LEAVING) != !f->refs)
 		fault(k, "frame %u: state %u with %u references", frame,
 		      f->state, f->refs);
@@ -435,6 +471,8 @@ static void check_client(struct check *k, const struct client *c)
 
 	if (c->state != CLIENT_CACHE)
 		check_slots(k, c);
+	expect(k, "moving pages of client", ci, c->compact.moving,
+	       nr_moving(k->mm, ci));
 	for (e = 0; e < k->mm->nr_extents; e++) {
 		const struct extent *x = &mm_extents(k->mm)[e];
 
@@ -743,7 +781,8 @@ unsigned int mm_check(const struct mm *mm,
 	}
 	expect(&k, "references that leave", 0, mm->nr_refs_leaving,
 	       refs_leaving);
-	check_swap(&k, nr_io - mm->nr_copying);
+	check_swap(&k, nr_io - mm->nr_copying - mm->nr_moving);
+	check_moves(&k);
 	for (i = 0; i < MM_CLIENT_MAX; i++)
 		nr += cs[i].state != CLIENT_FREE;
 	expect(&k, "clients", 0, mm->clients.nr, nr);

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "kvmd/mm/background.h"
+#include "kvmd/mm/compact.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
@@ -31,7 +32,7 @@
 static u32 queue_entries(u32 nr_extents)
 {
 	u32 want = 10 * nr_extents + MM_TICKET_MAX + MM_EVENTS_QUEUED +
-		   SWAP_IO_MAX + COPY_IO_MAX;
+		   SWAP_IO_MAX + COPY_IO_MAX + MOVE_IO_MAX;
 
 	return 1u << (32 - __builtin_clz(want - 1));
 }
@@ -181,6 +182,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 	}
 	ticket_tick(mm);
 	revoke_tick(mm);
+	compact_tick(mm);
 	background_tick(mm);
 	pressure_tick(mm);
 	stats_flush(mm);
@@ -202,7 +204,8 @@ bool mm_wants_tick(const struct mm *mm)
 	return mm->nr_leaving || mm->nr_refs_leaving || mm->backoff ||
 	       mm->swap_backoff_until || mm->stats_dirty ||
 	       mm->pressure.nr_waiting || ticket_wants_idle(mm) ||
-	       revoke_wants_tick(mm) || background_wants_tick(mm);
+	       revoke_wants_tick(mm) || background_wants_tick(mm) ||
+	       compact_wants_tick(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)
@@ -265,6 +268,11 @@ void mm_queue_copy(struct mm *mm, u32 node, u32 area)
 
 	q->index = node;
 	q->arg = area;
+}
+
+void mm_queue_move(struct mm *mm, u32 move)
+{
+	queue_push(mm, MM_REQ_MOVE, NULL)->index = move;
 }
 
 void mm_queue_shared(struct mm *mm, enum mm_req_type type,
@@ -340,6 +348,16 @@ static void fill_copy(const struct mm *mm, u32 node, u32 area,
 		cache->cls[mm->trees[x->tree].area[area].geom].geom.page_bytes;
 }
 
+static void fill_move(const struct mm *mm, u32 move, struct mm_move_io *io)
+{
+	const struct page_move *m = &mm->moves[move];
+
+	io->move = move;
+	io->src = frame_off(mm, m->from);
+	io->dst = frame_off(mm, m->to);
+	io->bytes = mm_clients(mm)[m->client].cls[m->geom].geom.page_bytes;
+}
+
 static bool queue_pop(struct mm *mm, struct mm_request *req)
 {
 	struct queued *q;
@@ -367,6 +385,8 @@ static bool queue_pop(struct mm *mm, struct mm_request *req)
 			fill_swap(mm, q->index, &req->swap);
 		} else if (q->type == MM_REQ_COPY) {
 			fill_copy(mm, q->index, (u32)q->arg, &req->copy);
+		} else if (q->type == MM_REQ_MOVE) {
+			fill_move(mm, q->index, &req->move);
 		}
 		if (!stale)
 			return true;
@@ -381,7 +401,7 @@ bool mm_next_request(struct mm *mm, struct mm_request *req)
 			return true;
 		extent_refill(mm);
 		if (mm->queue_head == mm->queue_tail && !ticket_run(mm) &&
-		    !revoke_run(mm)) {
+		    !revoke_run(mm) && !compact_run(mm)) {
 			stats_flush(mm);
 			return false;
 		}

@@ -131,6 +131,7 @@ enum mm_req_type {
 	MM_REQ_SWAP_OUT, /* swap: write a page to its slot */
 	MM_REQ_SWAP_IN, /* swap: read it back, verify it first */
 	MM_REQ_COPY, /* copy: from one page of the device to another */
+	MM_REQ_MOVE, /* move: likewise, so that a run of chunks comes empty */
 	MM_REQ_KILL, /* client: end its process, it does not give memory back */
 };
 
@@ -167,6 +168,18 @@ struct mm_copy_io {
 	u32 bytes, reserved;
 };
 
+/**
+ * struct mm_move_io - a page that goes to another frame
+ * @move: names it in mm_move_done()
+ * @src: where it is on the device
+ * @dst: where it goes; each side lies in one extent
+ * @bytes: of the page
+ */
+struct mm_move_io {
+	u32 move, bytes;
+	u64 src, dst;
+};
+
 /*
  * struct mm_faults - pages that requests took, by what they were taken for
  * @fresh: past the end of an area
@@ -193,6 +206,7 @@ struct mm_request {
 	struct kv_event event; /* EVENT */
 	struct mm_swap_io swap; /* SWAP_OUT, SWAP_IN */
 	struct mm_copy_io copy; /* COPY */
+	struct mm_move_io move; /* MOVE */
 };
 
 /* mm_next_request - false: nothing is left to do */
@@ -211,6 +225,9 @@ void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum);
 
 /* mm_copy_done - a page has been copied; @err: it has not */
 void mm_copy_done(struct mm *mm, u32 node, u32 area, int err);
+
+/* mm_move_done - a page has been copied; @err: it stays where it is */
+void mm_move_done(struct mm *mm, u32 move, int err);
 
 /**
  * mm_discard_begin - a run of a swap tier that holds nothing any more
@@ -399,6 +416,8 @@ struct mm_counts {
 	u64 prefix_published, prefix_evicted, prefix_errors, faults_prefix;
 	u64 revokes, revokes_given, revokes_taken, revokes_off, revokes_killed;
 	u64 revoke_lost, revoke_ns, revoke_max_ns;
+	u64 compact_moved, compact_back, compact_bytes, compact_errors;
+	u64 compact_freed_chunks, compact_freed_extents;
 };
 
 struct mm_usage {

@@ -24,6 +24,7 @@
 
 #include "kvmd/mm/resv.h"
 #include "include/kv/usdt.h"
+#include "kvmd/mm/compact.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
@@ -219,7 +220,8 @@ enum ticket_block resv_room(struct mm *mm, struct client *c,
 	    cache_reclaim(mm, c, block == BLOCK_TENANT, *extents))
 		block = find_room(mm, c, p, extents);
 	if (block_is_full(block))
-		p->reclaiming = reclaim(mm, c, p, block,
+		p->reclaiming = compact_for(mm, c, block) ||
+				reclaim(mm, c, p, block,
 					(u64)*extents * KV_EXTENT_SIZE);
 	if (block != BLOCK_NONE || !(p->nr_swapped | p->nr_moving))
 		return block;
@@ -455,6 +457,7 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 	if (c->has_empty || p->nr_cow)
 		slab_trim(mm, c);
 	c->has_empty = false;
+	compact_tell(c, p->step);
 	mm->counts.reserves++;
 	mm_trace(mm, KV_TP_RESV_REPLY, self, p->step);
 	return (int)nr_copies;

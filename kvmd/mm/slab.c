@@ -103,6 +103,17 @@ static u32 run_position(u32 mask, u32 chunks)
 	return (u32)__builtin_ctz(mask);
 }
 
+/* A run of free chunks of an extent that has one. */
+static u32 run_take(struct mm *mm, struct client *c, u32 e, u32 chunks)
+{
+	u32 at = run_position(mm_extents(mm)[e].free_mask, chunks);
+
+	extent_set_mask(mm, c, e,
+			(u8)(mm_extents(mm)[e].free_mask &
+			     ~(((1u << chunks) - 1) << at)));
+	return e * KV_EXTENT_CHUNKS + at;
+}
+
 /* A run of free chunks in the client's extents; grants one if need be. */
 static u32 run_alloc(struct mm *mm, struct client *c, u32 chunks)
 {
@@ -112,25 +123,22 @@ static u32 run_alloc(struct mm *mm, struct client *c, u32 chunks)
 	u32 nr = chunks == 1   ? ARRAY_SIZE(prefer_one)
 		 : chunks == 2 ? ARRAY_SIZE(prefer_two)
 			       : ARRAY_SIZE(prefer_four);
-	u32 e = ILIST_NONE, i, at;
+	u32 e = ILIST_NONE, i;
 
 	for (i = 0; i < nr && e == ILIST_NONE; i++)
 		e = c->extents[prefer[i]].first;
 	if (e == ILIST_NONE)
 		e = extent_grant(mm, c);
-	at = run_position(mm_extents(mm)[e].free_mask, chunks);
-	extent_set_mask(mm, c, e,
-			(u8)(mm_extents(mm)[e].free_mask &
-			     ~(((1u << chunks) - 1) << at)));
-	return e * KV_EXTENT_CHUNKS + at;
+	return run_take(mm, c, e, chunks);
 }
 
-static void slab_create(struct mm *mm, struct client *c, u32 geom)
+/* A slab in the chunks from @head on. Return: @head. */
+static u32 slab_create(struct mm *mm, struct client *c, u32 geom, u32 head)
 {
 	struct frame_class *cls = &c->cls[geom];
 	u32 chunks = cls->geom.slab_chunks;
-	u32 head = run_alloc(mm, c, chunks), i;
 	struct chunk *k = &mm_chunks(mm)[head];
+	u32 i;
 
 	for (i = 1; i < chunks; i++) {
 		k[i].state = CHUNK_BODY;
@@ -146,6 +154,7 @@ static void slab_create(struct mm *mm, struct client *c, u32 geom)
 	bucket_add(mm, cls, head);
 	cls->nr_slabs++;
 	cls->nr_free += cls->geom.slab_pages;
+	return head;
 }
 
 /*
@@ -186,14 +195,12 @@ static void slab_release(struct mm *mm, struct client *c, u32 head)
 	extent_trim(mm, c, keep, false);
 }
 
-u32 frame_alloc(struct mm *mm, struct client *c, u32 geom)
+/* A frame of a slab that has one. */
+static u32 slab_take(struct mm *mm, struct frame_class *cls, u32 head)
 {
-	struct frame_class *cls = &c->cls[geom];
-	u32 b = 31u - (u32)__builtin_clz(cls->buckets);
-	u32 head = cls->bucket[b].first, frame;
 	struct chunk *k = &mm_chunks(mm)[head];
+	u32 frame = k->free;
 
-	frame = k->free;
 	if (frame != MM_NONE)
 		k->free = mm_frames(mm)[frame].next;
 	else
@@ -209,6 +216,57 @@ u32 frame_alloc(struct mm *mm, struct client *c, u32 geom)
 	return frame;
 }
 
+u32 frame_alloc(struct mm *mm, struct client *c, u32 geom)
+{
+	struct frame_class *cls = &c->cls[geom];
+	u32 b = 31u - (u32)__builtin_clz(cls->buckets);
+
+	return slab_take(mm, cls, cls->bucket[b].first);
+}
+
+/* May a page be moved to an extent? Not before its owner can see it there. */
+static bool extent_is_known(const struct mm *mm, const struct client *c, u32 e)
+{
+	return (s32)(c->seq_known - mm_extents(mm)[e].seq) >= 0;
+}
+
+/* A run of chunks in use extents other than @except; a slab is made of it. */
+static u32 slab_create_outside(struct mm *mm, struct client *c, u32 geom,
+			       u32 except)
+{
+	u32 chunks = c->cls[geom].geom.slab_chunks, i, e;
+	const u8 *prefer = chunks == 1 ? prefer_one : prefer_two;
+	u32 nr = chunks == 1 ? ARRAY_SIZE(prefer_one) : ARRAY_SIZE(prefer_two);
+
+	if (chunks > 2)
+		return MM_NONE;
+	for (i = 0; i < nr && prefer[i] != EXTENT_ALL_FREE; i++)
+		ilist_for_each (e, &c->extents[prefer[i]],
+				ILINKS(mm_extents(mm), link))
+			if (e != except && extent_is_known(mm, c, e))
+				return slab_create(mm, c, geom,
+						   run_take(mm, c, e, chunks));
+	return MM_NONE;
+}
+
+u32 frame_alloc_outside(struct mm *mm, struct client *c, u32 geom, u32 first,
+			u32 nr)
+{
+	struct frame_class *cls = &c->cls[geom];
+	u32 b, head;
+
+	for (b = SLAB_BUCKETS; b--;)
+		ilist_for_each (head, &cls->bucket[b],
+				ILINKS(mm_chunks(mm), link))
+			if (head - first >= nr &&
+			    extent_is_known(mm, c, head / KV_EXTENT_CHUNKS))
+				return slab_take(mm, cls, head);
+	if (nr < KV_EXTENT_CHUNKS)
+		return MM_NONE;
+	head = slab_create_outside(mm, c, geom, first / KV_EXTENT_CHUNKS);
+	return head == MM_NONE ? MM_NONE : slab_take(mm, cls, head);
+}
+
 void frame_free_now(struct mm *mm, struct client *c, u32 geom, u32 frame)
 {
 	struct frame_class *cls = &c->cls[geom];
@@ -222,6 +280,8 @@ void frame_free_now(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	cls->nr_free++;
 	cls->nr_used--;
 	mm->counts.pages_free++;
+	c->compact.look = true;
+	mm->compact_wants = true;
 	c->dirty = true;
 	mm->client_dirty = true;
 	k->nr_used--;
@@ -301,22 +361,26 @@ static void count_slabs(const struct client *c, const u32 need[KV_GEOM_MAX],
 	}
 }
 
-u32 slab_extents_short(const struct client *c, const u32 need[KV_GEOM_MAX])
+/*
+ * Extents that are short if free chunks of one extent with mask @skip, 0 for
+ * none, are not to be used, and no wholly free extent unless @empty.
+ */
+static u32 extents_short(const struct client *c, const u32 need[KV_GEOM_MAX],
+			 u32 skip, bool empty)
 {
 	u64 slabs[5] = { 0 }, extents = 0, pairs = 0, chunks = 0, whole, n;
-	u32 mask;
+	u32 mask, nr;
 
 	count_slabs(c, need, slabs);
 	if (!(slabs[1] | slabs[2] | slabs[4]))
 		return 0;
 	for (mask = 1; mask < EXTENT_ALL_FREE; mask++) {
-		pairs += (u64)c->extents[mask].nr *
-			 ((mask & 3) == 3 || (mask & 12) == 12);
-		chunks += (u64)c->extents[mask].nr *
-			  (u32)__builtin_popcount(mask);
+		nr = c->extents[mask].nr - (mask == skip);
+		pairs += (u64)nr * ((mask & 3) == 3 || (mask & 12) == 12);
+		chunks += (u64)nr * (u32)__builtin_popcount(mask);
 	}
 	/* In the order of slab_make(): runs of 4, of 2, of 1. */
-	whole = c->extents[EXTENT_ALL_FREE].nr;
+	whole = empty ? c->extents[EXTENT_ALL_FREE].nr : 0;
 	n = min(slabs[4], whole);
 	whole -= n;
 	extents = slabs[4] - n;
@@ -332,6 +396,17 @@ u32 slab_extents_short(const struct client *c, const u32 need[KV_GEOM_MAX])
 	if (slabs[1] > chunks)
 		extents += DIV_ROUND_UP(slabs[1] - chunks, 4);
 	return (u32)min(extents, (u64)MM_NONE);
+}
+
+u32 slab_extents_short(const struct client *c, const u32 need[KV_GEOM_MAX])
+{
+	return extents_short(c, need, 0, true);
+}
+
+bool slab_fits_outside(const struct client *c, const u32 need[KV_GEOM_MAX],
+		       u32 mask)
+{
+	return !extents_short(c, need, mask, false);
 }
 
 u32 slab_extents_min(const struct client *c, const u64 frames[KV_GEOM_MAX])
@@ -359,7 +434,7 @@ void slab_make(struct mm *mm, struct client *c, const u32 need[KV_GEOM_MAX])
 		for (g = 0; g < c->nr_geoms; g++)
 			while (c->cls[g].geom.slab_chunks == size &&
 			       c->cls[g].nr_free < need[g])
-				slab_create(mm, c, g);
+				slab_create(mm, c, g, run_alloc(mm, c, size));
 }
 
 void slab_trim(struct mm *mm, struct client *c)

@@ -84,6 +84,20 @@ void frame_drop(struct mm *mm, struct client *c, u32 geom, u32 frame);
 /* frame_alloc - take a frame of a class that has one; refs is 1 */
 u32 frame_alloc(struct mm *mm, struct client *c, u32 geom);
 
+/**
+ * frame_alloc_outside - take a frame of the fullest slab that will do
+ * @mm: core
+ * @c: client
+ * @geom: class
+ * @first: chunk; no frame of it is taken, nor of the @nr - 1 behind it
+ * @nr: chunks; of a whole extent: a slab may be made elsewhere
+ *
+ * Return: a frame of an extent that the client is known to have received, refs
+ * is 1; MM_NONE: there is none.
+ */
+u32 frame_alloc_outside(struct mm *mm, struct client *c, u32 geom, u32 first,
+			u32 nr);
+
 /* frame_free_now - a used frame with no entry and no pin left */
 void frame_free_now(struct mm *mm, struct client *c, u32 geom, u32 frame);
 
@@ -98,6 +112,11 @@ void slab_reap(struct mm *mm, struct client *c);
  * Return: how many extents slab_make() would have to be granted.
  */
 u32 slab_extents_short(const struct client *c, const u32 need[KV_GEOM_MAX]);
+
+/* slab_fits_outside - are there these frames, or room for their slabs, without
+ * a wholly free extent and an extent whose free chunks are @mask? */
+bool slab_fits_outside(const struct client *c, const u32 need[KV_GEOM_MAX],
+		       u32 mask);
 
 /* slab_extents_min - extents that hold these frames at the best */
 u32 slab_extents_min(const struct client *c, const u64 frames[KV_GEOM_MAX]);

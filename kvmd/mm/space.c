@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kvmd/mm/compact.h"
 #include "kvmd/mm/prefix.h"
 
 static u32 family_alloc(struct mm *mm, struct client *c)
@@ -122,6 +123,7 @@ void client_reap(struct mm *mm, struct client *c)
 		c->completed = done;
 		c->moved_ns = mm->now_ns;
 	}
+	compact_told(c);
 	if (c->nr_leaving)
 		slab_reap(mm, c);
 	if (c->refs_leaving.nr)

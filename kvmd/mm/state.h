@@ -47,6 +47,7 @@
 #define SLOT_UNIT	  4096u /* swap tiers are cut into these */
 #define SWAP_IO_MAX	  256u /* pages on their way, of all clients */
 #define COPY_IO_MAX	  1024u /* pages being copied into caches */
+#define MOVE_IO_MAX	  64u /* pages being moved, of all clients */
 #define MM_NODE_MAX	  (1u << 20) /* published pages */
 #define NODE_TOKENS	  256u /* a page's tokens, at most */
 #define MM_GHOST_MAX	  (1u << 18) /* evicted ones remembered, a tenant */
@@ -97,6 +98,8 @@ enum frame_state {
 	FRAME_OUT, /* being written to a slot; refs moving entries */
 	FRAME_IN, /* being read from a slot, no entry yet */
 	FRAME_PUB, /* being copied into a page cache; refs as if used */
+	FRAME_MOVE, /* its page is being moved; refs moving entries */
+	FRAME_TO, /* where a page is being moved to, no entry yet */
 };
 
 struct frame {
@@ -105,7 +108,8 @@ struct frame {
 	u16 page; /* page index, the same in every mapper */
 	u8 area;
 	u8 state; /* enum frame_state */
-	u32 next; /* FREE: slab's list; LEAVING: client's; OUT, IN: slot */
+	u32 next; /* FREE: slab's list; LEAVING: client's; OUT, IN: slot;
+		   * MOVE, TO: index into mm->moves */
 	u64 pin; /* K7: no reuse before completed reaches this */
 };
 
@@ -200,6 +204,23 @@ struct revoke {
 	u64 deadline_ns; /* of the state */
 };
 
+/* Chunks of a client that are being emptied: compact.c. */
+struct compact {
+	u32 first; /* 1 + the first of them, 0: none */
+	u32 nr;
+	u32 moving; /* pages on their way */
+	u32 tries; /* in a row that came to nothing */
+	bool look; /* frames came free, or a page was moved */
+	u64 again_ns; /* nothing is tried before */
+	u64 soon_ns; /* nor before this if somebody waits */
+};
+
+/* A step whose reply says that extents up to @seq are the client's. */
+struct told {
+	u64 step; /* 0: none */
+	u32 seq, reserved;
+};
+
 struct client {
 	u32 state; /* enum client_state */
 	u32 serial; /* how often the slot was used */
@@ -226,7 +247,7 @@ struct client {
 	u32 nr_tickets;
 	u32 leaving_first, leaving_last; /* frames, oldest first */
 	u32 nr_leaving;
-	u32 nr_io; /* pages on their way to a slot, from one, to a cache */
+	u32 nr_io; /* pages on their way: slots, caches, moves */
 	struct ilist refs; /* of its spaces to prefixes */
 	struct ilist refs_leaving; /* behind their pins, oldest first */
 	struct ilist slots; /* not free ones */
@@ -235,6 +256,10 @@ struct client {
 	bool has_empty; /* and may have left one */
 	u32 blocked; /* ticket pass in which one of its has to wait */
 	struct revoke revoke;
+	struct compact compact;
+	struct told told[2]; /* not completed, the older one first */
+	u32 seq_known; /* extents up to this one have arrived there */
+	u32 reserved;
 	u64 epoch; /* ours; the table's is a copy */
 	u64 hold; /* likewise: hold_step, ~0 for none */
 	struct ilink link; /* mm->clients */
@@ -359,6 +384,21 @@ struct tenant {
 	char name[KV_NAME_LEN];
 };
 
+enum move_state {
+	MOVE_FREE,
+	MOVE_FRESH, /* entries are moving, K4 is still to come */
+	MOVE_COPYING, /* MM_REQ_MOVE is out, or about to be */
+};
+
+/* A page on its way to another frame: compact.c. */
+struct page_move {
+	u8 state; /* enum move_state */
+	u8 geom;
+	u8 reserved[2];
+	u32 client;
+	u32 from, to; /* frames */
+};
+
 enum ticket_state {
 	TICKET_FREE,
 	TICKET_WAITING,
@@ -416,7 +456,7 @@ struct queued {
 	u8 reserved[2];
 	u32 client, serial; /* MM_NONE: no client */
 	u32 extent, seq;
-	u32 index; /* ticket, slot, kv_event type, or prefix node */
+	u32 index; /* ticket, slot, kv_event type, prefix node, or move */
 	u64 arg;
 };
 
@@ -470,6 +510,13 @@ struct mm {
 	u64 swap_keys; /* handed out */
 	u64 keep_seq; /* marks spaces that are no victims */
 	u64 swap_backoff_until; /* a write failed: none before */
+
+	u32 nr_moving; /* pages on their way to another frame */
+	bool compact_look; /* something to begin, perhaps */
+	bool compact_wants; /* somebody could do with fewer extents */
+	u64 compact_looked_ns;
+	u64 compact_credit; /* bytes that may be moved now */
+	struct page_move moves[MOVE_IO_MAX];
 
 	u32 nr_copying; /* pages on their way into caches */
 	u32 nr_refs_leaving; /* of all clients */
@@ -652,6 +699,8 @@ void mm_queue_complete(struct mm *mm, const struct client *c, u32 ticket);
 void mm_queue_swap(struct mm *mm, enum mm_req_type type, u32 slot);
 /* mm_queue_copy - MM_REQ_COPY of a prefix node's page in one area */
 void mm_queue_copy(struct mm *mm, u32 node, u32 area);
+/* mm_queue_move - MM_REQ_MOVE of an entry of mm->moves */
+void mm_queue_move(struct mm *mm, u32 move);
 /* mm_queue_shared - MM_REQ_GRANT or MM_REQ_WITHDRAW of a page cache's extent;
  * @c: to whom; NULL: to all clients of the tenant @seq */
 void mm_queue_shared(struct mm *mm, enum mm_req_type type,

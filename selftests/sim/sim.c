@@ -80,6 +80,19 @@ static void sim_answer_io(struct sim *s, u32 i)
 	mm_swap_done(s->mm, x.io.slot, err, sum);
 }
 
+static void sim_answer_move(struct sim *s, u32 i)
+{
+	struct mm_move_io io = s->moves[i];
+	int err = s->cfg.faults && sim_chance(s, 3) ? -EIO : 0;
+
+	s->moves[i] = s->moves[--s->nr_moving];
+	if (!err)
+		memcpy(&s->mem[io.dst / 4096 * 16], &s->mem[io.src / 4096 * 16],
+		       io.bytes / 4096 * 64);
+	s->nr_compacted += !err;
+	mm_move_done(s->mm, io.move, err);
+}
+
 static int sim_grow(void *host, u32 client, u32 nr_leaves)
 {
 	struct sim *s = host;
@@ -170,6 +183,10 @@ static void sim_drain(struct sim *s)
 				sim_answer_io(s, s->nr_io - 1);
 		} else if (req.type == MM_REQ_COPY) {
 			mm_copy_done(s->mm, req.copy.node, req.copy.area, 0);
+		} else if (req.type == MM_REQ_MOVE) {
+			s->moves[s->nr_moving++] = req.move;
+			if (!s->cfg.delays)
+				sim_answer_move(s, s->nr_moving - 1);
 		} else if (req.type == MM_REQ_COMPLETE) {
 			sim_completed(s, &req);
 		} else if (req.type == MM_REQ_EVENT ||
@@ -422,6 +439,8 @@ static void sim_turn(struct sim *s)
 		if (s->nr_io && (what & 1))
 			for (u32 n = 1 + sim_rand(s, s->nr_io); n--;)
 				sim_answer_io(s, sim_rand(s, s->nr_io));
+		else if (s->nr_moving && (what & 2))
+			sim_answer_move(s, sim_rand(s, s->nr_moving));
 		else if (s->nr_pending)
 			sim_answer(s, sim_rand(s, s->nr_pending));
 	} else if (what < 960) {
@@ -490,9 +509,11 @@ static void sim_end(struct sim *s)
 	for (i = 0; i < SIM_TENANTS; i++)
 		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
 	sim_drain(s);
-	while (s->nr_pending | s->nr_io) {
+	while (s->nr_pending | s->nr_io | s->nr_moving) {
 		if (s->nr_io)
 			sim_answer_io(s, 0);
+		else if (s->nr_moving)
+			sim_answer_move(s, 0);
 		else
 			sim_answer(s, 0);
 		sim_drain(s);

@@ -136,6 +136,9 @@ struct sim {
 	u32 *swap[MM_TIER_MAX]; /* likewise of a tier */
 	struct sim_io io[1024]; /* asked for, not answered */
 	u32 nr_io;
+	struct mm_move_io moves[64]; /* pages on their way to other frames */
+	u32 nr_moving;
+	u64 nr_compacted;
 	u64 rng, hash, now, turn;
 	u32 next_tag;
 	u32 tenant[SIM_TENANTS];

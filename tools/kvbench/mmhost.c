@@ -134,6 +134,9 @@ void mmhost_drain(struct mmhost *h)
 		case MM_REQ_COPY:
 			mm_copy_done(h->mm, req.copy.node, req.copy.area, 0);
 			break;
+		case MM_REQ_MOVE:
+			mm_move_done(h->mm, req.move.move, 0);
+			break;
 		case MM_REQ_RELEASE:
 		case MM_REQ_GRANT:
 		case MM_REQ_WITHDRAW:

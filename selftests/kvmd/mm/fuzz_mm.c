@@ -29,6 +29,7 @@ struct host {
 	struct kv_status *status[CLIENTS];
 	u32 held[64], nr_held; /* extents to answer for, bit 31: scrub */
 	u32 io[512], nr_io; /* slots to answer for */
+	u32 moves[64], nr_moves; /* likewise moves */
 	u64 step;
 };
 
@@ -95,6 +96,8 @@ static void drain(struct host *h, bool answer)
 		else if (req.type == MM_REQ_COPY)
 			mm_copy_done(h->mm, req.copy.node, req.copy.area,
 				     h->step % 8 ? 0 : -5);
+		else if (req.type == MM_REQ_MOVE)
+			h->moves[h->nr_moves++] = req.move.move;
 	}
 	for (i = h->nr_held; answer && i-- > 0;) {
 		if (h->held[i] >> 31)
@@ -105,6 +108,8 @@ static void drain(struct host *h, bool answer)
 	}
 	for (i = h->nr_io; answer && i-- > 0; h->nr_io = i)
 		mm_swap_done(h->mm, h->io[i], h->step % 8 ? 0 : -5, 0);
+	for (i = h->nr_moves; answer && i-- > 0; h->nr_moves = i)
+		mm_move_done(h->mm, h->moves[i], h->step % 8 ? 0 : -5);
 }
 
 static void attach(struct host *h, u32 slot, u32 tenant)

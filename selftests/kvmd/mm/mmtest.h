@@ -62,6 +62,10 @@ struct mt {
 	int copy_err; /* answer them with this */
 	struct mm_copy_io copy[1024];
 	u32 nr_copy, nr_copied;
+	bool hold_moves; /* keep moves of pages unanswered */
+	int move_err; /* answer them with this */
+	struct mm_move_io moving[64];
+	u32 nr_moving, nr_moved;
 	/* what a page holds, if a test wants to know; NULL */
 	void (*move)(struct mt *t, u64 src, u64 dst, u32 bytes);
 	void (*scrub)(struct mt *t, u32 extent);
@@ -189,6 +193,32 @@ static inline void mt_copy(struct mt *t, const struct mm_copy_io *io)
 		mt_copy_answer(t, t->copy_err);
 }
 
+/* Answer what hold_moves kept. */
+static inline void mt_move_answer(struct mt *t, int err)
+{
+	u32 i, n = t->nr_moving;
+	struct mm_move_io io[64];
+
+	memcpy(io, t->moving, sizeof(io));
+	t->nr_moving = 0;
+	for (i = 0; i < n; i++) {
+		if (t->move && !err)
+			t->move(t, io[i].src, io[i].dst, io[i].bytes);
+		t->nr_moved++;
+		mm_move_done(t->mm, io[i].move, err);
+	}
+}
+
+static inline void mt_move(struct mt *t, const struct mm_move_io *io)
+{
+	EXPECT_LE(io->src + io->bytes, t->cfg.device_bytes);
+	EXPECT_LE(io->dst + io->bytes, t->cfg.device_bytes);
+	EXPECT_NE(io->src, io->dst);
+	t->moving[t->nr_moving++] = *io;
+	if (!t->hold_moves)
+		mt_move_answer(t, t->move_err);
+}
+
 static inline void mt_complete(struct mt *t, const struct mm_request *req)
 {
 	struct mt_done *d = &t->done[t->nr_done++ % MT_DONE];
@@ -244,6 +274,9 @@ static inline void mt_drain(struct mt *t)
 			break;
 		case MM_REQ_COPY:
 			mt_copy(t, &req.copy);
+			break;
+		case MM_REQ_MOVE:
+			mt_move(t, &req.move);
 			break;
 		case MM_REQ_KILL:
 			c->kills++;

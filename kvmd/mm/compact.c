@@ -1,0 +1,692 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * compact.c - pages move together, so that extents come empty
+ *
+ * A client is charged for whole extents. When pages go here and there, what
+ * is left lies in many slabs, and holds far more memory than it fills. Then
+ * the pages of one extent after the other go to free frames elsewhere in the
+ * client's memory, and the extent goes back.
+ *
+ *	frame	used ---> move ---> free	free ---> to ---> used
+ *	entry	present   moving		present
+ *
+ *	begin	K0-K4 of the step protocol as in move.c, for a batch of pages
+ *		with one barrier; a page that forks share moves for all of its
+ *		mappers. Then the host copies it (MM_REQ_MOVE)
+ *	moved	every entry that is moving names the new frame
+ *	back	a step had marked after all, the copy failed, or no entry is
+ *		left: the entries are as they were, the new frame is free
+ *
+ * A step that wants the page meanwhile waits with its reservation, as for a
+ * page that is being written to swap; a copy takes no time worth a detour.
+ * Pages that somebody else works on (swap, publishing) are left alone.
+ *
+ * Whether a client holds too much is told from its counts: the fewest extents
+ * that its frames fit in, against those it has. Which chunks are emptied: of
+ * the slabs that are used least and the extents that have free chunks the
+ * extent with the fewest bytes in use for which there is room elsewhere; if
+ * there is none, such a slab, for its chunks make the room. One at a time for
+ * each client. If it cannot be had, the client is left alone for a while.
+ *
+ * When. If somebody waits for memory that would help: at once, everything that
+ * is idle. Else only what nobody used for COMPACT_QUIET_NS, and no more than
+ * COMPACT_RATE, unless memory is nearly out.
+ *
+ * Where to. The client learns of extents from replies (extent_seq), but of the
+ * new entry from the table, at any time. So a page goes only to an extent that
+ * it is known to have received: a step that has ended was begun after its
+ * reply, and the reply said which extents there were (told, seq_known).
+ *
+ * Pages of a page cache move if no entry names them and no step may still read
+ * them; nobody has to be told of them, and the node names the new frame when
+ * it is filled. If somebody has mapped the page by then, it stays. Pages that
+ * are mapped do not move: other clients would have to be given the new extent
+ * first, and to have received it.
+ *
+ * When a client dies, pages on their way are waited for (nr_io, draining), and
+ * nothing else of them is done.
+ */
+#include "kvmd/mm/compact.h"
+#include "kvmd/mm/extent.h"
+#include "kvmd/mm/prefix.h"
+#include "kvmd/mm/rmap.h"
+#include "kvmd/mm/swap.h"
+#include "kvmd/mm/ticket.h"
+
+#define COMPACT_LOOK_NS	 10000000ull
+#define COMPACT_QUIET_NS 50000000ull
+#define COMPACT_AGAIN_NS 100000000ull
+#define COMPACT_TRIES	 7u /* and then not before frames come free */
+#define COMPACT_RATE	 (256ull << 20) /* bytes a second */
+#define COMPACT_BURST	 (16ull << 20)
+#define COMPACT_NR	 24u /* chunks and extents that are compared */
+#define COMPACT_LOOKS	 6u /* of them whose frames are looked at */
+
+struct job {
+	struct mm *mm;
+	struct client *c;
+	bool pressed; /* somebody waits */
+	bool limited; /* by mm->compact_credit */
+};
+
+/* ---- may it move? ---- */
+
+static bool space_is_quiet(struct mm *mm, const struct client *c,
+			   struct space *sp)
+{
+	u64 active = space_active(mm, c, sp);
+
+	if (active != sp->seen_active) {
+		sp->seen_active = active;
+		sp->used_ns = mm->now_ns;
+	}
+	return mm->now_ns >= sp->used_ns + COMPACT_QUIET_NS;
+}
+
+/* May a step still read a page of a node through an entry that is gone? */
+static bool node_is_leaving(const struct mm *mm, u32 tenant, u32 node)
+{
+	const struct client *cs = mm_clients(mm);
+	u32 i, r, n, depth = mm_nodes(mm)[node].depth;
+
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
+		if (cs[i].tenant != tenant)
+			continue;
+		ilist_for_each (r, &cs[i].refs_leaving,
+				ILINKS(mm_refs(mm), link)) {
+			for (n = mm_refs(mm)[r].node;
+			     mm_nodes(mm)[n].depth > depth;)
+				n = mm_nodes(mm)[n].parent;
+			if (n == node)
+				return true;
+		}
+	}
+	return false;
+}
+
+/* A filled frame of a cache that nobody reads. */
+static bool cached_can_move(const struct mm *mm, const struct client *cache,
+			    const struct frame *f)
+{
+	const struct prefix_node *x = &mm_nodes(mm)[f->family];
+
+	return f->refs == 1 && !(x->copying & (1u << f->area)) &&
+	       !node_is_leaving(mm, cache->tenant, f->family);
+}
+
+/* K0 */
+static bool frame_can_move(const struct job *j, u32 frame)
+{
+	const struct frame *f = &mm_frames(j->mm)[frame];
+	struct space *sps = mm_spaces(j->mm, j->c);
+	u32 i;
+
+	if (f->state != FRAME_USED)
+		return false;
+	if (j->c->state == CLIENT_CACHE)
+		return cached_can_move(j->mm, j->c, f);
+	if (f->pin > j->c->completed)
+		return false;
+	rmap_for_each(i, j->mm, j->c, frame)
+	{
+		if (space_is_busy(j->mm, j->c, &sps[i]) ||
+		    (!j->pressed && !space_is_quiet(j->mm, j->c, &sps[i])))
+			return false;
+	}
+	return true;
+}
+
+/* ---- what is emptied ---- */
+
+/* Chunks in a row: a slab's, or all of an extent. */
+struct run {
+	u32 first, nr;
+	u64 bytes; /* in use */
+};
+
+struct runs {
+	u32 nr;
+	struct run run[2 * COMPACT_NR];
+};
+
+/* Extents that the client could do without. */
+static u32 excess(const struct client *c)
+{
+	u64 frames[KV_GEOM_MAX] = { 0 };
+	u32 g, least, has = c->nr_extents - c->nr_empty;
+
+	for (g = 0; g < c->nr_geoms; g++)
+		frames[g] = c->cls[g].nr_used - c->cls[g].nr_leaving;
+	least = slab_extents_min(c, frames);
+	return has > least ? has - least : 0;
+}
+
+/* Is there room elsewhere for what lies there? Adds up the bytes. */
+static bool run_fits(const struct mm *mm, const struct client *c, struct run *r)
+{
+	const struct chunk *k = &mm_chunks(mm)[r->first];
+	u32 need[KV_GEOM_MAX] = { 0 }, i;
+
+	r->bytes = 0;
+	for (i = 0; i < r->nr; i++) {
+		const struct kv_geometry *g = &c->cls[k[i].geom].geom;
+
+		if (k[i].state != CHUNK_HEAD)
+			continue;
+		r->bytes += (u64)k[i].nr_used * g->page_bytes;
+		need[k[i].geom] += g->slab_pages;
+	}
+	if (r->nr == KV_EXTENT_CHUNKS)
+		return slab_fits_outside(
+			c, need,
+			mm_extents(mm)[r->first / KV_EXTENT_CHUNKS].free_mask);
+	return need[k->geom] <= c->cls[k->geom].nr_free;
+}
+
+static void consider(const struct mm *mm, const struct client *c, u32 first,
+		     u32 nr, struct runs *rs)
+{
+	struct run r = { .first = first, .nr = nr };
+
+	if (rs->nr < ARRAY_SIZE(rs->run) && run_fits(mm, c, &r) && r.bytes)
+		rs->run[rs->nr++] = r;
+}
+
+/* The slabs used least, and the extents they lie in. */
+static void consider_slabs(const struct mm *mm, const struct client *c,
+			   struct runs *rs)
+{
+	u32 g, b, head, n, chunks;
+
+	for (g = 0; g < c->nr_geoms; g++) {
+		const struct frame_class *cls = &c->cls[g];
+
+		chunks = cls->geom.slab_chunks;
+		n = COMPACT_NR / c->nr_geoms + 1;
+		for (b = 0; b < SLAB_BUCKETS && n; b++)
+			ilist_for_each (head, &cls->bucket[b],
+					ILINKS(mm_chunks(mm), link)) {
+				if (!n)
+					break;
+				n--;
+				consider(mm, c, head & ~3u, 4, rs);
+				if (chunks < KV_EXTENT_CHUNKS)
+					consider(mm, c, head, chunks, rs);
+			}
+	}
+}
+
+/* Extents with free chunks, those with the most first. */
+static void consider_extents(const struct mm *mm, const struct client *c,
+			     struct runs *rs)
+{
+	u32 free, mask, e, n = COMPACT_NR / 2;
+
+	for (free = 3; free; free--)
+		for (mask = 1; mask < EXTENT_ALL_FREE; mask++) {
+			if ((u32)__builtin_popcount(mask) != free)
+				continue;
+			ilist_for_each (e, &c->extents[mask],
+					ILINKS(mm_extents(mm), link)) {
+				if (!n--)
+					return;
+				consider(mm, c, e * KV_EXTENT_CHUNKS,
+					 KV_EXTENT_CHUNKS, rs);
+			}
+		}
+}
+
+/* What is used there may move, or goes by itself. */
+static bool run_can_empty(const struct job *j, const struct run *r)
+{
+	const struct chunk *k = &mm_chunks(j->mm)[r->first];
+	u32 i, n, frame;
+
+	for (i = 0; i < r->nr; i++)
+		for (n = 0; k[i].state == CHUNK_HEAD && n < k[i].nr_fresh;
+		     n++) {
+			frame = (r->first + i) * FRAMES_PER_CHUNK + n;
+			switch (mm_frames(j->mm)[frame].state) {
+			case FRAME_FREE:
+			case FRAME_LEAVING:
+				break;
+			default:
+				if (!frame_can_move(j, frame))
+					return false;
+			}
+		}
+	return true;
+}
+
+/* Extents before slabs, then the one with the fewest bytes in use. */
+static struct run *best_of(struct runs *rs)
+{
+	struct run *best = NULL, *r;
+
+	for (r = rs->run; r < rs->run + rs->nr; r++)
+		if (r->nr && (!best || r->nr / 4 > best->nr / 4 ||
+			      (r->nr / 4 == best->nr / 4 &&
+			       r->bytes < best->bytes)))
+			best = r;
+	return best;
+}
+
+static bool choose(const struct job *j)
+{
+	struct compact *w = &j->c->compact;
+	struct runs rs = { 0 };
+	struct run *r;
+	u32 looks, nr;
+
+	consider_extents(j->mm, j->c, &rs);
+	consider_slabs(j->mm, j->c, &rs);
+	for (looks = 0; looks < COMPACT_LOOKS && (r = best_of(&rs)); looks++) {
+		if (run_can_empty(j, r)) {
+			w->first = r->first + 1;
+			w->nr = r->nr;
+			return true;
+		}
+		nr = r->nr;
+		r->nr = 0;
+		/* Many extents may be busy; a slab has its chance too. */
+		if (nr == KV_EXTENT_CHUNKS && looks == COMPACT_LOOKS / 2)
+			for (r = rs.run; r < rs.run + rs.nr; r++)
+				r->nr = r->nr < KV_EXTENT_CHUNKS ? r->nr : 0;
+	}
+	return false;
+}
+
+/* ---- pages on their way ---- */
+
+/* Every space that may map a frame. */
+#define FAMILY(mm, c, f) (&mm_families(mm, c)[(f)->family].spaces)
+
+/* K1 and K2. A cache's frame has no entry. */
+static void entries_begin(struct mm *mm, struct client *c, u32 frame)
+{
+	const struct frame *f = &mm_frames(mm)[frame];
+	struct space *sps = mm_spaces(mm, c);
+	kv_pte_t *p;
+	u32 i;
+
+	ilist_for_each (i, FAMILY(mm, c, f), ILINKS(sps, sibling)) {
+		p = rmap_pte(mm, c, &sps[i], frame);
+		if (!p)
+			continue;
+		kv_move_begin(p, *p);
+		sps[i].area[f->area].nr_out++;
+		space_bump(mm, c, &sps[i]);
+	}
+}
+
+/* K5: every entry that keeps @from names @frame from now on. */
+static void entries_end(struct mm *mm, struct client *c,
+			const struct page_move *m, u32 frame)
+{
+	const struct frame *f = &mm_frames(mm)[m->from];
+	struct space *sps = mm_spaces(mm, c);
+	u64 pte = frame_entry(mm, &c->cls[m->geom], frame) | KV_PTE_PRESENT |
+		  (f->refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE);
+	kv_pte_t *p;
+	u32 i;
+
+	ilist_for_each (i, FAMILY(mm, c, f), ILINKS(sps, sibling)) {
+		p = rmap_pte(mm, c, &sps[i], m->from);
+		if (!p)
+			continue;
+		kv_move_end(p, pte_make(0, pte, sps[i].gen + 1));
+		sps[i].area[f->area].nr_out--;
+		space_bump(mm, c, &sps[i]);
+	}
+}
+
+/* K0 to K2 of one page. Return: false if there is no room for it. */
+static bool page_begin(const struct job *j, u32 frame)
+{
+	struct mm *mm = j->mm;
+	struct client *c = j->c;
+	u32 geom = mm_chunks(mm)[frame_head(mm, frame)].geom, i = 0, to;
+	struct page_move *m = mm->moves;
+	struct frame *f = &mm_frames(mm)[frame], *t;
+
+	to = frame_alloc_outside(mm, c, geom, c->compact.first - 1,
+				 c->compact.nr);
+	if (to == MM_NONE)
+		return false;
+	while (m[i].state != MOVE_FREE)
+		i++;
+	m[i] = (struct page_move){ .state = MOVE_FRESH,
+				   .geom = (u8)geom,
+				   .client = client_index(mm, c),
+				   .from = frame,
+				   .to = to };
+	t = &mm_frames(mm)[to];
+	t->refs = 0;
+	t->state = FRAME_TO;
+	t->next = i;
+	t->family = f->family;
+	t->page = f->page;
+	t->area = f->area;
+	mm_trace(mm, KV_TP_MOVE_CHECK, m[i].client, f->page);
+	if (c->state != CLIENT_CACHE)
+		entries_begin(mm, c, frame);
+	f->state = FRAME_MOVE;
+	f->next = i;
+	c->nr_io++;
+	c->compact.moving++;
+	mm->nr_moving++;
+	return true;
+}
+
+static void io_ended(struct mm *mm, struct client *c, struct page_move *m)
+{
+	m->state = MOVE_FREE;
+	mm->nr_moving--;
+	c->nr_io--;
+	c->compact.moving--;
+}
+
+/* The page stays where it is, as far as anybody wants it. */
+static void page_back(struct mm *mm, struct client *c,
+		      const struct page_move *m)
+{
+	struct frame *f = &mm_frames(mm)[m->from];
+
+	frame_free_now(mm, c, m->geom, m->to);
+	f->state = FRAME_USED;
+	if (!f->refs)
+		frame_drop(mm, c, m->geom, m->from);
+	else if (c->state != CLIENT_CACHE)
+		entries_end(mm, c, m, m->from);
+	mm->counts.compact_back++;
+	mm_trace(mm, KV_TP_MOVE_BACK, m->client, m->from);
+}
+
+static void page_moved(struct mm *mm, struct client *c,
+		       const struct page_move *m)
+{
+	struct frame *f = &mm_frames(mm)[m->from];
+	struct frame *t = &mm_frames(mm)[m->to];
+
+	if (c->state == CLIENT_CACHE)
+		mm_nodes(mm)[f->family].frame[f->area] = m->to;
+	else
+		entries_end(mm, c, m, m->to);
+	t->refs = f->refs;
+	t->pin = f->pin;
+	t->state = FRAME_USED;
+	f->refs = 0;
+	f->state = FRAME_USED;
+	frame_drop(mm, c, m->geom, m->from);
+	mm->counts.compact_moved++;
+	mm->counts.compact_bytes += c->cls[m->geom].geom.page_bytes;
+	mm_trace(mm, KV_TP_MOVE_DONE, m->client, m->from);
+}
+
+/* K3 and K4 of all pages that have begun to move. */
+static void batch_end(const struct job *j)
+{
+	struct mm *mm = j->mm;
+	struct page_move *m;
+	u32 i;
+
+	kv_move_fence();
+	for (i = 0; i < MOVE_IO_MAX; i++) {
+		m = &mm->moves[i];
+		if (m->state != MOVE_FRESH)
+			continue;
+		if (j->c->state != CLIENT_CACHE &&
+		    frame_is_busy(mm, j->c, m->from)) {
+			io_ended(mm, j->c, m);
+			page_back(mm, j->c, m);
+			mm->counts.moves_busy++;
+			continue;
+		}
+		m->state = MOVE_COPYING;
+		mm_queue_move(mm, i);
+	}
+}
+
+static bool may_begin(const struct job *j, u64 bytes)
+{
+	return j->mm->nr_moving < MOVE_IO_MAX &&
+	       (!j->limited || j->mm->compact_credit >= bytes);
+}
+
+/* Pages of the run that is being emptied begin to move. */
+static void batch_begin(const struct job *j)
+{
+	struct mm *mm = j->mm;
+	u32 first = j->c->compact.first - 1, i, n;
+	const struct chunk *k = &mm_chunks(mm)[first];
+
+	for (i = 0; i < j->c->compact.nr; i++)
+		for (n = 0; k[i].state == CHUNK_HEAD && n < k[i].nr_fresh;
+		     n++) {
+			u64 bytes = j->c->cls[k[i].geom].geom.page_bytes;
+			u32 frame = (first + i) * FRAMES_PER_CHUNK + n;
+
+			if (!frame_can_move(j, frame))
+				continue;
+			if (!may_begin(j, bytes) || !page_begin(j, frame))
+				goto end;
+			mm->compact_credit -=
+				min(mm->compact_credit, j->limited ? bytes : 0);
+		}
+end:
+	batch_end(j);
+}
+
+/* ---- one client ---- */
+
+/* Has the run come empty? Then it is counted, and the extent goes back. */
+static bool run_is_empty(struct mm *mm, struct client *c)
+{
+	struct compact *w = &c->compact;
+	u32 first = w->first - 1, i, e = first / KV_EXTENT_CHUNKS;
+	const struct extent *x = &mm_extents(mm)[e];
+	bool ours = x->state == EXTENT_GRANTED &&
+		    x->client == client_index(mm, c);
+
+	for (i = 0; ours && i < w->nr; i++)
+		if (mm_chunks(mm)[first + i].state != CHUNK_FREE)
+			return false;
+	mm->counts.compact_freed_chunks += w->nr;
+	mm->counts.compact_freed_extents +=
+		!ours || x->free_mask == EXTENT_ALL_FREE;
+	w->first = 0;
+	w->tries = 0;
+	if (!ticket_needs(mm, c->tenant))
+		extent_trim(mm, c, 0, false);
+	return true;
+}
+
+static void give_up(struct mm *mm, struct compact *w)
+{
+	w->first = 0;
+	w->soon_ns = mm->now_ns + COMPACT_LOOK_NS;
+	w->again_ns = mm->now_ns + (COMPACT_AGAIN_NS << w->tries);
+	w->tries += w->tries < COMPACT_TRIES;
+}
+
+/* Return: true if pages are on their way. */
+static bool compact_client(const struct job *j)
+{
+	struct mm *mm = j->mm;
+	struct compact *w = &j->c->compact;
+
+	if (j->c->state == CLIENT_LIVE)
+		client_reap(mm, j->c);
+	if (w->first)
+		run_is_empty(mm, j->c);
+	if (!w->first) {
+		if (mm->now_ns < (j->pressed ? w->soon_ns : w->again_ns) ||
+		    !excess(j->c))
+			return w->moving;
+		if (!choose(j)) {
+			give_up(mm, w);
+			return w->moving;
+		}
+	}
+	if (!may_begin(j, KV_EXTENT_SIZE))
+		return w->moving; /* later */
+	batch_begin(j);
+	if (!w->moving && !run_is_empty(mm, j->c))
+		give_up(mm, w);
+	return w->moving;
+}
+
+static bool may_compact(const struct client *c)
+{
+	return c->state == CLIENT_CACHE ||
+	       (c->state == CLIENT_LIVE &&
+		c->revoke.state != MM_REVOKE_FENCED &&
+		c->revoke.state != MM_REVOKE_KILLED);
+}
+
+/* Has it more than it needs, and is there a chance to change that soon? */
+static bool client_wants(const struct client *c)
+{
+	const struct compact *w = &c->compact;
+
+	return may_compact(c) &&
+	       (w->first || w->moving ||
+		((w->look || w->tries < COMPACT_TRIES) && excess(c)));
+}
+
+/* ---- when ---- */
+
+/* Is there hardly memory left that is nobody's? */
+static bool memory_is_low(const struct mm *mm)
+{
+	return mm->by_state[EXTENT_READY].nr + extent_nr_coming(mm) +
+		       extent_nr_possible(mm) <=
+	       mm->nr_extents / 32;
+}
+
+bool compact_run(struct mm *mm)
+{
+	struct client *cs = mm_clients(mm);
+	u32 i, head = mm->queue_tail;
+	bool low = memory_is_low(mm);
+
+	if (!mm->compact_look)
+		return false;
+	mm->compact_look = false;
+	mm->compact_wants = false;
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link)) {
+		struct compact *w = &cs[i].compact;
+		struct job j = { .mm = mm, .c = &cs[i], .limited = !low };
+
+		if (!may_compact(&cs[i]))
+			continue;
+		if (w->look)
+			w->tries = 0;
+		w->look = false;
+		j.pressed = ticket_needs(mm, cs[i].tenant);
+		j.limited &= !j.pressed;
+		compact_client(&j);
+		mm->compact_wants |= client_wants(&cs[i]);
+	}
+	return head != mm->queue_tail;
+}
+
+bool compact_for(struct mm *mm, const struct client *c, enum ticket_block block)
+{
+	struct client *cs = mm_clients(mm);
+	bool on_its_way = false;
+	u32 i;
+
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link)) {
+		struct job j = { .mm = mm, .c = &cs[i], .pressed = true };
+
+		if (may_compact(&cs[i]) &&
+		    (block == BLOCK_DEVICE || cs[i].tenant == c->tenant))
+			on_its_way |= compact_client(&j);
+	}
+	return on_its_way;
+}
+
+bool compact_wants_tick(const struct mm *mm)
+{
+	const struct client *cs = mm_clients(mm);
+	u32 i;
+
+	if (!mm->compact_wants)
+		return false;
+	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
+		if (client_wants(&cs[i]))
+			return true;
+	return false;
+}
+
+void compact_tick(struct mm *mm)
+{
+	u64 since = mm->now_ns - mm->compact_looked_ns;
+
+	if (since < COMPACT_LOOK_NS)
+		return;
+	since = min(since, 1000000000ull);
+	mm->compact_credit = min(mm->compact_credit +
+					 since * (COMPACT_RATE >> 20) / 1000 *
+						 (1ull << 20) / 1000000,
+				 COMPACT_BURST);
+	mm->compact_looked_ns = mm->now_ns;
+	mm->compact_look = true;
+}
+
+/* A cache's page was moved while somebody may have mapped or evicted it. */
+static bool cached_is_alone(const struct mm *mm, const struct client *cache,
+			    const struct frame *f)
+{
+	return f->refs == 1 &&
+	       !node_is_leaving(mm, cache->tenant, f->family);
+}
+
+static void moved(struct mm *mm, struct client *c, const struct page_move *m,
+		  int err)
+{
+	const struct frame *f = &mm_frames(mm)[m->from];
+	bool look = c->compact.look;
+
+	mm->counts.compact_errors += err != 0;
+	if (err || !f->refs ||
+	    (c->state == CLIENT_CACHE && !cached_is_alone(mm, c, f)))
+		page_back(mm, c, m);
+	else
+		page_moved(mm, c, m);
+	c->compact.look = look; /* that was no news */
+	if (c->compact.first && run_is_empty(mm, c))
+		return;
+	if (err && c->compact.first)
+		give_up(mm, &c->compact);
+}
+
+void mm_move_done(struct mm *mm, u32 move, int err)
+{
+	struct page_move *m;
+	struct client *c;
+	u32 tenant;
+
+	if (move >= MOVE_IO_MAX || mm->moves[move].state != MOVE_COPYING) {
+		mm->counts.invalid++;
+		return;
+	}
+	m = &mm->moves[move];
+	c = &mm_clients(mm)[m->client];
+	tenant = c->tenant;
+	io_ended(mm, c, m);
+	if (c->state == CLIENT_EXITING || c->state == CLIENT_DRAINING) {
+		if (c->state == CLIENT_DRAINING && !c->nr_io)
+			client_gone_finish(mm, c);
+		return;
+	}
+	moved(mm, c, m, err);
+	/* Whoever waits, for this page or for memory, looks again. */
+	c->dirty = true;
+	mm->client_dirty = true;
+	mm->dirty = true;
+	mm->compact_look = true;
+	if (c->state == CLIENT_CACHE && !mm->tenants[tenant].nr_nodes)
+		cache_put(mm, tenant);
+}
