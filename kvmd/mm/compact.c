@@ -501,10 +501,12 @@ static bool run_is_empty(struct mm *mm, struct client *c)
 	return true;
 }
 
-static void give_up(struct mm *mm, struct compact *w)
+/* @pressed: what is idle would not do either. */
+static void give_up(struct mm *mm, struct compact *w, bool pressed)
 {
 	w->first = 0;
-	w->soon_ns = mm->now_ns + COMPACT_LOOK_NS;
+	if (pressed)
+		w->soon_ns = mm->now_ns + COMPACT_LOOK_NS;
 	w->again_ns = mm->now_ns + (COMPACT_AGAIN_NS << w->tries);
 	w->tries += w->tries < COMPACT_TRIES;
 }
@@ -524,7 +526,7 @@ static bool compact_client(const struct job *j)
 		    !excess(j->c))
 			return w->moving;
 		if (!choose(j)) {
-			give_up(mm, w);
+			give_up(mm, w, j->pressed);
 			return w->moving;
 		}
 	}
@@ -532,7 +534,7 @@ static bool compact_client(const struct job *j)
 		return w->moving; /* later */
 	batch_begin(j);
 	if (!w->moving && !run_is_empty(mm, j->c))
-		give_up(mm, w);
+		give_up(mm, w, j->pressed);
 	return w->moving;
 }
 
@@ -659,7 +661,7 @@ static void moved(struct mm *mm, struct client *c, const struct page_move *m,
 	if (c->compact.first && run_is_empty(mm, c))
 		return;
 	if (err && c->compact.first)
-		give_up(mm, &c->compact);
+		give_up(mm, &c->compact, true);
 }
 
 void mm_move_done(struct mm *mm, u32 move, int err)
