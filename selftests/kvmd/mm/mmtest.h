@@ -69,6 +69,7 @@ struct mt {
 	/* what a page holds, if a test wants to know; NULL */
 	void (*move)(struct mt *t, u64 src, u64 dst, u32 bytes);
 	void (*scrub)(struct mt *t, u32 extent);
+	void (*swap)(struct mt *t, const struct mm_swap_io *io, bool in);
 	struct mt_done done[MT_DONE];
 	u32 nr_done;
 	u64 passed[KV_TP_MAX]; /* trace points */
@@ -149,6 +150,8 @@ static inline void mt_swap_answer(struct mt *t, int err)
 
 		if (t->io_in[i])
 			EXPECT_EQ(io->sum, io->key + io->slot);
+		if (t->swap && !err)
+			t->swap(t, io, t->io_in[i]);
 		mm_swap_done(t->mm, io->slot, err, io->key + io->slot);
 	}
 }
