@@ -103,19 +103,43 @@ TEST_F(compact, a_space_that_a_step_uses_stays_where_it_is)
 {
 	struct mt *t = &self->t;
 	struct kv_status *st = t->cl[self->a].status;
-	u32 s[2], was[2], i;
+	u32 s[2], i;
+	u64 gen[2];
 
 	strew(self, 2, 3, s);
 	for (i = 0; i < 2; i++) {
-		was[i] = frame_at(t, self->a, s[i], 0);
+		gen[i] = mt_gen(t, self->a, s[i]);
 		kv_step_mark(&st->space[s[i]], 99);
 	}
 	pass(self, 500 * MS);
 	mt_check(t);
-	EXPECT_EQ(counts(t).compact_moved, 0);
+	/* It is not even tried (K0). */
 	for (i = 0; i < 2; i++)
-		EXPECT_EQ(frame_at(t, self->a, s[i], 0), was[i]);
+		EXPECT_EQ(mt_gen(t, self->a, s[i]), gen[i]);
 	kv_step_end(&st->rank[0], 99);
+	pass(self, 2000 * MS);
+	EXPECT_EQ(extents(t, self->a), 1);
+	mt_check(t);
+}
+
+TEST_F(compact, what_a_step_may_still_read_stays)
+{
+	struct mt *t = &self->t;
+	u32 s[2], i;
+	int f;
+
+	strew(self, 2, 3, s);
+	for (i = 0; i < 2; i++) {
+		/* a step of the child copies from the third page */
+		f = mm_space_fork(t->mm, self->a, s[i], 40);
+		ASSERT_GE(f, 0);
+		ASSERT_EQ(mt_reserve(t, self->a, (u32)f, 40, 1, 0, NULL), 1);
+		ASSERT_EQ(mm_space_destroy(t->mm, self->a, (u32)f), 0);
+	}
+	pass(self, 500 * MS);
+	mt_check(t);
+	EXPECT_EQ(counts(t).compact_moved, 0);
+	kv_step_end(&t->cl[self->a].status->rank[0], t->cl[self->a].step);
 	pass(self, 2000 * MS);
 	EXPECT_EQ(extents(t, self->a), 1);
 	mt_check(t);
@@ -439,6 +463,46 @@ TEST_F(compact, a_caches_page_that_is_mapped_meanwhile_stays)
 	mt_drain(t);
 	mt_check(t);
 	EXPECT_EQ(counts(t).compact_moved, moved);
+}
+
+TEST_F(compact, a_caches_page_that_is_being_filled_stays)
+{
+	struct mt *t = &self->t;
+	u32 s, i, n = 0, tokens[64], seq;
+
+	t->hold_copies = true;
+	for (i = 0; i < 8; i++) {
+		sequence(i, tokens);
+		s = mt_idle_space(t, self->a, self->geom, 4);
+		kv_store_release(&t->cl[self->a].status->space[s].len, 64ull);
+		ASSERT_EQ(mm_prefix_publish(t->mm, self->a, s, 0, tokens, 64,
+					    true, &seq),
+			  64);
+		mt_drain(t);
+		ASSERT_EQ(mm_space_destroy(t->mm, self->a, s), 0);
+		mt_complete_all(t, self->a);
+	}
+	/* One sequence in each of two extents is not there yet. */
+	for (i = 0; i < t->nr_copy; i++)
+		if (i / 4 % 4)
+			mm_copy_done(t->mm, t->copy[i].node, t->copy[i].area,
+				     0);
+		else
+			t->copy[n++] = t->copy[i];
+	t->nr_copy = n;
+	ASSERT_EQ(n, 8);
+	EXPECT_GT(mm_cache_drop(t->mm, tenant_of(t, self->a), false), 0);
+	mt_drain(t);
+	ASSERT_EQ(cache_extents(t, self->a), 2);
+	pass(self, 500 * MS);
+	EXPECT_EQ(counts(t).compact_moved, 0);
+	mt_check(t);
+	mt_copy_answer(t, 0);
+	pass(self, 20000 * MS);
+	EXPECT_EQ(cache_extents(t, self->a), 1);
+	map_sequence(self, 0);
+	map_sequence(self, 4);
+	mt_check(t);
 }
 
 TEST_F(compact, a_cache_that_is_dropped_ends_with_its_last_page)
