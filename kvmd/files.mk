@@ -9,6 +9,7 @@ mm-y += kvmd/mm/extent.o
 mm-y += kvmd/mm/fork.o
 mm-y += kvmd/mm/high.o
 mm-y += kvmd/mm/info.o
+mm-y += kvmd/mm/migrate.o
 mm-y += kvmd/mm/mm.o
 mm-y += kvmd/mm/move.o
 mm-y += kvmd/mm/odds.o

@@ -26,6 +26,9 @@ bool compact_run(struct mm *mm);
 bool compact_for(struct mm *mm, const struct client *c,
 		 enum ticket_block block);
 
+/* compact_page_done - a page of @c has arrived, or has not */
+void compact_page_done(struct mm *mm, struct client *c, int err);
+
 /* compact_tell - the reply to @step will say which extents @c has by now */
 static inline void compact_tell(struct client *c, u64 step)
 {

@@ -368,6 +368,25 @@ TEST_F(compact, the_background_is_slow)
 	mt_check(t);
 }
 
+TEST_F(compact, hardly_any_memory_left_is_reason_to_hurry)
+{
+	const struct mm_config cfg = { .device_bytes = 8 * KV_EXTENT_SIZE,
+				       .ready_extents = 1,
+				       .watermark_low = 5 * KV_EXTENT_SIZE,
+				       .watermark_high = 5 * KV_EXTENT_SIZE };
+	struct mt *t = &self->t;
+	u32 s[4];
+
+	mt_fini(t);
+	mt_init_cfg(t, &cfg);
+	self->a = mt_attach(t, mt_tenant(t, "a", MM_LIMIT_NONE));
+	self->geom = mt_geom(t, self->a, MT_PAGE);
+	strew(self, 4, 9, s);
+	pass(self, 70 * MS);
+	EXPECT_EQ(extents(t, self->a), 3);
+	mt_check(t);
+}
+
 /* ---- page caches ---- */
 
 static void sequence(u32 i, u32 tokens[64])
