@@ -308,6 +308,7 @@ static bool run_is_empty(struct mm *mm, struct client *c)
 		!ours || x->free_mask == EXTENT_ALL_FREE;
 	w->first = 0;
 	w->tries = 0;
+	w->look = true; /* for more */
 	if (!ticket_needs(mm, c->tenant))
 		extent_trim(mm, c, 0, false);
 	return true;
@@ -317,6 +318,7 @@ static bool run_is_empty(struct mm *mm, struct client *c)
 static void give_up(struct mm *mm, struct compact *w, bool pressed)
 {
 	w->first = 0;
+	w->look = false;
 	if (pressed)
 		w->soon_ns = mm->now_ns + COMPACT_LOOK_NS;
 	w->again_ns = mm->now_ns + (COMPACT_AGAIN_NS << w->tries);
@@ -334,9 +336,13 @@ static bool compact_client(const struct job *j)
 	if (w->first)
 		run_is_empty(mm, j->c);
 	if (!w->first) {
-		if (mm->now_ns < (j->pressed ? w->soon_ns : w->again_ns) ||
-		    !excess(j->c))
+		if (mm->now_ns < (j->pressed ? w->soon_ns : w->again_ns))
 			return w->moving;
+		if (!excess(j->c)) {
+			w->look = false;
+			w->tries = 0;
+			return w->moving;
+		}
 		if (!choose(j)) {
 			give_up(mm, w, j->pressed);
 			return w->moving;
@@ -358,12 +364,20 @@ static bool may_compact(const struct client *c)
 		c->revoke.state != MM_REVOKE_KILLED);
 }
 
+/* Is it worth a look? It has what it needs, unless frames came free since. */
+static bool client_is_due(const struct client *c)
+{
+	const struct compact *w = &c->compact;
+
+	return (w->look || w->first || w->moving || w->tries) && may_compact(c);
+}
+
 /* Has it more than it needs, and is there a chance to change that soon? */
 static bool client_wants(const struct client *c)
 {
 	const struct compact *w = &c->compact;
 
-	return may_compact(c) &&
+	return client_is_due(c) &&
 	       (w->first || w->moving ||
 		((w->look || w->tries < COMPACT_TRIES) && excess(c)));
 }
@@ -384,11 +398,10 @@ bool compact_run(struct mm *mm)
 		struct compact *w = &cs[i].compact;
 		struct job j = { .mm = mm, .c = &cs[i], .limited = !low };
 
-		if (!may_compact(&cs[i]))
+		if (!client_is_due(&cs[i]))
 			continue;
 		if (w->look)
 			w->tries = 0;
-		w->look = false;
 		j.pressed = ticket_needs(mm, cs[i].tenant);
 		j.limited &= !j.pressed;
 		compact_client(&j);
@@ -406,7 +419,7 @@ bool compact_for(struct mm *mm, const struct client *c, enum ticket_block block)
 	ilist_for_each (i, &mm->clients, ILINKS(cs, link)) {
 		struct job j = { .mm = mm, .c = &cs[i], .pressed = true };
 
-		if (may_compact(&cs[i]) &&
+		if (client_is_due(&cs[i]) &&
 		    (block == BLOCK_DEVICE || cs[i].tenant == c->tenant))
 			on_its_way |= compact_client(&j);
 	}

@@ -182,6 +182,8 @@ static void host_answer(struct day *d, u32 i)
 		mm_scrub_done(d->mm, q->extent, 0);
 	else if (q->type == MM_REQ_COPY)
 		mm_copy_done(d->mm, q->copy.node, q->copy.area, 0);
+	else if (q->type == MM_REQ_MOVE)
+		mm_move_done(d->mm, q->move.move, 0);
 	else
 		mm_swap_done(d->mm, q->swap.slot, 0, q->swap.key);
 	d->req_free[d->nr_req_free++] = i;
@@ -209,6 +211,7 @@ static void drain(struct day *d)
 			host_later(d, &req, MSEC);
 			break;
 		case MM_REQ_COPY:
+		case MM_REQ_MOVE:
 			host_later(d, &req, MSEC / 10);
 			break;
 		case MM_REQ_SWAP_OUT:
