@@ -238,9 +238,14 @@ static bool choose(const struct job *j)
 {
 	struct compact *w = &j->c->compact;
 	struct runs rs = { 0 };
+	struct space *sps = mm_spaces(j->mm, j->c);
 	struct run *r;
-	u32 looks, nr;
+	u32 looks, nr, i;
 
+	/* When was each of them last used? */
+	for (i = 0; i < j->c->space_top && !j->pressed; i++)
+		if (sps[i].state == KV_SPACE_LIVE && j->c->table)
+			space_is_quiet(j->mm, j->c, &sps[i]);
 	consider_extents(j->mm, j->c, &rs);
 	consider_slabs(j->mm, j->c, &rs);
 	for (looks = 0; looks < COMPACT_LOOKS && (r = best_of(&rs)); looks++) {
