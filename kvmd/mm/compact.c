@@ -227,9 +227,9 @@ static struct run *best_of(struct runs *rs)
 	struct run *best = NULL, *r;
 
 	for (r = rs->run; r < rs->run + rs->nr; r++)
-		if (r->nr && (!best || r->nr / 4 > best->nr / 4 ||
-			      (r->nr / 4 == best->nr / 4 &&
-			       r->bytes < best->bytes)))
+		if (r->nr &&
+		    (!best || r->nr / 4 > best->nr / 4 ||
+		     (r->nr / 4 == best->nr / 4 && r->bytes < best->bytes)))
 			best = r;
 	return best;
 }
@@ -287,7 +287,8 @@ static void batch_begin(const struct job *j)
 
 			if (!frame_can_move(j, frame))
 				continue;
-			if (!may_begin(j, bytes) || !migrate_begin(mm, j->c, frame))
+			if (!may_begin(j, bytes) ||
+			    !migrate_begin(mm, j->c, frame))
 				goto end;
 			mm->compact_credit -=
 				min(mm->compact_credit, j->limited ? bytes : 0);
@@ -309,8 +310,8 @@ static bool run_is_empty(struct mm *mm, struct client *c)
 		if (mm_chunks(mm)[first + i].state != CHUNK_FREE)
 			return false;
 	mm->counts.compact_freed_chunks += w->nr;
-	mm->counts.compact_freed_extents +=
-		!ours || x->free_mask == EXTENT_ALL_FREE;
+	mm->counts.compact_freed_extents += !ours ||
+					    x->free_mask == EXTENT_ALL_FREE;
 	w->first = 0;
 	w->tries = 0;
 	w->look = true; /* for more */
@@ -451,10 +452,10 @@ void compact_tick(struct mm *mm)
 	if (since < COMPACT_LOOK_NS)
 		return;
 	since = min(since, 1000000000ull);
-	mm->compact_credit = min(mm->compact_credit +
-					 since * (COMPACT_RATE >> 20) / 1000 *
+	mm->compact_credit =
+		min(mm->compact_credit + since * (COMPACT_RATE >> 20) / 1000 *
 						 (1ull << 20) / 1000000,
-				 COMPACT_BURST);
+		    COMPACT_BURST);
 	mm->compact_looked_ns = mm->now_ns;
 	mm->compact_look = true;
 }

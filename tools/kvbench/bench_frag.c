@@ -233,12 +233,11 @@ static int run_frag(const struct bench_opts *o, struct report *rep)
 			      o->seed);
 		if (rc)
 			break;
-		report_row(rep,
-			   json_pack("{s:i, s:I, s:f, s:f, s:f}", "pool_mib",
-				     (int)pools[i], "held_mib",
-				     (json_int_t)(f.held >> 20), "before",
-				     f.before, "after", f.after, "moved",
-				     f.moved));
+		report_row(rep, json_pack("{s:i, s:I, s:f, s:f, s:f}",
+					  "pool_mib", (int)pools[i], "held_mib",
+					  (json_int_t)(f.held >> 20), "before",
+					  f.before, "after", f.after, "moved",
+					  f.moved));
 	}
 	return rc;
 }

@@ -70,9 +70,9 @@ static void strew(struct compact_self *self, u32 nr, u32 pages, u32 *space)
 	for (i = 0; i < nr; i++)
 		space[i] = mt_idle_space(t, self->a, self->geom, MT_PER_EXTENT);
 	for (i = 0; i < nr; i++)
-		ASSERT_EQ(mm_space_truncate(t->mm, self->a, space[i],
-					    pages * 16),
-			  0);
+		ASSERT_EQ(
+			mm_space_truncate(t->mm, self->a, space[i], pages * 16),
+			0);
 	mt_drain(t);
 	ASSERT_EQ(extents(t, self->a), nr);
 }
@@ -90,12 +90,11 @@ TEST_F(compact, pages_of_extents_that_are_hardly_used_come_together)
 	/* A page may move again before it lies with the others. */
 	EXPECT_GE(counts(t).compact_moved, 9);
 	EXPECT_LE(counts(t).compact_moved, 12);
-	EXPECT_EQ(counts(t).compact_bytes,
-		  counts(t).compact_moved * MT_PAGE);
+	EXPECT_EQ(counts(t).compact_bytes, counts(t).compact_moved * MT_PAGE);
 	for (i = 0; i < 4; i++)
 		for (k = 0; k < 3; k++)
-			EXPECT_TRUE(kv_pte_can(
-				mt_pte(t, self->a, s[i], 0, k), 1));
+			EXPECT_TRUE(
+				kv_pte_can(mt_pte(t, self->a, s[i], 0, k), 1));
 	EXPECT_FALSE(mm_wants_tick(t->mm));
 }
 
@@ -182,8 +181,7 @@ TEST_F(compact, a_shared_page_moves_for_all_who_share_it)
 			  frame_at(t, self->a, (u32)f, k));
 		EXPECT_EQ(frame_at(t, self->a, s[1], k),
 			  frame_at(t, self->a, (u32)g, k));
-		EXPECT_FALSE(
-			kv_pte_can(mt_pte(t, self->a, (u32)g, 0, k), 1));
+		EXPECT_FALSE(kv_pte_can(mt_pte(t, self->a, (u32)g, 0, k), 1));
 	}
 }
 

@@ -30,7 +30,8 @@
 #define PAGES	(AREAS * ROOM / PT)
 
 /* Slabs of one chunk, two, one, one; of each kind of space two geometries. */
-static const u32 bytes_of[GEOMS] = { 48 << 10, 448 << 10, 128 << 10, 320 << 10 };
+static const u32 bytes_of[GEOMS] = { 48 << 10, 448 << 10, 128 << 10,
+				     320 << 10 };
 static const u32 window_of[GEOMS] = { 0, 100, 0, 0 };
 
 struct row_space {
