@@ -35,7 +35,7 @@ TEST_TIMEOUT(sim_day, a_thousand_clients_for_24_hours, 300)
 			       .hours = 24,
 			       .extents = 1024,
 			       .swap_mib = 16384,
-			       .think_s = 3600,
+			       .think_s = 6000,
 			       .check_every = 50000 };
 	struct day_result r;
 
