@@ -715,8 +715,7 @@ static void judge(struct revoke_self *self, struct party *p, u64 tick)
 	if (!t->cl[p->client].kills)
 		return;
 	/* only who does not end its steps is, or whose turn did not come */
-	EXPECT_TRUE(p->manner == HUNG ||
-		    p->turn_ns < p->open_ns + FENCE / 2);
+	EXPECT_TRUE(p->manner == HUNG || p->turn_ns < p->open_ns + FENCE / 2);
 	mm_client_gone(t->mm, p->client);
 	mt_drain(t);
 	p->live = false;
