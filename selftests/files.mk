@@ -14,7 +14,8 @@ test-y += selftests/explore/explore.o
 test-y += selftests/audit/freeze.o
 test-helpers-y += selftests/audit/audit
 test-y += selftests/kvmd/mm/fuzz_mm.o
-test-y += $(addprefix tools/kvbench/,cache_trace.o cache_gen.o cache_replay.o)
+test-y += $(addprefix tools/kvbench/,clock.o cache_trace.o cache_gen.o \
+	cache_replay.o)
 test-helpers-y += selftests/tools/kvctl/hold
 test-helpers-y += selftests/tools/kvtrace/faults
 test-helpers-y += selftests/tools/kvtrace/steps

@@ -60,20 +60,14 @@ void cache_put(struct mm *mm, u32 tenant)
 {
 	struct tenant *t = &mm->tenants[tenant];
 	struct client *c = cache_of(mm, tenant);
-	u32 serial, i;
 
 	if (!c)
 		return;
 	extent_trim(mm, c, 0, false);
 	if (t->nr_nodes || c->nr_extents)
 		return;
-	i = client_index(mm, c);
-	ilist_del(&mm->clients, ILINKS(mm_clients(mm), link), i);
-	serial = c->serial;
-	memset(c, 0, sizeof(*c));
-	c->serial = serial;
+	client_give(mm, c);
 	t->cache = 0;
-	t->refs--;
 }
 
 struct frame_class *cached_class(const struct mm *mm, u32 frame)

@@ -79,6 +79,17 @@ u32 client_take(struct mm *mm)
 	return i;
 }
 
+void client_give(struct mm *mm, struct client *c)
+{
+	u32 serial = c->serial;
+
+	mm->tenants[c->tenant].refs--;
+	ilist_del(&mm->clients, ILINKS(mm_clients(mm), link),
+		  client_index(mm, c));
+	memset(c, 0, sizeof(*c));
+	c->serial = serial;
+}
+
 int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
 {
 	struct tenant *t;
@@ -155,17 +166,11 @@ void mm_client_gone(struct mm *mm, u32 client)
 
 void client_gone_finish(struct mm *mm, struct client *c)
 {
-	u32 client = client_index(mm, c), serial;
-	struct tenant *t;
+	u32 client = client_index(mm, c);
 
 	extent_scrub_all(mm, c);
-	t = &mm->tenants[c->tenant];
-	t->refs--;
-	t->nr_clients--;
-	ilist_del(&mm->clients, ILINKS(mm_clients(mm), link), client);
-	serial = c->serial;
-	memset(c, 0, sizeof(*c));
-	c->serial = serial;
+	mm->tenants[c->tenant].nr_clients--;
+	client_give(mm, c);
 	mm->dirty = true;
 	mm_trace(mm, KV_TP_GONE, client, 0);
 }

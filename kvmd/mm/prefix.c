@@ -220,7 +220,6 @@ int prefix_fork(struct mm *mm, struct client *c, const struct space *parent,
  */
 bool prefix_give_up(struct mm *mm, struct client *c, struct space *sp)
 {
-	const u64 lost = KV_PTE_SWAPPED | KV_PTE_TIER_LOST << KV_PTE_TIER_SHIFT;
 	u64 pin = space_pin(mm, c, sp);
 	bool busy;
 	u32 k, page;
@@ -249,7 +248,7 @@ bool prefix_give_up(struct mm *mm, struct client *c, struct space *sp)
 			if (!busy) {
 				prefix_drop_entry(mm, c, a, was);
 				a->nr_out++;
-				was = lost;
+				was = PTE_LOST;
 			}
 			kv_move_end(
 				p, pte_make(0, was & ~KV_PTE_GEN, sp->gen + 1));
@@ -508,15 +507,14 @@ static void take_page(struct mm *mm, struct client *c, struct space *sp, u32 k,
 	mm_trace(mm, KV_TP_PREFIX_TAKE, client_index(mm, c), page);
 }
 
-bool prefix_take(struct mm *mm, struct client *c, struct space *sp, u32 below)
+void prefix_take(struct mm *mm, struct client *c, struct space *sp, u32 below)
 {
 	u32 *path = mm_path(mm), top = min(sp->chain, below), page, k, n;
 	const struct prefix_node *x;
 	struct take t = { 0 };
-	bool took = false;
 
 	if (!sp->ref || sp->cached >= top)
-		return false;
+		return;
 	n = prefix_node(mm, sp, top - 1);
 	for (page = top; page-- > sp->cached; n = mm_nodes(mm)[n].parent)
 		path[page] = n;
@@ -529,12 +527,10 @@ bool prefix_take(struct mm *mm, struct client *c, struct space *sp, u32 below)
 			    page >= sp->area[k].page_first &&
 			    page < sp->area[k].page_end)
 				take_page(mm, c, sp, k, page, x->frame[k], &t);
-		took |= t.nr > 0;
 		if (t.nr > TAKE_BATCH - KV_AREA_MAX)
 			take_end(mm, c, sp, &t);
 	}
 	if (page > sp->cached)
 		take_end(mm, c, sp, &t);
 	sp->cached = page;
-	return took;
 }

@@ -156,8 +156,8 @@ int __must_check prefix_fork(struct mm *mm, struct client *c,
 			     u32 pages);
 
 /* prefix_take - entries of published pages below @below go over to the
- * cache's; true if one did */
-bool prefix_take(struct mm *mm, struct client *c, struct space *sp, u32 below);
+ * cache's */
+void prefix_take(struct mm *mm, struct client *c, struct space *sp, u32 below);
 
 /* prefix_give_up - an idle space's prefix may be evicted; false: it is busy */
 bool prefix_give_up(struct mm *mm, struct client *c, struct space *sp);

@@ -53,7 +53,6 @@
 
 #define REVOKE_LOOK_NS 20000000ull /* between looks at who is entitled */
 #define ASKS	       4u /* in the time that is given */
-#define LOST	       (KV_PTE_SWAPPED | KV_PTE_TIER_LOST << KV_PTE_TIER_SHIFT)
 
 /* ---- pages ---- */
 
@@ -148,7 +147,7 @@ static bool page_end(struct mm *mm, struct client *c, u32 frame)
 	u32 geom = mm_chunks(mm)[frame_head(mm, frame)].geom, i;
 	struct frame_class *cls = &c->cls[geom];
 	bool busy = frame_is_busy(mm, c, frame);
-	u64 pte = LOST;
+	u64 pte = PTE_LOST;
 	kv_pte_t *p;
 
 	if (busy)

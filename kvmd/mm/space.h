@@ -104,6 +104,9 @@ void space_publish(struct mm *mm, struct client *c, struct space *sp,
 /* client_take - a free slot, on mm->clients; MM_NONE: all are taken */
 u32 client_take(struct mm *mm);
 
+/* client_give - the slot is free again; its tenant has one reference less */
+void client_give(struct mm *mm, struct client *c);
+
 /* client_gone_finish - nothing of a gone client is on its way any more */
 void client_gone_finish(struct mm *mm, struct client *c);
 

@@ -591,12 +591,11 @@ static void in_done(struct mm *mm, struct client *c, u32 slot, int err)
 	struct slot *s = &mm_slots(mm)[slot];
 	struct frame *f = &mm_frames(mm)[s->frame];
 	struct frame_class *cls = &c->cls[s->geom];
-	u64 lost = KV_PTE_SWAPPED | KV_PTE_TIER_LOST << KV_PTE_TIER_SHIFT;
 
 	if (err) {
 		mm->counts.swap_errors++;
 		mm->counts.swap_lost += s->refs > 0;
-		set_entries(mm, c, slot, lost, true);
+		set_entries(mm, c, slot, PTE_LOST, true);
 		mm_trace(mm, KV_TP_SWAP_LOST, client_index(mm, c), slot);
 	}
 	if (err || !s->refs) {

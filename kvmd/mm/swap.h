@@ -6,6 +6,9 @@
  */
 #include "kvmd/mm/resv.h"
 
+/* An entry whose page could not be kept: it has to be computed again. */
+#define PTE_LOST (KV_PTE_SWAPPED | KV_PTE_TIER_LOST << KV_PTE_TIER_SHIFT)
+
 static inline bool pte_is_lost(kv_pte_t pte)
 {
 	return (pte & (KV_PTE_SWAPPED | KV_PTE_PRESENT)) == KV_PTE_SWAPPED &&

@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "lib/hash.h"
+#include "tools/kvbench/bench.h"
 #include "tools/kvbench/cache_trace.h"
 
 #define NO_NODE		CACHE_NO_BLOCK
@@ -27,14 +27,6 @@ struct replay {
 	u32 *freed, nr_free; /* nodes */
 	u32 nr_used;
 };
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
 
 static void replay_fini(struct replay *r)
 {
@@ -138,7 +130,7 @@ int cache_replay(const struct cache_trace *t, u32 nr_blocks,
 	int rc = replay_init(&r, t, nr_blocks, kind);
 
 	memset(res, 0, sizeof(*res));
-	begin = now();
+	begin = bench_now();
 	for (i = 0; !rc && i < t->nr_requests; i++) {
 		res->hits += serve(&r, t->ref + t->begin[i],
 				   t->begin[i + 1] - t->begin[i]);
@@ -151,7 +143,7 @@ int cache_replay(const struct cache_trace *t, u32 nr_blocks,
 			rc = -EPROTO;
 		}
 	}
-	res->seconds = now() - begin;
+	res->seconds = bench_now() - begin;
 	if (!rc)
 		res->counts = *policy_counts(r.p);
 	replay_fini(&r);

@@ -9,21 +9,13 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
+#include "tools/kvbench/bench.h"
 #include "tools/kvbench/cache_trace.h"
 #include "tools/kvbench/mmhost.h"
 
 #define DEVICE_BYTES (1ull << 30)
 #define PIECE	     512u /* blocks published at a time */
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
 
 static int publish_all(struct mmhost *h, u32 space, const u32 *ref, u32 nr,
 		       u32 from)
@@ -91,7 +83,7 @@ int cache_tree_replay(const struct cache_trace *t, u32 nr_blocks,
 		return rc;
 	rc = mm_cache_policy(h.mm, policy_kind_name(kind));
 	geom = mmhost_geom(&h, 1, 1, 4, 256);
-	begin = now();
+	begin = bench_now();
 	for (i = 0; !rc && i < t->nr_requests; i++) {
 		u32 nr = t->begin[i + 1] - t->begin[i];
 
@@ -106,7 +98,7 @@ int cache_tree_replay(const struct cache_trace *t, u32 nr_blocks,
 		    mm_check(h.mm, NULL, NULL))
 			rc = -EUCLEAN;
 	}
-	res->seconds = now() - begin;
+	res->seconds = bench_now() - begin;
 	mmhost_fini(&h);
 	return rc;
 }
