@@ -44,9 +44,11 @@ struct client *cache_make(struct mm *mm, u32 tenant)
 	if (i == MM_NONE)
 		return NULL;
 	c = &mm_clients(mm)[i];
-	c->state = CLIENT_CACHE;
 	c->tenant = tenant;
 	memcpy(c->name, "cache", 6);
+	mm_order();
+	c->state = CLIENT_CACHE;
+	mm_order();
 	t->cache = i + 1;
 	t->dropping = false;
 	t->refs++;
@@ -66,8 +68,9 @@ void cache_put(struct mm *mm, u32 tenant)
 	extent_trim(mm, c, 0, false);
 	if (t->nr_nodes || c->nr_extents)
 		return;
-	client_give(mm, c);
 	t->cache = 0;
+	mm_order();
+	client_give(mm, c);
 }
 
 struct frame_class *cached_class(const struct mm *mm, u32 frame)
@@ -89,6 +92,7 @@ u32 cache_class(struct mm *mm, struct client *cache,
 		return MM_NONE;
 	cache->cls[g].geom = *geom;
 	slab_class_init(&cache->cls[g]);
+	mm_order();
 	cache->nr_geoms++;
 	return g;
 }

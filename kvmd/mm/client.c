@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/oplog.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
 #include "kvmd/mm/swap.h"
@@ -79,15 +80,21 @@ u32 client_take(struct mm *mm)
 	return i;
 }
 
+void client_wipe(struct client *c)
+{
+	size_t head = offsetof(struct client, tenant);
+
+	c->state = CLIENT_FREE;
+	mm_order();
+	memset((char *)c + head, 0, sizeof(*c) - head);
+}
+
 void client_give(struct mm *mm, struct client *c)
 {
-	u32 serial = c->serial;
-
 	mm->tenants[c->tenant].refs--;
 	ilist_del(&mm->clients, ILINKS(mm_clients(mm), link),
 		  client_index(mm, c));
-	memset(c, 0, sizeof(*c));
-	c->serial = serial;
+	client_wipe(c);
 }
 
 int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
@@ -106,7 +113,6 @@ int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
 		return -ENOSPC;
 	t = &mm->tenants[at->tenant];
 	c = &mm_clients(mm)[i];
-	c->state = CLIENT_LIVE;
 	c->tenant = at->tenant;
 	c->table = at->table;
 	c->status = at->status;
@@ -120,6 +126,8 @@ int mm_client_attach(struct mm *mm, const struct mm_attach *at, u32 *client)
 	t->refs++;
 	t->nr_clients++;
 	table_init(c, i);
+	mm_order();
+	c->state = CLIENT_LIVE;
 	*client = i;
 	mm_trace(mm, KV_TP_ATTACH, i, at->tenant);
 	return 0;
@@ -159,6 +167,7 @@ void mm_client_gone(struct mm *mm, u32 client)
 	c->space_top = 0;
 	c->table = NULL;
 	c->status = NULL;
+	mm_order();
 	c->state = CLIENT_DRAINING;
 	if (!c->nr_io)
 		client_gone_finish(mm, c);
@@ -246,8 +255,10 @@ int mm_geom_add(struct mm *mm, u32 client, struct kv_geometry *geom, u32 *id)
 	slab_class_init(&c->cls[c->nr_geoms]);
 	c->cls[c->nr_geoms].fingerprint = hash_bytes(
 		geom, sizeof(*geom), hash_bytes(&c->ns, sizeof(c->ns), 0));
+	op_begin(c, OP_GEOM, c->nr_geoms, 0);
 	*id = c->nr_geoms++;
 	kv_store_release(&c->table->nr_geoms, c->nr_geoms);
+	op_end(c, (int)*id);
 	mm_trace(mm, KV_TP_GEOM_ADD, client, *id);
 	return 0;
 }

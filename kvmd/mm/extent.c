@@ -88,6 +88,7 @@ void extent_refill(struct mm *mm)
 
 	while (have < want && extent_nr_possible(mm)) {
 		i = mm->by_state[EXTENT_BARE].first;
+		mm_extents(mm)[i].backed = 1;
 		set_state(mm, i, EXTENT_FILLING);
 		mm_queue(mm, MM_REQ_POPULATE, NULL, i, 0);
 		mm_trace(mm, KV_TP_POPULATE, MM_NONE, i);

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kvmd/mm/oplog.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 
@@ -168,10 +169,11 @@ int mm_space_fork(struct mm *mm, u32 client, u32 space, u64 len)
 		shared += share_pages(mm, c, &parent->area[i], &child->area[i],
 				      child->gen + 1);
 	mm_trace(mm, KV_TP_FORK_TABLE, client, slot);
+	op_begin(c, OP_FORK, slot, 0);
 	space_publish(mm, c, child, pd);
 	if (shared)
 		space_bump(mm, c, parent);
 	mm->counts.forks++;
 	mm_trace(mm, KV_TP_FORK, client, slot);
-	return (int)slot;
+	return op_end(c, (int)slot);
 }

@@ -101,6 +101,8 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	l->policy_bytes =
 		ALIGN_UP(policy_bytes(l->nr_nodes, l->nr_ghosts), 4096ull);
 	l->policies_off = place(&end, MM_TENANT_MAX * l->policy_bytes);
+	l->cows_off = place(&end, clients * KV_RESV_MAX * KV_AREA_MAX *
+					  sizeof(struct cow));
 	l->state_bytes = end;
 }
 
@@ -142,7 +144,6 @@ int mm_create(const struct mm_config *cfg, void *state,
 	layout(cfg, &mm->lay);
 	mm->nr_extents = mm->lay.nr_extents;
 	mm->nr_chunks = mm->lay.nr_chunks;
-	mm->magic = MM_MAGIC;
 	mm->version = MM_VERSION;
 	mm->cfg = *cfg;
 	mm->ops = ops;
@@ -155,6 +156,8 @@ int mm_create(const struct mm_config *cfg, void *state,
 	mm->node_seed = cfg->seed;
 	mm->cache_policy = POLICY_REUSE;
 	mm->ref_top = 1; /* 0 is none */
+	mm_order();
+	mm->magic = MM_MAGIC;
 	*out = mm;
 	return 0;
 }
@@ -300,6 +303,7 @@ static void fill_complete(struct mm *mm, u32 ticket, struct mm_request *req)
 	struct ticket *t = &mm_tickets(mm)[ticket];
 
 	req->cqe = t->cqe;
+	req->ticket = t->id;
 	req->out_off = t->out_off;
 	req->out_room = t->out_room;
 	req->since_ns = t->since_ns;
@@ -363,6 +367,9 @@ static bool queue_pop(struct mm *mm, struct mm_request *req)
 	struct queued *q;
 	bool stale;
 
+	if (mm->answering)
+		ticket_free(mm, mm->answering - 1);
+	mm->answering = 0;
 	while (mm->queue_head != mm->queue_tail) {
 		q = queue_at(mm, mm->queue_head++);
 		stale = is_stale(mm, q);
@@ -379,7 +386,10 @@ static bool queue_pop(struct mm *mm, struct mm_request *req)
 			req->event.time_ns = mm->now_ns;
 		} else if (q->type == MM_REQ_COMPLETE) {
 			fill_complete(mm, q->index, req);
-			ticket_free(mm, q->index);
+			if (stale)
+				ticket_free(mm, q->index);
+			else
+				mm->answering = q->index + 1;
 		} else if (q->type == MM_REQ_SWAP_OUT ||
 			   q->type == MM_REQ_SWAP_IN) {
 			fill_swap(mm, q->index, &req->swap);

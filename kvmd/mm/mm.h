@@ -104,6 +104,99 @@ int __must_check mm_create(const struct mm_config *cfg, void *state,
 			   const struct mm_host_ops *ops, void *host,
 			   struct mm **out);
 void mm_destroy(struct mm *mm);
+
+/*
+ * Taking over. @state is the block that a killed kvmd left, mapped anywhere,
+ * and the clients' tables and status arrays are theirs still. Recovery takes
+ * back or finishes what was begun and builds everything else anew
+ * (Documentation/internals/recovery.rst).
+ */
+
+/**
+ * struct mm_recover_client - a client's memory, mapped by the new process
+ * @serial: mm_client_serial() when it attached: another one's is not taken
+ * @table: its table; NULL: the client is lost, as after mm_client_exit()
+ * @status: its status array
+ */
+struct mm_recover_client {
+	u32 serial, reserved;
+	struct kv_table_hdr *table;
+	struct kv_status *status;
+};
+
+/**
+ * struct mm_recover - what a new process brings along
+ * @clients: [MM_CLIENT_MAX], by index
+ * @tiers_lost: bit t: what was in swap tier t is gone
+ */
+struct mm_recover {
+	const struct mm_recover_client *clients;
+	u32 tiers_lost, reserved;
+};
+
+/**
+ * mm_recover - go on with a block that another process left at any instruction
+ * @cfg: as for mm_create(); sizes must be what they were
+ * @state: the block
+ * @how: memory of the clients
+ * @ops: of this process
+ * @host: for @ops
+ * @out: the core
+ *
+ * The dead process's reads, writes and copies must have ended. Afterwards, and
+ * before it drains the requests, the host looks up the answers that it owes
+ * (mm_op_answer()), takes its references to tenants anew, tells what clients
+ * have died meanwhile, and calls mm_recover_end(). Completions come again until
+ * another request was taken after them: their ticket says which was posted. A
+ * client that comes back gets mm_client_resume() and its answers before it
+ * asks for anything else.
+ *
+ * Killed in here, it can be called again.
+ *
+ * Return: 0; -ENOENT: no core was created here, or it was destroyed;
+ * -EBADMSG: that is no core; -EPROTONOSUPPORT: of another version;
+ * -EINVAL: of another size.
+ */
+int __must_check mm_recover(const struct mm_config *cfg, void *state,
+			    const struct mm_recover *how,
+			    const struct mm_host_ops *ops, void *host,
+			    struct mm **out);
+/* mm_recover_end - the host has its references to tenants again */
+void mm_recover_end(struct mm *mm);
+/* mm_client_serial - tells a client from others that had its index */
+u32 mm_client_serial(const struct mm *mm, u32 client);
+/**
+ * mm_client_resume - grant a client anew all that it has
+ * @mm: core
+ * @client: index
+ * @seq: the number before the first of these grants
+ *
+ * What it has mapped and is not granted again is no longer its own.
+ * Return: grants that are queued now; -ENOENT, -ESHUTDOWN.
+ */
+int mm_client_resume(struct mm *mm, u32 client, u32 *seq);
+/* mm_op_begin - the next operation of @client is its request @id, which rises;
+ * it is answered before the core is called for this client again */
+void mm_op_begin(struct mm *mm, u32 client, u64 id);
+
+struct mm_op_answer {
+	int result;
+	u32 extent_seq;
+	u64 extra; /* -EINPROGRESS: the ticket, if it was to be shown */
+};
+
+/**
+ * mm_op_answer - what a client that never got an answer is owed
+ * @mm: core, after mm_recover()
+ * @client: index
+ * @id: of the request
+ * @answer: as the operation would have given it
+ * @copies: of a reservation, as for mm_reserve()
+ *
+ * Return: 1; 0: it was not done, nothing of it is left: issue it again.
+ */
+int mm_op_answer(const struct mm *mm, u32 client, u64 id,
+		 struct mm_op_answer *answer, struct kv_copy *copies);
 /* mm_tick - time passes: tickets age, fences are looked at again */
 void mm_tick(struct mm *mm, u64 now_ns);
 /* mm_now - what time it is, for what is asked next; nothing else happens */
@@ -203,6 +296,7 @@ struct mm_request {
 	struct mm_faults faults; /* COMPLETE: what it took */
 	const struct kv_copy *copies; /* COMPLETE: valid until the next call */
 	const struct kv_holder *holders;
+	u64 ticket; /* COMPLETE: never used twice */
 	struct kv_event event; /* EVENT */
 	struct mm_swap_io swap; /* SWAP_OUT, SWAP_IN */
 	struct mm_copy_io copy; /* COPY */

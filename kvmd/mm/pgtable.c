@@ -64,6 +64,7 @@ void pgtable_add(struct client *c, struct space_area *a, struct kv_area_desc *d,
 		bitmap_set(c->leaf_map, leaf);
 		c->leaves_used++;
 		a->leaf[i] = (u16)leaf;
+		mm_order();
 		a->leaf_mask |= 1u << i;
 		kv_store_relaxed(&d->leaf[i], leaf);
 	}
@@ -74,6 +75,7 @@ static void drop_leaves(struct client *c, struct space_area *a,
 {
 	u32 drop = a->leaf_mask & ~leaf_bits(first, end), i;
 
+	mm_order(); /* its entries are zero */
 	for (; drop; drop &= drop - 1) {
 		i = (u32)__builtin_ctz(drop);
 		bitmap_clear(c->leaf_map, a->leaf[i]);

@@ -44,6 +44,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "kvmd/mm/oplog.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 
@@ -119,8 +120,9 @@ u32 prefix_hold(struct mm *mm, struct client *c, u32 node)
 	else
 		r = mm->ref_top++;
 	refs[r].node = node;
-	refs[r].client = client_index(mm, c);
 	refs[r].pin = 0;
+	mm_order();
+	refs[r].client = client_index(mm, c);
 	mm_nodes(mm)[node].holds++;
 	node_settle(mm, node);
 	ilist_add_tail(&c->refs, REF_LINKS(mm), r);
@@ -441,10 +443,11 @@ int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 	if (!m.len)
 		return 0;
 	rc = map_leaves(mm, c, sp, &m);
+	op_begin(c, OP_MAP, space, 0);
 	if (!rc)
 		sp->ref = prefix_hold(mm, c, mm_path(mm)[m.nr - 1]);
 	if (rc || !sp->ref)
-		return rc;
+		return op_end(c, rc);
 	for (k = 0; k < sp->nr_areas; k++)
 		map_area(mm, c, sp, k, &m);
 	sp->chain = (u32)(m.len >> mm->trees[tree].page_shift);
@@ -459,7 +462,7 @@ int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 	mm->counts.prefix_hit_tokens += m.len;
 	*extent_seq = c->extent_seq;
 	mm_trace(mm, KV_TP_PREFIX_MAP, client, space);
-	return (int)m.len;
+	return op_end(c, (int)m.len);
 }
 
 /* ---- take ---- */

@@ -40,6 +40,10 @@ u32 node_find(const struct mm *mm, u32 root, const u32 *tokens, u32 nr,
  */
 u32 node_make(struct mm *mm, u32 tree, u32 parent, const u32 *tokens, u32 nr);
 
+/* node_join - into the search tree of its siblings, the counts and the policy
+ */
+void node_join(struct mm *mm, u32 node);
+
 /* node_free - no child, no hold, no frame; @evicted: to make room */
 void node_free(struct mm *mm, u32 node, bool evicted);
 

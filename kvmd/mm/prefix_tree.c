@@ -153,9 +153,25 @@ static u64 node_key(const struct mm *mm, u32 tree, u32 parent,
 	return hash_bytes(tokens, nr * sizeof(*tokens), h);
 }
 
+void node_join(struct mm *mm, u32 n)
+{
+	struct prefix_node *x = &mm_nodes(mm)[n];
+	struct prefix_tree *t = &mm->trees[x->tree];
+
+	treap_insert(mm, node_children(mm, x->tree, x->parent), n);
+	if (x->parent != MM_NONE)
+		mm_nodes(mm)[x->parent].nr_children++;
+	t->nr_children += x->parent == MM_NONE;
+	t->nr_nodes++;
+	mm->tenants[t->tenant].nr_nodes++;
+	policy_insert(mm_policy(mm, t->tenant), n,
+		      node_key(mm, x->tree, x->parent, mm_node_tokens(mm, n),
+			       x->nr_tokens),
+		      x->parent);
+}
+
 u32 node_make(struct mm *mm, u32 tree, u32 parent, const u32 *tokens, u32 nr)
 {
-	struct prefix_tree *t = &mm->trees[tree];
 	struct prefix_node *nodes = mm_nodes(mm);
 	u32 n = mm->node_free, k;
 
@@ -166,7 +182,6 @@ u32 node_make(struct mm *mm, u32 tree, u32 parent, const u32 *tokens, u32 nr)
 	else
 		n = mm->node_top++;
 	nodes[n] = (struct prefix_node){
-		.state = NODE_LIVE,
 		.tree = (u16)tree,
 		.nr_tokens = (u16)nr,
 		.parent = parent,
@@ -177,16 +192,11 @@ u32 node_make(struct mm *mm, u32 tree, u32 parent, const u32 *tokens, u32 nr)
 	for (k = 0; k < KV_AREA_MAX; k++)
 		nodes[n].frame[k] = nodes[n].from[k] = MM_NONE;
 	memcpy(mm_node_tokens(mm, n), tokens, nr * sizeof(*tokens));
-	treap_insert(mm, node_children(mm, tree, parent), n);
-	t->nr_children += parent == MM_NONE;
-	t->nr_nodes++;
-	mm->tenants[t->tenant].nr_nodes++;
-	policy_insert(mm_policy(mm, t->tenant), n,
-		      node_key(mm, tree, parent, tokens, nr), parent);
-	if (parent != MM_NONE) {
-		nodes[parent].nr_children++;
+	mm_order();
+	nodes[n].state = NODE_LIVE;
+	node_join(mm, n);
+	if (parent != MM_NONE)
 		node_settle(mm, parent);
-	}
 	return n;
 }
 
@@ -217,6 +227,8 @@ void node_free(struct mm *mm, u32 n, bool evicted)
 	struct prefix_node *x = &mm_nodes(mm)[n];
 	struct prefix_tree *t = &mm->trees[x->tree];
 
+	x->state = NODE_FREE;
+	mm_order();
 	treap_remove(mm, node_children(mm, x->tree, x->parent), n);
 	policy_remove(mm_policy(mm, t->tenant), n, evicted);
 	if (x->parent != MM_NONE) {
@@ -226,7 +238,6 @@ void node_free(struct mm *mm, u32 n, bool evicted)
 	t->nr_children -= x->parent == MM_NONE;
 	t->nr_nodes--;
 	mm->tenants[t->tenant].nr_nodes--;
-	x->state = NODE_FREE;
 	x->child = mm->node_free;
 	mm->node_free = n;
 }

@@ -31,7 +31,7 @@ static bool fill(struct mm *mm, struct client *c, struct space *sp, u32 n,
 	u32 geom = mm->trees[x->tree].area[k].geom, self = client_index(mm, c);
 	struct client *cache = cache_of(mm, c->tenant);
 	const struct space_area *a = &sp->area[k];
-	u32 page = x->depth, from;
+	u32 page = x->depth, from, to;
 	kv_pte_t pte;
 	bool room;
 
@@ -50,14 +50,17 @@ static bool fill(struct mm *mm, struct client *c, struct space *sp, u32 n,
 		node_settle(mm, n);
 		return false;
 	}
-	x->frame[k] = frame_alloc(mm, cache, geom);
-	mm_frames(mm)[x->frame[k]].family = n;
-	mm_frames(mm)[x->frame[k]].page = (u16)page;
-	mm_frames(mm)[x->frame[k]].area = (u8)k;
-	mm_frames(mm)[from].state = FRAME_PUB;
+	to = frame_alloc(mm, cache, geom);
+	mm_frames(mm)[to].family = n;
+	mm_frames(mm)[to].page = (u16)page;
+	mm_frames(mm)[to].area = (u8)k;
 	x->from[k] = from;
 	x->client = self;
+	mm_order();
 	x->copying |= (u8)(1u << k);
+	mm_order(); /* it is never taken for filled */
+	x->frame[k] = to;
+	mm_frames(mm)[from].state = FRAME_PUB;
 	c->nr_io++;
 	mm->nr_copying++;
 	mm_queue_copy(mm, n, k);
@@ -301,15 +304,16 @@ void mm_copy_done(struct mm *mm, u32 node, u32 area, int err)
 	tenant = mm->trees[x->tree].tenant;
 	geom = mm->trees[x->tree].area[area].geom;
 	from = x->from[area];
-	x->copying &= (u8) ~(1u << area);
-	x->from[area] = MM_NONE;
-	node_settle(mm, node);
-	mm->nr_copying--;
 	if (err) {
 		mm->counts.prefix_errors++;
 		frame_put(mm, cache_of(mm, tenant), geom, x->frame[area], 0);
 		x->frame[area] = MM_NONE;
+		mm_order();
 	}
+	x->copying &= (u8) ~(1u << area);
+	x->from[area] = MM_NONE;
+	node_settle(mm, node);
+	mm->nr_copying--;
 	source_done(mm, &mm_clients(mm)[x->client], from);
 	mm_trace(mm, KV_TP_PREFIX_DONE, x->client, node);
 	if (mm->tenants[tenant].dropping)

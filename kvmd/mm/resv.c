@@ -26,6 +26,7 @@
 #include "include/kv/usdt.h"
 #include "kvmd/mm/compact.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/oplog.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
 #include "kvmd/mm/swap.h"
@@ -327,6 +328,13 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 		pgtable_drop_out(mm, c, a, pte);
 	to = frame_take(mm, c, sp, area, page);
 	entry = frame_entry(mm, &c->cls[a->geom], to);
+	*copy = (struct kv_copy){ .geom = a->geom,
+				  .src = kv_pte_frame(pte),
+				  .dst = entry,
+				  .tokens = tokens };
+	if (tokens &&
+	    (likely(frame != MM_NONE) || pte_cached(mm, c, a, pte) != MM_NONE))
+		op_log_cow(mm, c, sp, area, page, pte, copy);
 	kv_store_relaxed(
 		p, pte_make(entry, KV_PTE_PRESENT | KV_PTE_WRITE, sp->gen + 1));
 	pin = tokens ? max(pin, step) : pin;
@@ -345,10 +353,6 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 	if (!tokens)
 		return false;
 	mm->counts.copies_tokens += tokens;
-	*copy = (struct kv_copy){ .geom = a->geom,
-				  .src = kv_pte_frame(pte),
-				  .dst = entry,
-				  .tokens = tokens };
 	return true;
 }
 
@@ -431,6 +435,10 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 		if (rc)
 			return rc;
 	}
+	op_begin(c, OP_RESERVE, 0, p->step);
+	if (p->ticket != MM_NONE)
+		op_is_ticket(c, mm_tickets(mm)[p->ticket].id);
+	c->log.mark = mm->resv_seq;
 	slab_make(mm, c, p->need);
 	c->keep_slabs = true;
 	mm_trace(mm, KV_TP_RESV_ALLOC, self, p->step);
@@ -443,6 +451,8 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 			changed |= commit_area(mm, c, sp, k, it, p->step,
 					       copies, &nr_copies);
 		mm_trace(mm, KV_TP_RESV_TABLE, self, p->step);
+		sp->resv_was = sp->resv;
+		mm_order();
 		sp->resv = p->step;
 		sp->used_ns = mm->now_ns;
 		kv_store_relaxed(&space_desc(mm, c, sp)->resv_step, p->step);
@@ -460,5 +470,5 @@ int resv_commit(struct mm *mm, struct client *c, const struct resv_plan *p,
 	compact_tell(c, p->step);
 	mm->counts.reserves++;
 	mm_trace(mm, KV_TP_RESV_REPLY, self, p->step);
-	return (int)nr_copies;
+	return op_end(c, (int)nr_copies);
 }

@@ -62,8 +62,7 @@ static void bucket_del(struct mm *mm, struct frame_class *cls, u32 head)
 		cls->buckets &= (u16) ~(1u << k->bucket);
 }
 
-/* Put a slab on the list that its use calls for, on no list if full. */
-static void bucket_add(struct mm *mm, struct frame_class *cls, u32 head)
+void slab_bucket_add(struct mm *mm, struct frame_class *cls, u32 head)
 {
 	struct chunk *k = &mm_chunks(mm)[head];
 	u32 pages = cls->geom.slab_pages;
@@ -86,7 +85,7 @@ static void bucket_add(struct mm *mm, struct frame_class *cls, u32 head)
 static void bucket_move(struct mm *mm, struct frame_class *cls, u32 head)
 {
 	bucket_del(mm, cls, head);
-	bucket_add(mm, cls, head);
+	slab_bucket_add(mm, cls, head);
 }
 
 /* Where in @mask a run of @chunks goes; the mask has room for it. */
@@ -144,14 +143,15 @@ static u32 slab_create(struct mm *mm, struct client *c, u32 geom, u32 head)
 		k[i].state = CHUNK_BODY;
 		k[i].back = (u8)i;
 	}
-	k->state = CHUNK_HEAD;
 	k->back = 0;
 	k->geom = (u8)geom;
 	k->nr_used = 0;
 	k->nr_fresh = 0;
 	k->free = MM_NONE;
 	k->client = client_index(mm, c);
-	bucket_add(mm, cls, head);
+	mm_order();
+	k->state = CHUNK_HEAD;
+	slab_bucket_add(mm, cls, head);
 	cls->nr_slabs++;
 	cls->nr_free += cls->geom.slab_pages;
 	return head;
@@ -201,18 +201,23 @@ static u32 slab_take(struct mm *mm, struct frame_class *cls, u32 head)
 	struct chunk *k = &mm_chunks(mm)[head];
 	u32 frame = k->free;
 
-	if (frame != MM_NONE)
+	if (frame != MM_NONE) {
 		k->free = mm_frames(mm)[frame].next;
-	else
-		frame = head * FRAMES_PER_CHUNK + k->nr_fresh++;
+	} else {
+		frame = head * FRAMES_PER_CHUNK + k->nr_fresh;
+		mm_frames(mm)[frame].state = FRAME_FREE;
+		mm_order();
+		k->nr_fresh++;
+	}
 	if (++k->nr_used >= k->bucket_high)
 		bucket_move(mm, cls, head);
 	cls->nr_free--;
 	cls->nr_used++;
 	mm->counts.pages_alloc++;
 	mm_frames(mm)[frame].refs = 1;
-	mm_frames(mm)[frame].state = FRAME_USED;
 	mm_frames(mm)[frame].pin = 0;
+	mm_order();
+	mm_frames(mm)[frame].state = FRAME_USED;
 	return frame;
 }
 

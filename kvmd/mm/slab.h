@@ -127,6 +127,10 @@ void slab_make(struct mm *mm, struct client *c, const u32 need[KV_GEOM_MAX]);
 /* slab_trim - give back slabs that nobody uses */
 void slab_trim(struct mm *mm, struct client *c);
 
+/* slab_bucket_add - put a slab on the list that its use calls for, on no list
+ * if it is full */
+void slab_bucket_add(struct mm *mm, struct frame_class *cls, u32 head);
+
 /* slab_class_init - derive what the hot paths need from cls->geom */
 void slab_class_init(struct frame_class *cls);
 

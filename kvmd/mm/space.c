@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "kvmd/mm/compact.h"
+#include "kvmd/mm/oplog.h"
 #include "kvmd/mm/prefix.h"
 
 static u32 family_alloc(struct mm *mm, struct client *c)
@@ -50,7 +51,6 @@ int space_alloc(struct mm *mm, struct client *c, u32 family, struct space **out)
 	sp = &sps[i];
 	if (family == MM_NONE)
 		family = family_alloc(mm, c);
-	sp->state = KV_SPACE_LIVE;
 	sp->serial++;
 	sp->family = family;
 	sp->parent = MM_NONE;
@@ -87,7 +87,6 @@ void space_publish(struct mm *mm, struct client *c, struct space *sp,
 	struct kv_space_desc *d = space_desc(mm, c, sp);
 	u32 i, k;
 
-	kv_store_relaxed(&d->state, (u32)sp->state);
 	d->family = sp->family;
 	d->parent = sp->parent;
 	d->serial = sp->serial;
@@ -112,6 +111,9 @@ void space_publish(struct mm *mm, struct client *c, struct space *sp,
 						     ? a->leaf[k]
 						     : KV_LEAF_NONE;
 	}
+	mm_order();
+	sp->state = KV_SPACE_LIVE;
+	kv_store_relaxed(&d->state, (u32)sp->state);
 	space_bump(mm, c, sp);
 }
 
@@ -166,9 +168,10 @@ int mm_space_create(struct mm *mm, u32 client, const struct kv_space_args *args)
 		from.area[i].head_first = args->area[i].head_first;
 		from.area[i].nr_heads = args->area[i].nr_heads;
 	}
+	op_begin(c, OP_CREATE, space_slot(mm, c, sp), 0);
 	space_publish(mm, c, sp, &from);
 	mm_trace(mm, KV_TP_SPACE_CREATE, client, space_slot(mm, c, sp));
-	return (int)space_slot(mm, c, sp);
+	return op_end(c, (int)space_slot(mm, c, sp));
 }
 
 int mm_space_destroy(struct mm *mm, u32 client, u32 space)
@@ -190,6 +193,7 @@ int mm_space_destroy(struct mm *mm, u32 client, u32 space)
 	client_reap(mm, c);
 	d = space_desc(mm, c, sp);
 	pin = space_pin(mm, c, sp);
+	op_begin(c, OP_DESTROY, space, 0);
 	for (i = 0; i < sp->nr_areas; i++)
 		pgtable_unmap(mm, c, &sp->area[i], &d->area[i], 0, 0, pin);
 	prefix_cut(mm, c, sp, 0, pin);
@@ -198,7 +202,7 @@ int mm_space_destroy(struct mm *mm, u32 client, u32 space)
 	space_free(mm, c, sp);
 	space_bump(mm, c, sp);
 	mm_trace(mm, KV_TP_SPACE_DESTROY, client, space);
-	return 0;
+	return op_end(c, 0);
 }
 
 int area_can_resume(const struct client *c, const struct space_area *a, u64 len)
@@ -258,6 +262,7 @@ int mm_space_truncate(struct mm *mm, u32 client, u32 space, u64 len)
 	client_reap(mm, c);
 	d = space_desc(mm, c, sp);
 	pin = space_pin(mm, c, sp);
+	op_begin(c, OP_TRUNCATE, space, len);
 	for (i = 0; i < sp->nr_areas; i++) {
 		a = &sp->area[i];
 		end = (u32)DIV_ROUND_UP(len, c->cls[a->geom].geom.page_tokens);
@@ -278,5 +283,5 @@ int mm_space_truncate(struct mm *mm, u32 client, u32 space, u64 len)
 		space_bump(mm, c, sp);
 	mm->counts.truncates++;
 	mm_trace(mm, KV_TP_TRUNCATE, client, space);
-	return 0;
+	return op_end(c, 0);
 }

@@ -87,7 +87,8 @@ static inline struct space *space_find(const struct mm *mm,
  * @mm: core
  * @c: client
  * @family: family to join, or MM_NONE for a new one
- * @out: the space; live to the core, not yet in the table
+ * @out: the space; live with space_publish(), and free again if that never
+ *	comes
  *
  * Return: 0 or -ENOSPC.
  */
@@ -97,7 +98,7 @@ int space_alloc(struct mm *mm, struct client *c, u32 family,
 /* space_free - give the slot back; its areas are empty */
 void space_free(struct mm *mm, struct client *c, struct space *sp);
 
-/* space_publish - write the whole descriptor and bump */
+/* space_publish - live: write the whole descriptor and bump */
 void space_publish(struct mm *mm, struct client *c, struct space *sp,
 		   const struct kv_space_desc *from);
 
@@ -106,6 +107,9 @@ u32 client_take(struct mm *mm);
 
 /* client_give - the slot is free again; its tenant has one reference less */
 void client_give(struct mm *mm, struct client *c);
+
+/* client_wipe - free, and nothing left of it but how often the slot was used */
+void client_wipe(struct client *c);
 
 /* client_gone_finish - nothing of a gone client is on its way any more */
 void client_gone_finish(struct mm *mm, struct client *c);

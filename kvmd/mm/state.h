@@ -7,7 +7,7 @@
  *	struct mm | extents | chunks | frames | marks | clients | spaces |
  *	families | tickets | ticket items | request queue | copies | slots |
  *	slot map | stale map | prefix nodes | their tokens | references | path |
- *	grants | policies
+ *	grants | policies | pages replaced
  *
  * Everything refers to everything else by index, so the block means the same
  * wherever it is mapped. The block comes zeroed and sparse: arrays are sized
@@ -19,6 +19,9 @@
  * Truth and cache. Page table entries (in the clients' tables), frame
  * descriptors, chunk heads, extents and charges are truth. Lists, counts per
  * class and per client are caches of it; mm_check() recomputes every one.
+ *
+ * A killed kvmd leaves the block half changed, and recover.c makes it whole. It
+ * needs some stores in order: mm_order() stands between them.
  *
  * Frames are numbered by where they lie: frame k of the slab whose first
  * chunk is c has number c * FRAMES_PER_CHUNK + k. A page is at least 4 KiB,
@@ -32,7 +35,7 @@
 #include <kv/trace.h>
 
 #define MM_MAGIC   0x6b766d6dull
-#define MM_VERSION 2u
+#define MM_VERSION 3u
 
 #define FRAMES_PER_CHUNK  (KV_CHUNK_SIZE / 4096u)
 #define EXTENT_ALL_FREE	  ((1u << KV_EXTENT_CHUNKS) - 1)
@@ -66,7 +69,7 @@ enum extent_state {
 struct extent {
 	u8 state; /* enum extent_state */
 	u8 free_mask; /* GRANTED: chunks without a slab */
-	u16 reserved;
+	u16 backed; /* memory was asked for once */
 	u32 client; /* GRANTED, QUARANTINE */
 	u32 seq; /* GRANTED: the client's number for it */
 	struct ilink link; /* client's list by mask, or the state's */
@@ -221,6 +224,40 @@ struct told {
 	u32 seq, reserved;
 };
 
+enum op_kind {
+	OP_NONE,
+	OP_CREATE, /* result: the space */
+	OP_FORK, /* likewise */
+	OP_DESTROY,
+	OP_TRUNCATE, /* arg: tokens that stay */
+	OP_MAP,
+	OP_GEOM, /* result: the geometry */
+	OP_RESERVE, /* arg: step */
+};
+
+/* What a client's last operation is about; oplog.h. */
+struct op_log {
+	u8 kind; /* enum op_kind, written last */
+	u8 done; /* result counts */
+	u16 reserved;
+	s32 result;
+	u64 id; /* of the request, 0: none, or a ticket's */
+	u64 next_id; /* of the next one: mm_op_begin() */
+	u32 space; /* or geometry */
+	u32 nr; /* RESERVE: pages replaced so far, in mm_cows() */
+	u64 arg;
+	u64 mark; /* RESERVE: space.mark of the spaces it names */
+	u64 ticket; /* RESERVE: id of the ticket that is granted, or 0 */
+};
+
+/* A page that a reservation replaced by a copy, written before the entry. */
+struct cow {
+	struct kv_copy copy;
+	u64 old; /* the entry */
+	u32 space, page, area;
+	u32 ref, chain, cached; /* the space's, before */
+};
+
 struct client {
 	u32 state; /* enum client_state */
 	u32 serial; /* how often the slot was used */
@@ -268,6 +305,7 @@ struct client {
 	char name[KV_NAME_LEN];
 	struct kv_namespace ns;
 	struct kv_rank rank;
+	struct op_log log;
 	u64 leaf_map[BITMAP_WORDS(KV_LEAF_MAX)]; /* leaves in use */
 };
 
@@ -296,6 +334,7 @@ struct space {
 	struct ilink sibling; /* family's list */
 	u64 gen; /* ours; the descriptor's is a copy */
 	u64 resv; /* K6: last step granted; kept when the slot is reused */
+	u64 resv_was; /* before the reservation that named it last */
 	u64 created_ns;
 	u32 ref; /* its hold on a prefix, 0: none */
 	u32 chain; /* whole pages that it shares with the tree */
@@ -379,6 +418,7 @@ struct tenant {
 	u32 blocked; /* ticket pass that found it at its limit */
 	u32 cache; /* 1 + index of its page cache's client, 0: none */
 	bool dropping; /* the cache goes as soon as nothing holds it */
+	bool kept; /* refs has one of mm_recover(), until the end */
 	u32 nr_nodes; /* of its prefix trees */
 	struct pressure pressure;
 	char name[KV_NAME_LEN];
@@ -436,6 +476,7 @@ struct ticket {
 	u16 reserved2;
 	u32 client;
 	u64 id;
+	u64 request; /* that was kept: mm_op_begin() */
 	u32 serial; /* how often the slot was used */
 	u32 nr_items;
 	u32 flags; /* KV_SQE_WAIT: shown to the client */
@@ -471,6 +512,7 @@ struct mm_layout {
 	u64 slots_off, slot_map_off, stale_map_off;
 	u64 nodes_off, tokens_off, refs_off, path_off, grants_off;
 	u64 policies_off, policy_bytes;
+	u64 cows_off;
 	u32 nr_ghosts, reserved2;
 	u32 nr_slots, nr_nodes;
 };
@@ -497,6 +539,7 @@ struct mm {
 
 	struct ilist waiting; /* tickets */
 	u32 ticket_top, ticket_free;
+	u32 answering; /* 1 + the one whose completion the host has, or 0 */
 	u64 ticket_seq;
 	bool dirty; /* memory or a limit moved since the last pass */
 	bool client_dirty; /* some client is dirty */
@@ -669,6 +712,21 @@ static inline u64 *mm_grants(const struct mm *mm, const struct client *c)
 	return (u64 *)mm_at(mm, mm->lay.grants_off) +
 	       (size_t)client_index(mm, c) * BITMAP_WORDS(mm->nr_extents);
 }
+
+/* The pages that a client's last reservation replaced. */
+static inline struct cow *mm_cows(const struct mm *mm, const struct client *c)
+{
+	return (struct cow *)mm_at(mm, mm->lay.cows_off) +
+	       (size_t)client_index(mm, c) * KV_RESV_MAX * KV_AREA_MAX;
+}
+
+/*
+ * mm_order - what was stored before is in memory before what follows: should
+ * kvmd be killed here, its successor sees the one without the other, never the
+ * other without the one. Memory that a killed process shared stays as its last
+ * store left it, so only the compiler has to be held back.
+ */
+#define mm_order() __asm__ __volatile__("" ::: "memory")
 
 /* mm_trace - a transition of KV_TRACE_POINTS has just happened */
 static inline void mm_trace(struct mm *mm, u32 point, u32 client, u64 arg)

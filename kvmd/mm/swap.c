@@ -96,6 +96,7 @@ static u32 slot_alloc(struct mm *mm, struct client *c, u32 geom)
 	mm->tier[t].nr_used += units;
 	tenant->swapped += bytes;
 	s = &mm_slots(mm)[at];
+	mm_order();
 	*s = (struct slot){
 		.state = SLOT_WRITING,
 		.geom = (u8)geom,
@@ -111,13 +112,14 @@ static void slot_free(struct mm *mm, struct client *c, u32 slot)
 	struct slot *s = &mm_slots(mm)[slot];
 	u32 units = page_units(c, s->geom), u;
 
+	s->state = SLOT_FREE;
+	mm_order();
 	for (u = 0; u < units; u++)
 		bitmap_clear(mm_slot_map(mm), slot + u);
 	mm->tier[slot_tier(mm, slot)].nr_used -= units;
 	mm->tier[slot_tier(mm, slot)].nr_stale += units;
 	mm->tenants[c->tenant].swapped -= (u64)units * SLOT_UNIT;
 	ilist_del(&c->slots, ILINKS(mm_slots(mm), link), slot);
-	s->state = SLOT_FREE;
 }
 
 void slot_get(struct mm *mm, u32 slot)
@@ -258,6 +260,8 @@ static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	s->page = f->page;
 	s->fresh = true;
 	io_begun(mm, c);
+	f->state = FRAME_OUT;
+	f->next = slot;
 	ilist_for_each (i, SLOT_FAMILY(mm, c, s), ILINKS(sps, sibling)) {
 		p = rmap_pte(mm, c, &sps[i], frame);
 		if (!p)
@@ -266,8 +270,6 @@ static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 		sps[i].area[f->area].nr_out++;
 		space_bump(mm, c, &sps[i]);
 	}
-	f->state = FRAME_OUT;
-	f->next = slot;
 	mm_trace(mm, KV_TP_SWAP_OUT, client_index(mm, c), slot);
 	return true;
 }
@@ -381,9 +383,11 @@ static void swapped(struct mm *mm, struct client *c, u32 slot, u64 sum)
 
 	set_entries(mm, c, slot,
 		    slot | KV_PTE_SWAPPED | tier << KV_PTE_TIER_SHIFT, true);
-	s->state = SLOT_HELD;
 	s->sum = sum;
 	s->refs = f->refs;
+	mm_order();
+	s->state = SLOT_HELD;
+	mm_order();
 	cls->nr_shared -= f->refs > 1;
 	cls->nr_extra -= f->refs - 1;
 	f->refs = 0;

@@ -51,11 +51,12 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 		return -ENOSPC;
 	memset(t, 0, sizeof(*t));
 	memcpy(t->name, name, strlen(name));
-	t->refs = 1;
 	t->limits.max_bytes = MM_LIMIT_NONE;
 	t->limits.weight = 100;
 	t->swap_max = MM_LIMIT_NONE;
 	t->high = MM_LIMIT_NONE;
+	mm_order();
+	t->refs = 1;
 	*tenant = (u32)(t - mm->tenants);
 	return 0;
 }

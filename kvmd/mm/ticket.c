@@ -176,13 +176,13 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 	else
 		slot = mm->ticket_top++;
 	t = &ts[slot];
-	t->state = TICKET_WAITING;
 	t->block = (u8)block;
 	t->reclaiming = p->reclaiming;
 	t->extents = extents;
 	t->priority = p->priority;
 	t->client = client_index(mm, c);
 	t->id = ++mm->ticket_seq * MM_TICKET_MAX + slot;
+	t->request = c->log.next_id;
 	t->nr_items = r->nr_items;
 	t->flags = r->flags;
 	t->out_off = r->out_off;
@@ -195,6 +195,8 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 	mm->waited.swap_in += p->nr_read;
 	memcpy(mm_ticket_items(mm, slot), r->items,
 	       sizeof(*r->items) * r->nr_items);
+	mm_order();
+	t->state = TICKET_WAITING;
 	ilist_for_each (pos, &mm->waiting, TICKET_LINKS(mm))
 		if (ts[pos].priority < t->priority)
 			break;
@@ -245,7 +247,6 @@ static void complete(struct mm *mm, u32 slot, int res, u64 extra)
 	u32 room = t->out_room / (u32)sizeof(struct kv_holder);
 
 	leave(mm, slot);
-	t->state = TICKET_DONE;
 	memset(&t->cqe, 0, sizeof(t->cqe));
 	t->cqe.user_data = t->user_data;
 	t->cqe.res = res;
@@ -257,6 +258,8 @@ static void complete(struct mm *mm, u32 slot, int res, u64 extra)
 		t->cqe.out_len = mm_holders(mm, t->client, mm->holders,
 					    min(room, MM_HOLDER_MAX)) *
 				 (u32)sizeof(struct kv_holder);
+	mm_order();
+	t->state = TICKET_DONE;
 	mm_queue_complete(mm, c, slot);
 }
 
