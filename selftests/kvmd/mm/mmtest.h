@@ -224,7 +224,7 @@ static inline void mt_move(struct mt *t, const struct mm_move_io *io)
 
 static inline void mt_complete(struct mt *t, const struct mm_request *req)
 {
-	struct mt_done *d = &t->done[t->nr_done++ % MT_DONE];
+	struct mt_done *d = &t->done[t->nr_done % MT_DONE];
 	u32 nr;
 
 	memset(d, 0, sizeof(*d));
@@ -238,6 +238,7 @@ static inline void mt_complete(struct mt *t, const struct mm_request *req)
 	} else if (req->cqe.out_len) {
 		d->holder = req->holders[0];
 	}
+	t->nr_done++;
 }
 
 /* Do what the core asks for, until it asks for nothing. */

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_recover.c - rules of taking over a block, one by one
+ *
+ * That a core goes on after a death at any place is test_recover_model.c.
+ */
+#include <errno.h>
+
+#include "kvmd/mm/state.h"
+#include "selftests/kvmd/mm/mmtest.h"
+
+static int recover_as(struct mt *t, u32 client, const struct mm_config *cfg,
+		      u32 tiers_lost)
+{
+	static struct mm_recover_client in[MM_CLIENT_MAX];
+	struct mm_recover how = { .clients = in, .tiers_lost = tiers_lost };
+
+	in[client] = (struct mm_recover_client){
+		.serial = mm_client_serial(t->state, client),
+		.table = t->cl[client].table,
+		.status = t->cl[client].status,
+	};
+	return mm_recover(cfg, t->state, &how, &mt_ops, t, &t->mm);
+}
+
+static void come_back(struct mt *t, u32 client)
+{
+	ASSERT_EQ(recover_as(t, client, &t->cfg, 0), 0);
+	ASSERT_GE(mm_client_resume(t->mm, client, &t->cl[client].seq), 0);
+	mt_drain(t);
+	mm_recover_end(t->mm);
+	mt_check(t);
+}
+
+TEST(recover, only_of_a_block_of_this_version_and_size)
+{
+	struct mm_config cfg;
+	struct mt t;
+	u32 c;
+
+	mt_init(&t, 4, 1);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	cfg = t.cfg;
+	cfg.device_bytes *= 2;
+	EXPECT_EQ(recover_as(&t, c, &cfg, 0), -EINVAL);
+	cfg = t.cfg;
+	cfg.swap_bytes[0] = 1 << 20;
+	EXPECT_EQ(recover_as(&t, c, &cfg, 0), -EINVAL);
+	t.mm->version++;
+	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -EPROTONOSUPPORT);
+	t.mm->version--;
+	t.mm->magic++;
+	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -EBADMSG);
+	t.mm->magic = 0;
+	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -ENOENT);
+	t.mm->magic = MM_MAGIC;
+	come_back(&t, c);
+	mt_fini(&t);
+}
+
+TEST(recover, copies_of_a_reservation_are_answered_after_it)
+{
+	struct kv_resv_item it = { .nr_tokens = 3, .pos = 20 };
+	struct mm_resv r = { .step = 2, .items = &it, .nr_items = 1 };
+	struct kv_copy copies[KV_AREA_MAX], again[KV_AREA_MAX] = { { 0 } };
+	struct mm_op_answer a;
+	struct mt t;
+	u32 c, seq;
+	u64 extra;
+
+	mt_init(&t, 4, 1);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	it.space = mt_idle_space(&t, c, mt_geom(&t, c, MT_PAGE), 2);
+	ASSERT_GE(mm_space_fork(t.mm, c, it.space, 20), 0);
+	mm_op_begin(t.mm, c, 7);
+	ASSERT_EQ(mm_reserve(t.mm, c, &r, copies, &seq, &extra), 1);
+	mm_op_begin(t.mm, c, 8);
+	come_back(&t, c);
+	EXPECT_EQ(mm_op_answer(t.mm, c, 8, &a, again), 0);
+	ASSERT_EQ(mm_op_answer(t.mm, c, 7, &a, again), 1);
+	EXPECT_EQ(a.result, 1);
+	EXPECT_EQ(memcmp(copies, again, sizeof(copies[0])), 0);
+	EXPECT_EQ(again[0].tokens, 4);
+	/* The source stays until that step has ended. */
+	EXPECT_EQ(mm_move_page(t.mm, c, it.space, 0, 1, NULL, NULL), -EBUSY);
+	mt_fini(&t);
+}
+
+TEST(recover, pages_of_a_lost_tier_are_lost_and_others_are_not)
+{
+	struct mm_space_info si;
+	struct mt_resv r;
+	u32 c, geom, old, spaces[2], i;
+	struct mt t;
+
+	mt_init_swap(&t, 4, 1, 4 * MT_PAGE, 64 * MT_PAGE);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	geom = mt_geom(&t, c, MT_PAGE);
+	old = mt_idle_space(&t, c, geom, 8);
+	for (i = 0; i < 2; i++)
+		spaces[i] = mt_idle_space(&t, c, geom, 30);
+	ASSERT_GT(mt_nr_swapped(&t, c, old), 4);
+	ASSERT_EQ(recover_as(&t, c, &t.cfg, 1), 0);
+	mt_check(&t);
+	ASSERT_EQ(mm_space_info(t.mm, c, old, &si), 0);
+	EXPECT_EQ(si.pages_lost, 4);
+	EXPECT_EQ(si.pages + si.pages_swapped, 4);
+	ASSERT_EQ(mm_space_destroy(t.mm, c, spaces[0]), 0);
+	EXPECT_EQ(mt_reserve(&t, c, old, 8 * 16, 1, 0, &r), -ENODATA);
+	mt_fini(&t);
+}
+
+TEST(recover, a_client_without_its_table_is_quarantined)
+{
+	struct mm_client_info ci;
+	struct mm_usage u;
+	struct mt t;
+	u32 c;
+
+	mt_init(&t, 4, 1);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	mt_idle_space(&t, c, mt_geom(&t, c, MT_PAGE), 20);
+	ASSERT_EQ(recover_as(&t, c + 1, &t.cfg, 0), 0);
+	mt_check(&t);
+	ASSERT_EQ(mm_client_info(t.mm, c, &ci), 0);
+	EXPECT_EQ(ci.state, 2);
+	mm_usage_get(t.mm, &u);
+	EXPECT_GE(u.held_bytes, 20 * MT_PAGE);
+	mm_client_gone(t.mm, c);
+	mt_drain(&t);
+	mm_usage_get(t.mm, &u);
+	EXPECT_EQ(u.held_bytes, 0);
+	mt_check(&t);
+	mt_fini(&t);
+}
+
+/* 64 spaces of 1,024 pages that fill 512 extents. */
+TEST(recover, takes_milliseconds_for_64_thousand_pages)
+{
+	double begin, best = 1;
+	struct mm_usage u;
+	u32 c, geom, i;
+	struct mt t;
+
+	mt_init(&t, 520, 1);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	geom = mt_geom(&t, c, 64 << 10);
+	for (i = 0; i < 64; i++)
+		mt_idle_space(&t, c, geom, 1024);
+	for (i = 0; i < 5; i++) {
+		begin = th_now();
+		ASSERT_EQ(recover_as(&t, c, &t.cfg, 0), 0);
+		best = min(best, th_now() - begin);
+	}
+	TH_LOG("figure: a core with 65,536 pages of one client: %.2f ms",
+	       best * 1e3);
+	mt_check(&t);
+	mm_usage_get(t.mm, &u);
+	EXPECT_EQ(u.frame_bytes, 65536ull * (64 << 10));
+	mt_fini(&t);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,746 @@
+/* SPDX-License-Identifier: MIT */
+/* quick: no */
+/*
+ * test_recover_model.c - a core that was killed anywhere goes on as if it had not
+ *
+ * The model is that of test_prefix.c, with swap, tickets, batches, moves and
+ * limits: random clients with random sequences, and what each page holds is
+ * kept row by row. Its host dies at every trace point of the core, and at
+ * random instructions; whoever takes over has to find books that are in
+ * order, answer what was asked, once, and give each step the rows that its
+ * tokens call for. In the end nothing is held by anybody.
+ */
+#include <errno.h>
+
+#include "selftests/kvmd/mm/recover_model.h"
+
+/* ---- steps ---- */
+
+static void set_len(struct model *m, u32 id, u32 slot, u64 len)
+{
+	kv_store_release(&m->t.cl[id].status->space[slot].len, len);
+}
+
+/* Remember what a step reads of a space. */
+static void step_reads(struct model *m, struct r_client *c,
+		       const struct r_space *s)
+{
+	struct r_step *st = &c->step;
+	u32 k, page, first, r, pos;
+
+	for (k = 0; k < R_AREAS; k++) {
+		first = r_window[k] && s->len > r_window[k]
+				? s->len - r_window[k]
+				: 0;
+		for (page = first / 16; page * 16 < s->len; page++) {
+			kv_pte_t pte = mt_pte(&m->t, c->id, s->slot, k, page);
+			u32 i = st->nr++;
+
+			ASSERT_TRUE(kv_pte_can(pte, 0));
+			st->entry[i] = kv_pte_frame(pte);
+			st->area[i] = k;
+			st->rows[i] = 0;
+			for (r = 0; r < 16; r++) {
+				pos = page * 16 + r;
+				if (pos < first || pos >= s->len)
+					continue;
+				st->want[i][r] = row_of(s->tokens, pos, k);
+				st->rows[i] |= 1u << r;
+			}
+		}
+	}
+}
+
+static void step_ends(struct model *m, struct r_client *c)
+{
+	struct r_step *st = &c->step;
+	u32 i, r;
+
+	if (!st->runs)
+		return;
+	for (i = 0; i < st->nr; i++)
+		for (r = 0; r < 16; r++)
+			if (st->rows[i] & (1u << r)) {
+				ASSERT_EQ(page_rows(m, st->area[i],
+						    st->entry[i])[r],
+					  st->want[i][r]);
+				m->nr_rows++;
+			}
+	st->runs = false;
+	kv_step_end(&m->t.cl[c->id].status->rank[0], st->number);
+}
+
+static struct r_space *space_of(struct r_client *c, u32 slot)
+{
+	u32 i;
+
+	for (i = 0; i < R_SPACES; i++)
+		if (c->space[i].live && c->space[i].slot == slot)
+			break;
+	ASSERT_LT(i, R_SPACES);
+	return &c->space[i];
+}
+
+static void append_rows(struct model *m, struct r_client *c, struct r_space *s,
+			u32 n)
+{
+	u32 pos, k;
+
+	for (pos = s->len; pos < s->len + n; pos++)
+		for (k = 0; k < R_AREAS; k++) {
+			kv_pte_t pte =
+				mt_pte(&m->t, c->id, s->slot, k, pos / 16);
+
+			ASSERT_TRUE(kv_pte_can(pte, 1));
+			page_rows(m, k, kv_pte_frame(pte))[pos % 16] =
+				row_of(s->tokens, pos, k);
+		}
+	s->len += n;
+	set_len(m, c->id, s->slot, s->len);
+}
+
+/* The spaces of a reservation start from nothing. */
+static void start_again(struct model *m, struct r_client *c,
+			const struct r_req *req)
+{
+	u32 i;
+
+	for (i = 0; i < req->resv.nr_items; i++) {
+		struct r_space *s = space_of(c, req->items[i].space);
+		struct r_req cut = { .kind = OP_TRUNCATE,
+				     .client = c->id,
+				     .space = s->slot };
+
+		ASSERT_EQ(request(m, &cut), 0);
+		s->len = s->published = 0;
+		set_len(m, c->id, s->slot, 0);
+	}
+}
+
+/* The answer to a reservation, at once or as a ticket's completion. */
+static void reserved(struct model *m, struct r_client *c,
+		     const struct r_req *req, int rc,
+		     const struct kv_copy *copies)
+{
+	struct r_step *st = &c->step;
+	u32 i;
+	int k;
+
+	for (i = 0; i < req->resv.nr_items; i++)
+		space_of(c, req->items[i].space)->busy = false;
+	if (rc == -ENODATA)
+		start_again(m, c, req);
+	if (rc < 0) {
+		if (rc != -ENODATA && rc != -ECANCELED && rc != -E2BIG)
+			ASSERT_EQ(rc, -EAGAIN);
+		return;
+	}
+	step_ends(m, c);
+	for (i = 0; i < req->resv.nr_items; i++)
+		kv_step_mark(
+			&m->t.cl[c->id].status->space[req->items[i].space],
+			req->resv.step);
+	for (k = 0; k < rc; k++)
+		memcpy(page_rows(m, copies[k].geom, copies[k].dst),
+		       page_rows(m, copies[k].geom, copies[k].src),
+		       copies[k].tokens * sizeof(u64));
+	st->nr = 0;
+	for (i = 0; i < req->resv.nr_items; i++) {
+		struct r_space *s = space_of(c, req->items[i].space);
+
+		append_rows(m, c, s, req->items[i].nr_tokens);
+		step_reads(m, c, s);
+	}
+	st->runs = true;
+	st->number = req->resv.step;
+	if (roll(m, 2))
+		step_ends(m, c);
+}
+
+/* Completions that came since the last look. */
+static void look_at_done(struct model *m)
+{
+	struct r_client *c;
+
+	while (m->seen_done < m->t.nr_done) {
+		struct mt_done d = m->t.done[m->seen_done++ % MT_DONE];
+		struct r_req req;
+
+		c = client_of(m, d.client);
+		/* Twice, if it was posted just before the death. */
+		if (!c || !c->waits ||
+		    c->wait.resv.user_data != d.cqe.user_data)
+			continue;
+		c->waits = false;
+		req = c->wait;
+		reserved(m, c, &req, d.cqe.res, d.copies);
+	}
+}
+
+/* ---- operations ---- */
+
+static void op_create(struct model *m, struct r_client *c, struct r_space *s)
+{
+	struct r_req r = { .kind = OP_CREATE, .client = c->id };
+	u32 k, n = 1 + roll(m, R_LEN - 20);
+
+	ASSERT_GE(request(m, &r), 0);
+	memset(s, 0, sizeof(*s));
+	s->live = true;
+	s->slot = (u32)r.rc;
+	/* few different beginnings, which part in many places */
+	for (k = 0; k < R_LEN + 64; k++)
+		s->tokens[k] = k / 50 * 1000 + roll(m, roll(m, 30) ? 1 : 3);
+	r = (struct r_req){ .kind = OP_MAP,
+			    .client = c->id,
+			    .space = s->slot,
+			    .tokens = s->tokens,
+			    .nr = n };
+	request(m, &r);
+	ASSERT_GE(r.rc, 0);
+	ASSERT_LE(r.rc, (int)n);
+	s->len = (u32)r.rc;
+	s->published = s->len / 16 * 16;
+	set_len(m, c->id, s->slot, s->len);
+}
+
+static void op_append(struct model *m, struct r_client *c, u32 first)
+{
+	struct r_req r = { .kind = OP_RESERVE, .client = c->id };
+	u64 step;
+	u32 i;
+
+	if (c->waits)
+		return;
+	step_ends(m, c); /* its number has to be below the new one's */
+	for (i = 0; i < R_ITEMS; i++) {
+		struct r_space *s = &c->space[(first + i) % R_SPACES];
+
+		if (!s->live || s->len >= R_LEN || (i && roll(m, 2)))
+			continue;
+		r.items[r.resv.nr_items++] = (struct kv_resv_item){
+			.space = s->slot,
+			.pos = s->len,
+			.nr_tokens = 1 + roll(m, 40),
+		};
+	}
+	if (!r.resv.nr_items)
+		return;
+	step = ++m->t.cl[c->id].step;
+	r.resv.items = r.items;
+	r.resv.step = step;
+	r.resv.user_data = (u64)c->id << 32 | step;
+	r.resv.out_room = 4096;
+	r.resv.flags = roll(m, 2) ? KV_SQE_WAIT : 0;
+	c->wait = r; /* before it is asked for: it may end at once */
+	c->wait.resv.items = c->wait.items;
+	c->waits = true;
+	for (i = 0; i < r.resv.nr_items; i++)
+		space_of(c, r.items[i].space)->busy = true;
+	request(m, &r);
+	if (r.rc == -EINPROGRESS) {
+		c->wait.extra = r.extra;
+		return;
+	}
+	c->waits = false;
+	reserved(m, c, &r, r.rc, r.copies);
+}
+
+static void do_cancel(struct model *m, void *arg)
+{
+	struct r_client *c = arg;
+
+	mm_cancel(m->t.mm, c->id, c->wait.extra);
+}
+
+static void op_cancel(struct model *m, struct r_client *c)
+{
+	while (c->waits && c->wait.extra && !guarded(m, do_cancel, c))
+		look_at_done(m);
+	drain(m);
+}
+
+static void op_publish(struct model *m, struct r_client *c, struct r_space *s)
+{
+	u32 from = min(s->published, s->len / 16 * 16);
+	struct r_req r = { .kind = OP_NONE,
+			   .client = c->id,
+			   .space = s->slot,
+			   .arg = from,
+			   .tokens = s->tokens + from,
+			   .nr = s->len - from };
+
+	request(m, &r);
+	if (r.rc == -ENODATA) {
+		s->published = 0;
+		return;
+	}
+	ASSERT_GE(r.rc, 0);
+	ASSERT_LE(r.rc, (int)s->len);
+	s->published = (u32)r.rc / 16 * 16;
+}
+
+static void op_fork(struct model *m, struct r_client *c,
+		    const struct r_space *s, struct r_space *to)
+{
+	struct r_req r = { .kind = OP_FORK,
+			   .client = c->id,
+			   .space = s->slot,
+			   .arg = s->len ? roll(m, s->len + 1) : 0 };
+	u32 k, len = (u32)r.arg;
+
+	if (to->live || to == s)
+		return;
+	if (request(m, &r) == -ENODATA)
+		return;
+	ASSERT_GE(r.rc, 0);
+	*to = *s;
+	to->slot = (u32)r.rc;
+	to->len = len;
+	to->published = min(s->published, len / 16 * 16);
+	for (k = len; k < R_LEN + 64; k++)
+		to->tokens[k] = 7 + roll(m, 3);
+	set_len(m, c->id, to->slot, len);
+}
+
+static void op_truncate(struct model *m, struct r_client *c, struct r_space *s)
+{
+	struct r_req r = { .kind = OP_TRUNCATE,
+			   .client = c->id,
+			   .space = s->slot,
+			   .arg = roll(m, s->len + 1) };
+	u32 k;
+
+	if (request(m, &r) == -ENODATA)
+		return;
+	ASSERT_EQ(r.rc, 0);
+	s->len = (u32)r.arg;
+	s->published = min(s->published, s->len / 16 * 16);
+	for (k = s->len; k < R_LEN + 64; k++)
+		s->tokens[k] = 3 + roll(m, 3);
+	set_len(m, c->id, s->slot, s->len);
+}
+
+static void op_destroy(struct model *m, struct r_client *c, struct r_space *s)
+{
+	struct r_req r = { .kind = OP_DESTROY,
+			   .client = c->id,
+			   .space = s->slot };
+
+	ASSERT_EQ(request(m, &r), 0);
+	s->live = false;
+}
+
+static void copy_page(void *ctx, u64 src, u64 dst, u64 bytes)
+{
+	struct model *m = ctx;
+
+	r_move(&m->t, src, dst, (u32)bytes);
+}
+
+struct r_move {
+	u32 client, space, area, page;
+};
+
+static void do_move(struct model *m, void *arg)
+{
+	struct r_move *v = arg;
+
+	mm_move_page(m->t.mm, v->client, v->space, v->area, v->page, copy_page,
+		     m);
+}
+
+static void op_move(struct model *m, struct r_client *c, struct r_space *s)
+{
+	struct kv_space_status *st = &m->t.cl[c->id].status->space[s->slot];
+	struct r_move v = { .client = c->id,
+			    .space = s->slot,
+			    .area = roll(m, R_AREAS),
+			    .page = s->len ? roll(m, s->len) / 16 : 0 };
+	u64 active = st->active_step;
+
+	step_ends(m, c);
+	m->mark = roll(m, 3) && !is_due(m, KV_TP_MOVE_BACK, KV_TP_MOVE_BACK)
+			  ? NULL
+			  : st;
+	m->mark_step = m->t.cl[c->id].step + 1;
+	guarded(m, do_move, &v);
+	m->mark = NULL;
+	kv_step_unmark(st, active);
+}
+
+/* ---- what is not a client's ---- */
+
+static void do_answers(struct model *m, void *arg)
+{
+	struct mt *t = &m->t;
+	bool fail = *(bool *)arg;
+
+	mt_copy_answer(t, fail ? -EIO : 0);
+	mt_swap_answer(t, fail ? -EIO : 0);
+	mt_answer(t, fail ? -ENOMEM : 0);
+}
+
+static void answers(struct model *m)
+{
+	bool due = is_due(m, KV_TP_SWAP_OUT, KV_TP_SWAP_LOST) ||
+		   is_due(m, KV_TP_REVOKE_EPOCH, KV_TP_REVOKE_LOST);
+	bool fail = !roll(m, due ? 3 : 20);
+
+	guarded(m, do_answers, &fail);
+	drain(m);
+}
+
+static void do_tick(struct model *m, void *arg)
+{
+	(void)arg;
+	mm_tick(m->t.mm, m->t.mm->now_ns + 40000000);
+}
+
+static void do_drop(struct model *m, void *arg)
+{
+	mm_cache_drop(m->t.mm, m->tenant, *(bool *)arg);
+}
+
+static void do_limit(struct model *m, void *arg)
+{
+	struct mm_limits lim = { .max_bytes = *(u64 *)arg };
+
+	ASSERT_EQ(mm_tenant_limit(m->t.mm, m->tenant, &lim), 0);
+}
+
+static void do_revoke(struct model *m, void *arg)
+{
+	const struct r_client *c = arg;
+	u64 asked;
+
+	mm_revoke(m->t.mm, c->id, KV_EXTENT_SIZE, &asked);
+}
+
+static void do_charge(struct model *m, void *arg)
+{
+	(void)arg;
+	if (m->charged) {
+		mm_tenant_uncharge(m->t.mm, m->tenant, m->charged);
+		m->charged = 0;
+	} else if (!mm_tenant_charge(m->t.mm, m->tenant, KV_EXTENT_SIZE)) {
+		m->charged = KV_EXTENT_SIZE;
+	}
+}
+
+static void do_gone(struct model *m, void *arg)
+{
+	struct r_client *c = arg;
+
+	mm_client_gone(m->t.mm, c->id);
+	c->live = false;
+}
+
+struct r_attach {
+	struct mm_attach at;
+	u32 id;
+};
+
+static void do_attach(struct model *m, void *arg)
+{
+	struct r_attach *a = arg;
+
+	a->at.tenant = m->tenant;
+	ASSERT_EQ(mm_client_attach(m->t.mm, &a->at, &a->id), 0);
+}
+
+/* A client that was there for no more than its kvmd's death leaves its memory:
+ * each attach gets fresh arrays. */
+static void attach(struct model *m, struct r_client *c)
+{
+	struct r_attach a = { .at.name = "test" };
+	struct mt_client *t;
+
+	do {
+		a.at.table = mt_map(KV_TABLE_SIZE_MAX, PROT_NONE);
+		mprotect(a.at.table, KV_TABLE_LEAVES_OFF,
+			 PROT_READ | PROT_WRITE);
+		a.at.status = mt_map(sizeof(struct kv_status),
+				     PROT_READ | PROT_WRITE);
+	} while (!guarded(m, do_attach, &a));
+	c->id = a.id;
+	t = &m->t.cl[a.id];
+	if (t->table) {
+		munmap(t->table, KV_TABLE_SIZE_MAX);
+		munmap(t->status, sizeof(struct kv_status));
+	}
+	*t = (struct mt_client){ .live = true,
+				 .index = a.id,
+				 .table = a.at.table,
+				 .status = a.at.status };
+	c->live = true;
+	drain(m);
+}
+
+static void client_begin(struct model *m, struct r_client *c)
+{
+	u32 k;
+
+	memset(c, 0, sizeof(*c));
+	attach(m, c);
+	for (k = 0; k < R_AREAS; k++) {
+		struct r_req r = { .kind = OP_GEOM,
+				   .client = c->id,
+				   .geom = mt_geometry(r_bytes[k]) };
+
+		ASSERT_EQ(request(m, &r), (int)k);
+	}
+}
+
+static void client_dies(struct model *m, struct r_client *c)
+{
+	step_ends(m, c);
+	c->waits = false;
+	c->dying = true;
+	while (c->live && !guarded(m, do_gone, c))
+		;
+	drain(m);
+	answers(m);
+	client_begin(m, c);
+}
+
+static void op_admin(struct model *m, struct r_client *c)
+{
+	u64 max = roll(m, 3) ? MM_LIMIT_NONE : 3 * KV_EXTENT_SIZE;
+	bool close = roll(m, 2);
+
+	if (is_due(m, KV_TP_REVOKE_ASK, KV_TP_REVOKE_END) || !roll(m, 3))
+		guarded(m, do_revoke, c);
+	else if (is_due(m, KV_TP_POPULATE, KV_TP_RELEASE) || !roll(m, 3))
+		guarded(m, do_charge, NULL);
+	else if (roll(m, 2))
+		guarded(m, do_limit, &max);
+	else
+		guarded(m, do_drop, &close);
+	drain(m);
+}
+
+/* ---- the run ---- */
+
+static void op_space(struct model *m, struct r_client *c, u32 i)
+{
+	struct r_space *s = &c->space[i];
+
+	if (s->busy)
+		return;
+	if (!s->live)
+		op_create(m, c, s);
+	else if (!roll(m, 12))
+		op_destroy(m, c, s);
+	else if (!roll(m, 8))
+		op_truncate(m, c, s);
+	else if (!roll(m, 6))
+		op_fork(m, c, s, &c->space[roll(m, R_SPACES)]);
+	else if (!roll(m, is_due(m, KV_TP_MOVE_CHECK, KV_TP_MOVE_BACK) ? 2 : 12))
+		op_move(m, c, s);
+	else if (roll(m, 3))
+		op_append(m, c, i);
+	else
+		op_publish(m, c, s);
+}
+
+static void op_one(struct model *m)
+{
+	struct r_client *c = &m->c[roll(m, R_CLIENTS)];
+
+	m->t.hold_copies = roll(m, 4);
+	m->t.hold_swap = roll(m, 3);
+	m->t.hold_memory = !roll(m, 8);
+	if (!roll(m, 3))
+		answers(m);
+	if (!roll(m, is_due(m, KV_TP_ATTACH, KV_TP_GONE) ||
+				    is_due(m, KV_TP_WITHDRAW, KV_TP_SCRUBBED)
+			    ? 20
+			    : 100))
+		client_dies(m, c);
+	else if (!roll(m, is_due(m, KV_TP_POPULATE, KV_TP_REVOKE_END) ? 8 : 60))
+		op_admin(m, c);
+	else if (c->waits &&
+		 !roll(m, is_due(m, KV_TP_TICKET_CANCEL, KV_TP_TICKET_CANCEL)
+				  ? 1
+				  : 4))
+		op_cancel(m, c);
+	else
+		op_space(m, c, roll(m, R_SPACES));
+	look_at_done(m);
+	if (!roll(m, 3)) {
+		if (!is_due(m, KV_TP_REVOKE_FENCE, KV_TP_REVOKE_KILL))
+			step_ends(m, c);
+		guarded(m, do_tick, NULL);
+		drain(m);
+	}
+	look_at_done(m);
+	for (c = m->c; c < m->c + R_CLIENTS; c++)
+		if (m->t.cl[c->id].kills)
+			client_dies(m, c);
+}
+
+static void model_begin(struct model *m, u64 seed, u32 extents)
+{
+	size_t dev = (size_t)extents * (KV_EXTENT_SIZE / R_UNIT);
+	struct mm_config cfg = {
+		.ready_extents = 1,
+		.swap_bytes = { 32 << 20, 32 << 20 },
+		.revoke = MM_REVOKE_TICKETS,
+		.revoke_ask_ns = 60000000,
+		.revoke_fence_ns = 60000000,
+	};
+	u32 i;
+
+	memset(m, 0, sizeof(*m));
+	the_model = m;
+	m->rnd = seed;
+	m->rows = mt_map(dev * sizeof(m->rows[0]), PROT_READ | PROT_WRITE);
+	m->swapped = mt_map(2048 * sizeof(m->rows[0]) * 16,
+			    PROT_READ | PROT_WRITE);
+	cfg.device_bytes = (u64)extents * KV_EXTENT_SIZE;
+	mt_init_cfg(&m->t, &cfg);
+	m->ops = mt_ops;
+	m->ops.trace = r_trace;
+	m->t.mm->ops = &m->ops;
+	m->t.move = r_move;
+	m->t.scrub = r_scrub;
+	m->t.swap = r_swap;
+	m->tenant = mt_tenant(&m->t, "m", MM_LIMIT_NONE);
+	trap_init();
+	for (i = 0; i < R_CLIENTS; i++)
+		client_begin(m, &m->c[i]);
+}
+
+/* Whatever there was is given back, to the byte. */
+static void model_end(struct model *m)
+{
+	u64 max = MM_LIMIT_NONE;
+	struct mm_usage u;
+	struct mm_counts n;
+	u32 i, k;
+
+	m->t.hold_copies = m->t.hold_swap = m->t.hold_memory = false;
+	m->point = 0;
+	m->steps = 0;
+	answers(m);
+	do_limit(m, &max);
+	if (m->charged)
+		do_charge(m, NULL);
+	for (i = 0; i < R_CLIENTS; i++) {
+		op_cancel(m, &m->c[i]);
+		look_at_done(m);
+		step_ends(m, &m->c[i]);
+		for (k = 0; k < R_SPACES; k++)
+			if (m->c[i].space[k].live)
+				op_destroy(m, &m->c[i], &m->c[i].space[k]);
+	}
+	for (i = 0; i < R_CLIENTS; i++) {
+		m->t.cl[m->c[i].id].step++;
+		mt_complete_all(&m->t, m->c[i].id);
+	}
+	mm_cache_drop(m->t.mm, m->tenant, false);
+	mt_drain(&m->t);
+	mt_check(&m->t);
+	mm_usage_get(m->t.mm, &u);
+	EXPECT_EQ(u.frame_bytes, 0);
+	EXPECT_EQ(u.cache_nodes, 0);
+	EXPECT_EQ(u.swap_used[0] + u.swap_used[1], 0);
+	EXPECT_LE(u.held_bytes, R_CLIENTS * KV_EXTENT_SIZE);
+	mm_counts_get(m->t.mm, &n);
+	EXPECT_EQ(n.invalid, 0);
+	mt_fini(&m->t);
+}
+
+/* ---- deaths ---- */
+
+static const u32 all_points[] = {
+#define POINT(nr, id, name, what) nr,
+	KV_TRACE_POINTS(POINT)
+#undef POINT
+};
+
+/* A random point of the core, or one with the fewest deaths so far. */
+static u32 next_point(struct model *m)
+{
+	u32 n = ARRAY_SIZE(all_points), i, p, best = 0, at = roll(m, n);
+	bool any = roll(m, 8);
+
+	for (i = 0; i < n; i++) {
+		p = all_points[(at + i) % n];
+		if (p < 100 && any)
+			return p;
+		if (p < 100 && (!best || m->deaths[p] < m->deaths[best]))
+			best = p;
+	}
+	return best;
+}
+
+static void print_run(const struct model *m, u64 seed)
+{
+	u32 i, hit = 0, nr = 0;
+
+	for (i = 0; i < ARRAY_SIZE(all_points); i++) {
+		if (all_points[i] >= 100)
+			continue;
+		nr++;
+		hit += m->deaths[all_points[i]] > 0;
+	}
+	printf("# seed %llu: %u/%u named transitions, %llu deaths there, %llu "
+	       "at other instructions, %llu while recovering; %llu answers "
+	       "kept, %llu requests issued again, %llu rows compared\n",
+	       (unsigned long long)seed, hit, nr,
+	       (unsigned long long)m->nr_deaths,
+	       (unsigned long long)m->nr_deaths_anywhere,
+	       (unsigned long long)m->nr_recover_deaths,
+	       (unsigned long long)m->nr_answers,
+	       (unsigned long long)m->nr_again, (unsigned long long)m->nr_rows);
+}
+
+TEST(recover_model, from_a_death_at_every_named_transition)
+{
+	static struct model m;
+	u32 i, waited = 0, missed = 0;
+
+	model_begin(&m, 11, 5);
+	for (i = 0; i < 24000; i++) {
+		if (!m.point || ++waited > (m.deaths[m.point] ? 40 : 300)) {
+			m.point = next_point(&m);
+			m.passings = roll(&m, 3) ? 1 : 1 + roll(&m, 3);
+			waited = 0;
+		}
+		op_one(&m);
+	}
+	print_run(&m, 11);
+	for (i = 0; i < ARRAY_SIZE(all_points); i++)
+		if (all_points[i] < 100 && !m.deaths[all_points[i]]) {
+			printf("# never killed at %s\n",
+			       kv_trace_name(all_points[i]));
+			missed++;
+		}
+	EXPECT_EQ(missed, 0);
+	model_end(&m);
+}
+
+#ifdef __x86_64__
+TEST(recover_model, from_a_death_at_any_instruction)
+{
+	static struct model m;
+	u64 seed;
+	u32 i;
+
+	for (seed = 1; seed <= 3; seed++) {
+		model_begin(&m, seed, 4 + (u32)seed);
+		for (i = 0; i < 1500; i++) {
+			m.steps = 1 + roll(&m, 600);
+			m.from = roll(&m, 12);
+			op_one(&m);
+		}
+		print_run(&m, seed);
+		EXPECT_GT(m.nr_deaths_anywhere, 500);
+		model_end(&m);
+	}
+}
+#endif
+
+TEST_HARNESS_MAIN
