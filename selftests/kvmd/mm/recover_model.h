@@ -18,7 +18,7 @@
 #include <setjmp.h>
 #include <signal.h>
 
-#include "kvmd/mm/state.h"
+#include "kvmd/mm/swap.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
 #define R_CLIENTS 3u
@@ -277,8 +277,27 @@ static bool known_answer(struct model *m, struct r_req *r)
 	return true;
 }
 
+/* Entries of the clients' tables that say that a page is lost. */
+static u32 nr_lost(struct model *m)
+{
+	struct mm *mm = m->t.state;
+	u32 i, leaf, n, lost = 0;
+
+	for (i = 0; i < R_CLIENTS; i++)
+		for (leaf = 0; m->c[i].live &&
+			       leaf < mm_clients(mm)[m->c[i].id].nr_leaves;
+		     leaf++)
+			for (n = 0; n < KV_LEAF_PTES; n++)
+				lost += pte_is_lost(
+					kv_table_leaf(
+						m->t.cl[m->c[i].id].table, leaf)
+						->pte[n]);
+	return lost;
+}
+
 static void r_recover(struct model *m)
 {
+	u32 lost = nr_lost(m);
 	struct mm_tenant_info ti;
 	u32 i;
 
@@ -286,6 +305,7 @@ static void r_recover(struct model *m)
 	m->point = 0;
 	block_move(m);
 	recover_through_deaths(m);
+	EXPECT_LE(nr_lost(m), lost);
 	mt_check(&m->t);
 	if (m->asked)
 		m->answered = known_answer(m, m->asked);

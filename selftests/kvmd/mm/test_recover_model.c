@@ -627,9 +627,16 @@ static void model_end(struct model *m)
 	do_limit(m, &max);
 	if (m->charged)
 		do_charge(m, NULL);
+	for (i = 0; i < 20; i++) {
+		do_tick(m, NULL);
+		drain(m);
+		look_at_done(m);
+		step_ends(m, &m->c[i % R_CLIENTS]);
+	}
 	for (i = 0; i < R_CLIENTS; i++) {
 		op_cancel(m, &m->c[i]);
 		look_at_done(m);
+		EXPECT_FALSE(m->c[i].waits);
 		step_ends(m, &m->c[i]);
 		for (k = 0; k < R_SPACES; k++)
 			if (m->c[i].space[k].live)
