@@ -289,8 +289,8 @@ static u32 nr_lost(struct model *m)
 		     leaf++)
 			for (n = 0; n < KV_LEAF_PTES; n++)
 				lost += pte_is_lost(
-					kv_table_leaf(
-						m->t.cl[m->c[i].id].table, leaf)
+					kv_table_leaf(m->t.cl[m->c[i].id].table,
+						      leaf)
 						->pte[n]);
 	return lost;
 }

@@ -5,6 +5,7 @@
  * That a core goes on after a death at any place is test_recover_model.c.
  */
 #include <errno.h>
+#include <setjmp.h>
 
 #include "kvmd/mm/state.h"
 #include "selftests/kvmd/mm/mmtest.h"
@@ -131,6 +132,51 @@ TEST(recover, a_client_without_its_table_is_quarantined)
 	mm_usage_get(t.mm, &u);
 	EXPECT_EQ(u.held_bytes, 0);
 	mt_check(&t);
+	mt_fini(&t);
+}
+
+static sigjmp_buf death;
+
+static void die_in_take(void *host, u32 point, u32 client, u64 arg)
+{
+	(void)host;
+	(void)client;
+	(void)arg;
+	if (point == KV_TP_PREFIX_TAKE)
+		siglongjmp(death, 1);
+}
+
+TEST(recover, what_a_running_step_reads_stays_until_it_ends)
+{
+	static const struct mm_host_ops deadly = { .table_grow = mt_grow,
+						   .trace = die_in_take };
+	struct mm_client_info ci;
+	u32 c, s, seq, tokens[64];
+	static struct mt t;
+
+	memset(tokens, 1, sizeof(tokens));
+	mt_init(&t, 4, 2);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	s = mt_idle_space(&t, c, mt_geom(&t, c, MT_PAGE), 4);
+	kv_store_release(&t.cl[c].status->space[s].len, 64);
+	ASSERT_EQ(mm_prefix_publish(t.mm, c, s, 0, tokens, 64, false, &seq),
+		  64);
+	mt_drain(&t);
+	kv_step_mark(&t.cl[c].status->space[s], ++t.cl[c].step);
+	t.mm->ops = &deadly;
+	if (!sigsetjmp(death, 0)) {
+		mt_reserve(&t, c, s, 64, 1, 0, NULL);
+		ASSERT_TRUE(false);
+	}
+	come_back(&t, c);
+	/* Its own frame of the page that is the cache's now, and a fresh one.
+	 */
+	ASSERT_EQ(mm_client_info(t.mm, c, &ci), 0);
+	EXPECT_EQ(ci.frame_bytes, 5 * MT_PAGE);
+	t.cl[c].step++;
+	mt_complete_all(&t, c);
+	ASSERT_EQ(mm_client_info(t.mm, c, &ci), 0);
+	EXPECT_EQ(ci.frame_bytes, 4 * MT_PAGE);
 	mt_fini(&t);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* quick: no */
 /*
- * test_recover_model.c - a core that was killed anywhere goes on as if it had not
+ * test_recover_model.c - a core that was killed anywhere goes on as if it had
+ * not
  *
  * The model is that of test_prefix.c, with swap, tickets, batches, moves and
  * limits: random clients with random sequences, and what each page holds is
@@ -137,9 +138,8 @@ static void reserved(struct model *m, struct r_client *c,
 	}
 	step_ends(m, c);
 	for (i = 0; i < req->resv.nr_items; i++)
-		kv_step_mark(
-			&m->t.cl[c->id].status->space[req->items[i].space],
-			req->resv.step);
+		kv_step_mark(&m->t.cl[c->id].status->space[req->items[i].space],
+			     req->resv.step);
 	for (k = 0; k < rc; k++)
 		memcpy(page_rows(m, copies[k].geom, copies[k].dst),
 		       page_rows(m, copies[k].geom, copies[k].src),
@@ -536,7 +536,8 @@ static void op_space(struct model *m, struct r_client *c, u32 i)
 		op_truncate(m, c, s);
 	else if (!roll(m, 6))
 		op_fork(m, c, s, &c->space[roll(m, R_SPACES)]);
-	else if (!roll(m, is_due(m, KV_TP_MOVE_CHECK, KV_TP_MOVE_BACK) ? 2 : 12))
+	else if (!roll(m,
+		       is_due(m, KV_TP_MOVE_CHECK, KV_TP_MOVE_BACK) ? 2 : 12))
 		op_move(m, c, s);
 	else if (roll(m, 3))
 		op_append(m, c, i);
@@ -554,9 +555,9 @@ static void op_one(struct model *m)
 	if (!roll(m, 3))
 		answers(m);
 	if (!roll(m, is_due(m, KV_TP_ATTACH, KV_TP_GONE) ||
-				    is_due(m, KV_TP_WITHDRAW, KV_TP_SCRUBBED)
-			    ? 20
-			    : 100))
+				     is_due(m, KV_TP_WITHDRAW, KV_TP_SCRUBBED)
+			     ? 20
+			     : 100))
 		client_dies(m, c);
 	else if (!roll(m, is_due(m, KV_TP_POPULATE, KV_TP_REVOKE_END) ? 8 : 60))
 		op_admin(m, c);
@@ -596,8 +597,8 @@ static void model_begin(struct model *m, u64 seed, u32 extents)
 	the_model = m;
 	m->rnd = seed;
 	m->rows = mt_map(dev * sizeof(m->rows[0]), PROT_READ | PROT_WRITE);
-	m->swapped = mt_map(2048 * sizeof(m->rows[0]) * 16,
-			    PROT_READ | PROT_WRITE);
+	m->swapped =
+		mt_map(2048 * sizeof(m->rows[0]) * 16, PROT_READ | PROT_WRITE);
 	cfg.device_bytes = (u64)extents * KV_EXTENT_SIZE;
 	mt_init_cfg(&m->t, &cfg);
 	m->ops = mt_ops;
