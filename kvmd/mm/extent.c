@@ -112,8 +112,9 @@ u32 extent_grant(struct mm *mm, struct client *c)
 	struct extent *e = &mm_extents(mm)[i];
 
 	set_state(mm, i, EXTENT_GRANTED);
-	e->client = client_index(mm, c);
 	e->seq = c->state == CLIENT_CACHE ? 0 : ++c->extent_seq;
+	mm_order();
+	e->client = client_index(mm, c);
 	e->free_mask = EXTENT_ALL_FREE;
 	ilist_add_tail(&c->extents[EXTENT_ALL_FREE],
 		       ILINKS(mm_extents(mm), link), i);

@@ -148,16 +148,17 @@ static void add_spaces(const struct mm *mm, const struct client *c,
 	}
 }
 
-/* A new report, in which everything is said but what happened. */
+/* A new report, in which everything is said but what happened. Nobody finds it
+ * before report_end(), nor the one it replaces. */
 static struct mm_oom *report(struct mm *mm, const struct client *c)
 {
 	const struct client *cs = mm_clients(mm);
-	u64 seq = ++mm->nr_ooms;
-	struct mm_oom *r = &mm->oom[seq % MM_OOM_MAX];
+	struct mm_oom *r = &mm->oom[mm_oom_next(mm) % MM_OOM_MAX];
 	u32 i;
 
+	r->seq = 0;
+	mm_order();
 	memset(r, 0, sizeof(*r));
-	r->seq = seq;
 	r->time_ns = mm->now_ns;
 	memcpy(r->name, c->name, sizeof(r->name));
 	memcpy(r->tenant, mm->tenants[c->tenant].name, sizeof(r->tenant));
@@ -179,6 +180,14 @@ static struct mm_oom *report(struct mm *mm, const struct client *c)
 	return r;
 }
 
+static void report_end(struct mm *mm, struct mm_oom *r)
+{
+	mm_order();
+	r->seq = mm_oom_next(mm);
+	mm_order();
+	mm->nr_ooms++;
+}
+
 void oom_refused(struct mm *mm, struct client *c, enum mm_oom_cause cause,
 		 enum ticket_block block, u32 extents, u64 step, u64 since_ns)
 {
@@ -198,6 +207,7 @@ void oom_refused(struct mm *mm, struct client *c, enum mm_oom_cause cause,
 	r->bytes = (u64)extents * KV_EXTENT_SIZE;
 	r->step = step;
 	r->waited_ns = waited;
+	report_end(mm, r);
 }
 
 void oom_kill(struct mm *mm, const struct client *c)
@@ -213,4 +223,5 @@ void oom_kill(struct mm *mm, const struct client *c)
 	r->bytes = (u64)revoke_outstanding(c) * KV_EXTENT_SIZE;
 	r->step = c->completed;
 	r->waited_ns = mm->now_ns - k->begun_ns;
+	report_end(mm, r);
 }

@@ -148,6 +148,26 @@ void pressure_exit(struct mm *mm, struct client *c)
 	set(mm, c, false, false);
 }
 
+static void account_recover(struct pressure *p, u64 now_ns)
+{
+	pressure_advance(p, now_ns);
+	p->nr_waiting = p->nr_working = 0;
+}
+
+void pressure_recover(struct mm *mm)
+{
+	struct client *cs = mm_clients(mm);
+	u32 i;
+
+	for (i = 0; i < MM_TENANT_MAX; i++)
+		account_recover(&mm->tenants[i].pressure, mm->now_ns);
+	account_recover(&mm->pressure, mm->now_ns);
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		cs[i].waits = cs[i].works = false;
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		pressure_waits(mm, &cs[i]);
+}
+
 int mm_pressure(const struct mm *mm, u32 tenant, struct mm_pressure *out)
 {
 	struct pressure p;

@@ -57,5 +57,8 @@ void pressure_granted(struct mm *mm, struct client *c, u64 step);
 void pressure_tick(struct mm *mm);
 /* pressure_exit - @c asks for nothing more */
 void pressure_exit(struct mm *mm, struct client *c);
+/* pressure_recover - what was lost so far is kept, who waits is counted anew;
+ * what a killed kvmd was just adding may count twice */
+void pressure_recover(struct mm *mm);
 
 #endif

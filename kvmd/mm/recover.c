@@ -50,6 +50,7 @@
 #include "kvmd/mm/recover.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
+#include "kvmd/mm/revoke.h"
 
 /* ---- is it ours? ---- */
 
@@ -95,6 +96,17 @@ static void begin(struct mm *mm)
 	mm->nr_revokes = 0;
 	mm->revoke_look = true;
 	mm->over_limit = mm->cfg.revoke != MM_REVOKE_OFF;
+	mm->background = false;
+	mm->background_ns = 0;
+	mm->nr_moving = 0;
+	memset(mm->moves, 0, sizeof(mm->moves));
+	mm->compact_look = mm->compact_wants = true;
+	mm->compact_credit = 0;
+	/* Numbers that must not come twice may have been used uncounted. */
+	mm->swap_keys++;
+	mm->keep_seq++;
+	mm->resv_seq++;
+	mm->mark_seq++;
 }
 
 /* ---- clients ---- */
@@ -141,29 +153,14 @@ static void client_reset(struct mm *mm, struct client *c)
 	c->keep_slabs = c->has_empty = false;
 	c->blocked = 0;
 	c->looked_at = 0;
+	c->compact = (struct compact){ .look = true };
+	memset(c->told, 0, sizeof(c->told));
 	for (i = 0; i <= EXTENT_ALL_FREE; i++)
 		ilist_init(&c->extents[i]);
 	classes_reset(c);
 	memset(c->leaf_map, 0, sizeof(c->leaf_map));
 	ilist_add_tail(&mm->clients, ILINKS(mm_clients(mm), link),
 		       client_index(mm, c));
-}
-
-/* What it was asked for it is asked again; that it may not go on, it hears
- * when it is back. */
-static void recover_revoke(struct mm *mm, struct client *c)
-{
-	struct revoke *r = &c->revoke;
-
-	if (mm->cfg.revoke == MM_REVOKE_OFF)
-		r->state = MM_REVOKE_NONE;
-	mm->nr_revokes += r->state != MM_REVOKE_NONE;
-	r->again_ns = 0;
-	if (r->state != MM_REVOKE_FENCED && r->state != MM_REVOKE_KILLED)
-		c->hold = ~0ull;
-	c->epoch = max(c->epoch, c->table->epoch);
-	kv_store_release(&c->table->epoch, c->epoch);
-	kv_store_release(&c->table->hold_step, c->hold);
 }
 
 /* It has no table any more: what its spaces were is of no interest. */
@@ -202,7 +199,7 @@ static void recover_clients(struct mm *mm, const struct mm_recover *how)
 			   in[i].status && in[i].serial == c->serial) {
 			c->table = in[i].table;
 			c->status = in[i].status;
-			recover_revoke(mm, c);
+			revoke_recover(mm, c);
 		} else {
 			client_lose(mm, c);
 		}
@@ -238,7 +235,7 @@ static void recover_tenants(struct mm *mm)
 		t->kept = t->refs > 0;
 		t->refs = t->kept;
 		t->nr_clients = t->nr_tickets = 0;
-		t->held = t->swapped = 0;
+		t->held = t->swapped = t->giving = 0;
 		t->blocked = 0;
 		mm->charged += t->charged;
 	}
@@ -406,6 +403,7 @@ int mm_recover(const struct mm_config *cfg, void *state,
 			recover_entries(mm, &cs[i]);
 	recover_slots(mm);
 	recover_tickets(mm);
+	pressure_recover(mm);
 	ask_again(mm);
 	finish(mm);
 	*out = mm;
@@ -430,8 +428,7 @@ int mm_client_resume(struct mm *mm, u32 client, u32 *seq)
 	if (rc)
 		return rc;
 	*seq = c->extent_seq;
-	if (mm->cfg.revoke != MM_REVOKE_OFF)
-		mm_queue_event(mm, c, KV_EVENT_HOLD, c->hold);
+	revoke_resume(mm, c);
 	for (i = 0; i < mm->nr_extents; i++) {
 		if (es[i].state == EXTENT_GRANTED && es[i].client == client) {
 			es[i].seq = ++c->extent_seq;

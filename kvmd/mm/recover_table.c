@@ -22,8 +22,6 @@
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 
-#define PTE_LOST (KV_PTE_SWAPPED | KV_PTE_TIER_LOST << KV_PTE_TIER_SHIFT)
-
 static bool has_leaf(const struct space_area *a, u32 page)
 {
 	return a->leaf_mask & (1u << (page / KV_LEAF_PTES));

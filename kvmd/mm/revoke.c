@@ -204,11 +204,16 @@ static void take_empty(struct mm *mm, struct client *c)
 		extent_return(mm, c, empty->last, false);
 }
 
+static bool is_late(const struct mm *mm, const struct client *c)
+{
+	return mm->now_ns >= c->revoke.deadline_ns && !c->away;
+}
+
 /* Is there time, and a tier that works? */
 static bool may_swap(const struct mm *mm, const struct client *c)
 {
 	return mm->lay.nr_slots && mm->now_ns >= mm->swap_backoff_until &&
-	       mm->now_ns < c->revoke.deadline_ns;
+	       !is_late(mm, c);
 }
 
 /* Idle pages leave until the goal is reached. */
@@ -291,6 +296,36 @@ static void reached(struct mm *mm, struct client *c)
 	mm->dirty = true;
 }
 
+void revoke_recover(struct mm *mm, struct client *c)
+{
+	struct revoke *r = &c->revoke;
+
+	c->away = true;
+	if (mm->cfg.revoke == MM_REVOKE_OFF)
+		r->state = MM_REVOKE_NONE;
+	mm->nr_revokes += r->state != MM_REVOKE_NONE;
+	if (r->state != MM_REVOKE_FENCED && r->state != MM_REVOKE_KILLED)
+		c->hold = ~0ull;
+	else
+		c->hold = min(c->hold, c->completed);
+	c->epoch = max(c->epoch, c->table->epoch);
+	kv_store_release(&c->table->epoch, c->epoch);
+	kv_store_release(&c->table->hold_step, c->hold);
+}
+
+void revoke_resume(struct mm *mm, struct client *c)
+{
+	c->away = false;
+	c->revoke.again_ns = 0;
+	c->revoke.deadline_ns =
+		mm->now_ns + (c->revoke.state == MM_REVOKE_FENCED
+				      ? mm->cfg.revoke_fence_ns
+				      : mm->cfg.revoke_ask_ns);
+	c->moved_ns = mm->now_ns;
+	if (mm->cfg.revoke != MM_REVOKE_OFF)
+		mm_queue_event(mm, c, KV_EVENT_HOLD, c->hold);
+}
+
 /* The first deadline: no more asking. */
 static void fence(struct mm *mm, struct client *c)
 {
@@ -308,7 +343,7 @@ static void fence(struct mm *mm, struct client *c)
 /* The second one. What kvmd itself is writing still is no fault of it. */
 static void kill_if_late(struct mm *mm, struct client *c)
 {
-	if (mm->now_ns < c->revoke.deadline_ns || c->nr_io)
+	if (!is_late(mm, c) || c->nr_io)
 		return;
 	oom_kill(mm, c);
 	c->revoke.state = MM_REVOKE_KILLED;
@@ -326,7 +361,7 @@ static void advance(struct mm *mm, struct client *c)
 		return;
 	take_empty(mm, c);
 	if (r->state == MM_REVOKE_ASKED && revoke_outstanding(c)) {
-		if (mm->now_ns >= r->deadline_ns)
+		if (is_late(mm, c))
 			fence(mm, c);
 		else if (mm->now_ns >= r->again_ns ||
 			 revoke_outstanding(c) < r->asked)
@@ -423,7 +458,7 @@ static bool gets_nowhere(const struct mm *mm, const struct client *c)
 	u64 still = mm->now_ns - c->moved_ns;
 	u32 i;
 
-	if (still < mm->cfg.revoke_ask_ns)
+	if (still < mm->cfg.revoke_ask_ns || c->away)
 		return false;
 	if (still >= mm->cfg.revoke_fence_ns)
 		return true;

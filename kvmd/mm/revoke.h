@@ -33,6 +33,12 @@ bool revoke_run(struct mm *mm);
 void revoke_tick(struct mm *mm);
 bool revoke_wants_tick(const struct mm *mm);
 
+/* revoke_recover - of a client whose kvmd was killed: what stage it is in, and
+ * its hold, are kept; it has all its time once more when it is back */
+void revoke_recover(struct mm *mm, struct client *c);
+/* revoke_resume - it is back: it is told its hold, and asked again */
+void revoke_resume(struct mm *mm, struct client *c);
+
 /* revoke_exit - the client goes, and all it has with it */
 void revoke_exit(struct mm *mm, struct client *c);
 

@@ -293,6 +293,7 @@ struct client {
 	bool has_empty; /* and may have left one */
 	u32 blocked; /* ticket pass in which one of its has to wait */
 	struct revoke revoke;
+	bool away; /* not back since kvmd died: no deadline of it ends */
 	struct compact compact;
 	struct told told[2]; /* not completed, the older one first */
 	u32 seq_known; /* extents up to this one have arrived there */
