@@ -12,6 +12,7 @@
  * The core has no clock. While it waits for clients' steps to end it is told
  * the time often, and less and less often the longer nothing moves.
  */
+#include "kvmd/adopt.h"
 #include "kvmd/copy.h"
 #include "kvmd/kvmd.h"
 
@@ -131,6 +132,7 @@ static void extent_tell(struct session *s, u32 extent, u32 seq, u32 flags,
 static void extent_grant(struct kvmd *d, struct session *s,
 			 const struct mm_request *req)
 {
+	u32 flags = req->shared ? KV_EXTENT_SHARED : 0;
 	int fd = d->dev->ops->export(d->dev, req->extent,
 				     req->shared ? DEV_ANYBODY : s->id);
 
@@ -139,9 +141,12 @@ static void extent_grant(struct kvmd *d, struct session *s,
 			     strerror(-fd));
 		return;
 	}
-	s->has_cache |= req->shared;
-	extent_tell(s, req->extent, req->seq,
-		    req->shared ? KV_EXTENT_SHARED : 0, fd);
+	s->keep->has_cache |= req->shared;
+	if (s->resuming) {
+		s->resuming--;
+		flags |= KV_EXTENT_AGAIN;
+	}
+	extent_tell(s, req->extent, req->seq, flags, fd);
 	close(fd);
 }
 
@@ -151,7 +156,7 @@ static void cache_withdraw(struct kvmd *d, u32 extent, u32 tenant)
 	struct session *s;
 
 	TAILQ_FOREACH(s, &d->all, link)
-	if (s->state == SESSION_LIVE && s->has_cache && s->tenant == tenant)
+	if (s->state == SESSION_LIVE && s->keep->has_cache && s->tenant == tenant)
 		extent_tell(s, extent, 0, KV_EXTENT_GONE | KV_EXTENT_SHARED,
 			    -1);
 }
@@ -240,6 +245,8 @@ void kvmd_pump(struct kvmd *d)
 {
 	struct mm_request req;
 
+	if (d->adopting)
+		return;
 	while (mm_next_request(d->mm, &req))
 		request_handle(d, &req);
 	oom_tell(d);
@@ -406,6 +413,15 @@ static int open_core(struct kvmd *d, char *err)
 	int rc;
 
 	d->state_bytes = ALIGN_UP(mm_state_bytes(&cfg), 4096);
+	if (d->keep.found) {
+		rc = adopt_core(d, &cfg, &host_ops, err);
+		if (!rc)
+			return 0;
+		log_warn("what a kvmd left cannot be used", "text=\"%s\"", err);
+		rc = keep_forget(&d->keep, d->dev->bytes, err);
+		if (rc)
+			return rc;
+	}
 	d->state_fd = memfd_create_sealed("kvmd-state", d->state_bytes, 0);
 	if (d->state_fd < 0)
 		return err_set(err, d->state_fd, "kvmd's state: %s",
@@ -417,6 +433,7 @@ static int open_core(struct kvmd *d, char *err)
 	if (rc)
 		return err_set(err, rc, "the core cannot be set up: %s",
 			       strerror(-rc));
+	keep_put(&d->keep, KEEP_MM, 0, 0, d->state_fd);
 	mm_tick(d->mm, d->now_ns);
 	rc = mm_cache_policy(d->mm, d->opt->cache_policy);
 	if (rc)
@@ -491,10 +508,20 @@ static int open_loop(struct kvmd *d, char *err)
 
 static int open_socket(struct kvmd *d, char *err)
 {
-	int rc = listen_open(&d->listener, d->opt->socket, err);
+	struct keep *k = &d->keep;
+	int rc = listen_adopt(&d->listener, d->opt->socket,
+			      keep_take(k, KEEP_LISTEN, 0, 0),
+			      keep_take(k, KEEP_LOCK, 0, 0),
+			      k->block->made_dir);
 
-	if (rc)
-		return rc;
+	if (rc) {
+		rc = listen_open(&d->listener, d->opt->socket, err);
+		if (rc)
+			return rc;
+		k->block->made_dir = d->listener.made_dir;
+		keep_put(k, KEEP_LOCK, 0, 0, d->listener.lock_fd);
+		keep_put(k, KEEP_LISTEN, 0, 0, d->listener.watch.fd);
+	}
 	d->listener.watch.events = EPOLLIN;
 	d->listener.watch.kind = IO_LEVEL;
 	d->listener.watch.ready = conn_accept;
@@ -502,6 +529,48 @@ static int open_socket(struct kvmd *d, char *err)
 	return rc ? err_set(err, rc, "socket %s: %s", d->opt->socket,
 			    strerror(-rc))
 		  : 0;
+}
+
+static void keeper_gone(struct io_watch *w, u32 events)
+{
+	struct kvmd *d = container_of(w, struct kvmd, keeper);
+
+	io_del(d->io, w);
+	d->keep.lost = true;
+	event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "keeper_gone",
+		  EVENT_NOBODY, NULL,
+		  "the keeper has gone: if kvmd is killed, nobody goes on");
+}
+
+static int open_keep(struct kvmd *d, char *err)
+{
+	char why[KV_ERRLEN] = "";
+	int rc = keep_open(&d->keep, d->opt->kept_fd, d->opt->size_bytes, why);
+
+	if (rc)
+		return err_set(err, rc, "%s", why);
+	if (*why)
+		log_warn("what a kvmd left cannot be used", "text=\"%s\"", why);
+	d->keeper.fd = d->keep.channel;
+	d->keeper.events = EPOLLIN;
+	d->keeper.kind = IO_LEVEL;
+	d->keeper.ready = keeper_gone;
+	return 0;
+}
+
+/* The last thing at the start: from now on there is something to go on with. */
+static int open_done(struct kvmd *d, char *err)
+{
+	if (d->keep.channel >= 0 && io_add(d->io, &d->keeper))
+		return err_set(err, -ENOMEM, "the keeper cannot be watched");
+	if (d->keep.found) {
+		audit_arm(d);
+		adopt_finish(d);
+	}
+	keep_taken(&d->keep);
+	d->keep.block->ready = true;
+	kvmd_pump(d);
+	return 0;
 }
 
 int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
@@ -526,23 +595,27 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	d->accept_timer.fire = conn_accept_again;
 	d->tick_step_ns = TICK_FIRST_NS;
 	d->listener.lock_fd = -1;
+	d->keep.channel = d->keep.block_fd = -1;
 	rc = trace_setup(err);
+	if (!rc)
+		rc = open_keep(d, err);
 	if (!rc)
 		rc = open_loop(d, err);
 	if (!rc)
-		rc = dev_open(opt->device, opt->size_bytes, d->pool, &d->dev,
-			      err);
+		rc = dev_open(opt->device, opt->size_bytes, d->pool, &d->keep,
+			      &d->dev, err);
 	if (!rc)
 		rc = swap_open(d, err);
 	if (!rc)
 		rc = open_core(d, err);
 	if (!rc)
 		rc = open_socket(d, err);
+	if (!rc)
+		rc = open_done(d, err);
 	if (rc) {
 		kvmd_destroy(d);
 		return rc;
 	}
-	kvmd_pump(d);
 	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "start", EVENT_NOBODY,
 		  NULL, "kvmd %s, pid %d, %s, device %s of %llu bytes, io %s",
 		  KV_VERSION, (int)getpid(), opt->socket, opt->device,
@@ -582,11 +655,13 @@ void kvmd_destroy(struct kvmd *d)
 	if (d->io) {
 		io_del(d->io, &d->signals);
 		io_del(d->io, &d->parent);
+		io_del(d->io, &d->keeper);
 	}
 	if (d->signals.fd >= 0)
 		close(d->signals.fd);
 	if (d->parent.fd >= 0)
 		close(d->parent.fd);
 	io_destroy(d->io);
+	keep_close(&d->keep);
 	free(d);
 }

@@ -12,6 +12,7 @@
  *		 (ipc/session.h); outlives its connection until its device
  *		 stream is gone
  *	weights	 file mappings (ipc/weights.h)
+ *	keep	 what outlives this process (keep/keep.h)
  *	mm	 the core; knows sessions by its client index
  */
 #include <signal.h>
@@ -24,6 +25,7 @@
 #include "kvmd/io/work.h"
 #include "kvmd/ipc/listen.h"
 #include "kvmd/ipc/weights.h"
+#include "kvmd/keep/keep.h"
 #include "kvmd/mm/mm.h"
 #include "kvmd/options.h"
 #include "kvmd/swap.h"
@@ -74,6 +76,10 @@ struct kvmd {
 	void *state_map;
 	u64 state_bytes;
 
+	struct keep keep; /* what the next kvmd gets, should this one die */
+	struct io_watch keeper; /* its channel */
+	bool adopting; /* a predecessor's, not all of it is there yet */
+
 	struct listener listener;
 	struct timer accept_timer; /* armed: nobody is taken until then */
 	bool accept_failed; /* the last one did, and was logged */
@@ -93,8 +99,7 @@ struct kvmd {
 	u64 next_tick_ns; /* when mm wants to look at fences again */
 	u64 tick_step_ns;
 
-	bool tenant_pinned[MM_TENANT_MAX]; /* kvmd holds a reference */
-	unsigned int tenant_pinned_nr;
+	unsigned int tenant_pinned_nr; /* kvmd holds a reference */
 	struct weights_set weights;
 	struct swap swap;
 	struct event_log events;

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/keep/keeper.h"
 #include "kvmd/kvmd.h"
 #include "lib/stdfds.h"
 
@@ -45,14 +46,41 @@ static int pid_file_write(const char *path)
 	char text[16];
 	int fd, n, rc = 0;
 
+	if (!path)
+		return 0;
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return -errno;
+	if (fd < 0) {
+		rc = -errno;
+		fprintf(stderr, "kvmd: pid file %s: %s\n", path,
+			strerror(errno));
+		return rc;
+	}
 	n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (write(fd, text, (size_t)n) != n)
+	if (write(fd, text, (size_t)n) != n) {
+		fprintf(stderr, "kvmd: pid file %s: cannot be written\n", path);
 		rc = -EIO;
+	}
 	close(fd);
 	return rc;
+}
+
+static void pid_file_remove(const char *path)
+{
+	if (path)
+		unlink(path);
+}
+
+/* This process keeps, another one serves. */
+static int keep(const struct options *opt, int argc, char **argv)
+{
+	int status, rc = pid_file_write(opt->pid_file);
+
+	if (rc)
+		return exit_status(rc);
+	status = keeper_run(opt, argc, argv);
+	pid_file_remove(opt->pid_file);
+	log_close();
+	return status;
 }
 
 static void block_signals(void)
@@ -71,13 +99,10 @@ static int serve(const struct options *opt, struct kvmd *d)
 {
 	int rc = 0;
 
-	if (opt->pid_file)
+	if (opt->kept_fd < 0)
 		rc = pid_file_write(opt->pid_file);
-	if (rc) {
-		fprintf(stderr, "kvmd: pid file %s: %s\n", opt->pid_file,
-			strerror(-rc));
+	if (rc)
 		return rc;
-	}
 	if (opt->ready_fd >= 0) {
 		if (write(opt->ready_fd, "\n", 1) != 1) {
 			log_warn("ready descriptor", "error=\"%s\"",
@@ -89,8 +114,8 @@ static int serve(const struct options *opt, struct kvmd *d)
 		close(opt->ready_fd);
 	}
 	rc = kvmd_run(d);
-	if (opt->pid_file)
-		unlink(opt->pid_file);
+	if (opt->kept_fd < 0)
+		pid_file_remove(opt->pid_file);
 	return rc;
 }
 
@@ -117,6 +142,8 @@ int main(int argc, char **argv)
 			strerror(-rc));
 		return exit_status(rc);
 	}
+	if (opt.keeper && opt.kept_fd < 0 && !opt.check)
+		return keep(&opt, argc, argv);
 	block_signals();
 	rc = kvmd_create(&opt, &d, err);
 	if (rc) {

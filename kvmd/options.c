@@ -51,6 +51,8 @@ static const char usage[] =
 	"                     nowhere so long is ended (30000)\n"
 	"  --ready-fd N       write one byte there when clients may attach\n"
 	"  --exit-with-parent end when the process that started kvmd ends\n"
+	"  --keeper           when kvmd is killed, start it again: clients go on\n"
+	"                     (SIGHUP: replace it by a new version)\n"
 	"  --foreground       stay in the foreground (kvmd always does)\n"
 	"  --check            check the options and the system, then end\n"
 	"  --version, --help\n";
@@ -81,6 +83,8 @@ enum {
 	OPT_STALL,
 	OPT_READY_FD,
 	OPT_EXIT_WITH_PARENT,
+	OPT_KEEPER,
+	OPT_KEPT,
 	OPT_FOREGROUND,
 	OPT_CHECK,
 	OPT_VERSION,
@@ -113,6 +117,8 @@ static const struct option long_options[] = {
 	{ "stall", required_argument, NULL, OPT_STALL },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
 	{ "exit-with-parent", no_argument, NULL, OPT_EXIT_WITH_PARENT },
+	{ "keeper", no_argument, NULL, OPT_KEEPER },
+	{ "kept", required_argument, NULL, OPT_KEPT }, /* the keeper's own */
 	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
 	{ "check", no_argument, NULL, OPT_CHECK },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -341,6 +347,13 @@ static int apply(struct options *o, int opt, const char *arg)
 	case OPT_EXIT_WITH_PARENT:
 		o->exit_with_parent = true;
 		return 0;
+	case OPT_KEEPER:
+		o->keeper = true;
+		return 0;
+	case OPT_KEPT:
+		return sscanf(arg, "%d:%u", &o->kept_fd, &o->life) == 2
+			       ? 0
+			       : -EINVAL;
 	case OPT_CHECK:
 		o->check = true;
 		return 0;
@@ -379,6 +392,7 @@ static void options_defaults(struct options *o)
 	o->revoke_fence_ms = 30000;
 	o->spin_us = 20;
 	o->ready_fd = -1;
+	o->kept_fd = -1;
 }
 
 enum options_verdict options_parse(struct options *o, int argc, char **argv)
@@ -413,5 +427,7 @@ enum options_verdict options_parse(struct options *o, int argc, char **argv)
 		return OPTIONS_WRONG;
 	}
 	default_watermarks(o);
+	if (o->life)
+		o->ready_fd = -1; /* it was told already */
 	return OPTIONS_RUN;
 }

@@ -49,6 +49,9 @@ struct options {
 	const char *swap_fault; /* NULL: none but the disk's own */
 	int ready_fd; /* -1: none */
 	bool exit_with_parent;
+	bool keeper; /* be started again when killed */
+	int kept_fd; /* the keeper's channel, -1: there is none */
+	unsigned int life; /* how many kvmd the keeper had before */
 	bool check;
 };
 

@@ -70,6 +70,8 @@ static int tier_add(struct kvmd *d, u32 i, const struct tier_ops *ops,
 		.io = d->io,
 		.pool = d->swap.pool,
 		.deadline_ns = d->opt->swap_deadline_ms * 1000000ull,
+		.adopts = d->keep.found,
+		.made = d->keep.block->made_file,
 	};
 	int rc = tier_open(ops, arg, bytes, &env, &d->swap.tier[i], err);
 
@@ -95,9 +97,12 @@ int swap_open(struct kvmd *d, char *err)
 	if (o->swap_ram_bytes)
 		rc = tier_add(d, n++, &tier_ram_ops, NULL, o->swap_ram_bytes,
 			      err);
-	if (!rc && o->swap_file)
-		rc = tier_add(d, n++, &tier_file_ops, o->swap_file,
+	if (!rc && o->swap_file) {
+		rc = tier_add(d, n, &tier_file_ops, o->swap_file,
 			      o->swap_size_bytes, err);
+		if (!rc)
+			d->keep.block->made_file = d->swap.tier[n]->made;
+	}
 	return rc;
 }
 
@@ -115,6 +120,15 @@ void swap_close(struct kvmd *d)
 u64 swap_bytes(const struct swap *s, u32 i)
 {
 	return s->tier[i] ? s->tier[i]->bytes : 0;
+}
+
+u32 swap_lost(const struct swap *s)
+{
+	u32 i, lost = 0;
+
+	for (i = 0; i < MM_TIER_MAX && s->tier[i]; i++)
+		lost |= (u32)(s->tier[i]->ops->at != NULL) << i;
+	return lost;
 }
 
 static void start_waiting(struct kvmd *d);

@@ -42,6 +42,8 @@ int __must_check swap_open(struct kvmd *d, char *err);
 void swap_close(struct kvmd *d);
 /* swap_bytes - room of tier @i, 0 if there is none */
 u64 swap_bytes(const struct swap *s, u32 i);
+/* swap_lost - bit t: what a predecessor had in tier t died with it */
+u32 swap_lost(const struct swap *s);
 /* swap_submit - do what the core asks for; ends with mm_swap_done() */
 void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in);
 /* swap_kick - at the end of a turn: pump, and what was asked for begins */

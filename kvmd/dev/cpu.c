@@ -11,6 +11,12 @@
  * populates a new one. The same time is spent as for zeroing in place, and a
  * descriptor or mapping that a client kept shows it nothing but zero pages of
  * its own ("retired"), which audit() finds by st_blocks.
+ *
+ * What is kept (keep/block.h). A new memfd is put, then named as the extent's
+ * memory; the old one is noted as retired before that, or dropped after it.
+ * Who was given a descriptor is noted before it is handed out. A release is
+ * noted when it is submitted: a successor finds the extent bare, and empties
+ * what is retired, as its predecessor may not have come to it.
  */
 #include "kvmd/dev/dev.h"
 
@@ -23,25 +29,30 @@
 #include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "include/uapi/kv/abi.h"
+#include "include/uapi/kv/trace.h"
 #include "kvmd/ipc/memfd.h"
+#include "kvmd/keep/keep.h"
+#include "kvmd/trace.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 
 #define CLIENT_NONE (~0u)
-#define RETIRED_MAX 1024u
+#define RETIRED_MAX KEEP_RETIRED_MAX
 #define COPY_STEP   (256u << 10)
 
 struct cpu_extent {
 	int fd; /* -1: bare */
+	u32 gen; /* of what is kept */
 	u32 client; /* who got a descriptor, CLIENT_NONE: nobody alive */
 	u32 leaving; /* the same, of the memory that a RELEASE is out for */
+	u32 leaving_gen;
 };
 
 struct cpu_retired {
 	int fd;
-	u32 client, extent;
+	u32 gen, client, extent;
 };
 
 struct cpu {
@@ -51,6 +62,65 @@ struct cpu {
 	u64 touched_bytes;
 	char thp[32];
 };
+
+/* ---- what is kept ---- */
+
+static void note_extent(struct dev *dev, u32 extent)
+{
+	const struct cpu *cpu = dev->priv;
+	struct keep_extent *r;
+
+	if (!dev->keep)
+		return;
+	r = &dev->keep->block->extents[extent];
+	keep_order();
+	r->client = cpu->extents[extent].client;
+	keep_order();
+	r->gen = cpu->extents[extent].gen;
+	keep_order();
+}
+
+/* Not under its extent's name any more, but watched. */
+static void note_retired(struct dev *dev, u32 extent, u32 gen, u32 client,
+			 bool watched)
+{
+	struct keep_retired *r;
+	u32 i;
+
+	if (!dev->keep || !watched)
+		return;
+	for (i = 0; i < KEEP_RETIRED_MAX; i++) {
+		r = &dev->keep->block->retired[i];
+		if (r->gen)
+			continue;
+		r->extent = extent;
+		r->client = client;
+		keep_order();
+		r->gen = gen;
+		return;
+	}
+}
+
+static void forget_retired(struct dev *dev, u32 extent, u32 gen)
+{
+	struct keep_retired *r;
+	u32 i;
+
+	if (!dev->keep || !gen)
+		return;
+	for (i = 0; i < KEEP_RETIRED_MAX; i++) {
+		r = &dev->keep->block->retired[i];
+		if (r->gen == gen)
+			r->gen = 0;
+	}
+	keep_drop(dev->keep, KEEP_EXTENT, extent, gen);
+}
+
+/* Has anybody alive more than a look at it? */
+static bool is_watched(u32 client)
+{
+	return client != CLIENT_NONE && client != DEV_ANYBODY;
+}
 
 /* The bracketed word of /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
 static void thp_setting(char *word, size_t size)
@@ -225,20 +295,25 @@ static void cpu_run(struct work *w)
 }
 
 /* Keep an eye on memory that a living client may still have mapped. */
-static void cpu_retire(struct cpu *cpu, int fd, u32 client, u32 extent)
+static void cpu_retire(struct dev *dev, int fd, u32 gen, u32 client, u32 extent)
 {
-	/* nobody was given more than a look at it */
-	if (client == CLIENT_NONE || client == DEV_ANYBODY) {
+	struct cpu *cpu = dev->priv;
+
+	if (!is_watched(client)) {
 		close(fd);
+		forget_retired(dev, extent, gen);
 		return;
 	}
 	if (cpu->nr_retired == RETIRED_MAX) {
 		close(cpu->retired[0].fd);
+		forget_retired(dev, cpu->retired[0].extent,
+			       cpu->retired[0].gen);
 		memmove(&cpu->retired[0], &cpu->retired[1],
 			--cpu->nr_retired * sizeof(cpu->retired[0]));
 	}
 	cpu->retired[cpu->nr_retired++] = (struct cpu_retired){
 		.fd = fd,
+		.gen = gen,
 		.client = client,
 		.extent = extent,
 	};
@@ -247,6 +322,28 @@ static void cpu_retire(struct cpu *cpu, int fd, u32 client, u32 extent)
 static bool is_extent_op(enum dev_op op)
 {
 	return op != DEV_COPY && op != DEV_READ && op != DEV_WRITE;
+}
+
+/* Other memory stands there from now on. */
+static void cpu_place(struct dev *dev, u32 extent, int fd)
+{
+	struct cpu_extent *x = &((struct cpu *)dev->priv)->extents[extent];
+	const struct cpu_extent old = *x;
+
+	x->fd = fd;
+	x->client = CLIENT_NONE;
+	if (dev->keep) {
+		x->gen = keep_gen(dev->keep);
+		keep_put(dev->keep, KEEP_EXTENT, extent, x->gen, fd);
+		trace_point(NULL, KV_TP_KEEP_EXTENT, CLIENT_NONE, extent);
+	}
+	if (old.fd >= 0)
+		note_retired(dev, extent, old.gen, old.client,
+			     is_watched(old.client));
+	note_extent(dev, extent);
+	trace_point(NULL, KV_TP_KEEP_PLACED, CLIENT_NONE, extent);
+	if (old.fd >= 0)
+		cpu_retire(dev, old.fd, old.gen, old.client, extent);
 }
 
 static void cpu_done(struct work *w)
@@ -258,13 +355,11 @@ static void cpu_done(struct work *w)
 	if (req->op == DEV_RELEASE) {
 		/* who had it may have left, and the number be another's */
 		if (req->fd[0] >= 0)
-			cpu_retire(cpu, req->fd[0], x->leaving, req->extent);
+			cpu_retire(req->dev, req->fd[0], x->leaving_gen,
+				   x->leaving, req->extent);
 		x->leaving = CLIENT_NONE;
 	} else if (is_extent_op(req->op) && !req->err) {
-		if (x->fd >= 0)
-			cpu_retire(cpu, x->fd, x->client, req->extent);
-		x->fd = req->fd[1];
-		x->client = CLIENT_NONE;
+		cpu_place(req->dev, req->extent, req->fd[1]);
 	}
 	req->done(req);
 }
@@ -284,9 +379,15 @@ static void cpu_submit(struct dev *dev, struct dev_req *req)
 	if (is_extent_op(req->op))
 		req->fd[0] = x->fd;
 	if (req->op == DEV_RELEASE) { /* bare from now on */
+		if (x->fd >= 0)
+			note_retired(dev, req->extent, x->gen, x->client,
+				     is_watched(x->client));
 		x->leaving = x->client;
+		x->leaving_gen = x->gen;
 		x->fd = -1;
+		x->gen = 0;
 		x->client = CLIENT_NONE;
+		note_extent(dev, req->extent);
 	}
 	req->work.run = cpu_run;
 	req->work.done = cpu_done;
@@ -308,6 +409,7 @@ static int cpu_export(struct dev *dev, u32 extent, u32 client)
 	if (fd < 0)
 		return client == DEV_ANYBODY ? fd : -errno;
 	x->client = client;
+	note_extent(dev, extent);
 	return fd;
 }
 
@@ -364,8 +466,10 @@ static void cpu_client_gone(struct dev *dev, u32 client)
 	u32 i, kept = 0;
 
 	for (i = 0; i < dev->nr_extents; i++) {
-		if (cpu->extents[i].client == client)
+		if (cpu->extents[i].client == client) {
 			cpu->extents[i].client = CLIENT_NONE;
+			note_extent(dev, i);
+		}
 		if (cpu->extents[i].leaving == client)
 			cpu->extents[i].leaving = CLIENT_NONE;
 	}
@@ -373,6 +477,8 @@ static void cpu_client_gone(struct dev *dev, u32 client)
 		if (cpu->retired[i].client == client) {
 			cpu_punch(cpu->retired[i].fd);
 			close(cpu->retired[i].fd);
+			forget_retired(dev, cpu->retired[i].extent,
+				       cpu->retired[i].gen);
 			continue;
 		}
 		cpu->retired[kept++] = cpu->retired[i];
@@ -398,6 +504,43 @@ static void cpu_facts(struct dev *dev, struct dev_facts *out)
 	}
 }
 
+static void cpu_adopt(struct dev *dev)
+{
+	struct keep_block *b = dev->keep->block;
+	struct cpu *cpu = dev->priv;
+	u32 i;
+	int fd;
+
+	for (i = 0; i < dev->nr_extents; i++) {
+		struct cpu_extent *x = &cpu->extents[i];
+
+		if (!b->extents[i].gen)
+			continue;
+		x->fd = keep_take(dev->keep, KEEP_EXTENT, i, b->extents[i].gen);
+		x->gen = x->fd < 0 ? 0 : b->extents[i].gen;
+		x->client = x->fd < 0 ? CLIENT_NONE : b->extents[i].client;
+		note_extent(dev, i);
+	}
+	for (i = 0; i < KEEP_RETIRED_MAX; i++) {
+		struct keep_retired *r = &b->retired[i];
+
+		if (!r->gen)
+			continue;
+		fd = keep_take(dev->keep, KEEP_EXTENT, r->extent, r->gen);
+		if (fd < 0) {
+			r->gen = 0;
+			continue;
+		}
+		cpu_punch(fd);
+		cpu_retire(dev, fd, r->gen, r->client, r->extent);
+	}
+	/* on their way in or out, and nobody's: some may be mapped still */
+	while ((fd = keep_take_any(dev->keep, KEEP_EXTENT)) >= 0) {
+		cpu_punch(fd);
+		close(fd);
+	}
+}
+
 const struct dev_ops dev_cpu_ops = {
 	.name = "cpu",
 	.open = cpu_open,
@@ -411,4 +554,5 @@ const struct dev_ops dev_cpu_ops = {
 	.audit = cpu_audit,
 	.client_gone = cpu_client_gone,
 	.facts = cpu_facts,
+	.adopt = cpu_adopt,
 };

@@ -27,7 +27,7 @@ static const char *const op_names[DEV_OP_NR] = {
 };
 
 int dev_open(const char *spec, u64 bytes, struct work_pool *pool,
-	     struct dev **out, char *err)
+	     struct keep *keep, struct dev **out, char *err)
 {
 	size_t len = strcspn(spec, ":");
 	const char *args = spec[len] ? spec + len + 1 : "";
@@ -57,6 +57,7 @@ int dev_open(const char *spec, u64 bytes, struct work_pool *pool,
 		return err_set(err, -ENOMEM, "device %s: no memory", spec);
 	dev->ops = ops;
 	dev->pool = pool;
+	dev->keep = keep;
 	dev->nr_extents = (u32)(bytes >> KV_EXTENT_SHIFT);
 	dev->bytes = (u64)dev->nr_extents << KV_EXTENT_SHIFT;
 	rc = ops->open(dev, args, dev->bytes, err);
@@ -66,6 +67,11 @@ int dev_open(const char *spec, u64 bytes, struct work_pool *pool,
 	}
 	*out = dev;
 	return 0;
+}
+
+void dev_adopt(struct dev *dev)
+{
+	dev->ops->adopt(dev);
 }
 
 void dev_close(struct dev *dev)

@@ -24,12 +24,17 @@
  * memory stands in its place, as a mapping or a handle that a client kept
  * cannot be called back. Retired memory is watched by audit() while the
  * client lives.
+ *
+ * Extents outlive kvmd: with dev->keep a backend puts the memory of each there
+ * before it says that it is populated, and adopt() finds it again. A request
+ * that was out when kvmd was killed is asked for again by the core.
  */
 #include "include/kv/types.h"
 #include "kvmd/io/work.h"
 
 struct dev;
 struct dev_req;
+struct keep;
 
 #define DEV_ANYBODY 0xfffffffeu /* no client: whoever is given it */
 
@@ -114,6 +119,8 @@ struct dev_facts {
  *	how many pieces are still watched
  * @client_gone: nothing of @client is left: forget its retired memory
  * @facts: fill @out
+ * @adopt: take over what a predecessor has put into @dev->keep; once, before
+ *	anything else
  */
 struct dev_ops {
 	const char *name;
@@ -131,6 +138,7 @@ struct dev_ops {
 		     void *ctx);
 	void (*client_gone)(struct dev *dev, u32 client);
 	void (*facts)(struct dev *dev, struct dev_facts *out);
+	void (*adopt)(struct dev *dev);
 };
 
 struct dev {
@@ -138,6 +146,7 @@ struct dev {
 	struct work_pool *pool;
 	u64 bytes;
 	u32 nr_extents;
+	struct keep *keep; /* NULL: nothing outlives kvmd */
 	void *priv;
 };
 
@@ -146,13 +155,16 @@ struct dev {
  * @spec: "cpu", or a wrapper in front: "error:cpu", "delay:error:cpu"
  * @bytes: size of the offset space, rounded down to extents
  * @pool: threads for its work
+ * @keep: where its memory outlives kvmd, or NULL
  * @out: the device
  * @err: KV_ERRLEN bytes for a sentence
  *
  * Return: 0; -ENODEV no such backend; -EINVAL; what the backend says.
  */
 int __must_check dev_open(const char *spec, u64 bytes, struct work_pool *pool,
-			  struct dev **out, char *err);
+			  struct keep *keep, struct dev **out, char *err);
+/* dev_adopt - take over what a predecessor has left */
+void dev_adopt(struct dev *dev);
 void dev_close(struct dev *dev);
 
 /* dev_submit - begin @req (op, operands and done are set) */

@@ -142,4 +142,5 @@ const struct dev_ops dev_error_ops = {
 	.audit = wrap_audit,
 	.client_gone = wrap_client_gone,
 	.facts = wrap_facts,
+	.adopt = wrap_adopt,
 };

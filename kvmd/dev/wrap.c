@@ -23,7 +23,7 @@ int wrap_open(struct dev *dev, const char *args, u64 bytes, char *err)
 			       "device %s: needs another device behind it, "
 			       "such as %s:cpu",
 			       dev->ops->name, dev->ops->name);
-	return dev_open(args, bytes, dev->pool, &w->inner, err);
+	return dev_open(args, bytes, dev->pool, dev->keep, &w->inner, err);
 }
 
 void wrap_close(struct dev *dev)
@@ -77,6 +77,11 @@ void wrap_client_gone(struct dev *dev, u32 client)
 void wrap_facts(struct dev *dev, struct dev_facts *out)
 {
 	inner(dev)->ops->facts(inner(dev), out);
+}
+
+void wrap_adopt(struct dev *dev)
+{
+	inner(dev)->ops->adopt(inner(dev));
 }
 
 static int parse_op(const char *word, size_t len, enum dev_op *out)

@@ -26,6 +26,7 @@ u32 wrap_audit(struct dev *dev,
 	       void *ctx);
 void wrap_client_gone(struct dev *dev, u32 client);
 void wrap_facts(struct dev *dev, struct dev_facts *out);
+void wrap_adopt(struct dev *dev);
 
 /**
  * wrap_rules - parse "OP:NUMBER[REST][,...]" from an environment variable

@@ -55,11 +55,14 @@ struct tier_ops {
  * @io: the loop
  * @pool: threads
  * @deadline_ns: of a request; 0: none
+ * @adopts: a kvmd that was killed had the tier; it may still be writing there
+ * @made: it had made the file
  */
 struct tier_env {
 	struct io *io;
 	struct work_pool *pool;
 	u64 deadline_ns;
+	bool adopts, made;
 };
 
 TAILQ_HEAD(tier_list, tier_req);
@@ -73,6 +76,7 @@ struct tier {
 	struct tier_list late; /* given up, not ended */
 	u32 nr_out, nr_late;
 	u64 gave_up; /* requests that became late, ever */
+	bool made; /* it is a file that was not there before */
 };
 
 #define TIER_ALIGN RW_ALIGN /* of offsets, lengths and buffers */

@@ -10,7 +10,9 @@
  * the end. What it held of an earlier kvmd means nothing: only pages whose
  * checksum kvmd has in its memory are ever read back.
  *
- * Two kvmd with one file would write over each other: it is locked.
+ * Two kvmd with one file would write over each other: it is locked. The lock is
+ * the open file's, and that the kernel has until the last request of a process
+ * that was killed has ended: who waits for the lock waits for that.
  */
 #include "kvmd/io/tier.h"
 
@@ -26,6 +28,7 @@
 #include "include/kv/errbuf.h"
 
 #define SIZE_DEFAULT (4ull << 30)
+#define LOCK_MS	     10000u
 
 struct tier_file {
 	char *path; /* to be removed, or NULL */
@@ -46,6 +49,18 @@ static int open_either(const char *path, int flags)
 		return -errno;
 	fcntl(fd, F_SETFL, O_DIRECT); /* if it can */
 	return fd;
+}
+
+static int lock_file(const struct tier *t, int fd)
+{
+	u32 ms;
+
+	for (ms = 0; flock(fd, LOCK_EX | LOCK_NB); ms++) {
+		if (errno != EWOULDBLOCK || !t->env.adopts || ms >= LOCK_MS)
+			return -errno;
+		usleep(1000);
+	}
+	return 0;
 }
 
 static int size_device(struct tier *t, int fd)
@@ -83,16 +98,17 @@ static int file_open(struct tier *t, const char *path, char *err)
 		return err_set(err, -ENOMEM, "swap file: no memory");
 	f->fd = open_either(path, O_CREAT | O_EXCL);
 	if (f->fd == -EEXIST) {
-		made = false;
+		made = t->env.adopts && t->env.made;
 		f->fd = open_either(path, 0);
 	}
+	t->made = made;
 	rc = min(f->fd, 0);
 	if (!rc && fstat(f->fd, &st))
 		rc = -errno;
 	if (!rc && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		rc = -EINVAL;
-	if (!rc && flock(f->fd, LOCK_EX | LOCK_NB))
-		rc = -errno;
+	if (!rc)
+		rc = lock_file(t, f->fd);
 	f->is_device = !rc && S_ISBLK(st.st_mode);
 	if (!rc)
 		rc = f->is_device ? size_device(t, f->fd) : size_file(t, f->fd);

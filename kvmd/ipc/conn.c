@@ -20,6 +20,8 @@
 #include "kvmd/ctl/ctl.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
+#include "include/uapi/kv/trace.h"
+#include "kvmd/trace.h"
 
 #define ACCEPTS_PER_TURN 16
 #define PACKETS_PER_TURN 16
@@ -160,6 +162,8 @@ void conn_reply(struct conn *c, const struct kv_msg *req, const void *body,
 	if (len)
 		memcpy(out.body, body, len);
 	conn_send(c, &out, sizeof(out.msg) + len, fds, nr_fds);
+	if (c->session)
+		session_answered(c->session, req->cookie);
 }
 
 void conn_refuse(struct conn *c, const struct kv_msg *req, int rc,
@@ -183,6 +187,8 @@ void conn_refuse(struct conn *c, const struct kv_msg *req, int rc,
 	log_debug("request refused", "pid=%d type=%u error=%d text=\"%s\"",
 		  (int)c->peer.pid, req->type, rc, out.text);
 	conn_send(c, &out, sizeof(out.msg) + strlen(out.text) + 1, NULL, 0);
+	if (c->session)
+		session_answered(c->session, req->cookie);
 }
 
 /* ---- handshake ---- */
@@ -376,6 +382,27 @@ static void packet_handle(struct conn *c, const char *buf, size_t len)
 	}
 }
 
+/* A client whose message waits is not read; it is, once it has its answer. */
+static void conn_pace(struct conn *c)
+{
+	bool waits = c->session && c->session->keep->msg_bytes;
+
+	if (c->closing || waits == c->paused)
+		return;
+	c->paused = waits;
+	if (waits)
+		c->watch.events &= ~(u32)EPOLLIN;
+	else
+		c->watch.events |= EPOLLIN;
+	io_mod(c->d->io, &c->watch);
+}
+
+void conn_answered(struct conn *c)
+{
+	if (c->paused)
+		conn_pace(c);
+}
+
 static void conn_read(struct conn *c)
 {
 	static char buf[KV_MSG_MAX]; /* the loop's thread alone reads */
@@ -386,9 +413,11 @@ static void conn_read(struct conn *c)
 
 	for (i = 0; i < PACKETS_PER_TURN && !c->closing; i++) {
 		/* one at a time: a job keeps the connection by c->busy */
-		if (c->busy)
+		if (c->busy || c->paused)
 			return;
 		msg = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1 };
+		if (c->session)
+			session_msg_begin(c->session);
 		n = recvmsg(c->watch.fd, &msg, MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
@@ -403,7 +432,10 @@ static void conn_read(struct conn *c)
 			return;
 		}
 		c->d->n.messages++;
+		if (c->session)
+			trace_point(c->d, KV_TP_MSG_BEGIN, c->session->id, 0);
 		packet_handle(c, buf, (size_t)n);
+		conn_pace(c);
 	}
 }
 
@@ -431,6 +463,53 @@ static void hello_late(struct timer *t)
 }
 
 /* ---- life ---- */
+
+/* Serve @c, a client of a predecessor. */
+int conn_resume(struct conn *c)
+{
+	struct keep_client *k = c->session->keep;
+	char msg[KEEP_MSG_MAX];
+	u32 bytes = k->msg_bytes;
+
+	if (io_add(c->d->io, &c->watch))
+		return -ENOMEM;
+	if (!bytes)
+		return 0;
+	memcpy(msg, k->msg, sizeof(msg));
+	if (session_msg_is_next(c->session)) {
+		k->msg_bytes = 0; /* it is read like any other */
+		return 0;
+	}
+	c->replays = true;
+	packet_handle(c, msg, bytes);
+	c->replays = false;
+	conn_pace(c);
+	return 0;
+}
+
+struct conn *conn_adopt(struct kvmd *d, int fd, const struct peer *peer,
+			u64 features)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->d = d;
+	TAILQ_INIT(&c->queue);
+	c->state = CONN_CLIENT;
+	c->peer = *peer;
+	c->peer.pidfd = dup(peer->pidfd);
+	c->hello.features = features;
+	c->sees_all = peer_is_admin(&c->peer);
+	c->watch.fd = fd;
+	c->watch.events = EPOLLIN;
+	c->watch.kind = IO_LEVEL;
+	c->watch.ready = conn_ready;
+	c->deadline.fire = hello_late;
+	TAILQ_INSERT_TAIL(&d->conns, c, link);
+	d->nr_conns++;
+	return c;
+}
 
 static unsigned int nr_of_uid(const struct kvmd *d, uid_t uid)
 {

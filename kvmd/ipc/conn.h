@@ -9,7 +9,8 @@
  *	NEW	connected; HELLO is awaited, not for long
  *	IDENT	a worker asks the system who the peer is; nothing is read
  *	CTL	inspection: CTL requests only
- *	CLIENT	has a session
+ *	CLIENT	has a session. Its messages are answered one at a time, and
+ *		each is remembered until it has been (keep/block.h)
  *
  * A packet that the socket has no room for is kept, with duplicates of its
  * descriptors, and sent when there is room. A peer that lets more than
@@ -47,6 +48,8 @@ struct conn {
 	bool said_bye; /* the client has unmapped everything */
 	bool admin; /* HELLO asked for it, and may */
 	bool sees_all; /* peer is an admin, whether it asked or not */
+	bool replays; /* what a predecessor has begun to answer */
+	bool paused; /* CLIENT: not read until a message has its answer */
 	struct peer peer;
 	char tenant[KV_NAME_LEN];
 	struct session *session;
@@ -86,10 +89,25 @@ void conn_reply(struct conn *c, const struct kv_msg *req, const void *body,
 /* conn_refuse - answer @req with -errno and a sentence */
 void __printf(4, 5) conn_refuse(struct conn *c, const struct kv_msg *req,
 				int rc, const char *fmt, ...);
+/**
+ * conn_adopt - a client's connection, of a predecessor
+ * @d: daemon
+ * @fd: socket, the connection's from now on
+ * @peer: who is there; its pidfd is duplicated
+ * @features: of its HELLO
+ *
+ * Return: it, not yet served; NULL: no memory.
+ */
+struct conn *conn_adopt(struct kvmd *d, int fd, const struct peer *peer,
+			u64 features);
+/* conn_resume - serve it; first what its predecessor did not answer */
+int conn_resume(struct conn *c);
 /* conn_close - no more; it is freed at the end of the turn */
 void conn_close(struct conn *c);
 /* conn_reap - free what is closing; true if something was */
 bool conn_reap(struct kvmd *d);
+/* conn_answered - the session's message has its answer: read on */
+void conn_answered(struct conn *c);
 /* conn_flush - send what is queued, as far as there is room */
 void conn_flush(struct conn *c);
 /* conn_is_blocked - packets wait for room in the socket */

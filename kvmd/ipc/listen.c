@@ -53,6 +53,16 @@ static int make_dir(struct listener *l, char *err)
 		       dir, strerror(errno));
 }
 
+/* Who has the lock. */
+static int lock_sign(int fd)
+{
+	char pid[16];
+	int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+
+	return ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n ? -EIO
+								       : 0;
+}
+
 static int lock_once(struct listener *l, char *err)
 {
 	struct stat mine, there;
@@ -79,8 +89,7 @@ static int lock_once(struct listener *l, char *err)
 		return -EAGAIN;
 	}
 	l->lock_fd = fd;
-	n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-	if (ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n)
+	if (lock_sign(fd))
 		return err_set(err, -errno, "socket %s: cannot write %s: %s",
 			       l->path, l->lock_path, strerror(errno));
 	return 0;
@@ -205,6 +214,19 @@ int listen_open(struct listener *l, const char *path, char *err)
 	if (rc)
 		listen_close(l);
 	return rc;
+}
+
+int listen_adopt(struct listener *l, const char *path, int fd, int lock_fd,
+		 bool made_dir)
+{
+	if (fd < 0 || lock_fd < 0 || strlen(path) >= sizeof(l->path))
+		return -EBADF;
+	l->watch.fd = fd;
+	l->lock_fd = lock_fd;
+	l->made_dir = made_dir;
+	snprintf(l->path, sizeof(l->path), "%s", path);
+	snprintf(l->lock_path, sizeof(l->lock_path), "%s.lock", path);
+	return lock_sign(lock_fd);
 }
 
 void listen_close(struct listener *l)

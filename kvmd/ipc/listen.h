@@ -35,6 +35,10 @@ struct listener {
  * -EEXIST something else lies there; -ENAMETOOLONG; others.
  */
 int __must_check listen_open(struct listener *l, const char *path, char *err);
+/* listen_adopt - go on with a predecessor's socket and lock; both are the
+ * listener's from now on. 0 or -errno */
+int __must_check listen_adopt(struct listener *l, const char *path, int fd,
+			      int lock_fd, bool made_dir);
 /* listen_close - stop, and remove the socket and the lock */
 void listen_close(struct listener *l);
 

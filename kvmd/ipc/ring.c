@@ -20,6 +20,12 @@
  * it now, the one that a ticket brings later, and those that earlier tickets
  * are still to bring (nr_async).
  *
+ * A request has been taken when it has been answered, or is known to be
+ * answered later: until then its entry and its arguments are still the
+ * client's, and a successor of this kvmd finds them where they were
+ * (keep/block.h). It asks the core whether the request at the head was done,
+ * and answers it or issues it.
+ *
  * A client that takes no completions stalls its own ring, which is then looked
  * at every half a millisecond: nothing rings when it takes one.
  *
@@ -43,6 +49,8 @@
 #include "kvmd/ipc/conn.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
+#include "include/uapi/kv/trace.h"
+#include "kvmd/trace.h"
 
 #define RING_BUDGET	     64u
 #define RING_ITEMS_PER_UNIT  16u
@@ -130,12 +138,26 @@ static void cq_wake(struct session *s)
 		futex_wake_all(s->d, &ring_hdr(s)->cq_sleeping);
 }
 
+/*
+ * What has been taken and answered so far, in one store: a successor goes on
+ * behind it. The client sees it only then.
+ */
+static void ring_commit(struct session *s)
+{
+	keep_order();
+	WRITE_ONCE(s->keep->heads, (u64)s->cq_tail << 32 | s->sq_head);
+	kv_ring_publish(&ring_hdr(s)->cq_tail, s->cq_tail);
+	kv_ring_release(&ring_hdr(s)->sq_head, s->sq_head);
+	trace_point(s->d, KV_TP_RING_COMMIT, s->id, s->sq_head);
+}
+
 /* Entries in the completion ring, or a number above its size: garbage. */
 static u32 cq_used(const struct session *s)
 {
 	return kv_ring_used(kv_ring_avail(&ring_hdr(s)->cq_head), s->cq_tail);
 }
 
+/* Behind the others; it counts when it is committed. */
 static void cq_post(struct session *s, const struct kv_cqe *cqe)
 {
 	struct kv_cqe *ring = ring_at(s, KV_RING_CQ_OFF);
@@ -145,8 +167,16 @@ static void cq_post(struct session *s, const struct kv_cqe *cqe)
 				"makes no sense");
 		return;
 	}
-	ring[s->cq_tail & (KV_CQ_ENTRIES - 1)] = *cqe;
-	kv_ring_publish(&ring_hdr(s)->cq_tail, ++s->cq_tail);
+	ring[s->cq_tail++ & (KV_CQ_ENTRIES - 1)] = *cqe;
+	trace_point(s->d, KV_TP_RING_ANSWER, s->id, s->sq_head);
+}
+
+/* The request at the head has this answer, for now or for good. */
+static void req_answer(struct session *s, const struct kv_cqe *cqe)
+{
+	cq_post(s, cqe);
+	s->sq_head++;
+	ring_commit(s);
 }
 
 /* Copies or holders of a reply go to the arena, as far as there is room. */
@@ -173,6 +203,13 @@ static void reply_write(struct session *s, struct kv_cqe *cqe, u32 off,
 	cqe->out_len = (u32)len;
 }
 
+/* A predecessor has posted it already, just before its end. */
+static bool was_posted(const struct session *s, u64 ticket)
+{
+	return s->keep->post_ticket == ticket &&
+	       (s32)(s->cq_tail - s->keep->post_at) > 0;
+}
+
 void ring_complete(struct session *s, const struct mm_request *req)
 {
 	struct kv_cqe cqe = req->cqe;
@@ -181,9 +218,15 @@ void ring_complete(struct session *s, const struct mm_request *req)
 		return;
 	if (s->nr_async)
 		s->nr_async--;
+	if (was_posted(s, req->ticket))
+		return;
 	reply_write(s, &cqe, req->out_off, req->out_room, req->copies,
 		    req->holders);
+	s->keep->post_at = s->cq_tail;
+	keep_order();
+	s->keep->post_ticket = req->ticket;
 	cq_post(s, &cqe);
+	ring_commit(s);
 	if (unlikely(usdt_on(kvmd, fault)))
 		fault_waited(s, req);
 	cq_wake(s);
@@ -205,7 +248,9 @@ void ring_event(struct session *s, const struct kv_event *ev)
 		s->d->n.events_lost++;
 	} else {
 		ring[s->eq_tail & (KV_EQ_ENTRIES - 1)] = *ev;
-		kv_ring_publish(&hdr->eq_tail, ++s->eq_tail);
+		keep_order();
+		s->keep->eq_tail = ++s->eq_tail;
+		kv_ring_publish(&hdr->eq_tail, s->eq_tail);
 	}
 	if (kv_ring_must_wake(&hdr->eq_sleeping))
 		futex_wake_all(s->d, &hdr->eq_sleeping);
@@ -425,8 +470,11 @@ static void req_pending(struct session *s, struct kv_cqe *cqe)
 		cqe->res = -EAGAIN;
 		cqe->flags = KV_CQE_MORE;
 		cqe->extent_seq = s->extent_seq;
-		cq_post(s, cqe);
+		req_answer(s, cqe);
 		weights_give_way(s->d);
+	} else {
+		s->sq_head++;
+		ring_commit(s);
 	}
 	kvmd_pump(s->d);
 }
@@ -461,7 +509,7 @@ static __always_inline void req_do(struct session *s, struct ring_req *r,
 	cqe.res = rc;
 	if (!cqe.extent_seq)
 		cqe.extent_seq = s->extent_seq;
-	cq_post(s, &cqe);
+	req_answer(s, &cqe);
 	if (f && (rc > 0 || r->sqe.opcode == KV_OP_RESERVE))
 		fault_ended(s, f);
 }
@@ -508,6 +556,12 @@ static bool turn_is_over(const struct ring_req *r, u64 start_ns)
 	       kvmd_clock_ns() - start_ns >= RING_TURN_NS;
 }
 
+/* The core's name of the request at the head; never 0. */
+static u64 req_name(const struct session *s)
+{
+	return 1ull << 32 | s->sq_head;
+}
+
 /* Take requests of one client. Return: how many. */
 static unsigned int ring_serve(struct session *s)
 {
@@ -538,7 +592,7 @@ static unsigned int ring_serve(struct session *s)
 		if (s->stalled)
 			break;
 		sqe_copy(s, &the_req.sqe);
-		kv_ring_release(&ring_hdr(s)->sq_head, ++s->sq_head);
+		mm_op_begin(s->d->mm, s->id, req_name(s));
 		nr++;
 		req_run(s, &the_req);
 		units += the_req.units;
@@ -550,6 +604,60 @@ static unsigned int ring_serve(struct session *s)
 		cq_wake(s);
 	}
 	return nr;
+}
+
+/* What a predecessor has done and not answered is answered. */
+static void answer_lost(struct session *s)
+{
+	u32 tail = kv_ring_avail(&ring_hdr(s)->sq_tail);
+	struct ring_req *r = &the_req;
+	struct mm_op_answer a;
+	struct kv_cqe cqe;
+
+	if (tail == s->sq_head ||
+	    !mm_op_answer(s->d->mm, s->id, req_name(s), &a, r->copies))
+		return;
+	sqe_copy(s, &r->sqe);
+	cqe = (struct kv_cqe){ .user_data = r->sqe.user_data,
+			       .res = a.result,
+			       .extra = a.extra,
+			       .extent_seq = a.extent_seq };
+	if (a.result == -EINPROGRESS) {
+		if (a.extra) {
+			cqe.res = -EAGAIN;
+			cqe.flags = KV_CQE_MORE;
+			cq_post(s, &cqe);
+		}
+	} else {
+		if (r->sqe.opcode == KV_OP_RESERVE)
+			reply_write(s, &cqe, r->sqe.out_off, r->sqe.out_len,
+				    r->copies, NULL);
+		cq_post(s, &cqe);
+	}
+	s->sq_head++;
+	ring_commit(s);
+}
+
+void ring_adopt(struct session *s)
+{
+	s->sq_head = (u32)s->keep->heads;
+	s->cq_tail = (u32)(s->keep->heads >> 32);
+	s->eq_tail = s->keep->eq_tail;
+	s->nr_async = mm_client_tickets(s->d->mm, s->id);
+	ring_commit(s);
+	answer_lost(s);
+}
+
+void ring_resume(struct session *s)
+{
+	struct kv_ring_hdr *hdr = ring_hdr(s);
+
+	/* what was queued for it is lost: it looks at the table */
+	kv_ring_publish(&hdr->eq_tail, s->eq_tail);
+	__atomic_fetch_or(&hdr->eq_flags.v, KV_EQ_OVERFLOW, __ATOMIC_RELEASE);
+	futex_wake_all(s->d, &hdr->cq_sleeping);
+	futex_wake_all(s->d, &hdr->eq_sleeping);
+	ring_wake(s);
 }
 
 void ring_wake(struct session *s)

@@ -16,6 +16,11 @@ struct mm_request;
 unsigned int ring_turn(struct kvmd *d);
 /* ring_wake - look at this ring each turn from now on */
 void ring_wake(struct session *s);
+/* ring_adopt - a predecessor's: where it was, and the answer that it owes;
+ * before anything else is asked of the core */
+void ring_adopt(struct session *s);
+/* ring_resume - serve it; its client is woken */
+void ring_resume(struct session *s);
 /* ring_forget - never again */
 void ring_forget(struct session *s);
 /* ring_doorbell - callback of a client's eventfd */

@@ -17,10 +17,11 @@
 #include "kvmd/ipc/ring.h"
 #include "kvmd/ipc/tenant.h"
 #include "kvmd/kvmd.h"
+#include "kvmd/trace.h"
 
 #define GRACE_NS 2000000000ull /* for a process that closed its socket only */
 
-static void session_free(struct session *s)
+void session_free(struct session *s)
 {
 	if (s->ring)
 		munmap(s->ring, KV_RING_SIZE);
@@ -40,10 +41,36 @@ static void session_free(struct session *s)
 	free(s);
 }
 
+static void grace_over(struct timer *t);
+
 /* ---- attach ---- */
+
+struct session *session_new(struct kvmd *d)
+{
+	struct session *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->d = d;
+	s->ring_fd = s->table_fd = s->status_fd = s->doorbell.fd = -1;
+	s->peer.pidfd = -1;
+	s->grace.fire = grace_over;
+	s->attached_ns = d->now_ns;
+	return s;
+}
+
+int session_map(struct session *s)
+{
+	s->ring = memfd_map(s->ring_fd, KV_RING_SIZE);
+	s->table = memfd_map(s->table_fd, KV_TABLE_SIZE_MAX);
+	s->status = memfd_map(s->status_fd, sizeof(struct kv_status));
+	return s->ring && s->table && s->status ? 0 : -ENOMEM;
+}
 
 static int make_memory(struct session *s)
 {
+	int rc;
+
 	s->table_bytes = KV_TABLE_LEAVES_OFF;
 	s->ring_fd = memfd_create_sealed("kvmd-ring", KV_RING_SIZE, 0);
 	if (s->ring_fd < 0)
@@ -56,11 +83,9 @@ static int make_memory(struct session *s)
 		memfd_create_sealed("kvmd-status", sizeof(struct kv_status), 0);
 	if (s->status_fd < 0)
 		return s->status_fd;
-	s->ring = memfd_map(s->ring_fd, KV_RING_SIZE);
-	s->table = memfd_map(s->table_fd, KV_TABLE_SIZE_MAX);
-	s->status = memfd_map(s->status_fd, sizeof(struct kv_status));
-	if (!s->ring || !s->table || !s->status)
-		return -ENOMEM;
+	rc = session_map(s);
+	if (rc)
+		return rc;
 	s->doorbell.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return s->doorbell.fd < 0 ? -errno : 0;
 }
@@ -83,7 +108,7 @@ static void pid_ready(struct io_watch *w, u32 events)
 		session_doom(s);
 }
 
-static int watch_peer(struct session *s)
+int session_watch(struct session *s)
 {
 	struct kvmd *d = s->d;
 	int rc;
@@ -147,7 +172,7 @@ void session_welcome(const struct conn *c, struct kv_msg_welcome *w)
 	snprintf(w->version, sizeof(w->version), "%s", KV_VERSION);
 }
 
-static int send_welcome(struct session *s)
+int session_send_welcome(struct session *s)
 {
 	struct conn *c = s->conn;
 	struct mm_tenant_info info;
@@ -170,12 +195,9 @@ static int send_welcome(struct session *s)
 	fds[3] = s->doorbell.fd;
 	conn_reply(c, &c->hello_msg, &w, sizeof(w), fds, ARRAY_SIZE(fds));
 	close(ro);
+	s->keep->welcomed = true;
 	return 0;
 }
-
-static void session_leave(struct session *s);
-static void session_gone(struct session *s);
-static void grace_over(struct timer *t);
 
 /*
  * Clients that left are counted until their slot is free: who attaches and
@@ -219,18 +241,14 @@ int session_attach(struct conn *c)
 	rc = room_for(c);
 	if (rc)
 		return rc;
-	s = calloc(1, sizeof(*s));
+	s = session_new(d);
 	if (!s) {
 		conn_refuse(c, &c->hello_msg, -ENOMEM, "kvmd has no memory");
 		return -ENOMEM;
 	}
-	s->d = d;
-	s->ring_fd = s->table_fd = s->status_fd = s->doorbell.fd = -1;
 	s->peer = c->peer;
 	s->peer.pidfd = -1;
 	s->conn = c;
-	s->grace.fire = grace_over;
-	s->attached_ns = d->now_ns;
 	memcpy(s->tenant_name, c->tenant, sizeof(s->tenant_name));
 	memcpy(s->name, c->hello.name, sizeof(s->name));
 	rc = c->peer.pidfd < 0 ? -ESRCH : 0;
@@ -250,9 +268,10 @@ int session_attach(struct conn *c)
 	TAILQ_INSERT_TAIL(&d->all, s, link);
 	d->nr_sessions++;
 	c->session = s;
-	rc = watch_peer(s);
+	session_keep(s);
+	rc = session_watch(s);
 	if (!rc)
-		rc = send_welcome(s);
+		rc = session_send_welcome(s);
 	if (rc) {
 		conn_refuse(c, &c->hello_msg, rc,
 			    "process %d: cannot be attached: %s",
@@ -269,6 +288,23 @@ int session_attach(struct conn *c)
 	return 0;
 }
 
+/* Once, also if a predecessor was killed between the deed and the answer. */
+static int geom_add(struct session *s, const struct kv_msg *msg,
+		    struct kv_msg_geom_add *g)
+{
+	const u64 name = 1ull << 63 | msg->cookie;
+	struct mm_op_answer a;
+
+	if (s->conn->replays &&
+	    mm_op_answer(s->d->mm, s->id, name, &a, NULL)) {
+		g->id = (u32)a.result;
+		g->geom = *mm_geom(s->d->mm, s->id, g->id);
+		return 0;
+	}
+	mm_op_begin(s->d->mm, s->id, name);
+	return mm_geom_add(s->d->mm, s->id, &g->geom, &g->id);
+}
+
 void session_geom_add(struct session *s, const struct kv_msg *msg,
 		      const void *body)
 {
@@ -276,8 +312,7 @@ void session_geom_add(struct session *s, const struct kv_msg *msg,
 	int rc;
 
 	memcpy(&g, body, sizeof(g));
-	rc = g.reserved ? -EINVAL
-			: mm_geom_add(s->d->mm, s->id, &g.geom, &g.id);
+	rc = g.reserved ? -EINVAL : geom_add(s, msg, &g);
 	kvmd_pump(s->d);
 	if (rc == -ENOSPC)
 		conn_refuse(s->conn, msg, rc,
@@ -340,6 +375,8 @@ static void session_leave(struct session *s)
 	struct kvmd *d = s->d;
 
 	s->state = SESSION_LEAVING;
+	s->keep->state = KEEP_LEAVING;
+	keep_drop(&d->keep, KEEP_SOCK, s->id, s->keep->gen);
 	s->conn = NULL;
 	io_del(d->io, &s->doorbell);
 	ring_forget(s);
@@ -357,8 +394,10 @@ static void session_gone(struct session *s)
 
 	timer_cancel(&d->timers, &s->grace);
 	io_del(d->io, &s->pid_watch);
+	session_unkeep(s);
 	d->dev->ops->client_gone(d->dev, s->id);
 	mm_client_gone(d->mm, s->id);
+	session_unkeep_fds(s);
 	d->sessions[s->id] = NULL;
 	/* a process's own tenant ends with it */
 	if (d->opt->tenant_key == TENANT_KEY_PID)
@@ -394,7 +433,12 @@ void session_hangup(struct session *s)
 	if (over)
 		session_gone(s);
 	else
-		timer_set(&d->timers, &s->grace, d->now_ns + GRACE_NS);
+		session_grace(s);
+}
+
+void session_grace(struct session *s)
+{
+	timer_set(&s->d->timers, &s->grace, s->d->now_ns + GRACE_NS);
 }
 
 bool session_reap(struct kvmd *d)

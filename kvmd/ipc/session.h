@@ -19,6 +19,10 @@
  * The shared memory: ring and status are the client's to scribble on, table
  * is read-only to it. kvmd's own indices into the ring (sq_head, cq_tail,
  * eq_tail) live here and are never read back from the ring.
+ *
+ * A session outlives kvmd: its descriptors are kept from attach to the end,
+ * and @keep says the rest (keep/block.h). What is only here, a successor finds
+ * out or begins anew with: how long it pays to spin, who is to be ended.
  */
 #include <sys/queue.h>
 #include <kv/msg.h>
@@ -28,9 +32,11 @@
 #include "kvmd/io/io.h"
 #include "kvmd/io/timer.h"
 #include "kvmd/ipc/peer.h"
+#include "kvmd/keep/block.h"
 
 struct conn;
 struct kvmd;
+struct mm_recover_client;
 
 enum session_state {
 	SESSION_LIVE,
@@ -69,11 +75,23 @@ struct session {
 	u32 sq_head, cq_tail, eq_tail;
 	u32 nr_async; /* completions that are still to come */
 	u32 extent_seq; /* of the last grant that was sent */
-	bool has_cache; /* was given extents of its tenant's page cache */
+	u32 resuming; /* grants that go out are ones that it had before */
+	struct keep_client *keep;
 	u64 nr_requests, nr_invalid;
 	TAILQ_ENTRY(session) link, hot_link;
 };
 
+/* session_new - nothing in it yet; NULL: no memory */
+struct session *session_new(struct kvmd *d);
+void session_free(struct session *s);
+/* session_map - its descriptors; 0 or -ENOMEM */
+int session_map(struct session *s);
+/* session_watch - its doorbell and its process; 0 or -errno */
+int session_watch(struct session *s);
+/* session_grace - LEAVING: its process has so long to end */
+void session_grace(struct session *s);
+/* session_send_welcome - answer HELLO; 0 or -errno */
+int session_send_welcome(struct session *s);
 /* session_attach - answer @c's HELLO; refuses it itself; 0 or -errno */
 int session_attach(struct conn *c);
 /* session_welcome - the fields that do not depend on a client */
@@ -86,6 +104,32 @@ void __printf(2, 3) session_kick(struct session *s, const char *fmt, ...);
 void session_hangup(struct session *s);
 /* session_reap - take doomed sessions apart; true if there were any */
 bool session_reap(struct kvmd *d);
+/* session_answered - the message @cookie of its client has its answer */
+void session_answered(struct session *s, u64 cookie);
+/* session_keep - from here on it outlives kvmd */
+void session_keep(struct session *s);
+/* session_unkeep - no more; then, when it is gone, what it consisted of */
+void session_unkeep(struct session *s);
+void session_unkeep_fds(struct session *s);
+/* session_msg_begin - remember the packet that is next in its socket */
+void session_msg_begin(struct session *s);
+/* session_msg_is_next - what is remembered has not left the socket */
+bool session_msg_is_next(struct session *s);
+/**
+ * session_adopt_all - map what a predecessor's clients have
+ * @d: daemon, without a core
+ * @out: [MM_CLIENT_MAX], for mm_recover()
+ *
+ * A client that cannot be taken over is left out.
+ */
+void session_adopt_all(struct kvmd *d, struct mm_recover_client *out);
+/* session_rejoin_all - behind mm_recover(): who is the core's has its tenant
+ * again, all others are at their end */
+void session_rejoin_all(struct kvmd *d);
+/* session_resume_all - behind mm_recover_end(): they go on */
+void session_resume_all(struct kvmd *d);
+/* session_forget_all - they were not taken over */
+void session_forget_all(struct kvmd *d);
 /* session_destroy_all - kvmd ends */
 void session_destroy_all(struct kvmd *d);
 /* session_table_grow - mm_host_ops.table_grow */

@@ -44,11 +44,11 @@ int tenant_get(struct kvmd *d, const char *name, u32 *tenant)
 int tenant_pin(struct kvmd *d, const char *name, u32 *tenant)
 {
 	if (d->tenant_pinned_nr && !tenant_find(d, name, tenant) &&
-	    d->tenant_pinned[*tenant])
+	    d->keep.block->tenant_pinned[*tenant])
 		return 0;
 	if (tenant_get(d, name, tenant))
 		return -ENOSPC;
-	d->tenant_pinned[*tenant] = true;
+	d->keep.block->tenant_pinned[*tenant] = true;
 	d->tenant_pinned_nr++;
 	return 0;
 }

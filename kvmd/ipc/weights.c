@@ -14,8 +14,9 @@
 #include "kvmd/ipc/memfd.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
+#include "include/uapi/kv/trace.h"
+#include "kvmd/trace.h"
 
-#define WEIGHTS_MAX    256u
 #define FILL_LOOK_NS   250000000u
 #define SEAL_RETRY_NS  2000000u
 #define SEAL_TRIES_MAX 500u
@@ -23,6 +24,8 @@
 #define LATE_TRIES_MAX 3u
 
 static void weights_offer(struct weights *w);
+static void fill_look(struct timer *t);
+static void seal_again(struct timer *t);
 
 static struct weights_user *user_of(const struct weights *w,
 				    const struct session *s)
@@ -47,6 +50,33 @@ static struct weights *weights_by_id(struct kvmd *d, u32 id)
 			return w;
 	}
 	return NULL;
+}
+
+/* How often @u's session has @w open, because of the message @cookie. */
+static void lease_set(struct weights *w, struct weights_user *u, u32 nr,
+		      u64 cookie)
+{
+	u64 *lease = &w->d->keep.block->leases[w->slot][u->session->id];
+
+	u->nr_opens = nr;
+	keep_order();
+	WRITE_ONCE(*lease, (u64)nr << 32 | (u32)cookie);
+	trace_point(w->d, KV_TP_KEEP_LEASE, u->session->id, w->id);
+}
+
+/* A predecessor did what @msg asks of the mapping of @slot. */
+static bool was_done(const struct session *s, u32 slot,
+		     const struct kv_msg *msg)
+{
+	return s->conn->replays &&
+	       (u32)s->d->keep.block->leases[slot][s->id] == (u32)msg->cookie;
+}
+
+static void state_set(struct weights *w, enum weights_state state)
+{
+	w->state = state;
+	keep_order();
+	w->keep->state = 1 + (u32)state;
 }
 
 u32 weights_users(const struct weights *w)
@@ -84,15 +114,53 @@ u64 weights_of(const struct kvmd *d, const struct session *s)
 	return bytes;
 }
 
-static void weights_free(struct weights *w)
+struct weights *weights_new(struct kvmd *d, u32 slot)
+{
+	struct weights *w = calloc(1, sizeof(*w));
+
+	if (!w)
+		return NULL;
+	w->d = d;
+	w->slot = slot;
+	w->keep = &d->keep.block->weights[slot];
+	w->fd = -1;
+	w->seal_timer.fire = seal_again;
+	w->fill_timer.fire = fill_look;
+	TAILQ_INIT(&w->users);
+	TAILQ_INSERT_TAIL(&d->weights.list, w, link);
+	d->weights.nr++;
+	return w;
+}
+
+struct weights_user *weights_user_add(struct weights *w, struct session *s)
+{
+	struct weights_user *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return NULL;
+	u->session = s;
+	TAILQ_INSERT_TAIL(&w->users, u, link);
+	return u;
+}
+
+static void user_free(struct weights *w, struct weights_user *u)
+{
+	TAILQ_REMOVE(&w->users, u, link);
+	free(u);
+}
+
+void weights_free(struct weights *w)
 {
 	struct kvmd *d = w->d;
 	struct weights_user *u;
 
-	while ((u = TAILQ_FIRST(&w->users))) {
-		TAILQ_REMOVE(&w->users, u, link);
-		free(u);
-	}
+	w->keep->state = 0;
+	keep_order();
+	if (w->keep->gen)
+		keep_drop(&d->keep, KEEP_WEIGHTS, w->slot, w->keep->gen);
+
+	while ((u = TAILQ_FIRST(&w->users)))
+		user_free(w, u);
 	timer_cancel(&d->timers, &w->seal_timer);
 	timer_cancel(&d->timers, &w->fill_timer);
 	if (w->fd >= 0)
@@ -172,7 +240,8 @@ static void reply_state(struct weights *w, struct weights_user *u,
 	out.state = state;
 	out.id = w->id;
 	u->waits = false;
-	u->nr_opens++;
+	if (!was_done(u->session, w->slot, &u->msg))
+		lease_set(w, u, u->nr_opens + 1, u->msg.cookie);
 	conn_reply(u->session->conn, &u->msg, &out, sizeof(out), &fd, 1);
 }
 
@@ -224,6 +293,23 @@ static void fill_look(struct timer *t)
 		     w->key.name, d->opt->stall_ms, waiters);
 }
 
+void weights_fill_watch(struct weights *w)
+{
+	w->filled_bytes = 0;
+	w->progress_ns = w->d->now_ns;
+	timer_set(&w->d->timers, &w->fill_timer, w->d->now_ns + FILL_LOOK_NS);
+}
+
+static void offer_keep(struct weights *w)
+{
+	struct keep *k = &w->d->keep;
+	u32 gen = keep_gen(k);
+
+	keep_put(k, KEEP_WEIGHTS, w->slot, gen, w->fd);
+	w->keep->gen = gen;
+	trace_point(w->d, KV_TP_KEEP_OFFER, w->slot, w->id);
+}
+
 /* Make new memory and tell the first waiter to fill it; or free @w. */
 static void weights_offer(struct weights *w)
 {
@@ -231,12 +317,15 @@ static void weights_offer(struct weights *w)
 
 	if (w->fd >= 0)
 		close(w->fd);
+	if (w->keep->gen)
+		keep_drop(&w->d->keep, KEEP_WEIGHTS, w->slot, w->keep->gen);
+	w->keep->filler = 0;
 	w->filler = NULL;
 	w->fd = -1;
 	w->nr_seal_tries = 0;
 	timer_cancel(&w->d->timers, &w->seal_timer);
 	timer_cancel(&w->d->timers, &w->fill_timer);
-	w->state = WEIGHTS_FILLING;
+	state_set(w, WEIGHTS_FILLING);
 	for (u = TAILQ_FIRST(&w->users); u && !u->waits; u = next) {
 		next = TAILQ_NEXT(u, link);
 	}
@@ -254,10 +343,10 @@ static void weights_offer(struct weights *w)
 		weights_free(w);
 		return;
 	}
+	offer_keep(w);
 	w->filler = u->session;
-	w->filled_bytes = 0;
-	w->progress_ns = w->d->now_ns;
-	timer_set(&w->d->timers, &w->fill_timer, w->d->now_ns + FILL_LOOK_NS);
+	w->keep->filler = 1 + u->session->id;
+	weights_fill_watch(w);
 	w->d->n.weights_fills++;
 	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_fill",
 		  u->session->id, u->session->tenant_name, "%s, %llu bytes",
@@ -271,8 +360,8 @@ static void weights_refill(struct weights *w)
 	struct weights_user *u = user_of(w, w->filler);
 
 	if (u) {
-		TAILQ_REMOVE(&w->users, u, link);
-		free(u);
+		lease_set(w, u, 0, 0);
+		user_free(w, u);
 	}
 	weights_offer(w);
 }
@@ -281,8 +370,11 @@ static void weights_try_seal(struct weights *w)
 {
 	const int seals = F_SEAL_WRITE | F_SEAL_SEAL;
 	struct kv_msg_weights out = w->key;
-	int rc = fcntl(w->fd, F_ADD_SEALS, seals) ? -errno : 0, ro = -1;
+	int rc = 0, ro = -1;
 
+	/* a predecessor may have done it */
+	if (!(fcntl(w->fd, F_GET_SEALS) & F_SEAL_WRITE))
+		rc = fcntl(w->fd, F_ADD_SEALS, seals) ? -errno : 0;
 	if (rc == -EBUSY && w->nr_seal_tries++ < SEAL_TRIES_MAX) {
 		timer_set(&w->d->timers, &w->seal_timer,
 			  w->d->now_ns + SEAL_RETRY_NS);
@@ -302,9 +394,10 @@ static void weights_try_seal(struct weights *w)
 	}
 	out.state = KV_WEIGHTS_READY;
 	out.id = w->id;
+	state_set(w, WEIGHTS_READY);
+	trace_point(w->d, KV_TP_KEEP_SEALED, w->filler->id, w->id);
 	conn_reply(w->filler->conn, &w->seal_msg, &out, sizeof(out), &ro, 1);
 	close(ro);
-	w->state = WEIGHTS_READY;
 	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_ready",
 		  w->filler->id, w->filler->tenant_name, "%s, %llu bytes",
 		  w->key.name, (unsigned long long)w->charged_bytes);
@@ -331,42 +424,56 @@ static int weights_charge(struct kvmd *d, u32 tenant, u64 bytes)
 	return rc;
 }
 
+/* For a successor; the state last. */
+static void weights_record(struct weights *w, const char *tenant)
+{
+	struct keep_weights *r = w->keep;
+	u64 *leases = w->d->keep.block->leases[w->slot];
+
+	memset(r, 0, sizeof(*r));
+	memset(leases, 0, sizeof(w->d->keep.block->leases[0]));
+	r->id = w->id;
+	r->charged_bytes = w->charged_bytes;
+	r->key = w->key;
+	memcpy(r->tenant, tenant, sizeof(r->tenant));
+	state_set(w, WEIGHTS_FILLING);
+}
+
 static int weights_create(struct kvmd *d, struct session *s,
 			  const struct kv_msg_weights *key,
 			  struct weights **out)
 {
 	u64 bytes = ALIGN_UP(key->bytes, PAGE_BYTES);
 	struct weights *w;
+	u32 slot, tenant;
 	int rc;
 
-	if (d->weights.nr >= WEIGHTS_MAX)
-		return -ENFILE;
-	w = calloc(1, sizeof(*w));
-	if (!w)
-		return -ENOMEM;
-	rc = mm_tenant_get(d->mm, s->tenant_name, &w->tenant);
+	rc = mm_tenant_get(d->mm, s->tenant_name, &tenant);
 	if (rc)
-		goto out_free;
-	rc = weights_charge(d, w->tenant, bytes);
+		return rc;
+	rc = weights_charge(d, tenant, bytes);
 	if (rc)
 		goto out_put_tenant;
-	w->d = d;
-	w->id = ++d->weights.next_id;
+	for (slot = 0; slot < KEEP_WEIGHTS_MAX; slot++)
+		if (!d->keep.block->weights[slot].state)
+			break;
+	w = slot < KEEP_WEIGHTS_MAX ? weights_new(d, slot) : NULL;
+	if (!w) {
+		rc = slot < KEEP_WEIGHTS_MAX ? -ENOMEM : -ENFILE;
+		goto out_uncharge;
+	}
+	w->tenant = tenant;
+	w->id = ++d->keep.block->next_weights_id;
 	w->key = *key;
 	w->charged_bytes = bytes;
-	w->fd = -1;
-	w->seal_timer.fire = seal_again;
-	w->fill_timer.fire = fill_look;
-	TAILQ_INIT(&w->users);
-	TAILQ_INSERT_TAIL(&d->weights.list, w, link);
-	d->weights.nr++;
+	weights_record(w, s->tenant_name);
 	*out = w;
 	return 0;
 
+out_uncharge:
+	mm_tenant_uncharge(d->mm, tenant, bytes);
 out_put_tenant:
-	mm_tenant_put(d->mm, w->tenant);
-out_free:
-	free(w);
+	mm_tenant_put(d->mm, tenant);
 	return rc;
 }
 
@@ -417,6 +524,34 @@ static bool open_later(struct kvmd *d, struct session *s,
 	return true;
 }
 
+/*
+ * A predecessor was killed while it answered this OPEN: what it gave, it gives
+ * once more. Return: whether there was anything.
+ */
+static bool open_again(struct weights *w, struct session *s,
+		       const struct kv_msg *msg)
+{
+	struct weights_user *u = user_of(w, s);
+	bool fills = w->filler == s && w->state == WEIGHTS_FILLING;
+
+	if (!fills && !(u && was_done(s, w->slot, msg)))
+		return false;
+	if (!u)
+		u = weights_user_add(w, s);
+	if (!u) {
+		session_kick(s, "weights %s: %s", w->key.name,
+			     strerror(ENOMEM));
+		return true;
+	}
+	u->msg = *msg;
+	u->waits = true;
+	if (fills)
+		reply_state(w, u, KV_WEIGHTS_FILL, w->fd);
+	else
+		weights_serve(w);
+	return true;
+}
+
 static void open_try(struct kvmd *d, struct session *s,
 		     const struct kv_msg *msg, const void *body,
 		     unsigned int nr_tries)
@@ -448,6 +583,8 @@ static void open_try(struct kvmd *d, struct session *s,
 			    (unsigned long long)key.bytes);
 		return;
 	}
+	if (w && s->conn->replays && open_again(w, s, msg))
+		return;
 	if (w && (u = user_of(w, s)) && (u->waits || w->filler == s)) {
 		conn_refuse(s->conn, msg, -EBUSY,
 			    "weights %s: this client is opening it already",
@@ -464,17 +601,14 @@ static void open_try(struct kvmd *d, struct session *s,
 		return;
 	}
 	u = user_of(w, s);
+	if (!u)
+		u = weights_user_add(w, s);
 	if (!u) {
-		u = calloc(1, sizeof(*u));
-		if (!u) {
-			if (is_new)
-				weights_free(w);
-			conn_refuse(s->conn, msg, -ENOMEM, "weights %s: %s",
-				    key.name, strerror(ENOMEM));
-			return;
-		}
-		u->session = s;
-		TAILQ_INSERT_TAIL(&w->users, u, link);
+		if (is_new)
+			weights_free(w);
+		conn_refuse(s->conn, msg, -ENOMEM, "weights %s: %s", key.name,
+			    strerror(ENOMEM));
+		return;
 	}
 	u->msg = *msg;
 	u->waits = true;
@@ -506,6 +640,27 @@ void weights_retry(struct kvmd *d)
 	}
 }
 
+/* A predecessor has sealed it and may not have said so. */
+static bool seal_again_reply(struct weights *w, struct session *s,
+			     const struct kv_msg *msg)
+{
+	struct kv_msg_weights out = w->key;
+	int ro;
+
+	if (w->state != WEIGHTS_READY || w->keep->filler != 1 + s->id)
+		return false;
+	out.state = KV_WEIGHTS_READY;
+	out.id = w->id;
+	ro = memfd_reopen_ro(w->fd);
+	if (ro < 0)
+		session_kick(s, "weights %s: %s", w->key.name, strerror(-ro));
+	else
+		conn_reply(s->conn, msg, &out, sizeof(out), &ro, 1);
+	if (ro >= 0)
+		close(ro);
+	return true;
+}
+
 void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		  const void *body)
 {
@@ -514,19 +669,22 @@ void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 
 	memcpy(&in, body, sizeof(in));
 	w = weights_by_id(d, in.id);
+	if (w && s->conn->replays && seal_again_reply(w, s, msg))
+		return;
 	if (!w || w->filler != s || w->state != WEIGHTS_FILLING) {
 		conn_refuse(s->conn, msg, w ? -EPERM : -ENOENT,
 			    "weights %u: not this client's to seal", in.id);
 		return;
 	}
-	w->state = WEIGHTS_SEALING;
+	state_set(w, WEIGHTS_SEALING);
 	timer_cancel(&d->timers, &w->fill_timer);
 	w->seal_msg = *msg;
 	weights_try_seal(w);
 }
 
 /* One lease less, or as many as @u has. */
-static void user_release(struct weights *w, struct weights_user *u, bool all)
+static void user_release(struct weights *w, struct weights_user *u, bool all,
+			 u64 cookie)
 {
 	struct kvmd *d = w->d;
 
@@ -534,12 +692,27 @@ static void user_release(struct weights *w, struct weights_user *u, bool all)
 		weights_refill(w);
 		return;
 	}
-	if (!u->waits && !all && --u->nr_opens)
+	if (!u->waits && !all && u->nr_opens > 1) {
+		lease_set(w, u, u->nr_opens - 1, cookie);
 		return;
-	TAILQ_REMOVE(&w->users, u, link);
-	free(u);
+	}
+	lease_set(w, u, 0, cookie);
+	user_free(w, u);
 	w->idle_since_ns = d->now_ns;
 	weights_give_way(d); /* may end @w, or others */
+}
+
+/* A predecessor has done this CLOSE; the mapping may be gone since. */
+static bool was_closed(const struct session *s, u32 id,
+		       const struct kv_msg *msg)
+{
+	const struct keep_block *b = s->d->keep.block;
+	u32 i;
+
+	for (i = 0; i < KEEP_WEIGHTS_MAX; i++)
+		if (b->weights[i].id == id && was_done(s, i, msg))
+			return true;
+	return false;
 }
 
 void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
@@ -550,6 +723,10 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 	struct weights *w;
 
 	memcpy(&in, body, sizeof(in));
+	if (s->conn->replays && was_closed(s, in.id, msg)) {
+		conn_reply(s->conn, msg, NULL, 0, NULL, 0);
+		return;
+	}
 	w = weights_by_id(d, in.id);
 	u = w ? user_of(w, s) : NULL;
 	if (!u) {
@@ -558,7 +735,7 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 			    in.id);
 		return;
 	}
-	user_release(w, u, false);
+	user_release(w, u, false, msg->cookie);
 	conn_reply(s->conn, msg, NULL, 0, NULL, 0);
 }
 
@@ -583,7 +760,7 @@ void weights_session_exit(struct kvmd *d, struct session *s)
 				break;
 		}
 		if (w)
-			user_release(w, u, true);
+			user_release(w, u, true, 0);
 	} while (w);
 }
 

@@ -25,6 +25,11 @@
  * kept, so that the next start finds it, until its bytes are wanted: by
  * another mapping or by a reservation, be it one that waits already when the
  * last lease ends.
+ *
+ * A mapping outlives kvmd: memory, record, leases (keep/block.h). Who waits
+ * for it has a message that is not answered, which a successor handles again;
+ * one that did what it asked for is told by its cookie in the lease, and is
+ * only answered.
  */
 #include <sys/queue.h>
 #include <kv/msg.h>
@@ -43,15 +48,17 @@ enum weights_state {
 /* A session that has it open or waits for it. */
 struct weights_user {
 	struct session *session;
-	struct kv_msg msg; /* the OPEN, while waiting */
+	struct kv_msg msg; /* the OPEN */
 	bool waits;
-	u32 nr_opens; /* leases, when not waiting */
+	u32 nr_opens; /* leases, when not waiting; set by lease_set() */
 	TAILQ_ENTRY(weights_user) link;
 };
 
 struct weights {
 	struct kvmd *d;
 	u32 id;
+	u32 slot; /* of its record */
+	struct keep_weights *keep;
 	enum weights_state state;
 	struct kv_msg_weights key; /* as the first OPEN said, name cleaned */
 	u32 tenant; /* a reference is held */
@@ -83,7 +90,6 @@ struct weights_late {
 struct weights_set {
 	struct weights_head list;
 	TAILQ_HEAD(weights_lates, weights_late) late;
-	u32 next_id;
 	u32 nr;
 };
 
@@ -117,5 +123,14 @@ u32 weights_waiters(const struct weights *w);
 /* weights_of - bytes that @s has open */
 u64 weights_of(const struct kvmd *d, const struct session *s);
 void weights_destroy_all(struct kvmd *d);
+
+/* weights_adopt - take over what a predecessor had; sessions have rejoined */
+void weights_adopt(struct kvmd *d);
+
+/* For weights_adopt.c */
+struct weights *weights_new(struct kvmd *d, u32 slot);
+struct weights_user *weights_user_add(struct weights *w, struct session *s);
+void weights_free(struct weights *w);
+void weights_fill_watch(struct weights *w);
 
 #endif

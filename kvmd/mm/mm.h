@@ -165,6 +165,8 @@ int __must_check mm_recover(const struct mm_config *cfg, void *state,
 void mm_recover_end(struct mm *mm);
 /* mm_client_serial - tells a client from others that had its index */
 u32 mm_client_serial(const struct mm *mm, u32 client);
+/* mm_client_tickets - completions of @client that are still to come */
+u32 mm_client_tickets(const struct mm *mm, u32 client);
 /**
  * mm_client_resume - grant a client anew all that it has
  * @mm: core

@@ -417,6 +417,16 @@ u32 mm_client_serial(const struct mm *mm, u32 client)
 	return client < MM_CLIENT_MAX ? mm_clients(mm)[client].serial : 0;
 }
 
+u32 mm_client_tickets(const struct mm *mm, u32 client)
+{
+	const struct ticket *ts = mm_tickets(mm);
+	u32 i, nr = 0;
+
+	for (i = 0; i < mm->ticket_top; i++)
+		nr += ts[i].state != TICKET_FREE && ts[i].client == client;
+	return nr;
+}
+
 int mm_client_resume(struct mm *mm, u32 client, u32 *seq)
 {
 	struct extent *es = mm_extents(mm);

@@ -101,7 +101,8 @@ struct kv_counters {
 	uint64_t stale; /* commits refused */
 	uint64_t forgotten_errors; /* destroys that kvmd refused: a bug */
 	uint64_t stray_completions; /* nobody asked for them: a bug */
-	uint64_t reserved[10];
+	uint64_t resumes; /* kvmd's successor went on with this attachment */
+	uint64_t reserved[9];
 };
 
 /* kv_counters_get - the calling thread's view; no system call */

@@ -198,6 +198,31 @@ static void begin(struct kv *kv)
 	kv->cookie = 1; /* HELLO's */
 }
 
+/*
+ * Connect and be welcomed. A kvmd that is killed meanwhile has a successor in
+ * a moment: it knows nothing of us yet, so ask again, as long as there is time.
+ */
+static int reach(struct kv *kv, const char *path,
+		 const struct kv_msg_hello *hello, u32 timeout_ms,
+		 int fds[SYS_NR_FDS])
+{
+	u64 end = sys_now_ns() + (u64)timeout_ms * 1000000u;
+	int rc;
+
+	for (;;) {
+		rc = connect_to(path, timeout_ms, &kv->sock, attach_error);
+		if (rc)
+			return rc;
+		KV_POINT(ATTACH_CONNECTED);
+		rc = connect_hello(kv->sock, hello, timeout_ms, &kv->info, fds,
+				   attach_error);
+		if (rc != -ECONNRESET || sys_now_ns() >= end)
+			return rc;
+		sys_close(kv->sock);
+		kv->sock = -1;
+	}
+}
+
 static int handshake(struct kv *kv, const struct kv_attach_opts *o)
 {
 	u32 timeout_ms = o->timeout_ms ? o->timeout_ms : 5000;
@@ -205,12 +230,7 @@ static int handshake(struct kv *kv, const struct kv_attach_opts *o)
 	int fds[SYS_NR_FDS], rc, i;
 
 	fill_hello(&hello, o);
-	rc = connect_to(o->socket, timeout_ms, &kv->sock, attach_error);
-	if (rc)
-		return rc;
-	KV_POINT(ATTACH_CONNECTED);
-	rc = connect_hello(kv->sock, &hello, timeout_ms, &kv->info, fds,
-			   attach_error);
+	rc = reach(kv, o->socket, &hello, timeout_ms, fds);
 	if (rc)
 		return rc;
 	KV_POINT(ATTACH_WELCOME);

@@ -126,6 +126,7 @@ struct kv {
 	struct kv_status *status;
 	u8 *base;
 	u32 extent_seq; /* last extent message received */
+	u32 resume_left; /* grants behind RESUME that are still to come */
 
 	u32 nr_geoms;
 	struct kv_geometry geom[KV_GEOM_MAX];

@@ -7,6 +7,7 @@
  *
  *	EXTENT with a descriptor	mapped over the reserved offset space
  *	EXTENT, KV_EXTENT_GONE		the reservation is put back over it
+ *	RESUME				another kvmd: grants are numbered anew
  *	BYE				the end; its sentence says why
  *	a reply with another cookie	dropped, its descriptors closed
  *
@@ -17,7 +18,8 @@
  * A descriptor is mapped populated: kvmd has the pages already, and a fault
  * per page in the middle of a kernel would cost more. This touches all of the
  * extent, which a client may not do once it was taken back (kvmd kills it).
- * It cannot have been: an extent is granted for a reservation whose frames in
+ * It cannot have been (but behind RESUME, where nothing is populated: it was
+ * mapped before): an extent is granted for a reservation whose frames in
  * it are pinned until that step's number is closed, which libkv does after it
  * has received the reservation's extents.
  */
@@ -31,6 +33,7 @@ struct packet {
 	struct kv_msg msg;
 	union {
 		struct kv_msg_extent extent;
+		struct kv_msg_resume resume;
 		char bytes[1024];
 	} body;
 };
@@ -99,7 +102,7 @@ int client_dead(struct kv *kv, int rc)
 static int extent_map(struct kv *kv, const struct kv_msg_extent *e, int fd)
 {
 	u8 *at = kv->base + ((u64)e->extent << KV_EXTENT_SHIFT);
-	int rc, prot = PROT_READ;
+	int rc, prot = PROT_READ, how = MAP_SHARED | MAP_FIXED;
 	void *p;
 
 	if (e->flags & KV_EXTENT_GONE) {
@@ -112,8 +115,9 @@ static int extent_map(struct kv *kv, const struct kv_msg_extent *e, int fd)
 		KV_POINT(EXTENT_RECEIVED);
 		if (!(e->flags & KV_EXTENT_SHARED))
 			prot |= PROT_WRITE;
-		rc = sys_map(at, KV_EXTENT_SIZE, prot,
-			     MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, &p);
+		if (!(e->flags & KV_EXTENT_AGAIN))
+			how |= MAP_POPULATE;
+		rc = sys_map(at, KV_EXTENT_SIZE, prot, how, fd, &p);
 		KV_POINT(EXTENT_MAPPED);
 	}
 	if (rc) {
@@ -144,9 +148,26 @@ static int extent_take(struct kv *kv, const struct packet *p, int bytes, int fd)
 			e->extent, e->seq, kv->extent_seq);
 		return client_dead(kv, -EPROTO);
 	}
-	if (!gone)
+	if (!gone) {
 		kv->extent_seq = e->seq;
+		kv->resume_left -= kv->resume_left > 0;
+	}
 	return extent_map(kv, e, fd);
+}
+
+/* Another kvmd goes on: everything is granted once more, in a row. */
+static int resume_take(struct kv *kv, const struct packet *p, int bytes)
+{
+	if ((size_t)bytes < sizeof(p->msg) + sizeof(p->body.resume)) {
+		kv_fail(kv, -EPROTO, "kvmd sent a resume message of %d bytes",
+			bytes);
+		return client_dead(kv, -EPROTO);
+	}
+	kv->extent_seq = p->body.resume.seq;
+	kv->resume_left = p->body.resume.nr;
+	kv->nr.resumes++;
+	KV_POINT(RESUMED);
+	return 0;
 }
 
 /*
@@ -178,6 +199,8 @@ static int packet_take(struct kv *kv, u64 cookie, struct packet *p, int *bytes,
 	kv->nr.packets++;
 	if (p->msg.type == KV_MSG_EXTENT) {
 		rc = extent_take(kv, p, n, fds[0]);
+	} else if (p->msg.type == KV_MSG_RESUME) {
+		rc = resume_take(kv, p, n);
 	} else if (cookie && p->msg.cookie == cookie &&
 		   (p->msg.type & KV_MSG_REPLY)) {
 		*fd = fds[0];
@@ -207,7 +230,7 @@ int msg_extents(struct kv *kv, u32 seq)
 	struct packet p;
 	int rc, bytes, fd;
 
-	while ((s32)(seq - kv->extent_seq) > 0) {
+	while (kv->resume_left || (s32)(seq - kv->extent_seq) > 0) {
 		rc = packet_take(kv, 0, &p, &bytes, &fd);
 		if (rc == -EAGAIN)
 			sys_readable(kv->sock, 1000);

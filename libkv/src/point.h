@@ -54,7 +54,8 @@
 	X(134, WEIGHTS_MAPPED, "weights_mapped", "read-only mapping made")     \
 	X(135, WEIGHTS_CLOSED, "weights_closed", "unmapped, kvmd not told")    \
 	X(136, PREFIX_MAPPED, "prefix_mapped", "pages there, len not stored")  \
-	X(137, PREFIX_PUBLISHED, "prefix_published", "answered, not noted")
+	X(137, PREFIX_PUBLISHED, "prefix_published", "answered, not noted")    \
+	X(138, RESUMED, "resumed", "another kvmd: grants are numbered anew")
 
 enum libkv_point {
 #define LIBKV_POINT_ENUM(nr, id, name, what) LIBKV_##id = (nr),

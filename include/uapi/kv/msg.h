@@ -19,6 +19,9 @@
  *			<-	EXTENT (fd), unasked, before the completion
  *				that needs it
  *
+ * A client has one message answered at a time: the next one is read when the
+ * reply to this one has left.
+ *
  * Who breaks the rules hears BYE|REPLY, unasked, with a sentence that says how,
  * before the connection is closed.
  *
@@ -40,6 +43,7 @@ enum kv_msg_type {
 	KV_MSG_EXTENT = 6,
 	KV_MSG_CTL = 7,
 	KV_MSG_BYE = 8,
+	KV_MSG_RESUME = 9,
 };
 
 struct kv_msg {
@@ -126,8 +130,22 @@ struct kv_msg_extent {
 };
 KV_ABI_SIZE(struct kv_msg_extent, 16);
 
+/*
+ * RESUME, unasked, with KV_FEAT_RESUME: kvmd was killed or replaced, and its
+ * successor serves the same socket and the same shared memory. Grants are
+ * numbered from @seq + 1 on; the first @nr of them are all extents that the
+ * client has, and until they have come no other number means anything. A
+ * request that had no answer is answered, or was not done and is issued.
+ */
+struct kv_msg_resume {
+	uint32_t seq;
+	uint32_t nr;
+};
+KV_ABI_SIZE(struct kv_msg_resume, 8);
+
 #define KV_EXTENT_GONE	 (1u << 0) /* taken back: unmap it (no descriptor) */
 #define KV_EXTENT_SHARED (1u << 1) /* of the tenant's page cache: read-only */
+#define KV_EXTENT_AGAIN	 (1u << 2) /* behind RESUME: it had this one before */
 
 /*
  * CTL: body is a request line, "OBJECT VERB [ARGS]"; the reply carries a

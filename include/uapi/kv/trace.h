@@ -87,7 +87,23 @@
 	X(93, REVOKE_ENTRY, "revoke_entry", "an extent's entries are moving") \
 	X(94, REVOKE_LOST, "revoke_lost", "its pages are lost, bumped")       \
 	X(95, REVOKE_KILL, "revoke_kill", "the client's end is asked for")    \
-	X(96, REVOKE_END, "revoke_end", "hold lifted, the client goes on")
+	X(96, REVOKE_END, "revoke_end", "hold lifted, the client goes on")    \
+	/* kvmd, beside the core; argument: request, cookie, extent, ... */   \
+	X(200, RING_ANSWER, "ring_answer", "completion written, not shown")   \
+	X(201, RING_COMMIT, "ring_commit", "request taken, completion shown") \
+	X(202, MSG_TAKEN, "msg_taken", "message copied, still in the socket") \
+	X(203, MSG_BEGIN, "msg_begin", "message left the socket")             \
+	X(204, MSG_DONE, "msg_done", "answer has been sent")                  \
+	X(205, KEEP_ATTACH, "keep_attach", "descriptors kept, no record yet") \
+	X(206, KEEP_RECORD, "keep_record", "client's record is there")        \
+	X(207, KEEP_EXIT, "keep_exit", "client's record is gone")             \
+	X(208, KEEP_EXTENT, "keep_extent", "memory kept, not yet in place")   \
+	X(209, KEEP_PLACED, "keep_placed", "memory in place, core not told")  \
+	X(210, KEEP_OFFER, "keep_offer", "weights: memory kept, no reply")    \
+	X(211, KEEP_LEASE, "keep_lease", "weights: lease counted, no reply")  \
+	X(212, KEEP_SEALED, "keep_sealed", "weights: sealed, no reply")       \
+	X(213, ADOPTED, "adopted", "a successor has taken all over")          \
+	X(214, RESUMED, "resumed", "a client was told, nothing served yet")
 
 enum kv_trace_point {
 #define KV_TRACE_ENUM(nr, id, name, what) KV_TP_##id = (nr),

@@ -37,7 +37,7 @@ FIXTURE_SETUP(dev)
 	char err[KV_ERRLEN] = "";
 
 	pool_open(self);
-	if (dev_open(variant->spec, DEV_BYTES, self->pool, &self->dev, err))
+	if (dev_open(variant->spec, DEV_BYTES, self->pool, NULL, &self->dev, err))
 		th_fail(__FILE__, __LINE__, "%s", err);
 	ASSERT_TRUE(self->dev);
 }
@@ -245,7 +245,7 @@ static int open_with(struct dev_self *self, const char *name, const char *value,
 {
 	setenv(name, value, 1);
 	pool_open(self);
-	return dev_open(spec, DEV_BYTES, self->pool, &self->dev, err);
+	return dev_open(spec, DEV_BYTES, self->pool, NULL, &self->dev, err);
 }
 
 TEST(error, fails_the_nth_as_configured)

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weights_adopt.c - file mappings of a predecessor
+ *
+ * Each record is a mapping, if its memory was handed over. Leases of sessions
+ * that live count. One whose filler has gone begins anew when somebody wants
+ * it: those who did have sent messages, which are handled again. In the end
+ * the tenants are charged for what there is: the predecessor may have died
+ * between the record and the charge.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "kvmd/ipc/session.h"
+#include "kvmd/ipc/weights.h"
+#include "kvmd/kvmd.h"
+
+static void record_drop(struct kvmd *d, u32 slot)
+{
+	d->keep.block->weights[slot].state = 0;
+}
+
+static int users_adopt(struct weights *w)
+{
+	u64 *leases = w->d->keep.block->leases[w->slot];
+	struct weights_user *u;
+	struct session *s;
+	u32 i;
+
+	for (i = 0; i < MM_CLIENT_MAX; i++) {
+		s = w->d->sessions[i];
+		if (!s || s->state != SESSION_LIVE) {
+			leases[i] = 0;
+			continue;
+		}
+		if (!(leases[i] >> 32))
+			continue;
+		u = weights_user_add(w, s);
+		if (!u)
+			return -1;
+		u->nr_opens = (u32)(leases[i] >> 32);
+	}
+	return 0;
+}
+
+/* It was being filled: by somebody who lives? */
+static bool filler_adopt(struct weights *w)
+{
+	u32 i = w->keep->filler - 1;
+	struct session *s = i < MM_CLIENT_MAX ? w->d->sessions[i] : NULL;
+
+	if (!s || s->state != SESSION_LIVE)
+		return false;
+	w->filler = s;
+	w->state = WEIGHTS_FILLING;
+	w->keep->state = 1 + (u32)WEIGHTS_FILLING;
+	weights_fill_watch(w);
+	return true;
+}
+
+static void adopt(struct kvmd *d, u32 slot)
+{
+	struct keep_weights *r = &d->keep.block->weights[slot];
+	int fd = keep_take(&d->keep, KEEP_WEIGHTS, slot, r->gen);
+	struct weights *w;
+	u32 tenant;
+
+	if (fd < 0 || mm_tenant_get(d->mm, r->tenant, &tenant)) {
+		if (fd >= 0)
+			close(fd);
+		record_drop(d, slot);
+		return;
+	}
+	w = weights_new(d, slot);
+	if (!w) {
+		mm_tenant_put(d->mm, tenant);
+		close(fd);
+		record_drop(d, slot);
+		return;
+	}
+	w->id = r->id;
+	w->fd = fd;
+	w->tenant = tenant;
+	w->key = r->key;
+	w->charged_bytes = r->charged_bytes;
+	w->idle_since_ns = d->now_ns;
+	w->state = WEIGHTS_READY;
+	if (users_adopt(w) ||
+	    (r->state != 1 + (u32)WEIGHTS_READY && !filler_adopt(w)))
+		weights_free(w);
+}
+
+/* What the core has charged to @tenant is what its mappings take. */
+static void settle(struct kvmd *d, u32 tenant)
+{
+	struct mm_tenant_info info;
+	const struct weights *w;
+	u64 bytes = 0;
+
+	if (mm_tenant_info(d->mm, tenant, &info))
+		return;
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	if (w->tenant == tenant)
+		bytes += w->charged_bytes;
+	if (info.charged_bytes > bytes)
+		mm_tenant_uncharge(d->mm, tenant, info.charged_bytes - bytes);
+	else if (info.charged_bytes < bytes &&
+		 mm_tenant_charge(d->mm, tenant, bytes - info.charged_bytes))
+		log_warn("weights are not all charged", "tenant=%s", info.name);
+}
+
+void weights_adopt(struct kvmd *d)
+{
+	u32 i;
+
+	for (i = 0; i < KEEP_WEIGHTS_MAX; i++)
+		if (d->keep.block->weights[i].state)
+			adopt(d, i);
+	for (i = 0; i < MM_TENANT_MAX; i++)
+		settle(d, i);
+}

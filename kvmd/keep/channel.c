@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * channel.c - packets of proto.h, one at a time
+ */
+#include "kvmd/keep/channel.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+union control {
+	char buf[CMSG_SPACE(sizeof(int))];
+	struct cmsghdr align;
+};
+
+int channel_send(int sock, const struct keep_msg *msg, int fd)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)msg,
+			     .iov_len = sizeof(*msg) };
+	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
+	union control ctl;
+	struct cmsghdr *cm;
+
+	if (fd >= 0) {
+		memset(&ctl, 0, sizeof(ctl));
+		hdr.msg_control = ctl.buf;
+		hdr.msg_controllen = sizeof(ctl.buf);
+		cm = CMSG_FIRSTHDR(&hdr);
+		cm->cmsg_level = SOL_SOCKET;
+		cm->cmsg_type = SCM_RIGHTS;
+		cm->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cm), &fd, sizeof(int));
+	}
+	while (sendmsg(sock, &hdr, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+int channel_recv(int sock, struct keep_msg *msg, int *fd, bool wait)
+{
+	struct iovec iov = { .iov_base = msg, .iov_len = sizeof(*msg) };
+	union control ctl;
+	struct msghdr hdr = { .msg_iov = &iov,
+			      .msg_iovlen = 1,
+			      .msg_control = ctl.buf,
+			      .msg_controllen = sizeof(ctl.buf) };
+	struct cmsghdr *cm;
+	ssize_t n;
+
+	*fd = -1;
+	do {
+		n = recvmsg(sock, &hdr,
+			    MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == ECONNRESET ? 0 : -errno;
+	if (!n)
+		return 0;
+	cm = CMSG_FIRSTHDR(&hdr);
+	if (cm && cm->cmsg_level == SOL_SOCKET && cm->cmsg_type == SCM_RIGHTS &&
+	    cm->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(fd, CMSG_DATA(cm), sizeof(int));
+	if (n != (ssize_t)sizeof(*msg)) {
+		if (*fd >= 0)
+			close(*fd);
+		*fd = -1;
+		return -EBADMSG;
+	}
+	return 1;
+}

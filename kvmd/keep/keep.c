@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * keep.c - kvmd's side: the block, and descriptors that outlive kvmd
+ */
+#include "kvmd/keep/keep.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include "include/kv/errbuf.h"
+#include "include/uapi/kv/abi.h"
+#include "kvmd/ipc/memfd.h"
+#include "kvmd/keep/channel.h"
+#include "kvmd/log.h"
+
+#define PATIENCE_SEC 5
+
+static u64 block_bytes(u64 device_bytes)
+{
+	u64 nr = device_bytes >> KV_EXTENT_SHIFT;
+
+	return ALIGN_UP(sizeof(struct keep_block) +
+				nr * sizeof(struct keep_extent),
+			4096ull);
+}
+
+/* ---- what was left ---- */
+
+static int fd_order(const void *a, const void *b)
+{
+	const struct keep_fd *x = a, *y = b;
+
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	if (x->index != y->index)
+		return x->index < y->index ? -1 : 1;
+	return x->gen < y->gen ? -1 : x->gen > y->gen;
+}
+
+static int fd_add(struct keep *k, const struct keep_msg *m, int fd)
+{
+	struct keep_fd *more;
+
+	if (k->nr_fds == k->room) {
+		k->room = k->room ? k->room * 2 : 256;
+		more = realloc(k->fds, k->room * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		k->fds = more;
+	}
+	k->fds[k->nr_fds++] = (struct keep_fd){ .kind = m->kind,
+						.index = m->index,
+						.gen = m->gen,
+						.fd = fd };
+	return 0;
+}
+
+static int receive_all(struct keep *k, char *err)
+{
+	struct keep_msg m;
+	int rc, fd;
+
+	for (;;) {
+		rc = channel_recv(k->channel, &m, &fd, true);
+		if (rc != 1)
+			return err_set(err, rc ? rc : -EPIPE,
+				       "the keeper says nothing: %s",
+				       strerror(rc ? -rc : EPIPE));
+		if (m.op == KEEP_END)
+			break;
+		rc = fd >= 0 ? fd_add(k, &m, fd) : -EBADMSG;
+		if (rc) {
+			if (fd >= 0)
+				close(fd);
+			return err_set(err, rc, "what the keeper has: %s",
+				       strerror(-rc));
+		}
+	}
+	if (k->nr_fds)
+		qsort(k->fds, k->nr_fds, sizeof(*k->fds), fd_order);
+	return 0;
+}
+
+int keep_take(struct keep *k, enum keep_kind kind, u32 index, u32 gen)
+{
+	const struct keep_fd key = { .kind = kind, .index = index, .gen = gen };
+	struct keep_fd *f = NULL;
+	int fd;
+
+	if (k->nr_fds)
+		f = bsearch(&key, k->fds, k->nr_fds, sizeof(key), fd_order);
+	if (!f)
+		return -1;
+	fd = f->fd;
+	f->fd = -1;
+	return fd;
+}
+
+int keep_take_any(struct keep *k, enum keep_kind kind)
+{
+	u32 i;
+	int fd;
+
+	for (i = 0; i < k->nr_fds; i++) {
+		if (k->fds[i].kind != kind || k->fds[i].fd < 0)
+			continue;
+		fd = k->fds[i].fd;
+		k->fds[i].fd = -1;
+		keep_drop(k, kind, k->fds[i].index, k->fds[i].gen);
+		return fd;
+	}
+	return -1;
+}
+
+/* Close what was not taken; @path: but for the socket and its lock. */
+static void fds_close(struct keep *k, bool path)
+{
+	u32 i;
+
+	for (i = 0; i < k->nr_fds; i++) {
+		struct keep_fd *f = &k->fds[i];
+
+		if (f->fd < 0 || (path && (f->kind == KEEP_LOCK ||
+					   f->kind == KEEP_LISTEN)))
+			continue;
+		close(f->fd);
+		f->fd = -1;
+		keep_drop(k, f->kind, f->index, f->gen);
+	}
+}
+
+void keep_taken(struct keep *k)
+{
+	fds_close(k, false);
+	free(k->fds);
+	k->fds = NULL;
+	k->nr_fds = k->room = 0;
+}
+
+/* ---- the block ---- */
+
+static int block_new(struct keep *k, u64 device_bytes, char *err)
+{
+	k->bytes = block_bytes(device_bytes);
+	k->block_fd = memfd_create_sealed("kvmd-keep", k->bytes, 0);
+	if (k->block_fd < 0)
+		return err_set(err, k->block_fd, "what kvmd leaves behind: %s",
+			       strerror(-k->block_fd));
+	k->block = memfd_map(k->block_fd, k->bytes);
+	if (!k->block)
+		return err_set(err, -ENOMEM,
+			       "what kvmd leaves behind: no memory for it");
+	k->block->version = KEEP_VERSION;
+	k->block->bytes = k->bytes;
+	k->block->device_bytes = device_bytes;
+	keep_order();
+	k->block->magic = KEEP_MAGIC;
+	keep_put(k, KEEP_BLOCK, 0, 0, k->block_fd);
+	return 0;
+}
+
+/* Is it one that this kvmd can go on with? */
+static bool block_fits(struct keep *k, u64 device_bytes, char *err)
+{
+	const struct keep_block *b = k->block;
+
+	if (b->magic != KEEP_MAGIC)
+		err_set(err, 0, "it is not complete");
+	else if (b->version != KEEP_VERSION)
+		err_set(err, 0, "it is of version %u, not %u", b->version,
+			KEEP_VERSION);
+	else if (b->bytes != k->bytes || b->device_bytes != device_bytes)
+		err_set(err, 0,
+			"it is of a device of %llu bytes, not %llu",
+			(unsigned long long)b->device_bytes,
+			(unsigned long long)device_bytes);
+	else if (!b->ready)
+		err_set(err, 0, "it was killed before it served anybody");
+	else
+		return true;
+	return false;
+}
+
+static void block_unmap(struct keep *k)
+{
+	if (k->block)
+		munmap(k->block, k->bytes);
+	if (k->block_fd >= 0)
+		close(k->block_fd);
+	k->block = NULL;
+	k->block_fd = -1;
+	k->found = false;
+}
+
+int keep_open(struct keep *k, int channel, u64 device_bytes, char *err)
+{
+	const struct timeval patience = { .tv_sec = PATIENCE_SEC };
+	struct stat st;
+	int rc;
+
+	device_bytes -= device_bytes % KV_EXTENT_SIZE;
+	*k = (struct keep){ .channel = channel, .block_fd = -1 };
+	if (channel < 0)
+		return block_new(k, device_bytes, err);
+	setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &patience,
+		   sizeof(patience));
+	setsockopt(channel, SOL_SOCKET, SO_SNDTIMEO, &patience,
+		   sizeof(patience));
+	rc = receive_all(k, err);
+	if (rc)
+		return rc;
+	k->block_fd = keep_take(k, KEEP_BLOCK, 0, 0);
+	if (k->block_fd < 0)
+		return keep_forget(k, device_bytes, err);
+	k->bytes = block_bytes(device_bytes);
+	if (!fstat(k->block_fd, &st) && (u64)st.st_size < k->bytes)
+		k->bytes = ALIGN_UP(sizeof(struct keep_block), 4096ull);
+	if ((u64)st.st_size >= k->bytes)
+		k->block = memfd_map(k->block_fd, k->bytes);
+	if (!k->block || !block_fits(k, device_bytes, err))
+		return keep_forget(k, device_bytes, err);
+	k->found = true;
+	k->block->lives++;
+	return 0;
+}
+
+int keep_forget(struct keep *k, u64 device_bytes, char *err)
+{
+	u32 lives = k->block && k->found ? k->block->lives : 0;
+	int rc;
+
+	block_unmap(k);
+	keep_drop(k, KEEP_BLOCK, 0, 0);
+	keep_drop(k, KEEP_MM, 0, 0);
+	fds_close(k, true);
+	rc = block_new(k, device_bytes - device_bytes % KV_EXTENT_SIZE, err);
+	if (!rc)
+		k->block->lives = lives;
+	return rc;
+}
+
+void keep_close(struct keep *k)
+{
+	keep_taken(k);
+	block_unmap(k);
+	if (k->channel >= 0)
+		close(k->channel);
+	k->channel = -1;
+}
+
+u32 keep_gen(struct keep *k)
+{
+	return ++k->block->next_gen;
+}
+
+/* ---- the channel ---- */
+
+static void tell(struct keep *k, const struct keep_msg *m, int fd)
+{
+	int rc;
+
+	if (k->channel < 0 || k->lost)
+		return;
+	rc = channel_send(k->channel, m, fd);
+	if (!rc)
+		return;
+	log_warn("nothing is kept any more", "error=\"%s\"", strerror(-rc));
+	k->lost = true;
+	shutdown(k->channel, SHUT_RDWR); /* whoever watches it finds that */
+}
+
+void keep_put(struct keep *k, enum keep_kind kind, u32 index, u32 gen, int fd)
+{
+	const struct keep_msg m = {
+		.op = KEEP_PUT, .kind = kind, .index = index, .gen = gen
+	};
+
+	tell(k, &m, fd);
+	keep_order();
+}
+
+void keep_drop(struct keep *k, enum keep_kind kind, u32 index, u32 gen)
+{
+	const struct keep_msg m = {
+		.op = KEEP_DROP, .kind = kind, .index = index, .gen = gen
+	};
+
+	keep_order();
+	tell(k, &m, -1);
+}
