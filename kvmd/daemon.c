@@ -545,7 +545,10 @@ static void keeper_gone(struct io_watch *w, u32 events)
 static int open_keep(struct kvmd *d, char *err)
 {
 	char why[KV_ERRLEN] = "";
-	int rc = keep_open(&d->keep, d->opt->kept_fd, d->opt->size_bytes, why);
+	int rc;
+
+	d->keep.owner = d;
+	rc = keep_open(&d->keep, d->opt->kept_fd, d->opt->size_bytes, why);
 
 	if (rc)
 		return err_set(err, rc, "%s", why);

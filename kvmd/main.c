@@ -103,6 +103,7 @@ static int serve(const struct options *opt, struct kvmd *d)
 		rc = pid_file_write(opt->pid_file);
 	if (rc)
 		return rc;
+	keep_ready(&d->keep);
 	if (opt->ready_fd >= 0) {
 		if (write(opt->ready_fd, "\n", 1) != 1) {
 			log_warn("ready descriptor", "error=\"%s\"",

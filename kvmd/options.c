@@ -427,7 +427,7 @@ enum options_verdict options_parse(struct options *o, int argc, char **argv)
 		return OPTIONS_WRONG;
 	}
 	default_watermarks(o);
-	if (o->life)
-		o->ready_fd = -1; /* it was told already */
+	if (o->kept_fd >= 0)
+		o->ready_fd = -1; /* the keeper has it */
 	return OPTIONS_RUN;
 }

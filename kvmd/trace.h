@@ -5,7 +5,8 @@
  * trace.h - trace points as crash points, and as probes
  *
  * With KV_KILL_AT=NAME:N in its environment kvmd kills itself when it passes
- * the trace point NAME (include/uapi/kv/trace.h) for the N-th time. With
+ * the trace point NAME (include/uapi/kv/trace.h) for the N-th time; under a
+ * keeper the first kvmd does, and KV_KILL_NEXT_AT is for the second. With
  * KV_KILL_CLIENT_AT=NAME:N it kills the client that the point is about, if
  * that client's name begins with "victim". The probe kvmd:point fires at each,
  * kvmd:revoke at those of a revoke (include/kv/usdt.h). Without any of these a

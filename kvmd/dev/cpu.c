@@ -335,13 +335,16 @@ static void cpu_place(struct dev *dev, u32 extent, int fd)
 	if (dev->keep) {
 		x->gen = keep_gen(dev->keep);
 		keep_put(dev->keep, KEEP_EXTENT, extent, x->gen, fd);
-		trace_point(NULL, KV_TP_KEEP_EXTENT, CLIENT_NONE, extent);
+		trace_point(dev->keep->owner, KV_TP_KEEP_EXTENT, CLIENT_NONE,
+			    extent);
 	}
 	if (old.fd >= 0)
 		note_retired(dev, extent, old.gen, old.client,
 			     is_watched(old.client));
 	note_extent(dev, extent);
-	trace_point(NULL, KV_TP_KEEP_PLACED, CLIENT_NONE, extent);
+	if (dev->keep)
+		trace_point(dev->keep->owner, KV_TP_KEEP_PLACED, CLIENT_NONE,
+			    extent);
 	if (old.fd >= 0)
 		cpu_retire(dev, old.fd, old.gen, old.client, extent);
 }

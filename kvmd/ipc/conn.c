@@ -488,7 +488,7 @@ int conn_resume(struct conn *c)
 }
 
 struct conn *conn_adopt(struct kvmd *d, int fd, const struct peer *peer,
-			u64 features)
+			const struct keep_client *keep)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 
@@ -499,7 +499,10 @@ struct conn *conn_adopt(struct kvmd *d, int fd, const struct peer *peer,
 	c->state = CONN_CLIENT;
 	c->peer = *peer;
 	c->peer.pidfd = dup(peer->pidfd);
-	c->hello.features = features;
+	c->hello.features = keep->features;
+	c->hello_msg.type = KV_MSG_HELLO;
+	c->hello_msg.cookie = keep->hello;
+	memcpy(c->tenant, keep->tenant, sizeof(c->tenant));
 	c->sees_all = peer_is_admin(&c->peer);
 	c->watch.fd = fd;
 	c->watch.events = EPOLLIN;

@@ -27,6 +27,7 @@
 struct kvmd;
 struct session;
 struct packet;
+struct keep_client;
 
 #define CONN_QUEUE_MAX 4096u
 #define CONN_FDS_MAX   200u
@@ -94,12 +95,12 @@ void __printf(4, 5) conn_refuse(struct conn *c, const struct kv_msg *req,
  * @d: daemon
  * @fd: socket, the connection's from now on
  * @peer: who is there; its pidfd is duplicated
- * @features: of its HELLO
+ * @keep: its record
  *
  * Return: it, not yet served; NULL: no memory.
  */
 struct conn *conn_adopt(struct kvmd *d, int fd, const struct peer *peer,
-			u64 features);
+			const struct keep_client *keep);
 /* conn_resume - serve it; first what its predecessor did not answer */
 int conn_resume(struct conn *c);
 /* conn_close - no more; it is freed at the end of the turn */

@@ -51,6 +51,7 @@ void session_keep(struct session *s)
 	r->uid = s->peer.uid;
 	r->gid = s->peer.gid;
 	r->features = s->conn->hello.features;
+	r->hello = s->conn->hello_msg.cookie;
 	memcpy(r->name, s->name, sizeof(r->name));
 	memcpy(r->tenant, s->tenant_name, sizeof(r->tenant));
 	keep_put(k, KEEP_RING, s->id, r->gen, s->ring_fd);
@@ -168,7 +169,7 @@ static struct session *adopt(struct kvmd *d, u32 i)
 		goto out_free;
 	s->state = SESSION_LEAVING;
 	if (r->state == KEEP_LIVE && sock >= 0) {
-		s->conn = conn_adopt(d, sock, &s->peer, r->features);
+		s->conn = conn_adopt(d, sock, &s->peer, r);
 		if (!s->conn)
 			goto out_free;
 		s->conn->session = s;

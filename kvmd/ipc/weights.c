@@ -307,7 +307,7 @@ static void offer_keep(struct weights *w)
 
 	keep_put(k, KEEP_WEIGHTS, w->slot, gen, w->fd);
 	w->keep->gen = gen;
-	trace_point(w->d, KV_TP_KEEP_OFFER, w->slot, w->id);
+	trace_point(w->d, KV_TP_KEEP_OFFER, w->filler->id, w->id);
 }
 
 /* Make new memory and tell the first waiter to fill it; or free @w. */
@@ -343,8 +343,8 @@ static void weights_offer(struct weights *w)
 		weights_free(w);
 		return;
 	}
-	offer_keep(w);
 	w->filler = u->session;
+	offer_keep(w);
 	w->keep->filler = 1 + u->session->id;
 	weights_fill_watch(w);
 	w->d->n.weights_fills++;

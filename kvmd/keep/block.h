@@ -60,7 +60,7 @@ struct keep_client {
 	u64 post_ticket; /* goes to entry @post_at */
 	u32 post_at;
 	u32 msg_bytes; /* 0: none */
-	u64 features;
+	u64 features, hello; /* of its HELLO; its cookie */
 	char name[KV_NAME_LEN], tenant[KV_NAME_LEN];
 	char msg[KEEP_MSG_MAX];
 };

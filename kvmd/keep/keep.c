@@ -204,7 +204,9 @@ int keep_open(struct keep *k, int channel, u64 device_bytes, char *err)
 	int rc;
 
 	device_bytes -= device_bytes % KV_EXTENT_SIZE;
-	*k = (struct keep){ .channel = channel, .block_fd = -1 };
+	*k = (struct keep){ .channel = channel,
+			    .block_fd = -1,
+			    .owner = k->owner };
 	if (channel < 0)
 		return block_new(k, device_bytes, err);
 	setsockopt(channel, SOL_SOCKET, SO_RCVTIMEO, &patience,
@@ -272,6 +274,13 @@ static void tell(struct keep *k, const struct keep_msg *m, int fd)
 	log_warn("nothing is kept any more", "error=\"%s\"", strerror(-rc));
 	k->lost = true;
 	shutdown(k->channel, SHUT_RDWR); /* whoever watches it finds that */
+}
+
+void keep_ready(struct keep *k)
+{
+	const struct keep_msg m = { .op = KEEP_READY };
+
+	tell(k, &m, -1);
 }
 
 void keep_put(struct keep *k, enum keep_kind kind, u32 index, u32 gen, int fd)

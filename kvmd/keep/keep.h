@@ -22,6 +22,7 @@ struct keep {
 	bool lost; /* the keeper has gone or hangs */
 	int block_fd;
 	struct keep_block *block;
+	void *owner; /* for trace points */
 	u64 bytes;
 	bool found; /* the block is a predecessor's */
 	struct keep_fd *fds; /* what it left, sorted */
@@ -58,6 +59,8 @@ int keep_take(struct keep *k, enum keep_kind kind, u32 index, u32 gen);
 /* keep_take_any - one that is left of a kind, which has its name no more; the
  * caller's. -1: none */
 int keep_take_any(struct keep *k, enum keep_kind kind);
+/* keep_ready - kvmd serves; the keeper may say so */
+void keep_ready(struct keep *k);
 /* keep_taken - all that is of use has been taken */
 void keep_taken(struct keep *k);
 

@@ -11,7 +11,7 @@
  *	SIGHUP				kvmd is killed: a new version, if one
  *					lies where it was started from, goes on
  *	SIGTERM, SIGINT			passed on
- *	kvmd dies again and again	the last tries begin with nothing; then
+ *	kvmd crashes again and again	the last tries begin with nothing; then
  *					the keeper gives up
  *	the keeper is killed		kvmd goes on and is not kept any more;
  *					with --exit-with-parent it ends
@@ -55,7 +55,7 @@ struct keeper {
 	int argc;
 	struct kept *kept;
 	u32 nr_kept, room;
-	int signals, parent, channel;
+	int signals, parent, channel, ready;
 	pid_t kvmd;
 	u32 lives, nr_fast;
 	u64 born_ns;
@@ -114,6 +114,17 @@ static int put(struct keeper *k, const struct keep_msg *name, int fd)
 	return 0;
 }
 
+/* Whoever started us hears it once. */
+static void ready(struct keeper *k)
+{
+	if (k->ready < 0)
+		return;
+	if (write(k->ready, "\n", 1) != 1)
+		log_warn("ready descriptor", "error=\"%s\"", strerror(errno));
+	close(k->ready);
+	k->ready = -1;
+}
+
 /*
  * Take what kvmd has sent. What cannot be kept makes the rest worthless: a
  * successor would miss it.
@@ -129,6 +140,10 @@ static void channel_drain(struct keeper *k)
 			return;
 		if (rc == 1 && m.op == KEEP_DROP) {
 			drop(k, &m);
+			continue;
+		}
+		if (rc == 1 && m.op == KEEP_READY) {
+			ready(k);
 			continue;
 		}
 		if (rc == 1)
@@ -155,6 +170,8 @@ static void child(struct keeper *k, int sock)
 	char text[32];
 	sigset_t none;
 
+	if (k->ready >= 0)
+		close(k->ready);
 	setpgid(0, 0); /* what the terminal sends comes by way of the keeper */
 	fcntl(sock, F_SETFD, 0);
 	sigemptyset(&none);
@@ -163,8 +180,11 @@ static void child(struct keeper *k, int sock)
 	k->argv[k->argc] = (char *)(uintptr_t) "--kept";
 	k->argv[k->argc + 1] = text;
 	k->argv[k->argc + 2] = NULL;
-	if (k->lives)
-		unsetenv("KV_KILL_AT"); /* that was the predecessor's */
+	if (k->lives) { /* what one life was told is not the next one's */
+		unsetenv("KV_KILL_AT");
+		if (k->lives == 1 && getenv("KV_KILL_NEXT_AT"))
+			setenv("KV_KILL_AT", getenv("KV_KILL_NEXT_AT"), 1);
+	}
 	execv(k->exe, k->argv);
 	_exit(127);
 }
@@ -266,7 +286,10 @@ static bool again(struct keeper *k, int status)
 	if (k->ending || status < 0 || (WIFEXITED(status) && !failed) ||
 	    (failed && !k->lives))
 		return false;
-	k->nr_fast = now_ns() - k->born_ns < FAST_NS ? k->nr_fast + 1 : 0;
+	if (now_ns() - k->born_ns >= FAST_NS)
+		k->nr_fast = 0;
+	else /* SIGKILL is somebody else's doing */
+		k->nr_fast += failed || WTERMSIG(status) != SIGKILL;
 	if (k->nr_fast > GIVE_UP) {
 		log_err("kvmd does not stay alive", "lives=%u", k->lives + 1);
 		return false;
@@ -320,7 +343,11 @@ static int setup(struct keeper *k, int argc, char **argv)
 int keeper_run(const struct options *opt, int argc, char **argv)
 {
 	struct keeper k = {
-		.opt = opt, .signals = -1, .parent = -1, .channel = -1
+		.opt = opt,
+		.signals = -1,
+		.parent = -1,
+		.channel = -1,
+		.ready = opt->ready_fd,
 	};
 	int rc = setup(&k, argc, argv), status;
 
@@ -337,8 +364,6 @@ int keeper_run(const struct options *opt, int argc, char **argv)
 			status = -1;
 			break;
 		}
-		if (!k.lives && opt->ready_fd >= 0)
-			close(opt->ready_fd);
 		hand_over(&k);
 		status = live(&k);
 		if (!again(&k, status))

@@ -12,6 +12,7 @@
  *	END			->	it has all that its predecessor left
  *			<-	PUT (fd)
  *			<-	DROP
+ *			<-	READY		clients may attach
  *
  * Nothing is acknowledged: a packet that was sent is in the keeper's socket,
  * with its descriptor, whatever becomes of the sender, and the keeper takes
@@ -24,6 +25,7 @@ enum keep_op {
 	KEEP_END,
 	KEEP_PUT,
 	KEEP_DROP,
+	KEEP_READY,
 };
 
 /* What a descriptor is; its index and gen are those of block.h. */

@@ -207,15 +207,20 @@ static int reach(struct kv *kv, const char *path,
 		 int fds[SYS_NR_FDS])
 {
 	u64 end = sys_now_ns() + (u64)timeout_ms * 1000000u;
+	bool was_reset = false;
 	int rc;
 
-	for (;;) {
+	for (;; was_reset = true) {
 		rc = connect_to(path, timeout_ms, &kv->sock, attach_error);
 		if (rc)
 			return rc;
 		KV_POINT(ATTACH_CONNECTED);
 		rc = connect_hello(kv->sock, hello, timeout_ms, &kv->info, fds,
 				   attach_error);
+		if (rc == -ETIMEDOUT && was_reset)
+			return err_set(attach_error, -ECONNRESET,
+				       "kvmd closed the connection without an "
+				       "answer");
 		if (rc != -ECONNRESET || sys_now_ns() >= end)
 			return rc;
 		sys_close(kv->sock);

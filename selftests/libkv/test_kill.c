@@ -14,84 +14,16 @@
  */
 #include "selftests/harness.h"
 #include "selftests/lib_kvmd.h"
-#include "selftests/libkv/mix.h"
+#include "selftests/libkv/others.h"
 #include "libkv/src/point.h"
 #include <kv/trace.h>
-
-#define NR_BYSTANDERS 2
-#define NR_ROUNDS     4
-#define ROUND_OPS     150
-
-struct others {
-	_Atomic bool stop;
-	_Atomic uint64_t rounds, wrong, rows, nr_short;
-	uint64_t expected[NR_ROUNDS];
-};
 
 FIXTURE(kill)
 {
 	struct test_kvmd d;
 	struct others *o;
-	pid_t pid[NR_BYSTANDERS];
 	uint64_t nr_killed;
 };
-
-/* One round of a bystander: the digest says all that was written. */
-static uint64_t one_round(struct mix *m, uint64_t seed, bool *ok)
-{
-	uint64_t i, digest;
-
-	mix_begin(m, seed, 400);
-	for (i = 0; i < ROUND_OPS && *ok; i++)
-		*ok = mix_op(m);
-	digest = m->digest;
-	*ok = *ok && mix_verify(m);
-	for (i = 0; i < MIX_SEQS; i++)
-		seq_destroy(&m->c, &m->seq[i]);
-	return digest;
-}
-
-static void bystander(const struct test_kvmd *d, struct others *o)
-{
-	static struct mix m;
-	uint64_t r = 0, digest;
-	bool ok = true;
-
-	if (seqs_attach(&m.c, d->socket, "bystander"))
-		_exit(2);
-	while (!o->stop && ok) {
-		digest = one_round(&m, r % NR_ROUNDS, &ok);
-		/* refused memory it wrote something else, and read it back */
-		o->nr_short += m.nr_short > 0;
-		if (!m.nr_short && digest != o->expected[r % NR_ROUNDS])
-			ok = false;
-		o->rounds++;
-		r++;
-	}
-	if (!ok)
-		printf("a bystander: answer %d, %llu rows wrong, %llu times "
-		       "short of memory\n",
-		       m.rc, (unsigned long long)m.c.faults,
-		       (unsigned long long)m.nr_short);
-	o->wrong += !ok;
-	o->rows += m.c.checked;
-	kv_detach(m.c.kv);
-	_exit(ok ? 0 : 1);
-}
-
-/* What the rounds give when nobody dies. */
-static void learn(const struct test_kvmd *d, struct others *o)
-{
-	static struct mix m;
-	bool ok = true;
-	int i;
-
-	ASSERT_EQ(0, seqs_attach(&m.c, d->socket, "undisturbed"));
-	for (i = 0; i < NR_ROUNDS; i++)
-		o->expected[i] = one_round(&m, (uint64_t)i, &ok);
-	ASSERT_TRUE(ok);
-	kv_detach(m.c.kv);
-}
 
 /* A bystander that is refused memory says something else than it learned, so
  * the limit leaves it room also while its own frames are on their way out. */
@@ -103,34 +35,6 @@ static void start_kvmd(struct kill_self *self, const char *size,
 				     "--swap-ram", swap, "--revoke-ask",
 				     revoke ? "0" : "1000", "--revoke-fence",
 				     revoke ? "1" : "30000", NULL));
-}
-
-static void start_others(struct kill_self *self)
-{
-	int i;
-
-	for (i = 0; i < NR_BYSTANDERS; i++) {
-		self->pid[i] = fork();
-		if (!self->pid[i])
-			bystander(&self->d, self->o);
-	}
-}
-
-/* The bystanders end well, and then nothing is held. */
-static void stop_others(struct kill_self *self)
-{
-	int i, status;
-
-	self->o->stop = true;
-	for (i = 0; i < NR_BYSTANDERS; i++) {
-		if (self->pid[i] <= 0)
-			continue;
-		ASSERT_EQ(self->pid[i], waitpid(self->pid[i], &status, 0));
-		EXPECT_EQ(0, status);
-		self->pid[i] = 0;
-	}
-	self->o->stop = false;
-	EXPECT_EQ(0, self->o->wrong);
 }
 
 static uint64_t meminfo(const struct test_kvmd *d, const char *key)
@@ -155,17 +59,16 @@ static void expect_nothing_held(struct kill_self *self)
 
 FIXTURE_SETUP(kill)
 {
-	self->o = mmap(NULL, sizeof(*self->o), PROT_READ | PROT_WRITE,
-		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	self->o = others_new();
 	start_kvmd(self, "256M", "64M", "0", false);
-	learn(&self->d, self->o);
+	others_learn(self->o, &self->d);
 }
 
 FIXTURE_TEARDOWN(kill)
 {
 	if (self->d.pid <= 0)
 		return;
-	stop_others(self);
+	others_stop(self->o);
 	expect_nothing_held(self);
 	EXPECT_EQ(0, test_kvmd_stop(&self->d));
 }
@@ -291,8 +194,12 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_libkv_costs_nobody_else, 300)
 	char at[64];
 
 	read_counts(self, count, &any);
-	start_others(self);
+	others_start(self->o, &self->d);
 	for (i = 0; i < total; i++) {
+		if (rows[i].nr == LIBKV_RESUMED) {
+			done++; /* test_restart has it */
+			continue;
+		}
 		snprintf(at, sizeof(at), "%s:1", rows[i].name);
 		if (EXPECT_TRUE(was_killed(run_victim(self, at, NULL, 0))) &
 		    expect_recovery(self, at))
@@ -307,7 +214,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_libkv_costs_nobody_else, 300)
 		expect_recovery(self, at);
 		twice++;
 	}
-	stop_others(self);
+	others_stop(self->o);
 	TH_LOG("figure: killed at %u/%u transitions of libkv (%llu of them a second "
 	       "time); %llu rounds of bystanders unchanged",
 	       done, total, (unsigned long long)twice,
@@ -325,7 +232,7 @@ TEST_F_TIMEOUT(kill, at_random_transitions_costs_nobody_else, 1200)
 		n = 1000;
 	read_counts(self, count, &any);
 	ASSERT_GT(any, 100);
-	start_others(self);
+	others_start(self->o, &self->d);
 	/* a run may end before its point: those do not count */
 	for (i = 0; self->nr_killed < n && i < 2 * n; i++) {
 		/* every second one among the first: attach and first steps */
@@ -340,7 +247,7 @@ TEST_F_TIMEOUT(kill, at_random_transitions_costs_nobody_else, 1200)
 		if (i % 20 == 19)
 			EXPECT_EQ(0, test_kvmd_check(&self->d));
 	}
-	stop_others(self);
+	others_stop(self->o);
 	TH_LOG("figure: killed at %llu random transitions of %llu; %llu rounds of "
 	       "bystanders unchanged, %llu of them short of memory, %llu "
 	       "rows read",
@@ -363,6 +270,9 @@ static bool is_never_on_behalf(const char *name)
 		/* a step that comes between, a read that fails: test_swap */
 		"swap_back",
 		"swap_lost",
+		/* with a successor's: test_restart */
+		"adopted",
+		"resumed",
 	};
 	size_t i;
 
@@ -402,7 +312,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 			   swap ? "64M" : "0", revoke);
 		unsetenv("KV_KILL_CLIENT_AT");
 		if (!tight)
-			start_others(self);
+			others_start(self->o, &self->d);
 		/* who needs fresh memory when is a matter of chance */
 		for (try = 0; try < 8 && !killed; try++)
 			killed = was_killed(run_victim(self, NULL, NULL,
@@ -411,7 +321,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 			done += expect_recovery(self, at);
 		else
 			TH_LOG("%s: nobody was killed", names[i]);
-		stop_others(self);
+		others_stop(self->o);
 		expect_nothing_held(self);
 	}
 	TH_LOG("figure: killed at %u/%u transitions of kvmd", done, total);
