@@ -6,7 +6,8 @@
  * point, or after a number of single instructions (the processor's trap flag),
  * by a jump out of whatever it was doing: memory is then as a kill would have
  * left it. What the process knew is forgotten: requests that were out, the
- * addresses of tables; the block is moved to another address. Then the core is
+ * addresses of tables; the block is moved to another address. What it had asked
+ * the device and the disk for has happened, or has not. Then the core is
  * recovered, sometimes killed in that too, checked, and the clients come back.
  *
  * Requests of clients have numbers. One that got no answer before the death is
@@ -18,15 +19,21 @@
 #include <setjmp.h>
 #include <signal.h>
 
+#include "kvmd/mm/state.h"
 #include "kvmd/mm/swap.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
 #define R_CLIENTS 3u
-#define R_SPACES  6u
+#define R_SPACES  32u
 #define R_LEN	  200u
 #define R_UNIT	  4096u
 #define R_AREAS	  2u
 #define R_ITEMS	  2u
+#define R_TENANTS 2u
+#define R_SLOTS	  16384u /* units of both tiers */
+/* Points of move.c that were passed by migrate.c, in pages that compact.c moves:
+ * counted apart. */
+#define R_MIGRATE 200u
 
 static const u32 r_window[R_AREAS] = { 0, 40 };
 static const u32 r_bytes[R_AREAS] = { 128 << 10, 64 << 10 };
@@ -75,24 +82,37 @@ struct model {
 	struct mt t;
 	struct mm_host_ops ops;
 	u64 rnd;
+	u32 nr_spaces; /* of each client, up to R_SPACES */
 	u64 (*rows)[16]; /* [device unit][row]: hash of the tokens up to it */
 	u64 (*swapped)[16]; /* [slot unit][row] */
 	struct r_client c[R_CLIENTS];
-	u32 tenant, seen_done;
+	u32 tenant[R_TENANTS], seen_done;
 	u64 charged;
+	u64 high[R_TENANTS], high_next[R_TENANTS];
+	/* being discarded */
+	u64 discard_off, discard_bytes;
+	u32 discard_tier;
 	/* death */
 	sigjmp_buf env;
 	volatile bool inside;
 	u32 point, passings; /* at the n-th passing of this one */
 	long steps; /* after so many instructions, counted */
 	u32 from; /* from the n-th trace point on, 0: from the start */
+	u32 from_point; /* only this one counts, 0: all */
+	bool in_migration; /* it dies there, over and over */
 	u64 deaths[KV_TP_MAX], nr_deaths, nr_deaths_anywhere, nr_recover_deaths;
 	struct r_req *asked; /* the request that is being done */
 	bool answered; /* the core knew what it had said */
 	u64 nr_requests, nr_answers, nr_again, nr_rows;
+	u64 nr_discarded;
 	/* a client marks this space in the middle of a move */
 	struct kv_space_status *mark;
 	u64 mark_step;
+	bool one_page; /* mm_move_page() */
+	/* or some space, in the middle of compaction, until it is over */
+	bool mark_any;
+	struct kv_space_status *marked;
+	u64 was_active;
 };
 
 static struct model *the_model;
@@ -132,16 +152,45 @@ static void trap_off(void)
 	FLAGS("andq $~0x100, (%%rsp)");
 }
 
+static struct r_client *client_of(struct model *m, u32 id)
+{
+	u32 i;
+
+	for (i = 0; i < R_CLIENTS; i++)
+		if (m->c[i].live && m->c[i].id == id)
+			break;
+	return i < R_CLIENTS ? &m->c[i] : NULL;
+}
+
+/* A step of the client begins just now, on one of its spaces. */
+static void mark_some(struct model *m, u32 client)
+{
+	struct r_client *c = client_of(m, client);
+	struct r_space *s = c ? &c->space[roll(m, m->nr_spaces)] : NULL;
+
+	if (!s || !s->live || m->marked)
+		return;
+	m->marked = &m->t.cl[client].status->space[s->slot];
+	m->was_active = m->marked->active_step;
+	kv_step_mark(m->marked, m->t.cl[client].step + 1);
+}
+
 static void r_trace(void *host, u32 point, u32 client, u64 arg)
 {
 	struct model *m = container_of(host, struct model, t);
 
-	(void)client;
 	(void)arg;
 	m->t.passed[point]++;
+	if (!m->one_page &&
+	    (point == KV_TP_MOVE_CHECK || point == KV_TP_MOVE_DONE ||
+	     point == KV_TP_MOVE_BACK))
+		point += R_MIGRATE;
+	if (m->mark_any && point == R_MIGRATE + KV_TP_MOVE_CHECK)
+		mark_some(m, client);
 	if (m->mark && point == KV_TP_MOVE_BUMP)
 		kv_step_mark(m->mark, m->mark_step);
-	if (m->inside && m->steps > 0 && m->from && !--m->from)
+	if (m->inside && m->steps > 0 && m->from &&
+	    (!m->from_point || m->from_point == point) && !--m->from)
 		trap_on();
 	if (!m->inside || point != m->point || --m->passings)
 		return;
@@ -170,16 +219,46 @@ static void trap_init(void)
 
 static void r_recover(struct model *m);
 
+static void unmark(struct model *m)
+{
+	if (m->marked)
+		kv_step_unmark(m->marked, m->was_active);
+	m->marked = NULL;
+}
+
+static const u32 migrate_points[] = { R_MIGRATE + KV_TP_MOVE_CHECK,
+				      R_MIGRATE + KV_TP_MOVE_DONE,
+				      R_MIGRATE + KV_TP_MOVE_BACK };
+
+/* It is to die while pages move together. */
+static void die_in_migration(struct model *m)
+{
+	m->point = 0;
+	m->steps = 0;
+	if (roll(m, 2)) {
+		m->point = migrate_points[roll(m, 3)];
+		m->passings = 1 + roll(m, 20);
+		return;
+	}
+	m->steps = 1 + roll(m, 400);
+	m->from = 1 + roll(m, 20);
+	m->from_point = migrate_points[roll(m, 3)];
+}
+
 /* Return: false if the process died in it, and another one has taken over. */
 static bool guarded(struct model *m, void (*fn)(struct model *m, void *arg),
 		    void *arg)
 {
-	int how = sigsetjmp(m->env, 0);
+	int how;
 
+	if (m->in_migration && !roll(m, 4))
+		die_in_migration(m);
+	how = sigsetjmp(m->env, 0);
 	if (how) {
 		m->inside = false;
 		m->nr_deaths_anywhere += how == 2;
 		m->steps = m->from = 0;
+		unmark(m);
 		r_recover(m);
 		return false;
 	}
@@ -190,6 +269,7 @@ static bool guarded(struct model *m, void (*fn)(struct model *m, void *arg),
 	if (m->steps > 0)
 		trap_off();
 	m->inside = false;
+	unmark(m);
 	return true;
 }
 
@@ -295,13 +375,70 @@ static u32 nr_lost(struct model *m)
 	return lost;
 }
 
-static void r_recover(struct model *m)
+static void r_discarded(struct model *m);
+
+/* What was on its way has happened, or not; nobody hears of it. */
+static void requests_end(struct model *m)
 {
-	u32 lost = nr_lost(m);
+	struct mt *t = &m->t;
+	u32 i;
+
+	for (i = 0; i < t->nr_io; i++)
+		if (roll(m, 2))
+			t->swap(t, &t->io[i], t->io_in[i]);
+	for (i = 0; i < t->nr_copy; i++)
+		if (roll(m, 2))
+			t->move(t, t->copy[i].src, t->copy[i].dst,
+				t->copy[i].bytes);
+	for (i = 0; i < t->nr_moving; i++)
+		if (roll(m, 2))
+			t->move(t, t->moving[i].src, t->moving[i].dst,
+				t->moving[i].bytes);
+	if (m->discard_bytes && roll(m, 2))
+		r_discarded(m);
+	t->nr_held = t->nr_io = t->nr_copy = t->nr_moving = 0;
+	m->discard_bytes = 0;
+}
+
+static void check_tenants(struct model *m)
+{
+	static const char *const name[R_TENANTS] = { "m", "n" };
 	struct mm_tenant_info ti;
 	u32 i;
 
-	m->t.nr_held = m->t.nr_io = m->t.nr_copy = 0;
+	for (i = 0; i < R_TENANTS; i++) {
+		ASSERT_EQ(mm_tenant_get(m->t.mm, name[i], &m->tenant[i]), 0);
+		ASSERT_EQ(mm_tenant_info(m->t.mm, m->tenant[i], &ti), 0);
+		if (ti.high_bytes != m->high_next[i])
+			ASSERT_EQ(ti.high_bytes, m->high[i]);
+		m->high[i] = m->high_next[i] = ti.high_bytes;
+		if (!i)
+			m->charged = ti.charged_bytes;
+	}
+}
+
+/* Each of them is whole, or not there. */
+static void check_reports(struct model *m)
+{
+	u64 seq, end = mm_oom_next(m->t.mm);
+
+	for (seq = end > MM_OOM_MAX ? end - MM_OOM_MAX : 1; seq < end; seq++) {
+		const struct mm_oom *r = mm_oom_get(m->t.mm, seq);
+
+		if (!r)
+			continue;
+		EXPECT_TRUE(r->nr_tenants && r->nr_clients);
+		EXPECT_EQ(r->device_bytes, m->t.cfg.device_bytes);
+	}
+	EXPECT_FALSE(mm_oom_get(m->t.mm, end));
+}
+
+static void r_recover(struct model *m)
+{
+	u32 lost = nr_lost(m);
+	u32 i;
+
+	requests_end(m);
 	m->point = 0;
 	block_move(m);
 	recover_through_deaths(m);
@@ -309,10 +446,9 @@ static void r_recover(struct model *m)
 	mt_check(&m->t);
 	if (m->asked)
 		m->answered = known_answer(m, m->asked);
-	ASSERT_EQ(mm_tenant_get(m->t.mm, "m", &m->tenant), 0);
+	check_tenants(m);
+	check_reports(m);
 	mm_recover_end(m->t.mm);
-	ASSERT_EQ(mm_tenant_info(m->t.mm, m->tenant, &ti), 0);
-	m->charged = ti.charged_bytes;
 	remove_strangers(m);
 	for (i = 0; i < R_CLIENTS; i++)
 		if (m->c[i].live && !m->c[i].dying)
@@ -385,16 +521,6 @@ static void issue(struct model *m, void *arg)
 	}
 }
 
-static struct r_client *client_of(struct model *m, u32 id)
-{
-	u32 i;
-
-	for (i = 0; i < R_CLIENTS; i++)
-		if (m->c[i].live && m->c[i].id == id)
-			break;
-	return i < R_CLIENTS ? &m->c[i] : NULL;
-}
-
 /* Until it has an answer, whoever gives it. */
 static int request(struct model *m, struct r_req *r)
 {
@@ -446,6 +572,15 @@ static void r_swap(struct mt *t, const struct mm_swap_io *io, bool in)
 		memcpy(dev, m->swapped[io->slot], sizeof(m->rows[0]));
 	else
 		memcpy(m->swapped[io->slot], dev, sizeof(m->rows[0]));
+}
+
+/* Nobody will find there what was there. */
+static void r_discarded(struct model *m)
+{
+	u64 first = m->discard_off / R_UNIT + m->t.mm->tier[m->discard_tier].first;
+
+	memset(m->swapped[first], 0xdd,
+	       m->discard_bytes / R_UNIT * sizeof(m->swapped[0]));
 }
 
 static u64 *page_rows(struct model *m, u32 area, u32 entry)
