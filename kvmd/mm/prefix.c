@@ -502,11 +502,12 @@ static void take_page(struct mm *mm, struct client *c, struct space *sp, u32 k,
 			return;
 		t->geom[t->nr] = a->geom;
 		t->frame[t->nr++] = own;
-	} else {
-		pgtable_drop_out(mm, c, a, pte); /* swapped, or lost */
 	}
 	frame_get(cached_class(mm, to), &mm_frames(mm)[to]);
 	kv_move_end(p, entry_make(mm, c, to, sp->gen + 1));
+	mm_order();
+	if (!kv_pte_is_present(pte))
+		pgtable_drop_out(mm, c, a, pte); /* swapped, or lost */
 	mm_trace(mm, KV_TP_PREFIX_TAKE, client_index(mm, c), page);
 }
 

@@ -324,8 +324,6 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 		kv_store_relaxed(p, (pte | KV_PTE_WRITE) & ~KV_PTE_SHARED);
 		return false;
 	}
-	if (unlikely(pte & KV_PTE_SWAPPED) && !kv_pte_is_present(pte))
-		pgtable_drop_out(mm, c, a, pte);
 	to = frame_take(mm, c, sp, area, page);
 	entry = frame_entry(mm, &c->cls[a->geom], to);
 	*copy = (struct kv_copy){ .geom = a->geom,
@@ -337,6 +335,9 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 		op_log_cow(mm, c, sp, area, page, pte, copy);
 	kv_store_relaxed(
 		p, pte_make(entry, KV_PTE_PRESENT | KV_PTE_WRITE, sp->gen + 1));
+	mm_order();
+	if (unlikely(pte & KV_PTE_SWAPPED) && !kv_pte_is_present(pte))
+		pgtable_drop_out(mm, c, a, pte);
 	pin = tokens ? max(pin, step) : pin;
 	if (likely(frame != MM_NONE)) {
 		frame_put(mm, c, a->geom, frame, pin);
