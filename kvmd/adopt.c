@@ -117,6 +117,7 @@ void adopt_finish(struct kvmd *d)
 	session_rejoin_all(d);
 	tenants_adopt(d);
 	weights_adopt(d);
+	mm_now(d->mm, d->now_ns); /* deadlines are counted from here */
 	mm_recover_end(d->mm);
 	keep_taken(&d->keep);
 	trace_point(d, KV_TP_ADOPTED, EVENT_NOBODY, d->keep.block->lives);

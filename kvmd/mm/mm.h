@@ -146,7 +146,8 @@ struct mm_recover {
  * The dead process's reads, writes and copies must have ended. Afterwards, and
  * before it drains the requests, the host looks up the answers that it owes
  * (mm_op_answer()), takes its references to tenants anew, tells what clients
- * have died meanwhile, and calls mm_recover_end(). Completions come again until
+ * have died meanwhile and what time it is (mm_now()), and calls
+ * mm_recover_end(). Completions come again until
  * another request was taken after them: their ticket says which was posted. A
  * client that comes back gets mm_client_resume() and its answers before it
  * asks for anything else.

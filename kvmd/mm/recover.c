@@ -21,7 +21,10 @@
  *	shared, writable	references
  *	a slot's references	entries; being written: the page is in its
  *				frame still; being read: it is in the slot
- *	moving entries		none: the page is where it was
+ *	moving entries		none: the page is where it was; those that name
+ *				the new frame already do, for they were changed
+ *				when the copy was complete
+ *	frames pages moved to	references: free, or used
  *	a node			node.state, parent, tokens; its frames if they
  *				say that they are its own
  *	holds on nodes		references in use: a space's while it names
@@ -29,9 +32,21 @@
  *	search trees, families,	members
  *	lists, counts, maps
  *	bytes of a tenant	extents, slots; weights: the tenant
+ *	limits, high, weight	the tenant, number by number
  *	references of a tenant	clients, its cache; the host's come anew
- *	tickets			their state, written last; order: priority, id
- *	what a revoke wants	client.revoke; the hold, if it is fenced
+ *	tickets			their state, written last; order: priority, id;
+ *				until when one is slow: the ticket
+ *	what a revoke wants	client.revoke; the hold, if it is fenced. Its
+ *				time begins once more when the client is back
+ *	pressure		totals and averages as they are; who waits:
+ *				tickets; who works: granted and completed
+ *	reports, events		as they are; one that was being written is not
+ *				there
+ *	units being discarded	free, to be discarded
+ *	what a client received	seq_known; replies that were to tell of more
+ *				are forgotten
+ *	from empty		runs being emptied, the rate of compaction,
+ *				background reclaim, what the policy had learned
  *	what is evicted next	when nodes were used last
  *	what was begun		the clients' logs (oplog.h, recover_op.c)
  *	requests to the host	states that wait for an answer: asked again

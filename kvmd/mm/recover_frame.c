@@ -165,7 +165,7 @@ static bool frame_unused(struct mm *mm, struct slab_count *s, u32 frame)
 	bool leaving = f->state == FRAME_LEAVING;
 
 	if (f->state == FRAME_FREE || f->state == FRAME_IN ||
-	    s->c->state == CLIENT_CACHE)
+	    f->state == FRAME_TO || s->c->state == CLIENT_CACHE)
 		return true;
 	if (!leaving)
 		f->pin = max(f->pin, s->pin);

@@ -180,29 +180,81 @@ TEST(recover, what_a_running_step_reads_stays_until_it_ends)
 	mt_fini(&t);
 }
 
-/* 64 spaces of 1,024 pages that fill 512 extents. */
-TEST(recover, takes_milliseconds_for_64_thousand_pages)
+/* Its process was not there to hear of it, and kvmd not to see it give. */
+TEST(recover, a_client_has_all_its_time_once_more_when_it_is_back)
+{
+	const struct mm_config cfg = {
+		.device_bytes = 8 * KV_EXTENT_SIZE,
+		.ready_extents = 1,
+		.revoke = MM_REVOKE_ADMIN,
+		.revoke_ask_ns = 100000000,
+		.revoke_fence_ns = 100000000,
+	};
+	struct mm_client_info ci;
+	u64 asked, hour = 3600000000000;
+	struct mt t;
+	u32 c;
+
+	mt_init_cfg(&t, &cfg);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	mt_idle_space(&t, c, mt_geom(&t, c, MT_PAGE), 20);
+	kv_step_mark(&t.cl[c].status->space[0], ++t.cl[c].step);
+	ASSERT_EQ(mm_revoke(t.mm, c, KV_EXTENT_SIZE, &asked), 0);
+	ASSERT_EQ(recover_as(&t, c, &t.cfg, 0), 0);
+	mm_recover_end(t.mm);
+	mm_tick(t.mm, hour);
+	mt_drain(&t);
+	ASSERT_EQ(mm_client_info(t.mm, c, &ci), 0);
+	EXPECT_EQ(ci.revoke, MM_REVOKE_ASKED);
+	ASSERT_GE(mm_client_resume(t.mm, c, &t.cl[c].seq), 0);
+	mm_tick(t.mm, hour + 99000000);
+	mt_drain(&t);
+	ASSERT_EQ(mm_client_info(t.mm, c, &ci), 0);
+	EXPECT_EQ(ci.revoke, MM_REVOKE_ASKED);
+	EXPECT_GT(t.cl[c].nr_events[KV_EVENT_SHRINK], 1);
+	mm_tick(t.mm, hour + 101000000);
+	mt_drain(&t);
+	ASSERT_EQ(mm_client_info(t.mm, c, &ci), 0);
+	EXPECT_EQ(ci.revoke, MM_REVOKE_FENCED);
+	/* Killed again: it stays fenced, and has its time once more. */
+	ASSERT_EQ(recover_as(&t, c, &t.cfg, 0), 0);
+	mm_recover_end(t.mm);
+	EXPECT_EQ(t.cl[c].table->hold_step, t.cl[c].step - 1);
+	mm_tick(t.mm, 2 * hour);
+	ASSERT_GE(mm_client_resume(t.mm, c, &t.cl[c].seq), 0);
+	mm_tick(t.mm, 2 * hour + 99000000);
+	mt_drain(&t);
+	EXPECT_EQ(t.cl[c].kills, 0);
+	mm_tick(t.mm, 2 * hour + 101000000);
+	mt_drain(&t);
+	EXPECT_EQ(t.cl[c].kills, 1);
+	mt_check(&t);
+	mt_fini(&t);
+}
+
+/* 100 spaces of 1,000 pages that fill 782 extents. */
+TEST(recover, takes_milliseconds_for_100_thousand_pages)
 {
 	double begin, best = 1;
 	struct mm_usage u;
 	u32 c, geom, i;
 	struct mt t;
 
-	mt_init(&t, 520, 1);
+	mt_init(&t, 800, 1);
 	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
 	geom = mt_geom(&t, c, 64 << 10);
-	for (i = 0; i < 64; i++)
-		mt_idle_space(&t, c, geom, 1024);
+	for (i = 0; i < 100; i++)
+		mt_idle_space(&t, c, geom, 1000);
 	for (i = 0; i < 5; i++) {
 		begin = th_now();
 		ASSERT_EQ(recover_as(&t, c, &t.cfg, 0), 0);
 		best = min(best, th_now() - begin);
 	}
-	TH_LOG("figure: a core with 65,536 pages of one client: %.2f ms",
+	TH_LOG("figure: a core with 100,000 pages of one client: %.2f ms",
 	       best * 1e3);
 	mt_check(&t);
 	mm_usage_get(t.mm, &u);
-	EXPECT_EQ(u.frame_bytes, 65536ull * (64 << 10));
+	EXPECT_EQ(u.frame_bytes, 100000ull * (64 << 10));
 	mt_fini(&t);
 }
 
