@@ -233,7 +233,9 @@ int keep_open(struct keep *k, int channel, u64 device_bytes, char *err)
 
 int keep_forget(struct keep *k, u64 device_bytes, char *err)
 {
-	u32 lives = k->block && k->found ? k->block->lives : 0;
+	u32 lives = k->found ? k->block->lives : 0;
+	u32 made_dir = k->found && k->block->made_dir;
+	u32 made_file = k->found && k->block->made_file;
 	int rc;
 
 	block_unmap(k);
@@ -241,9 +243,12 @@ int keep_forget(struct keep *k, u64 device_bytes, char *err)
 	keep_drop(k, KEEP_MM, 0, 0);
 	fds_close(k, true);
 	rc = block_new(k, device_bytes - device_bytes % KV_EXTENT_SIZE, err);
-	if (!rc)
-		k->block->lives = lives;
-	return rc;
+	if (rc)
+		return rc;
+	k->block->lives = lives;
+	k->block->made_dir = made_dir;
+	k->block->made_file = made_file;
+	return 0;
 }
 
 void keep_close(struct keep *k)

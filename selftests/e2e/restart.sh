@@ -1,0 +1,128 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# restart.sh - kvmd is killed, replaced or broken under runtimes that work
+#
+# timeout: 200
+# quick: no
+#
+# The model is one of our own writing: 16 tokens take 512 KiB, 256 an extent.
+. selftests/tap.sh
+
+command -v python3 >/dev/null || skip_all "no python3 here"
+model=$T/large.gguf
+python3 selftests/e2e/bad_gguf.py --large "$model" || exit 1
+gen=(kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos
+	--json)
+ids() { grep -o '"ids": *\[[0-9,]*\]' "$1" | tr -d ' '; }
+status() { kvctl status --json | grep -o "\"$1\":[a-z0-9]*" | cut -d: -f2; }
+serving() { status pid 2>/dev/null; }
+events() { kvctl events --json | grep -c "\"$1\""; }
+# Another kvmd than PID answers
+other_than() {
+	local now
+	now=$(serving) && [ -n "$now" ] && [ "$now" != "$1" ]
+}
+kill_kvmd() { # [SIGNAL] - and wait for the next one
+	local was
+	was=$(serving)
+	kill "-${1:-KILL}" "$was"
+	wait_for 10 other_than "$was"
+}
+
+"${gen[@]}" -n 400 --kv contig >"$T/want" || exit 1
+
+# Room for the weights (9.4 MB) and little else: pages go to the disk and back
+start_kvmd --size 40M --keeper --swap-file "$T/swap" --swap-size 64M || exit 1
+"${gen[@]}" -n 400 --no-prefix-cache >"$T/one" 2>"$T/err1" &
+one=$!
+"${gen[@]}" -n 400 --no-prefix-cache >"$T/two" 2>"$T/err2" &
+two=$!
+tap_pids+=("$one" "$two")
+kills=0
+while kill -0 $one 2>/dev/null || kill -0 $two 2>/dev/null; do
+	kill_kvmd && kills=$((kills + 1))
+	sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
+done
+wait $one
+expect "a runtime whose kvmd is killed again and again ends well" 0 $?
+wait $two
+expect "so does another" 0 $?
+expect "it says what it says alone" "$(ids "$T/want")" "$(ids "$T/one")"
+expect "so does the other" "$(ids "$T/want")" "$(ids "$T/two")"
+check "kvmd was killed meanwhile" [ "$kills" -ge 3 ]
+expect "each time another one went on" "$kills" "$(status restarts)"
+check "the books are in order" kvctl check
+kvctl -q cache drop
+wait_for 5 eval '[ "$(kvctl --json meminfo | grep -o "\"held_bytes\":[0-9]*")" \
+	= "\"held_bytes\":0" ]'
+expect "nothing is held any more" 0 $?
+diag "figure: $kills kvmd killed under two runtimes, answers unchanged"
+
+# What was published stays published
+long=(kvrun generate -t 1 -m "$model" --prompt "$(printf 'word %.0s' {1..60})"
+	--temp 0 --ignore-eos --stats -n 40)
+found() { grep -o '[0-9]* found' "$1"; }
+look() { "${long[@]}" >/dev/null 2>"$T/$1"; }
+for _ in 1 2 3; do
+	look before || diag "$(cat "$T/before")"
+done
+kill_kvmd
+"${long[@]}" >/dev/null 2>"$T/after"
+check "a prefix is found" grep -q '[1-9][0-9]* found' "$T/before"
+expect "as much of it after a kill" "$(found "$T/before")" "$(found "$T/after")"
+
+# SIGHUP to the keeper: replaced by what lies where it was started from
+was=$(serving)
+kill -HUP "$kvmd_pid"
+check "SIGHUP replaces kvmd" wait_for 10 other_than "$was"
+look after
+expect "prefixes are found" "$(found "$T/before")" "$(found "$T/after")"
+
+# A limit that was set stays
+kvctl tenant limit "uid:$(id -u)" max=24M >/dev/null
+kill_kvmd
+check "a limit outlives kvmd" grep -q 24.0M <(kvctl tenant list)
+kvctl tenant limit "uid:$(id -u)" max=max >/dev/null
+
+# State of another version: /proc shows the memory that is kept
+fd=$(find "/proc/$(serving)/fd" -lname '/memfd:kvmd-state*' | head -1)
+printf '\377' | dd of="$fd" bs=1 seek=8 conv=notrunc status=none
+kill_kvmd
+check "what a successor does not know it does not use" \
+	grep -q 'cannot be used.*version' "$KV_LOG_DIR/kvmd.log"
+check "it begins anew" look after
+expect "with an empty cache" "0 found" "$(found "$T/after")"
+check "the books are in order" kvctl check
+
+# A kvmd that crashes by itself is not tried for ever with the same state
+for _ in 1 2 3 4 5; do
+	kill_kvmd SEGV
+done
+check "after five crashes it begins with nothing" \
+	grep -q 'begins with nothing' "$KV_LOG_DIR/kvmd.log"
+check "and serves" kvctl -q status
+
+# Without the keeper kvmd goes on
+was=$(serving)
+kill -KILL "$kvmd_pid"
+wait "$kvmd_pid" 2>/dev/null
+wait_for 5 eval '[ "$(events keeper_gone)" = 1 ]'
+expect "that the keeper has gone is an event" 0 $?
+expect "kvmd lives on" "$was" "$(serving)"
+expect "and says that it is not kept" false "$(status kept)"
+check "runtimes work" look after
+kill "$was"
+wait_for 10 eval '! kill -0 '"$was"' 2>/dev/null'
+
+# The end
+start_kvmd --size 32M --keeper --pid-file "$T/pid" --swap-file "$T/swap2" \
+	--swap-size 8M || exit 1
+kill_kvmd
+expect "the pid file names the keeper" "$kvmd_pid" "$(cat "$T/pid")"
+stop_kvmd
+expect "told to end, both end well" 0 $?
+check "no socket is left" [ ! -e "$KVMD_SOCKET" ]
+check "no pid file is left" [ ! -e "$T/pid" ]
+check "no swap file is left" [ ! -e "$T/swap2" ]
+tap_done
