@@ -156,7 +156,8 @@ static void cache_withdraw(struct kvmd *d, u32 extent, u32 tenant)
 	struct session *s;
 
 	TAILQ_FOREACH(s, &d->all, link)
-	if (s->state == SESSION_LIVE && s->keep->has_cache && s->tenant == tenant)
+	if (s->state == SESSION_LIVE && s->keep->has_cache &&
+	    s->tenant == tenant)
 		extent_tell(s, extent, 0, KV_EXTENT_GONE | KV_EXTENT_SHARED,
 			    -1);
 }
@@ -509,10 +510,9 @@ static int open_loop(struct kvmd *d, char *err)
 static int open_socket(struct kvmd *d, char *err)
 {
 	struct keep *k = &d->keep;
-	int rc = listen_adopt(&d->listener, d->opt->socket,
-			      keep_take(k, KEEP_LISTEN, 0, 0),
-			      keep_take(k, KEEP_LOCK, 0, 0),
-			      k->block->made_dir);
+	int rc = listen_adopt(
+		&d->listener, d->opt->socket, keep_take(k, KEEP_LISTEN, 0, 0),
+		keep_take(k, KEEP_LOCK, 0, 0), k->block->made_dir);
 
 	if (rc) {
 		rc = listen_open(&d->listener, d->opt->socket, err);

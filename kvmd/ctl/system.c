@@ -196,9 +196,9 @@ static int status_show(struct ctl *q, json_t *out)
 	ctl_set(out, "uid", geteuid());
 	ctl_set(out, "uptime_ns", d->now_ns - d->started_ns);
 	ctl_set(out, "restarts", d->keep.block->lives);
-	json_object_set_new(out, "kept",
-			    json_boolean(d->keep.channel >= 0 &&
-					 !d->keep.lost));
+	json_object_set_new(
+		out, "kept",
+		json_boolean(d->keep.channel >= 0 && !d->keep.lost));
 	ctl_set_text(out, "state",
 		     d->frozen_by		? "frozen"
 		     : d->state == KVMD_SERVING ? "ok"

@@ -60,7 +60,7 @@ static int lock_sign(int fd)
 	int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
 
 	return ftruncate(fd, 0) || pwrite(fd, pid, (size_t)n, 0) != n ? -EIO
-								       : 0;
+								      : 0;
 }
 
 static int lock_once(struct listener *l, char *err)

@@ -92,9 +92,8 @@ static u32 msg_peek(const struct session *s, char *buf)
 	ssize_t n = recv(s->conn->watch.fd, buf, KEEP_MSG_MAX,
 			 MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
 
-	return n >= (ssize_t)sizeof(struct kv_msg) && n <= KEEP_MSG_MAX
-		       ? (u32)n
-		       : 0;
+	return n >= (ssize_t)sizeof(struct kv_msg) && n <= KEEP_MSG_MAX ? (u32)n
+									: 0;
 }
 
 void session_msg_begin(struct session *s)

@@ -295,8 +295,7 @@ static int geom_add(struct session *s, const struct kv_msg *msg,
 	const u64 name = 1ull << 63 | msg->cookie;
 	struct mm_op_answer a;
 
-	if (s->conn->replays &&
-	    mm_op_answer(s->d->mm, s->id, name, &a, NULL)) {
+	if (s->conn->replays && mm_op_answer(s->d->mm, s->id, name, &a, NULL)) {
 		g->id = (u32)a.result;
 		g->geom = *mm_geom(s->d->mm, s->id, g->id);
 		return 0;

@@ -53,10 +53,9 @@ static int fd_add(struct keep *k, const struct keep_msg *m, int fd)
 			return -ENOMEM;
 		k->fds = more;
 	}
-	k->fds[k->nr_fds++] = (struct keep_fd){ .kind = m->kind,
-						.index = m->index,
-						.gen = m->gen,
-						.fd = fd };
+	k->fds[k->nr_fds++] = (struct keep_fd){
+		.kind = m->kind, .index = m->index, .gen = m->gen, .fd = fd
+	};
 	return 0;
 }
 
@@ -125,8 +124,8 @@ static void fds_close(struct keep *k, bool path)
 	for (i = 0; i < k->nr_fds; i++) {
 		struct keep_fd *f = &k->fds[i];
 
-		if (f->fd < 0 || (path && (f->kind == KEEP_LOCK ||
-					   f->kind == KEEP_LISTEN)))
+		if (f->fd < 0 ||
+		    (path && (f->kind == KEEP_LOCK || f->kind == KEEP_LISTEN)))
 			continue;
 		close(f->fd);
 		f->fd = -1;
@@ -175,8 +174,7 @@ static bool block_fits(struct keep *k, u64 device_bytes, char *err)
 		err_set(err, 0, "it is of version %u, not %u", b->version,
 			KEEP_VERSION);
 	else if (b->bytes != k->bytes || b->device_bytes != device_bytes)
-		err_set(err, 0,
-			"it is of a device of %llu bytes, not %llu",
+		err_set(err, 0, "it is of a device of %llu bytes, not %llu",
 			(unsigned long long)b->device_bytes,
 			(unsigned long long)device_bytes);
 	else if (!b->ready)

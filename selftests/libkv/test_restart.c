@@ -124,7 +124,9 @@ static void expect_nothing_held(struct restart_self *self)
 static bool is_passed(const char *name)
 {
 	static const char *const never[] = {
-		"swap_back", "swap_lost", "quarantine",
+		"swap_back",
+		"swap_lost",
+		"quarantine",
 	};
 	size_t i;
 

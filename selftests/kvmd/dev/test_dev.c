@@ -37,7 +37,8 @@ FIXTURE_SETUP(dev)
 	char err[KV_ERRLEN] = "";
 
 	pool_open(self);
-	if (dev_open(variant->spec, DEV_BYTES, self->pool, NULL, &self->dev, err))
+	if (dev_open(variant->spec, DEV_BYTES, self->pool, NULL, &self->dev,
+		     err))
 		th_fail(__FILE__, __LINE__, "%s", err);
 	ASSERT_TRUE(self->dev);
 }

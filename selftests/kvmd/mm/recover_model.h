@@ -31,8 +31,8 @@
 #define R_ITEMS	  2u
 #define R_TENANTS 2u
 #define R_SLOTS	  16384u /* units of both tiers */
-/* Points of move.c that were passed by migrate.c, in pages that compact.c moves:
- * counted apart. */
+/* Points of move.c that were passed by migrate.c, in pages that compact.c
+ * moves: counted apart. */
 #define R_MIGRATE 200u
 
 static const u32 r_window[R_AREAS] = { 0, 40 };
@@ -577,7 +577,8 @@ static void r_swap(struct mt *t, const struct mm_swap_io *io, bool in)
 /* Nobody will find there what was there. */
 static void r_discarded(struct model *m)
 {
-	u64 first = m->discard_off / R_UNIT + m->t.mm->tier[m->discard_tier].first;
+	u64 first =
+		m->discard_off / R_UNIT + m->t.mm->tier[m->discard_tier].first;
 
 	memset(m->swapped[first], 0xdd,
 	       m->discard_bytes / R_UNIT * sizeof(m->swapped[0]));

@@ -340,8 +340,8 @@ static void model_begin(struct model *m, u64 seed, u32 extents, u32 spaces)
 	m->rnd = seed;
 	m->nr_spaces = spaces;
 	m->rows = mt_map(dev * sizeof(m->rows[0]), PROT_READ | PROT_WRITE);
-	m->swapped = mt_map(R_SLOTS * sizeof(m->rows[0]),
-			    PROT_READ | PROT_WRITE);
+	m->swapped =
+		mt_map(R_SLOTS * sizeof(m->rows[0]), PROT_READ | PROT_WRITE);
 	cfg.device_bytes = (u64)extents * KV_EXTENT_SIZE;
 	mt_init_cfg(&m->t, &cfg);
 	m->ops = mt_ops;
