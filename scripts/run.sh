@@ -119,7 +119,7 @@ start_kvmd() {
 	[ $mb -ge 256 ] || die "not enough memory for a device: $mb MB"
 	size=${SIZE:-$((mb / 8 * 8))M}
 	setsid setpriv --pdeathsig TERM "$bin/kvmd" --socket "$KVMD_SOCKET" \
-		--device cpu --size "$size" --log-file "$T/kvmd.log" \
+		--device cpu --size "$size" --log-file "$T/kvmd.log" --keeper \
 		</dev/null >"$T/kvmd.out" 2>"$T/kvmd.err" 8>&- &
 	kvmd_pid=$!
 	for ((i = 0; i < 400; i++)); do
