@@ -419,6 +419,7 @@ static int open_core(struct kvmd *d, char *err)
 		if (!rc)
 			return 0;
 		log_warn("what a kvmd left cannot be used", "text=\"%s\"", err);
+		swap_forget(&d->swap);
 		rc = keep_forget(&d->keep, d->dev->bytes, err);
 		if (rc)
 			return rc;

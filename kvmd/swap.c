@@ -72,9 +72,12 @@ static int tier_add(struct kvmd *d, u32 i, const struct tier_ops *ops,
 		.deadline_ns = d->opt->swap_deadline_ms * 1000000ull,
 		.adopts = d->keep.found,
 		.made = d->keep.block->made_file,
+		.fd = max(keep_take(&d->keep, KEEP_TIER, i, 0), 0),
 	};
 	int rc = tier_open(ops, arg, bytes, &env, &d->swap.tier[i], err);
 
+	if (!rc && d->swap.tier[i]->fd >= 0 && !env.fd)
+		keep_put(&d->keep, KEEP_TIER, i, 0, d->swap.tier[i]->fd);
 	if (!rc && d->opt->swap_fault)
 		rc = tier_fault(d->opt->swap_fault, &d->swap.tier[i],
 				&d->n.swap_faults, err);
@@ -122,12 +125,24 @@ u64 swap_bytes(const struct swap *s, u32 i)
 	return s->tier[i] ? s->tier[i]->bytes : 0;
 }
 
+void swap_forget(struct swap *s)
+{
+	struct tier *t;
+	u32 i;
+
+	for (i = 0; i < MM_TIER_MAX && s->tier[i]; i++) {
+		t = s->tier[i]; /* one with faults in front has no memory */
+		if (t->fd >= 0 && t->ops->discard)
+			t->ops->discard(t, 0, t->bytes);
+	}
+}
+
 u32 swap_lost(const struct swap *s)
 {
 	u32 i, lost = 0;
 
 	for (i = 0; i < MM_TIER_MAX && s->tier[i]; i++)
-		lost |= (u32)(s->tier[i]->ops->at != NULL) << i;
+		lost |= (u32)!s->tier[i]->outlives << i;
 	return lost;
 }
 

@@ -42,6 +42,8 @@ int __must_check swap_open(struct kvmd *d, char *err);
 void swap_close(struct kvmd *d);
 /* swap_bytes - room of tier @i, 0 if there is none */
 u64 swap_bytes(const struct swap *s, u32 i);
+/* swap_forget - a predecessor's pages are of no use */
+void swap_forget(struct swap *s);
 /* swap_lost - bit t: what a predecessor had in tier t died with it */
 u32 swap_lost(const struct swap *s);
 /* swap_submit - do what the core asks for; ends with mm_swap_done() */

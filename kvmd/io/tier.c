@@ -42,6 +42,7 @@ int tier_open(const struct tier_ops *ops, const char *arg, u64 bytes,
 	t->ops = ops;
 	t->env = *env;
 	t->bytes = bytes - bytes % TIER_ALIGN;
+	t->fd = -1;
 	TAILQ_INIT(&t->out);
 	TAILQ_INIT(&t->late);
 	rc = ops->open(t, arg, err);

@@ -57,12 +57,14 @@ struct tier_ops {
  * @deadline_ns: of a request; 0: none
  * @adopts: a kvmd that was killed had the tier; it may still be writing there
  * @made: it had made the file
+ * @fd: its memory, the tier's from now on; 0: there is none
  */
 struct tier_env {
 	struct io *io;
 	struct work_pool *pool;
 	u64 deadline_ns;
 	bool adopts, made;
+	int fd;
 };
 
 TAILQ_HEAD(tier_list, tier_req);
@@ -77,6 +79,8 @@ struct tier {
 	u32 nr_out, nr_late;
 	u64 gave_up; /* requests that became late, ever */
 	bool made; /* it is a file that was not there before */
+	bool outlives; /* kvmd: with @fd, if that is not -1 */
+	int fd; /* memory to be kept */
 };
 
 #define TIER_ALIGN RW_ALIGN /* of offsets, lengths and buffers */

@@ -392,6 +392,7 @@ int tier_fault(const char *spec, struct tier **t, u64 *nr, char *err)
 	f->inner = *t;
 	f->inner->env.deadline_ns = 0; /* the one in front has it */
 	f->nr = nr;
+	outer->outlives = f->inner->outlives;
 	*t = outer;
 	return 0;
 }

@@ -102,6 +102,7 @@ static int file_open(struct tier *t, const char *path, char *err)
 		f->fd = open_either(path, 0);
 	}
 	t->made = made;
+	t->outlives = true;
 	rc = min(f->fd, 0);
 	if (!rc && fstat(f->fd, &st))
 		rc = -errno;

@@ -2,26 +2,49 @@
 /*
  * tier_ram.c - host memory as a tier
  *
- * One anonymous mapping, of which the kernel gives pages as they are first
- * written. They are kept when what was in them is gone, unless --swap-discard
- * says otherwise: how much there may be was said when kvmd was started, and the
- * next page comes soon.
+ * One memfd, of which the kernel gives pages as they are first written; it may
+ * outlive kvmd. They are kept when what was in them is gone, unless
+ * --swap-discard says otherwise: how much there may be was said when kvmd was
+ * started, and the next page comes soon.
  */
 #include "kvmd/io/tier.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/ipc/memfd.h"
+
+static int ram_memory(struct tier *t)
+{
+	struct stat st;
+
+	if (t->env.fd <= 0)
+		return memfd_create_sealed("kvmd-swap", t->bytes, 0);
+	if (!fstat(t->env.fd, &st) && (u64)st.st_size == t->bytes)
+		return t->env.fd;
+	close(t->env.fd);
+	return -EINVAL;
+}
 
 static int ram_open(struct tier *t, const char *arg, char *err)
 {
-	void *p = mmap(NULL, t->bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int fd = ram_memory(t);
+	void *p = fd < 0 ? NULL : memfd_map(fd, t->bytes);
 
-	if (p == MAP_FAILED)
-		return err_set(err, -errno, "swap in memory: %llu bytes: %s",
-			       (unsigned long long)t->bytes, strerror(errno));
+	if (!p) {
+		if (fd >= 0)
+			close(fd);
+		return err_set(err, fd < 0 ? fd : -ENOMEM,
+			       "swap in memory: %llu bytes: %s",
+			       (unsigned long long)t->bytes,
+			       strerror(fd < 0 ? -fd : ENOMEM));
+	}
+	t->fd = fd;
+	t->outlives = true;
 	madvise(p, t->bytes, MADV_DONTDUMP);
 	madvise(p, t->bytes, MADV_HUGEPAGE); /* if it can */
 	t->priv = p;
@@ -31,6 +54,7 @@ static int ram_open(struct tier *t, const char *arg, char *err)
 static void ram_close(struct tier *t)
 {
 	munmap(t->priv, t->bytes);
+	close(t->fd);
 }
 
 static void *ram_at(struct tier *t, u64 off)
@@ -40,8 +64,10 @@ static void *ram_at(struct tier *t, u64 off)
 
 static int ram_discard(struct tier *t, u64 off, u64 bytes)
 {
-	return madvise((char *)t->priv + off, bytes, MADV_DONTNEED) ? -errno
-								    : 0;
+	return fallocate(t->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			 (off_t)off, (off_t)bytes)
+		       ? -errno
+		       : 0;
 }
 
 const struct tier_ops tier_ram_ops = {

@@ -32,8 +32,10 @@ kill_kvmd() { # [SIGNAL] - and wait for the next one
 
 "${gen[@]}" -n 400 --kv contig >"$T/want" || exit 1
 
-# Room for the weights (9.4 MB) and little else: pages go to the disk and back
-start_kvmd --size 40M --keeper --swap-file "$T/swap" --swap-size 64M || exit 1
+# Room for the weights (9.4 MB) and little else: pages go to memory and the disk
+# and back, and none is lost there
+start_kvmd --size 40M --keeper --swap-ram 4M --swap-file "$T/swap" \
+	--swap-size 64M || exit 1
 "${gen[@]}" -n 400 --no-prefix-cache >"$T/one" 2>"$T/err1" &
 one=$!
 "${gen[@]}" -n 400 --no-prefix-cache >"$T/two" 2>"$T/err2" &
@@ -53,6 +55,8 @@ expect "so does the other" "$(ids "$T/want")" "$(ids "$T/two")"
 check "kvmd was killed meanwhile" [ "$kills" -ge 3 ]
 expect "each time another one went on" "$kills" "$(status restarts)"
 check "the books are in order" kvctl check
+expect "no page of swap was lost" 0 \
+	"$(kvctl vmstat --json | grep -o '"swap_lost":[0-9]*' | cut -d: -f2)"
 kvctl -q cache drop
 wait_for 5 eval '[ "$(kvctl --json meminfo | grep -o "\"held_bytes\":[0-9]*")" \
 	= "\"held_bytes\":0" ]'
