@@ -220,7 +220,8 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 		return;
 	case MM_REQ_SWAP_OUT:
 	case MM_REQ_SWAP_IN:
-		swap_submit(d, &req->swap, req->type == MM_REQ_SWAP_IN);
+	case MM_REQ_DEMOTE:
+		swap_submit(d, &req->swap, req->type);
 		return;
 	case MM_REQ_COPY:
 		copy_submit(d, &req->copy);
@@ -394,11 +395,12 @@ int kvmd_run(struct kvmd *d)
 static const struct mm_host_ops host_ops = {
 	.table_grow = session_table_grow,
 	.trace = trace_point,
+	.swap_forget = swap_forget_page,
 };
 
 static int open_core(struct kvmd *d, char *err)
 {
-	const struct mm_config cfg = {
+	struct mm_config cfg = {
 		.device_bytes = d->dev->bytes,
 		.ready_extents = min(READY_EXTENTS, d->dev->nr_extents),
 		.seed = d->started_ns,
@@ -408,11 +410,16 @@ static int open_core(struct kvmd *d, char *err)
 		.revoke = d->opt->revoke,
 		.revoke_ask_ns = (u64)d->opt->revoke_ask_ms * 1000000,
 		.revoke_fence_ns = (u64)d->opt->revoke_fence_ms * 1000000,
-		.swap_bytes = { swap_bytes(&d->swap, 0),
-				swap_bytes(&d->swap, 1) },
+		.demote_low = d->opt->demote[0],
+		.demote_high = d->opt->demote[1],
 	};
+	u32 i;
 	int rc;
 
+	for (i = 0; i < MM_TIER_MAX; i++) {
+		cfg.swap_bytes[i] = swap_bytes(&d->swap, i);
+		cfg.swap_store[i] = swap_room(&d->swap, i);
+	}
 	d->state_bytes = ALIGN_UP(mm_state_bytes(&cfg), 4096);
 	if (d->keep.found) {
 		rc = adopt_core(d, &cfg, &host_ops, err);

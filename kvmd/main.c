@@ -123,7 +123,7 @@ static int serve(const struct options *opt, struct kvmd *d)
 int main(int argc, char **argv)
 {
 	char err[KV_ERRLEN] = "";
-	struct options opt;
+	static struct options opt;
 	struct kvmd *d = NULL;
 	int rc;
 

@@ -24,10 +24,16 @@ static const char usage[] =
 	"  --limit [TENANT=]BYTES  hard limit of a tenant, or of all others\n"
 	"  --tenant-key KEY   who is one tenant: uid, cgroup or pid (uid)\n"
 	"  --swap-ram BYTES   host memory for pages that leave the device (0)\n"
+	"  --swap-lz4 BYTES   then so much for pages made smaller by LZ4 (0)\n"
 	"  --swap-file PATH   then this file or partition\n"
 	"  --swap-size BYTES  so much of it (4G; a partition: all of it)\n"
 	"  --swap-deadline MSEC  give a page up that takes longer; 0: never\n"
 	"                     (10000)\n"
+	"  --swap-demote LOW,HIGH  with less than LOW percent of a tier free its\n"
+	"                     coldest pages go to a later one, until HIGH are;\n"
+	"                     0,0: never (10,20)\n"
+	"  --swap-limit [TENANT=]TIER:BYTES  what a tenant, or all others, may\n"
+	"                     have in a tier: ram, lz4, disk, or all\n"
 	"  --watermarks MIN,LOW,HIGH  free memory below which it is reclaimed\n"
 	"                     before anybody waits; 0,0,0: never (1/64,\n"
 	"                     2/64, 3/64 of the device)\n"
@@ -64,10 +70,13 @@ enum {
 	OPT_LIMIT,
 	OPT_TENANT_KEY,
 	OPT_SWAP_RAM,
+	OPT_SWAP_LZ4,
 	OPT_SWAP_FILE,
 	OPT_SWAP_SIZE,
 	OPT_SWAP_DEADLINE,
 	OPT_SWAP_DISCARD,
+	OPT_SWAP_DEMOTE,
+	OPT_SWAP_LIMIT,
 	OPT_WATERMARKS,
 	OPT_CACHE_POLICY,
 	OPT_SWAP_FAULT,
@@ -98,10 +107,13 @@ static const struct option long_options[] = {
 	{ "limit", required_argument, NULL, OPT_LIMIT },
 	{ "tenant-key", required_argument, NULL, OPT_TENANT_KEY },
 	{ "swap-ram", required_argument, NULL, OPT_SWAP_RAM },
+	{ "swap-lz4", required_argument, NULL, OPT_SWAP_LZ4 },
 	{ "swap-file", required_argument, NULL, OPT_SWAP_FILE },
 	{ "swap-size", required_argument, NULL, OPT_SWAP_SIZE },
 	{ "swap-deadline", required_argument, NULL, OPT_SWAP_DEADLINE },
 	{ "swap-discard", no_argument, NULL, OPT_SWAP_DISCARD },
+	{ "swap-demote", required_argument, NULL, OPT_SWAP_DEMOTE },
+	{ "swap-limit", required_argument, NULL, OPT_SWAP_LIMIT },
 	{ "watermarks", required_argument, NULL, OPT_WATERMARKS },
 	{ "cache-policy", required_argument, NULL, OPT_CACHE_POLICY },
 	{ "swap-fault", required_argument, NULL, OPT_SWAP_FAULT },
@@ -231,6 +243,42 @@ static int parse_watermarks(const char *text, struct options *o)
 	return word ? -EINVAL : 0;
 }
 
+/* LOW,HIGH percent, rising */
+static int parse_demote(const char *text, struct options *o)
+{
+	unsigned int low, high;
+	int end = 0;
+
+	if (sscanf(text, "%3u,%3u%n", &low, &high, &end) != 2 || text[end] ||
+	    low > high || high > 100)
+		return -EINVAL;
+	o->demote[0] = low;
+	o->demote[1] = high;
+	return 0;
+}
+
+/* [TENANT=]TIER:BYTES */
+static int parse_swap_limit(struct options *o, const char *text)
+{
+	struct swap_limit_option *l = &o->swap_limits[o->nr_swap_limits];
+	const char *eq = strrchr(text, '='), *tier = eq ? eq + 1 : text;
+	const char *colon = strchr(tier, ':');
+
+	if (!colon || o->nr_swap_limits == OPTIONS_LIMITS_MAX ||
+	    (eq && (eq == text || eq - text >= KV_NAME_LEN)) || colon == tier ||
+	    colon - tier >= (ptrdiff_t)sizeof(l->tier) ||
+	    options_bytes(colon + 1, &l->max_bytes))
+		return -EINVAL;
+	snprintf(l->tenant, sizeof(l->tenant), "%.*s",
+		 (int)(eq ? eq - text : 0), text);
+	snprintf(l->tier, sizeof(l->tier), "%.*s", (int)(colon - tier), tier);
+	if (strcmp(l->tier, "ram") && strcmp(l->tier, "lz4") &&
+	    strcmp(l->tier, "disk") && strcmp(l->tier, "all"))
+		return -EINVAL;
+	o->nr_swap_limits++;
+	return 0;
+}
+
 static int parse_limit(struct options *o, const char *text)
 {
 	const char *eq = strrchr(text, '=');
@@ -299,6 +347,8 @@ static int apply(struct options *o, int opt, const char *arg)
 				  &o->tenant_key);
 	case OPT_SWAP_RAM:
 		return parse_room(arg, true, &o->swap_ram_bytes);
+	case OPT_SWAP_LZ4:
+		return parse_room(arg, true, &o->swap_lz4_bytes);
 	case OPT_SWAP_FILE:
 		o->swap_file = arg;
 		return *arg ? 0 : -EINVAL;
@@ -309,6 +359,10 @@ static int apply(struct options *o, int opt, const char *arg)
 	case OPT_SWAP_DISCARD:
 		o->swap_discard = true;
 		return 0;
+	case OPT_SWAP_DEMOTE:
+		return parse_demote(arg, o);
+	case OPT_SWAP_LIMIT:
+		return parse_swap_limit(o, arg);
 	case OPT_SWAP_FAULT:
 		o->swap_fault = arg;
 		return *arg ? 0 : -EINVAL;
@@ -386,6 +440,8 @@ static void options_defaults(struct options *o)
 	o->cache_policy = policy_kind_name(POLICY_REUSE);
 	o->drain_ms = 500;
 	o->swap_deadline_ms = 10000;
+	o->demote[0] = 10;
+	o->demote[1] = 20;
 	o->stall_ms = 30000;
 	o->revoke = MM_REVOKE_TICKETS;
 	o->revoke_ask_ms = 1000;

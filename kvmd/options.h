@@ -21,6 +21,12 @@ struct tenant_option {
 	u64 max_bytes;
 };
 
+struct swap_limit_option {
+	char tenant[KV_NAME_LEN]; /* "": of those without one of their own */
+	char tier[8]; /* or "all" */
+	u64 max_bytes;
+};
+
 struct options {
 	const char *socket;
 	const char *device;
@@ -39,10 +45,14 @@ struct options {
 	unsigned int revoke_ask_ms, revoke_fence_ms;
 	unsigned int spin_us;
 	u64 swap_ram_bytes; /* 0: no such tier */
+	u64 swap_lz4_bytes; /* likewise, of smaller pages */
 	const char *swap_file; /* NULL: no such tier */
 	u64 swap_size_bytes; /* of it */
 	unsigned int swap_deadline_ms; /* of a page's I/O; 0: none */
 	bool swap_discard;
+	unsigned int demote[2]; /* low, high; percent of a tier */
+	struct swap_limit_option swap_limits[OPTIONS_LIMITS_MAX];
+	unsigned int nr_swap_limits;
 	bool watermarks_set; /* else they follow the device's size */
 	u64 watermark[3]; /* min, low, high; bytes */
 	const char *cache_policy;

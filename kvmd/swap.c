@@ -6,12 +6,18 @@
  *		tier -> done
  *	in	waiting -> read from the tier -> compared, written to the
  *		device -> done
+ *	on	waiting -> read from the tier -> written to a later one -> done
  *
  * A tier that is memory has no second step, out, and no first one, in: the
  * device is read to where the page stays. The sum is made by the thread that
  * copies, of what it has just brought into its caches; a page that comes back
  * is compared in memory that is kvmd's alone, a tier's own or a buffer, before
- * any of it reaches the device.
+ * any of it reaches the device. One that goes on to a later tier is not looked
+ * at: its sum goes along. From memory it is written from where it is.
+ *
+ * Each tier has a queue, in which tenants have their turn by weight
+ * (swap_queue.c), and does no more at a time than a window of bytes, enough to
+ * keep it busy: what has begun is nobody's turn any more.
  *
  * A tier that is not memory takes a buffer for each page on its way; together
  * they are no more than BUFFER_BYTES, and jobs wait for them in turn. One page
@@ -41,6 +47,9 @@
 #include "kvmd/kvmd.h"
 
 #define BUFFER_BYTES (32ull << 20)
+#define WINDOW_BYTES (4ull << 20) /* of a tier in memory */
+#define WINDOW_FILE  (2 * RW_FLIGHT_BYTES) /* as much again is gathered */
+#define WINDOW_PAGES (2 * NR_THREADS) /* if these are more than that */
 #define NR_THREADS   4u
 #define WAIT_MS	     10
 
@@ -50,7 +59,9 @@ USDT_SEMAPHORE(kvmd, swap_out);
 struct swap_job {
 	struct kvmd *d;
 	struct mm_swap_io io;
-	bool in;
+	enum mm_req_type type;
+	struct swap_turn turn;
+	bool begun; /* it counts in the window */
 	u64 since_ns;
 	void *buf;
 	void *buffer; /* ours to free, or NULL: the tier's memory */
@@ -92,13 +103,19 @@ int swap_open(struct kvmd *d, char *err)
 
 	d->swap.timer.fire = timer_fire;
 	swap_discard_init(d);
-	if (!o->swap_ram_bytes && !o->swap_file)
+	for (; n < MM_TIER_MAX; n++)
+		swap_queue_init(&d->swap.lane[n].queue);
+	if (!o->swap_ram_bytes && !o->swap_lz4_bytes && !o->swap_file)
 		return 0;
+	n = 0;
 	rc = work_pool_create(d->io, NR_THREADS, &d->swap.pool);
 	if (rc)
 		return err_set(err, rc, "swap: no threads: %s", strerror(-rc));
 	if (o->swap_ram_bytes)
 		rc = tier_add(d, n++, &tier_ram_ops, NULL, o->swap_ram_bytes,
+			      err);
+	if (!rc && o->swap_lz4_bytes)
+		rc = tier_add(d, n++, &tier_lz4_ops, NULL, o->swap_lz4_bytes,
 			      err);
 	if (!rc && o->swap_file) {
 		rc = tier_add(d, n, &tier_file_ops, o->swap_file,
@@ -135,6 +152,29 @@ void swap_forget(struct swap *s)
 		if (t->fd >= 0 && t->ops->discard)
 			t->ops->discard(t, 0, t->bytes);
 	}
+}
+
+u64 swap_room(const struct swap *s, u32 i)
+{
+	return s->tier[i] ? s->tier[i]->room : 0;
+}
+
+const char *swap_tier_name(const struct kvmd *d, u32 i)
+{
+	u32 n = 0;
+
+	if (d->opt->swap_ram_bytes && i == n++)
+		return "ram";
+	if (d->opt->swap_lz4_bytes && i == n++)
+		return "lz4";
+	return d->opt->swap_file && i == n ? "disk" : NULL;
+}
+
+void swap_forget_page(void *host, u32 tier, u64 off)
+{
+	struct kvmd *d = host;
+
+	tier_forget(d->swap.tier[tier], off);
 }
 
 u32 swap_lost(const struct swap *s)
@@ -178,9 +218,10 @@ static void job_free(struct swap_job *job)
 	free(job);
 }
 
-static bool is_probed(bool in)
+static bool is_probed(enum mm_req_type type)
 {
-	return in ? usdt_on(kvmd, swap_in) : usdt_on(kvmd, swap_out);
+	return (type == MM_REQ_SWAP_IN && usdt_on(kvmd, swap_in)) ||
+	       (type == MM_REQ_SWAP_OUT && usdt_on(kvmd, swap_out));
 }
 
 static void __cold probe_done(const struct swap_job *job, int err)
@@ -188,12 +229,23 @@ static void __cold probe_done(const struct swap_job *job, int err)
 	const struct mm_swap_io *io = &job->io;
 	u64 took_ns = kvmd_clock_ns() - job->since_ns;
 
-	if (job->in)
+	if (job->type == MM_REQ_SWAP_IN)
 		USDT(kvmd, swap_in, io->client, io->tier, io->bytes, took_ns,
 		     err);
 	else
 		USDT(kvmd, swap_out, io->client, io->tier, io->bytes, took_ns,
 		     err);
+}
+
+/* It leaves its tier's window. */
+static void job_ends(struct swap_job *job)
+{
+	struct swap_lane *l = &job->d->swap.lane[job->io.tier];
+
+	if (!job->begun)
+		return;
+	l->nr--;
+	l->bytes -= job->io.bytes;
 }
 
 static void job_done(struct swap_job *job, int err)
@@ -202,14 +254,18 @@ static void job_done(struct swap_job *job, int err)
 	u64 sum = job->io.sum;
 	u32 slot = job->io.slot;
 
+	job_ends(job);
+	if (!err && job->type != MM_REQ_SWAP_IN &&
+	    job->tier.stored < job->io.bytes)
+		mm_swap_stored(d->mm, slot, job->tier.stored);
 	if (err)
 		event_add(&d->events, d->now_ns, LOG_LEVEL_ERR, "swap_error",
 			  EVENT_NOBODY, NULL, "tier %s, %u bytes at %llu: %s",
-			  job_tier(job)->ops->name, job->io.bytes,
-			  (unsigned long long)job->io.tier_off,
+			  job->tier.tier->ops->name, job->io.bytes,
+			  (unsigned long long)job->tier.off,
 			  err == -EBADMSG ? "not what was written there"
 					  : strerror(-err));
-	if (unlikely(is_probed(job->in)))
+	if (unlikely(is_probed(job->type)))
 		probe_done(job, err);
 	d->n.swap_late += job->tier.late;
 	if (!job->tier.late)
@@ -232,6 +288,7 @@ static void expire_waiting(struct kvmd *d)
 		return;
 	}
 	TAILQ_REMOVE(&d->swap.waiting, job, link);
+	swap_queue_del(&d->swap.lane[job->io.tier].queue, &job->turn);
 	d->swap.nr_jobs++;
 	job_done(job, -ETIMEDOUT);
 }
@@ -256,7 +313,7 @@ static int job_look(struct dev_req *req)
 	struct swap_job *job = container_of(req, struct swap_job, dev);
 	u64 sum = tier_sum(job->buf, job->io.bytes, job->io.key);
 
-	if (job->in)
+	if (job->type == MM_REQ_SWAP_IN)
 		return sum == job->io.sum ? 0 : -EBADMSG;
 	job->io.sum = sum;
 	return 0;
@@ -270,22 +327,35 @@ static void job_submit(struct swap_job *job)
 	timer_arm(d);
 }
 
+/* Read the page from its tier, or write it there. */
+static void job_move(struct swap_job *job, bool write)
+{
+	bool from = job->type == MM_REQ_DEMOTE && !write;
+
+	job->tier.tier = from ? job->d->swap.tier[job->io.from] : job_tier(job);
+	job->tier.off = from ? job->io.from_off : job->io.tier_off;
+	job->tier.write = write;
+	job_submit(job);
+}
+
 static void dev_done(struct dev_req *req)
 {
 	struct swap_job *job = container_of(req, struct swap_job, dev);
 
-	if (req->err || job->in || !job->buffer)
+	if (req->err || job->type == MM_REQ_SWAP_IN || !job->buffer)
 		job_done(job, req->err);
 	else
-		job_submit(job);
+		job_move(job, true);
 }
 
 static void tier_done(struct tier_req *req)
 {
 	struct swap_job *job = container_of(req, struct swap_job, tier);
 
-	if (req->err || !job->in)
+	if (req->err || req->write)
 		job_done(job, req->err);
+	else if (job->type == MM_REQ_DEMOTE)
+		job_move(job, true);
 	else
 		dev_submit(job->d->dev, &job->dev);
 }
@@ -302,25 +372,32 @@ static void tier_released(struct tier_req *req)
 static void job_start(struct swap_job *job)
 {
 	struct kvmd *d = job->d;
+	bool in = job->type == MM_REQ_SWAP_IN;
 
-	job->dev.op = job->in ? DEV_WRITE : DEV_READ;
+	job->dev.op = in ? DEV_WRITE : DEV_READ;
 	job->dev.src = job->dev.dst = job->io.dev_off;
 	job->dev.bytes = job->io.bytes;
 	job->dev.buf = job->buf;
 	job->dev.look = job_look;
 	job->dev.pool = d->swap.pool;
 	job->dev.done = dev_done;
-	job->tier.tier = job_tier(job);
-	job->tier.write = !job->in;
-	job->tier.off = job->io.tier_off;
-	job->tier.bytes = job->io.bytes;
 	job->tier.buf = job->buf;
-	job->tier.done = tier_done;
-	job->tier.released = tier_released;
-	if (job->in && job->buffer)
-		job_submit(job);
+	if (job->type == MM_REQ_DEMOTE)
+		job_move(job, !job->buffer);
+	else if (in && job->buffer)
+		job_move(job, false);
 	else
 		dev_submit(d->dev, &job->dev);
+}
+
+/* Where the page is in memory already, without a buffer; or NULL. */
+static void *job_place(const struct swap_job *job)
+{
+	const struct mm_swap_io *io = &job->io;
+
+	if (job->type == MM_REQ_DEMOTE)
+		return tier_at(job->d->swap.tier[io->from], io->from_off);
+	return tier_at(job_tier(job), io->tier_off);
 }
 
 /* Return: 0, -EAGAIN: too many buffers are in use, -ENOMEM. */
@@ -328,7 +405,7 @@ static int job_buffer(struct swap_job *job)
 {
 	struct swap *s = &job->d->swap;
 
-	job->buf = tier_at(job_tier(job), job->io.tier_off);
+	job->buf = job_place(job);
 	if (job->buf)
 		return 0;
 	if (s->buffer_bytes && s->buffer_bytes + job->io.bytes > BUFFER_BYTES)
@@ -342,28 +419,57 @@ static int job_buffer(struct swap_job *job)
 	return 0;
 }
 
-static void start_waiting(struct kvmd *d)
+/* Is there room in a tier's window for one more? */
+static bool lane_is_open(const struct kvmd *d, u32 tier, u32 bytes)
 {
+	const struct swap_lane *l = &d->swap.lane[tier];
+	u64 most = d->swap.tier[tier]->ops == &tier_file_ops ? WINDOW_FILE
+							     : WINDOW_BYTES;
+
+	return l->nr < WINDOW_PAGES || l->bytes + bytes <= most;
+}
+
+/* Begin with what waits for a tier. Return: false: some failed, look again. */
+static bool start_tier(struct kvmd *d, u32 tier)
+{
+	struct swap_lane *l = &d->swap.lane[tier];
+	struct swap_turn *turn;
 	struct swap_job *job;
 	int rc;
 
-	while ((job = TAILQ_FIRST(&d->swap.waiting))) {
+	while ((turn = swap_queue_first(&l->queue)) &&
+	       lane_is_open(d, tier, turn->bytes)) {
+		job = container_of(turn, struct swap_job, turn);
 		rc = job_buffer(job);
 		if (rc == -EAGAIN)
 			break;
+		swap_queue_begin(&l->queue, turn);
 		TAILQ_REMOVE(&d->swap.waiting, job, link);
 		d->swap.nr_jobs++;
-		if (!rc) {
-			job_start(job);
-			continue;
+		job->begun = true;
+		l->nr++;
+		l->bytes += job->io.bytes;
+		if (rc) {
+			job_done(job, rc); /* goes on with the next one */
+			return false;
 		}
-		job_done(job, rc); /* goes on with the next one */
-		return;
+		job_start(job);
 	}
+	return true;
+}
+
+static void start_waiting(struct kvmd *d)
+{
+	u32 i;
+
+	for (i = 0; i < MM_TIER_MAX; i++)
+		if (!start_tier(d, i))
+			return;
 	timer_arm(d);
 }
 
-void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in)
+void swap_submit(struct kvmd *d, const struct mm_swap_io *io,
+		 enum mm_req_type type)
 {
 	struct swap_job *job = calloc(1, sizeof(*job));
 
@@ -373,11 +479,21 @@ void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in)
 	}
 	job->d = d;
 	job->io = *io;
-	job->in = in;
+	job->type = type;
+	job->turn.tenant = io->payer;
+	job->turn.weight = io->weight;
+	job->turn.bytes = io->bytes;
+	job->turn.background = type == MM_REQ_DEMOTE;
+	job->tier.tier = job_tier(job);
+	job->tier.off = io->tier_off;
+	job->tier.bytes = job->tier.stored = io->bytes;
+	job->tier.done = tier_done;
+	job->tier.released = tier_released;
 	if (d->opt->swap_deadline_ms)
 		job->due_ns = d->now_ns + d->opt->swap_deadline_ms * 1000000ull;
-	job->since_ns = unlikely(is_probed(in)) ? kvmd_clock_ns() : d->now_ns;
+	job->since_ns = unlikely(is_probed(type)) ? kvmd_clock_ns() : d->now_ns;
 	TAILQ_INSERT_TAIL(&d->swap.waiting, job, link);
+	swap_queue_add(&d->swap.lane[io->tier].queue, &job->turn);
 	start_waiting(d);
 }
 

@@ -8,6 +8,7 @@
 #include "kvmd/io/tier.h"
 #include "kvmd/io/timer.h"
 #include "kvmd/mm/mm.h"
+#include "kvmd/swap_queue.h"
 
 struct kvmd;
 struct swap_job;
@@ -25,10 +26,18 @@ struct swap_discard {
 	u64 fruitless[MM_TIER_MAX]; /* stale bytes, in runs that are short */
 };
 
+/* What a tier has to do. */
+struct swap_lane {
+	struct swap_queue queue; /* not begun */
+	u32 nr; /* begun: its window */
+	u64 bytes;
+};
+
 struct swap {
 	struct work_pool *pool; /* copies, sums; NULL: no tier, or of none */
 	struct tier *tier[MM_TIER_MAX]; /* as the core numbers them */
-	TAILQ_HEAD(, swap_job) waiting; /* for a buffer */
+	struct swap_lane lane[MM_TIER_MAX];
+	TAILQ_HEAD(, swap_job) waiting; /* for their turn, the oldest first */
 	u64 buffer_bytes; /* in use */
 	unsigned int nr_jobs; /* begun */
 	bool pump; /* the core was told something in this turn */
@@ -40,14 +49,21 @@ struct swap {
 int __must_check swap_open(struct kvmd *d, char *err);
 /* swap_close - behind swap_flush(), where a core was; d->io is still there */
 void swap_close(struct kvmd *d);
-/* swap_bytes - room of tier @i, 0 if there is none */
+/* swap_bytes - offsets of tier @i, 0 if there is none */
 u64 swap_bytes(const struct swap *s, u32 i);
 /* swap_forget - a predecessor's pages are of no use */
 void swap_forget(struct swap *s);
 /* swap_lost - bit t: what a predecessor had in tier t died with it */
 u32 swap_lost(const struct swap *s);
+/* swap_room - bytes that pages in it may take */
+u64 swap_room(const struct swap *s, u32 i);
+/* swap_tier_name - "ram", "lz4", "disk", or NULL: there is none */
+const char *swap_tier_name(const struct kvmd *d, u32 i);
 /* swap_submit - do what the core asks for; ends with mm_swap_done() */
-void swap_submit(struct kvmd *d, const struct mm_swap_io *io, bool in);
+void swap_submit(struct kvmd *d, const struct mm_swap_io *io,
+		 enum mm_req_type type);
+/* swap_forget_page - the core's: it is not needed any more; @host: kvmd */
+void swap_forget_page(void *host, u32 tier, u64 off);
 /* swap_kick - at the end of a turn: pump, and what was asked for begins */
 void swap_kick(struct kvmd *d);
 /* swap_pause - returns when nothing is copied; nothing is until resume */

@@ -24,7 +24,7 @@ static bool wants_discard(const struct kvmd *d, u32 i)
 {
 	const struct swap_discard *s = &d->swap.discard;
 
-	return !s->refused[i] &&
+	return !s->refused[i] && d->swap.tier[i]->ops->discard &&
 	       mm_discard_stale(d->mm, i) >= s->fruitless[i] + DISCARD_LEAST;
 }
 
@@ -48,8 +48,7 @@ static void discard_run(struct work *w)
 	struct swap_discard *s = container_of(w, struct swap_discard, work);
 	struct tier *t = s->d->swap.tier[s->tier];
 
-	s->err = t->ops->discard ? t->ops->discard(t, s->off, s->bytes)
-				 : -EOPNOTSUPP;
+	s->err = t->ops->discard(t, s->off, s->bytes);
 }
 
 static void discard_done(struct work *w)

@@ -21,7 +21,7 @@
 
 static const struct ctl_def *const tables[] = {
 	ctl_system_defs, ctl_object_defs,   ctl_space_defs, ctl_admin_defs,
-	ctl_cache_defs,	 ctl_pressure_defs, ctl_oom_defs,
+	ctl_cache_defs,	 ctl_pressure_defs, ctl_oom_defs,   ctl_swap_defs,
 };
 
 /* ---- helpers of the handlers ---- */

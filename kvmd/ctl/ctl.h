@@ -18,7 +18,7 @@ struct kv_rank;
 struct kvmd;
 struct session;
 
-#define CTL_WORDS_MAX 10u
+#define CTL_WORDS_MAX 14u
 #define CTL_LINE_MAX  512u
 
 /* A request while it is answered. */
@@ -77,6 +77,7 @@ extern const struct ctl_def ctl_space_defs[];
 extern const struct ctl_def ctl_admin_defs[];
 extern const struct ctl_def ctl_cache_defs[];
 extern const struct ctl_def ctl_pressure_defs[];
+extern const struct ctl_def ctl_swap_defs[];
 extern const struct ctl_def ctl_oom_defs[];
 
 #endif

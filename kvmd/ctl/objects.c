@@ -196,7 +196,25 @@ static json_t *tenant_events_json(const struct mm_tenant_events *e)
 	return o;
 }
 
-static json_t *tenant_json(u32 id, const struct mm_tenant_info *info, bool all)
+static json_t *tenant_tiers_json(const struct kvmd *d,
+				 const struct mm_tenant_info *info)
+{
+	json_t *a = json_array(), *o;
+	u32 i;
+
+	for (i = 0; swap_tier_name(d, i); i++) {
+		o = json_object();
+		ctl_set_text(o, "tier", swap_tier_name(d, i));
+		ctl_set(o, "bytes", info->tier_bytes[i]);
+		json_object_set_new(o, "max_bytes",
+				    limit_json(info->tier_max_bytes[i]));
+		json_array_append_new(a, o);
+	}
+	return a;
+}
+
+static json_t *tenant_json(const struct kvmd *d, u32 id,
+			   const struct mm_tenant_info *info, bool all)
 {
 	json_t *o = json_object();
 
@@ -221,6 +239,9 @@ static json_t *tenant_json(u32 id, const struct mm_tenant_info *info, bool all)
 	ctl_set(o, "swap_bytes", info->swap_bytes);
 	json_object_set_new(o, "swap_max_bytes",
 			    limit_json(info->swap_max_bytes));
+	ctl_set(o, "swap_out_bytes", info->swap_out_bytes);
+	ctl_set(o, "swap_in_bytes", info->swap_in_bytes);
+	json_object_set_new(o, "tiers", tenant_tiers_json(d, info));
 	json_object_set_new(o, "events", tenant_events_json(&info->events));
 	return o;
 }
@@ -235,8 +256,8 @@ static int tenant_list(struct ctl *q, json_t *out)
 		if (mm_tenant_info(q->d->mm, i, &info))
 			continue;
 		json_array_append_new(
-			a,
-			tenant_json(i, &info, ctl_sees_tenant(q, info.name)));
+			a, tenant_json(q->d, i, &info,
+				       ctl_sees_tenant(q, info.name)));
 	}
 	json_object_set_new(out, "tenants", a);
 	return 0;
@@ -257,8 +278,27 @@ static int tenant_show(struct ctl *q, json_t *out)
 	rc = mm_tenant_info(q->d->mm, id, &info);
 	if (!rc)
 		json_object_set_new(out, "tenant",
-				    tenant_json(id, &info, true));
+				    tenant_json(q->d, id, &info, true));
 	return rc;
+}
+
+/* swap.TIER=BYTES */
+static int limit_tier(struct ctl *q, const char *word, u64 n,
+		      struct mm_tenant_info *info)
+{
+	const char *tier = word + strlen("swap.");
+	size_t len = strcspn(tier, "=");
+	const char *name;
+	u32 i;
+
+	for (i = 0; (name = swap_tier_name(q->d, i)); i++) {
+		if (strlen(name) == len && !strncmp(name, tier, len)) {
+			info->tier_max_bytes[i] = n;
+			return 0;
+		}
+	}
+	return err_set(q->err, -EINVAL, "limit \"%s\": there is no such tier",
+		       word);
 }
 
 static int limit_word(struct ctl *q, const char *word,
@@ -271,7 +311,7 @@ static int limit_word(struct ctl *q, const char *word,
 	if (!eq || options_bytes(eq + 1, &n))
 		return err_set(q->err, -EINVAL,
 			       "limit \"%s\": not KEY=BYTES (max, high, low, "
-			       "min, swap, weight)",
+			       "min, swap, swap.TIER, weight)",
 			       word);
 	if (!strncmp(word, "max=", 4))
 		lim->max_bytes = n;
@@ -281,6 +321,8 @@ static int limit_word(struct ctl *q, const char *word,
 		lim->min_bytes = n;
 	else if (!strncmp(word, "swap=", 5))
 		info->swap_max_bytes = n;
+	else if (!strncmp(word, "swap.", 5))
+		return limit_tier(q, word, n, info);
 	else if (!strncmp(word, "high=", 5))
 		info->high_bytes = n;
 	else if (!strncmp(word, "weight=", 7) && n >= 1 && n <= 10000)
@@ -324,6 +366,9 @@ static int tenant_limit(struct ctl *q, json_t *out)
 	rc = mm_tenant_limit(q->d->mm, id, &info.limits);
 	if (!rc)
 		rc = mm_tenant_swap_limit(q->d->mm, id, info.swap_max_bytes);
+	for (i = 0; !rc && i < MM_TIER_MAX; i++)
+		rc = mm_tenant_tier_limit(q->d->mm, id, i,
+					  info.tier_max_bytes[i]);
 	if (!rc)
 		rc = mm_tenant_high(q->d->mm, id, info.high_bytes);
 	if (rc)
@@ -397,7 +442,7 @@ const struct ctl_def ctl_object_defs[] = {
 	{ .object = "tenant",
 	  .verb = "limit",
 	  .args_min = 2,
-	  .args_max = 7,
+	  .args_max = 10,
 	  .admin = true,
 	  .handle = tenant_limit },
 	{ .object = "weights", .verb = "list", .handle = weights_list },

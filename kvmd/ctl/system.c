@@ -225,7 +225,9 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	struct dev_facts facts;
 	struct session *s;
 	struct mm_usage u;
+	u64 swap = 0, used = 0;
 	s64 n;
+	u32 i;
 
 	mm_usage_get(d->mm, &u);
 	d->dev->ops->facts(d->dev, &facts);
@@ -259,8 +261,12 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	ctl_set(out, "cached_bytes", u.cache_bytes);
 	ctl_set(out, "cached_mapped_bytes", u.cache_mapped_bytes);
 	ctl_set(out, "cached_held_bytes", u.cache_held_bytes);
-	ctl_set(out, "swap_bytes", u.swap_bytes[0] + u.swap_bytes[1]);
-	ctl_set(out, "swap_used_bytes", u.swap_used[0] + u.swap_used[1]);
+	for (i = 0; i < MM_TIER_MAX; i++) {
+		swap += u.swap_bytes[i];
+		used += u.swap_used[i];
+	}
+	ctl_set(out, "swap_bytes", swap);
+	ctl_set(out, "swap_used_bytes", used);
 	ctl_set(out, "table_bytes", tables);
 	ctl_set(out, "state_bytes", n > 0 ? (u64)n : 0);
 	return 0;
@@ -282,7 +288,8 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(revokes_taken) X(revokes_off) X(revokes_killed) X(revoke_lost) \
 	X(revoke_ns) X(revoke_max_ns) X(compact_moved) X(compact_back) \
 	X(compact_bytes) X(compact_errors) X(compact_freed_chunks) \
-	X(compact_freed_extents)
+	X(compact_freed_extents) X(demoted) X(demoted_bytes) \
+	X(demote_back) X(demote_errors)
 /* clang-format on */
 
 /* every counter of the core is shown */
@@ -383,6 +390,13 @@ static int config_show(struct ctl *q, json_t *out)
 	ctl_set(o, "spin_us", opt->spin_us);
 	ctl_set(o, "drain_ms", opt->drain_ms);
 	ctl_set(o, "stall_ms", opt->stall_ms);
+	ctl_set(o, "swap_ram_bytes", opt->swap_ram_bytes);
+	ctl_set(o, "swap_lz4_bytes", opt->swap_lz4_bytes);
+	json_object_set_new(o, "swap_file",
+			    opt->swap_file ? json_string(opt->swap_file)
+					   : json_null());
+	ctl_set(o, "swap_demote_low", opt->demote[0]);
+	ctl_set(o, "swap_demote_high", opt->demote[1]);
 	ctl_set_text(o, "revoke", revoke_policy_name(opt->revoke));
 	ctl_set(o, "revoke_ask_ms", opt->revoke_ask_ms);
 	ctl_set(o, "revoke_fence_ms", opt->revoke_fence_ms);

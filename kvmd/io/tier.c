@@ -50,6 +50,8 @@ int tier_open(const struct tier_ops *ops, const char *arg, u64 bytes,
 		free(t);
 		return rc;
 	}
+	if (!t->room)
+		t->room = t->bytes;
 	*out = t;
 	return 0;
 }
@@ -69,6 +71,12 @@ void tier_close(struct tier *t)
 void *tier_at(struct tier *t, u64 off)
 {
 	return t->ops->at ? t->ops->at(t, off) : NULL;
+}
+
+void tier_forget(struct tier *t, u64 off)
+{
+	if (t->ops->forget)
+		t->ops->forget(t, off);
 }
 
 u64 tier_sum(const void *buf, u32 bytes, u64 key)
@@ -97,6 +105,7 @@ void tier_submit(struct tier_req *req)
 
 	req->err = 0;
 	req->late = false;
+	req->stored = req->bytes;
 	if (req->write && late_write_at(t, req->off, req->bytes)) {
 		req->err = -EBUSY;
 		req->done(req);

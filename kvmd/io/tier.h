@@ -26,7 +26,7 @@ struct tier_req;
 
 /**
  * struct tier_ops - a kind of tier
- * @name: "ram", "file"
+ * @name: "ram", "lz4", "file"
  * @open: take @t->bytes in hand (0: as much as there is, set it); @arg is a
  *	path or NULL; leaves a sentence in @err
  * @close: give everything back; requests that are still out are late ones
@@ -36,8 +36,10 @@ struct tier_req;
  * @wait: without the loop: until something has ended, or @ms
  * @discard: a range holds nothing any more; on a worker; 0 or -errno. May be
  *	NULL: it does not matter
+ * @forget: the page at an offset is not needed any more, and nothing of it is
+ *	out but late requests. May be NULL
  *
- * @open and @close are required, and @at, or @submit, @kick and @wait.
+ * @open and @close are required, and @at, or @submit and @wait.
  */
 struct tier_ops {
 	const char *name;
@@ -48,6 +50,7 @@ struct tier_ops {
 	void (*kick)(struct tier *t);
 	void (*wait)(struct tier *t, int ms);
 	int (*discard)(struct tier *t, u64 off, u64 bytes);
+	void (*forget)(struct tier *t, u64 off);
 };
 
 /**
@@ -72,7 +75,8 @@ TAILQ_HEAD(tier_list, tier_req);
 struct tier {
 	const struct tier_ops *ops;
 	struct tier_env env;
-	u64 bytes;
+	u64 bytes; /* of its offset space */
+	u64 room; /* bytes that pages in it may take */
 	void *priv;
 	struct tier_list out; /* submitted, the oldest first */
 	struct tier_list late; /* given up, not ended */
@@ -93,6 +97,7 @@ struct tier {
  * @released: called on the loop, once, if @late was set in @done: from then on
  *	@buf and the request are the caller's again
  * @priv: the caller's
+ * @stored: bytes of the tier's room that a page takes that was written
  * @err: 0; -ETIMEDOUT: given up; -EBUSY: what was given up may still be
  *	written there; -errno
  */
@@ -105,10 +110,12 @@ struct tier_req {
 	void (*done)(struct tier_req *req);
 	void (*released)(struct tier_req *req);
 	void *priv;
+	u32 stored;
 	int err;
 	bool late;
 
 	u64 due_ns; /* the tier's own, as is what follows */
+	int res;
 	TAILQ_ENTRY(tier_req) link;
 	struct work work;
 	struct rw_req rw;
@@ -142,6 +149,8 @@ void tier_wait(struct tier *t, int ms);
 u64 tier_due_ns(const struct tier *t);
 /* tier_expire - give up what has not ended by now */
 void tier_expire(struct tier *t, u64 now_ns);
+/* tier_forget - the page at @off is not needed any more */
+void tier_forget(struct tier *t, u64 off);
 /* tier_sum - the checksum of a page */
 u64 tier_sum(const void *buf, u32 bytes, u64 key);
 
@@ -149,6 +158,7 @@ u64 tier_sum(const void *buf, u32 bytes, u64 key);
 void tier_end(struct tier_req *req, int err);
 
 extern const struct tier_ops tier_ram_ops;
+extern const struct tier_ops tier_lz4_ops;
 extern const struct tier_ops tier_file_ops;
 
 /**

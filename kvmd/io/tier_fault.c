@@ -293,6 +293,11 @@ static int fault_discard(struct tier *t, u64 off, u64 bytes)
 		       : 0;
 }
 
+static void fault_forget(struct tier *t, u64 off)
+{
+	tier_forget(((struct fault_tier *)t->priv)->inner, off);
+}
+
 static void fault_close(struct tier *t)
 {
 	struct fault_tier *f = t->priv;
@@ -377,6 +382,7 @@ static const struct tier_ops tier_fault_ops = {
 	.kick = fault_kick,
 	.wait = fault_wait,
 	.discard = fault_discard,
+	.forget = fault_forget,
 };
 
 int tier_fault(const char *spec, struct tier **t, u64 *nr, char *err)
@@ -390,6 +396,7 @@ int tier_fault(const char *spec, struct tier **t, u64 *nr, char *err)
 		return rc;
 	f = outer->priv;
 	f->inner = *t;
+	outer->room = (*t)->room;
 	f->inner->env.deadline_ns = 0; /* the one in front has it */
 	f->nr = nr;
 	outer->outlives = f->inner->outlives;

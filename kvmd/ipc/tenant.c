@@ -24,6 +24,29 @@ int tenant_find(struct kvmd *d, const char *name, u32 *tenant)
 	return -ENOENT;
 }
 
+/* What --swap-limit says of @name; "": of all that it does not name. */
+static int swap_limits(struct kvmd *d, const char *name, u32 tenant)
+{
+	unsigned int i;
+	int rc = 0;
+	u32 t;
+
+	for (i = 0; !rc && i < d->opt->nr_swap_limits; i++) {
+		const struct swap_limit_option *l = &d->opt->swap_limits[i];
+		const char *tier;
+
+		if (strcmp(l->tenant, name))
+			continue;
+		if (!strcmp(l->tier, "all"))
+			rc = mm_tenant_swap_limit(d->mm, tenant, l->max_bytes);
+		for (t = 0; !rc && (tier = swap_tier_name(d, t)); t++)
+			if (!strcmp(l->tier, tier))
+				rc = mm_tenant_tier_limit(d->mm, tenant, t,
+							  l->max_bytes);
+	}
+	return rc;
+}
+
 int tenant_get(struct kvmd *d, const char *name, u32 *tenant)
 {
 	const struct mm_limits lim = {
@@ -36,6 +59,10 @@ int tenant_get(struct kvmd *d, const char *name, u32 *tenant)
 	if (rc || !is_new)
 		return rc;
 	rc = mm_tenant_limit(d->mm, *tenant, &lim);
+	if (!rc)
+		rc = swap_limits(d, "", *tenant);
+	if (!rc)
+		rc = swap_limits(d, name, *tenant);
 	if (rc)
 		mm_tenant_put(d->mm, *tenant);
 	return rc;
@@ -53,6 +80,17 @@ int tenant_pin(struct kvmd *d, const char *name, u32 *tenant)
 	return 0;
 }
 
+static bool is_tier(const struct kvmd *d, const char *name)
+{
+	const char *tier;
+	u32 t;
+
+	for (t = 0; (tier = swap_tier_name(d, t)); t++)
+		if (!strcmp(tier, name))
+			return true;
+	return !strcmp(name, "all");
+}
+
 int tenant_setup(struct kvmd *d, char *err)
 {
 	struct mm_limits lim = { .weight = 100 };
@@ -60,6 +98,11 @@ int tenant_setup(struct kvmd *d, char *err)
 	u32 tenant;
 	int rc;
 
+	for (i = 0; i < d->opt->nr_swap_limits; i++)
+		if (!is_tier(d, d->opt->swap_limits[i].tier))
+			return err_set(err, -EINVAL,
+				       "swap limit: there is no tier %s",
+				       d->opt->swap_limits[i].tier);
 	for (i = 0; i < d->opt->nr_limits; i++) {
 		const struct tenant_option *o = &d->opt->limits[i];
 

@@ -13,19 +13,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "kvmd/mm/check.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/rmap.h"
 #include "kvmd/mm/swap.h"
 
-struct check {
-	const struct mm *mm;
-	void (*report)(void *ctx, const char *sentence);
-	void *ctx;
-	unsigned int faults;
-	u64 units[MM_TENANT_MAX]; /* of slots */
-};
-
-static void __printf(2, 3) fault(struct check *k, const char *fmt, ...)
+void __printf(2, 3) check_fault(struct check *k, const char *fmt, ...)
 {
 	char text[256];
 	va_list ap;
@@ -39,12 +32,13 @@ static void __printf(2, 3) fault(struct check *k, const char *fmt, ...)
 	k->report(k->ctx, text);
 }
 
-static void expect(struct check *k, const char *what, u32 who, u64 books,
-		   u64 found)
+void check_expect(struct check *k, const char *what, u32 who, u64 books,
+		  u64 found)
 {
 	if (books != found)
-		fault(k, "%s of %u: the books say %llu, found %llu", what, who,
-		      (unsigned long long)books, (unsigned long long)found);
+		check_fault(k, "%s of %u: the books say %llu, found %llu", what,
+			    who, (unsigned long long)books,
+			    (unsigned long long)found);
 }
 
 /* ---- one client: its tables ---- */
@@ -68,17 +62,21 @@ static void check_cached(struct check *k, const struct client *c,
 	if (n == MM_NONE || mm_nodes(mm)[n].depth != page ||
 	    mm_nodes(mm)[n].frame[area] != frame ||
 	    (mm_nodes(mm)[n].copying & (1u << area)))
-		fault(k,
-		      "client %u space %u area %u page %u: frame %u of the "
-		      "cache is not of the prefix it holds",
-		      client_index(mm, c), space_slot(mm, c, sp), area, page,
-		      frame);
+		check_fault(
+			k,
+			"client %u space %u area %u page %u: frame %u of the "
+			"cache is not of the prefix it holds",
+			client_index(mm, c), space_slot(mm, c, sp), area, page,
+			frame);
 	if (pte & KV_PTE_WRITE)
-		fault(k, "client %u space %u page %u: the cache is writable",
-		      client_index(mm, c), space_slot(mm, c, sp), page);
+		check_fault(k,
+			    "client %u space %u page %u: the cache is writable",
+			    client_index(mm, c), space_slot(mm, c, sp), page);
 	if (c->state == CLIENT_LIVE && !bitmap_test(mm_grants(mm, c), extent))
-		fault(k, "client %u: extent %u of the cache was never granted",
-		      client_index(mm, c), extent);
+		check_fault(
+			k,
+			"client %u: extent %u of the cache was never granted",
+			client_index(mm, c), extent);
 }
 
 static void check_entry(struct check *k, const struct client *c, u32 space,
@@ -108,38 +106,42 @@ static void check_entry(struct check *k, const struct client *c, u32 space,
 		mm_slots(mm)[slot].seen++;
 		if (s->family != sp->family || s->area != area ||
 		    s->page != page)
-			fault(k,
-			      "client %u space %u area %u page %u: slot %u "
-			      "has another page",
-			      ci, space, area, page, slot);
+			check_fault(
+				k,
+				"client %u space %u area %u page %u: slot %u "
+				"has another page",
+				ci, space, area, page, slot);
 		return;
 	}
 	if (frame == MM_NONE || !(kv_pte_is_present(pte) || moving)) {
-		fault(k,
-		      "client %u space %u area %u page %u: entry %#llx "
-		      "is no frame of this client",
-		      ci, space, area, page, (unsigned long long)pte);
+		check_fault(k,
+			    "client %u space %u area %u page %u: entry %#llx "
+			    "is no frame of this client",
+			    ci, space, area, page, (unsigned long long)pte);
 		return;
 	}
 	f = &mm_frames(mm)[frame];
 	mm_seen(mm)[frame]++;
 	if (moving ? f->state != FRAME_OUT && f->state != FRAME_MOVE
 		   : f->state != FRAME_USED && f->state != FRAME_PUB)
-		fault(k,
-		      "client %u space %u area %u page %u: frame %u is in "
-		      "state %u",
-		      ci, space, area, page, frame, f->state);
+		check_fault(
+			k,
+			"client %u space %u area %u page %u: frame %u is in "
+			"state %u",
+			ci, space, area, page, frame, f->state);
 	if (f->family != sp->family || f->area != area || f->page != page)
-		fault(k,
-		      "frame %u: family %u area %u page %u, mapped by family "
-		      "%u area %u page %u of client %u",
-		      frame, f->family, f->area, f->page, sp->family, area,
-		      page, ci);
+		check_fault(
+			k,
+			"frame %u: family %u area %u page %u, mapped by family "
+			"%u area %u page %u of client %u",
+			frame, f->family, f->area, f->page, sp->family, area,
+			page, ci);
 	if ((pte & KV_PTE_WRITE) && f->refs != 1)
-		fault(k,
-		      "client %u space %u area %u page %u: writable, but %u "
-		      "entries map it",
-		      ci, space, area, page, f->refs);
+		check_fault(
+			k,
+			"client %u space %u area %u page %u: writable, but %u "
+			"entries map it",
+			ci, space, area, page, f->refs);
 }
 
 static void check_area(struct check *k, const struct client *c, u32 slot,
@@ -152,11 +154,11 @@ static void check_area(struct check *k, const struct client *c, u32 slot,
 
 	if (a->page_first > a->page_end || a->page_end > KV_AREA_PAGES ||
 	    d->page_first != a->page_first || d->page_end != a->page_end)
-		fault(k,
-		      "client %u space %u area %u: pages [%u, %u), table "
-		      "says [%u, %u)",
-		      ci, slot, area, a->page_first, a->page_end, d->page_first,
-		      d->page_end);
+		check_fault(k,
+			    "client %u space %u area %u: pages [%u, %u), table "
+			    "says [%u, %u)",
+			    ci, slot, area, a->page_first, a->page_end,
+			    d->page_first, d->page_end);
 	for (i = 0; i < KV_AREA_LEAVES; i++) {
 		bool has = a->leaf_mask & (1u << i);
 
@@ -164,34 +166,37 @@ static void check_area(struct check *k, const struct client *c, u32 slot,
 		hi = lo + KV_LEAF_PTES;
 		if (has != (a->page_first < hi && a->page_end > lo &&
 			    a->page_first < a->page_end))
-			fault(k, "client %u space %u area %u: leaf %u %s", ci,
-			      slot, area, i, has ? "is useless" : "is missing");
+			check_fault(k, "client %u space %u area %u: leaf %u %s",
+				    ci, slot, area, i,
+				    has ? "is useless" : "is missing");
 		if (d->leaf[i] != (has ? a->leaf[i] : KV_LEAF_NONE))
-			fault(k,
-			      "client %u space %u area %u: the table's leaf "
-			      "%u differs",
-			      ci, slot, area, i);
+			check_fault(
+				k,
+				"client %u space %u area %u: the table's leaf "
+				"%u differs",
+				ci, slot, area, i);
 		if (!has)
 			continue;
 		++*leaves;
 		if (!bitmap_test(c->leaf_map, a->leaf[i]))
-			fault(k, "client %u: leaf %u is used and free", ci,
-			      a->leaf[i]);
+			check_fault(k, "client %u: leaf %u is used and free",
+				    ci, a->leaf[i]);
 		for (page = lo; page < hi; page++) {
 			if (page < a->page_first || page >= a->page_end) {
 				if (*pte_at(c, a, page))
-					fault(k,
-					      "client %u space %u area %u "
-					      "page %u: an entry outside the "
-					      "area",
-					      ci, slot, area, page);
+					check_fault(
+						k,
+						"client %u space %u area %u "
+						"page %u: an entry outside the "
+						"area",
+						ci, slot, area, page);
 				continue;
 			}
 			check_entry(k, c, slot, area, page);
 			out += !kv_pte_is_present(*pte_at(c, a, page));
 		}
 	}
-	expect(k, "pages that are out, space", slot, a->nr_out, out);
+	check_expect(k, "pages that are out, space", slot, a->nr_out, out);
 }
 
 static void check_spaces(struct check *k, const struct client *c)
@@ -202,29 +207,31 @@ static void check_spaces(struct check *k, const struct client *c)
 	for (i = 0; i < c->space_top; i++) {
 		sp = &sps[i];
 		if (space_desc(k->mm, c, sp)->gen != sp->gen)
-			fault(k,
-			      "client %u space %u: the table's generation "
-			      "differs",
-			      ci, i);
+			check_fault(
+				k,
+				"client %u space %u: the table's generation "
+				"differs",
+				ci, i);
 		if (space_desc(k->mm, c, sp)->state != sp->state)
-			fault(k,
-			      "client %u space %u: the table's state "
-			      "differs",
-			      ci, i);
+			check_fault(k,
+				    "client %u space %u: the table's state "
+				    "differs",
+				    ci, i);
 		if (sp->state != KV_SPACE_LIVE)
 			continue;
 		live++;
 		for (area = 0; area < sp->nr_areas; area++)
 			check_area(k, c, i, area, &leaves);
 	}
-	expect(k, "live spaces", ci, c->nr_spaces, live);
-	expect(k, "leaves", ci, c->leaves_used, leaves);
-	expect(k, "leaf map", ci, c->leaves_used,
-	       bitmap_weight(c->leaf_map, KV_LEAF_MAX));
-	expect(k, "published leaves", ci, c->nr_leaves, c->table->nr_leaves);
+	check_expect(k, "live spaces", ci, c->nr_spaces, live);
+	check_expect(k, "leaves", ci, c->leaves_used, leaves);
+	check_expect(k, "leaf map", ci, c->leaves_used,
+		     bitmap_weight(c->leaf_map, KV_LEAF_MAX));
+	check_expect(k, "published leaves", ci, c->nr_leaves,
+		     c->table->nr_leaves);
 }
 
-/* ---- one client: its slots ---- */
+/* ---- one client: its pages on their way ---- */
 
 /* Pages that are being copied from a client. */
 static u32 nr_copying(const struct mm *mm, u32 client)
@@ -261,63 +268,18 @@ static void check_moves(struct check *k)
 			continue;
 		nr++;
 		if (m->state == MOVE_FRESH)
-			fault(k, "move %u: K4 never came", i);
+			check_fault(k, "move %u: K4 never came", i);
 		if (mm_clients(k->mm)[m->client].state == CLIENT_DRAINING)
 			continue;
 		if (fs[m->from].state != FRAME_MOVE || fs[m->from].next != i ||
 		    fs[m->to].state != FRAME_TO || fs[m->to].next != i ||
 		    fs[m->to].refs)
-			fault(k, "move %u: frames %u and %u in states %u, %u",
-			      i, m->from, m->to, fs[m->from].state,
-			      fs[m->to].state);
+			check_fault(
+				k, "move %u: frames %u and %u in states %u, %u",
+				i, m->from, m->to, fs[m->from].state,
+				fs[m->to].state);
 	}
-	expect(k, "pages being moved", 0, k->mm->nr_moving, nr);
-}
-
-static void check_slots(struct check *k, const struct client *c)
-{
-	const struct mm *mm = k->mm;
-	u32 slot, ci = client_index(mm, c);
-	u32 nr_io = nr_copying(mm, ci) + nr_moving(mm, ci);
-	u64 units = 0;
-
-	ilist_for_each (slot, &c->slots, ILINKS(mm_slots(mm), link)) {
-		const struct slot *s = &mm_slots(mm)[slot];
-		u32 n = c->cls[s->geom].geom.page_bytes / SLOT_UNIT;
-
-		units += n;
-		nr_io += s->state != SLOT_HELD;
-		if (s->client != ci || s->state == SLOT_FREE)
-			fault(k,
-			      "slot %u: client %u state %u, on client %u's "
-			      "list",
-			      slot, s->client, s->state, ci);
-		while (n--)
-			if (!bitmap_test(mm_slot_map(mm), slot + n))
-				fault(k, "slot %u: unit %u is free", slot, n);
-		if (s->fresh)
-			fault(k, "slot %u: K4 never came", slot);
-		if (c->state != CLIENT_LIVE)
-			continue;
-		if (s->state != SLOT_WRITING)
-			expect(k, "references of slot", slot, s->refs, s->seen);
-		if (s->state != SLOT_HELD &&
-		    (mm_frames(mm)[s->frame].next != slot ||
-		     mm_frames(mm)[s->frame].state !=
-			     (s->state == SLOT_WRITING ? FRAME_OUT : FRAME_IN)))
-			fault(k, "slot %u: frame %u is in state %u", slot,
-			      s->frame, mm_frames(mm)[s->frame].state);
-	}
-	expect(k, "pages on their way, client", ci, c->nr_io, nr_io);
-	k->units[c->tenant] += units;
-}
-
-static void clear_slots(const struct mm *mm, const struct client *c)
-{
-	u32 slot;
-
-	ilist_for_each (slot, &c->slots, ILINKS(mm_slots(mm), link))
-		mm_slots(mm)[slot].seen = 0;
+	check_expect(k, "pages being moved", 0, k->mm->nr_moving, nr);
 }
 
 /* ---- one client: its slabs and frames ---- */
@@ -335,20 +297,20 @@ static void check_frame(struct check *k, u32 frame, struct tally *t)
 	if (f->state == FRAME_FREE) {
 		t->free++;
 		if (seen)
-			fault(k, "frame %u is free and mapped %u times", frame,
-			      seen);
+			check_fault(k, "frame %u is free and mapped %u times",
+				    frame, seen);
 		return;
 	}
 	t->used++;
 	t->leaving += f->state == FRAME_LEAVING;
 	t->shared += f->refs > 1;
 	t->extra += f->refs > 1 ? f->refs - 1 : 0;
-	expect(k, "references of frame", frame, f->refs, seen);
+	check_expect(k, "references of frame", frame, f->refs, seen);
 	if (f->state > FRAME_LEAVING)
 		return; /* somebody works on it */
 	if ((f->state == FRAME_LEAVING) != !f->refs)
-		fault(k, "frame %u: state %u with %u references", frame,
-		      f->state, f->refs);
+		check_fault(k, "frame %u: state %u with %u references", frame,
+			    f->state, f->refs);
 }
 
 static void check_slab(struct check *k, const struct client *c, u32 head,
@@ -362,18 +324,20 @@ static void check_slab(struct check *k, const struct client *c, u32 head,
 	tally->free += pages - s->nr_fresh;
 	for (i = 0; i < s->nr_fresh; i++)
 		check_frame(k, head * FRAMES_PER_CHUNK + i, tally);
-	expect(k, "used frames of slab", head, s->nr_used, tally->used - used);
+	check_expect(k, "used frames of slab", head, s->nr_used,
+		     tally->used - used);
 	for (frame = s->free; frame != MM_NONE && nr_free <= pages;
 	     frame = mm_frames(k->mm)[frame].next)
 		nr_free++;
-	expect(k, "free list of slab", head, nr_free, s->nr_fresh - s->nr_used);
+	check_expect(k, "free list of slab", head, nr_free,
+		     s->nr_fresh - s->nr_used);
 	if (!s->nr_used)
-		fault(k, "slab %u is empty and still there", head);
+		check_fault(k, "slab %u is empty and still there", head);
 	if (s->bucket == SLAB_FULL ? s->nr_used != pages
 				   : s->nr_used < s->bucket_low ||
 					     s->nr_used >= s->bucket_high)
-		fault(k, "slab %u: %u used is not of bucket %u", head,
-		      s->nr_used, s->bucket);
+		check_fault(k, "slab %u: %u used is not of bucket %u", head,
+			    s->nr_used, s->bucket);
 }
 
 static void check_extent(struct check *k, const struct client *c, u32 e,
@@ -389,20 +353,21 @@ static void check_extent(struct check *k, const struct client *c, u32 e,
 		} else if (s[i].state == CHUNK_HEAD) {
 			if (s[i].client != client_index(k->mm, c) ||
 			    s[i].geom >= c->nr_geoms) {
-				fault(k, "extent %u: a slab of client %u", e,
-				      s[i].client);
+				check_fault(k, "extent %u: a slab of client %u",
+					    e, s[i].client);
 				continue;
 			}
 			check_slab(k, c, e * KV_EXTENT_CHUNKS + i,
 				   &tally[s[i].geom]);
 		} else if (s[i].back > i ||
 			   s[i - s[i].back].state != CHUNK_HEAD) {
-			fault(k, "extent %u chunk %u belongs to no slab", e, i);
+			check_fault(k, "extent %u chunk %u belongs to no slab",
+				    e, i);
 		}
 	}
 	if (x->state == EXTENT_GRANTED && free_mask != x->free_mask)
-		fault(k, "extent %u: free chunks %#x, found %#x", e,
-		      x->free_mask, free_mask);
+		check_fault(k, "extent %u: free chunks %#x, found %#x", e,
+			    x->free_mask, free_mask);
 }
 
 static void check_classes(struct check *k, const struct client *c,
@@ -413,38 +378,41 @@ static void check_classes(struct check *k, const struct client *c,
 	for (g = 0; g < c->nr_geoms; g++) {
 		const struct frame_class *cls = &c->cls[g];
 
-		expect(k, "slabs of a class, client", ci, cls->nr_slabs,
-		       tally[g].slabs);
-		expect(k, "free frames of a class, client", ci, cls->nr_free,
-		       tally[g].free);
-		expect(k, "used frames of a class, client", ci, cls->nr_used,
-		       tally[g].used);
-		expect(k, "leaving frames of a class, client", ci,
-		       cls->nr_leaving, tally[g].leaving);
-		expect(k, "shared frames of a class, client", ci,
-		       cls->nr_shared, tally[g].shared);
-		expect(k, "extra references of a class, client", ci,
-		       cls->nr_extra, tally[g].extra);
+		check_expect(k, "slabs of a class, client", ci, cls->nr_slabs,
+			     tally[g].slabs);
+		check_expect(k, "free frames of a class, client", ci,
+			     cls->nr_free, tally[g].free);
+		check_expect(k, "used frames of a class, client", ci,
+			     cls->nr_used, tally[g].used);
+		check_expect(k, "leaving frames of a class, client", ci,
+			     cls->nr_leaving, tally[g].leaving);
+		check_expect(k, "shared frames of a class, client", ci,
+			     cls->nr_shared, tally[g].shared);
+		check_expect(k, "extra references of a class, client", ci,
+			     cls->nr_extra, tally[g].extra);
 		leaving += cls->nr_leaving;
 		on_lists = 0;
 		for (b = 0; b < SLAB_BUCKETS; b++) {
 			on_lists += cls->bucket[b].nr;
 			if (!cls->bucket[b].nr != !(cls->buckets & (1u << b)))
-				fault(k,
-				      "client %u class %u: bucket %u's bit "
-				      "is wrong",
-				      ci, g, b);
+				check_fault(
+					k,
+					"client %u class %u: bucket %u's bit "
+					"is wrong",
+					ci, g, b);
 		}
 		if (on_lists > cls->nr_slabs)
-			fault(k, "client %u class %u: %u slabs on lists of %u",
-			      ci, g, on_lists, cls->nr_slabs);
+			check_fault(
+				k,
+				"client %u class %u: %u slabs on lists of %u",
+				ci, g, on_lists, cls->nr_slabs);
 	}
-	expect(k, "leaving frames of client", ci, c->nr_leaving, leaving);
+	check_expect(k, "leaving frames of client", ci, c->nr_leaving, leaving);
 	b = 0;
 	for (i = c->leaving_first; i != MM_NONE && b <= c->nr_leaving;
 	     i = mm_frames(k->mm)[i].next)
 		b++;
-	expect(k, "leaving list of client", ci, c->nr_leaving, b);
+	check_expect(k, "leaving list of client", ci, c->nr_leaving, b);
 }
 
 static void clear_seen(const struct mm *mm, u32 extent)
@@ -470,9 +438,9 @@ static void check_client(struct check *k, const struct client *c)
 	bool counts = c->table || c->state == CLIENT_CACHE;
 
 	if (c->state != CLIENT_CACHE)
-		check_slots(k, c);
-	expect(k, "moving pages of client", ci, c->compact.moving,
-	       nr_moving(k->mm, ci));
+		check_slots(k, c, nr_copying(k->mm, ci) + nr_moving(k->mm, ci));
+	check_expect(k, "moving pages of client", ci, c->compact.moving,
+		     nr_moving(k->mm, ci));
 	for (e = 0; e < k->mm->nr_extents; e++) {
 		const struct extent *x = &mm_extents(k->mm)[e];
 
@@ -484,17 +452,19 @@ static void check_client(struct check *k, const struct client *c)
 		if (counts)
 			check_extent(k, c, e, tally);
 	}
-	expect(k, "extents of client", ci, c->nr_extents, extents);
-	expect(k, "empty extents of client", ci, c->nr_empty, empty);
+	check_expect(k, "extents of client", ci, c->nr_extents, extents);
+	check_expect(k, "empty extents of client", ci, c->nr_empty, empty);
 	if (counts)
 		check_classes(k, c, tally);
 	if (c->table) {
-		expect(k, "epoch of client", ci, c->epoch, c->table->epoch);
-		expect(k, "hold of client", ci, c->hold, c->table->hold_step);
+		check_expect(k, "epoch of client", ci, c->epoch,
+			     c->table->epoch);
+		check_expect(k, "hold of client", ci, c->hold,
+			     c->table->hold_step);
 	}
 	if (c->hold != ~0ull && c->revoke.state != MM_REVOKE_FENCED &&
 	    c->revoke.state != MM_REVOKE_KILLED && c->state == CLIENT_LIVE)
-		fault(k, "client %u is held for nothing", ci);
+		check_fault(k, "client %u is held for nothing", ci);
 }
 
 /* ---- published prefixes ---- */
@@ -512,25 +482,26 @@ static void check_node(struct check *k, u32 n)
 			continue;
 		if (!cache || i >= t->nr_areas ||
 		    mm_frames(mm)[x->frame[i]].family != n)
-			fault(k, "node %u: frame %u is not its own", n,
-			      x->frame[i]);
+			check_fault(k, "node %u: frame %u is not its own", n,
+				    x->frame[i]);
 		mm_seen(mm)[x->frame[i]]++;
 		if ((x->copying & (1u << i)) &&
 		    mm_frames(mm)[x->from[i]].state != FRAME_PUB)
-			fault(k, "node %u: copied from frame %u in state %u", n,
-			      x->from[i], mm_frames(mm)[x->from[i]].state);
+			check_fault(
+				k, "node %u: copied from frame %u in state %u",
+				n, x->from[i], mm_frames(mm)[x->from[i]].state);
 	}
 	found = node_find(mm,
 			  x->parent == MM_NONE ? t->child
 					       : mm_nodes(mm)[x->parent].child,
 			  mm_node_tokens(mm, n), x->nr_tokens, &common);
 	if (found != n)
-		fault(k, "node %u is not found by its tokens, but %u", n,
-		      found);
+		check_fault(k, "node %u is not found by its tokens, but %u", n,
+			    found);
 	if (x->parent != MM_NONE &&
 	    (mm_nodes(mm)[x->parent].state != NODE_LIVE ||
 	     mm_nodes(mm)[x->parent].depth + 1 != x->depth))
-		fault(k, "node %u: parent %u is none", n, x->parent);
+		check_fault(k, "node %u: parent %u is none", n, x->parent);
 }
 
 struct owner {
@@ -557,7 +528,8 @@ static void check_policies(struct check *k)
 			continue;
 		wrong = policy_check(mm_policy(k->mm, o.tenant), is_owned, &o);
 		if (wrong)
-			fault(k, "policy of tenant %u: %s", o.tenant, wrong);
+			check_fault(k, "policy of tenant %u: %s", o.tenant,
+				    wrong);
 	}
 }
 
@@ -578,21 +550,23 @@ static void check_nodes(struct check *k)
 		nr[x->tree]++;
 		check_node(k, n);
 		if (x->idle != (!x->nr_children && !x->holds && !x->copying))
-			fault(k, "node %u is settled as %s", n,
-			      x->idle ? "idle" : "busy");
+			check_fault(k, "node %u is settled as %s", n,
+				    x->idle ? "idle" : "busy");
 		if (!x->nr_children != (x->child == MM_NONE))
-			fault(k, "node %u: %u children", n, x->nr_children);
+			check_fault(k, "node %u: %u children", n,
+				    x->nr_children);
 	}
 	for (i = 0; i < MM_TREE_MAX; i++) {
-		expect(k, "nodes of tree", i, mm->trees[i].nr_nodes, nr[i]);
+		check_expect(k, "nodes of tree", i, mm->trees[i].nr_nodes,
+			     nr[i]);
 		in_trees += mm->trees[i].nr_nodes;
 	}
 	for (i = 0; i < MM_TENANT_MAX; i++)
 		listed += mm->tenants[i].nr_nodes;
-	expect(k, "nodes of tenants", 0, listed, live);
+	check_expect(k, "nodes of tenants", 0, listed, live);
 	check_policies(k);
-	expect(k, "nodes in trees", 0, in_trees, live);
-	expect(k, "pages being copied", 0, mm->nr_copying, copying);
+	check_expect(k, "nodes in trees", 0, in_trees, live);
+	check_expect(k, "pages being copied", 0, mm->nr_copying, copying);
 	kids = holds = 0;
 	for (n = 0; n < mm->node_top; n++)
 		if (mm_nodes(mm)[n].state == NODE_LIVE) {
@@ -601,10 +575,10 @@ static void check_nodes(struct check *k)
 		}
 	for (i = 0; i < MM_TREE_MAX; i++)
 		kids += mm->trees[i].nr_nodes ? mm->trees[i].nr_children : 0;
-	expect(k, "children of nodes", 0, kids, live);
+	check_expect(k, "children of nodes", 0, kids, live);
 	for (i = 1, n = 0; i < mm->ref_top; i++)
 		n += mm_refs(mm)[i].client != MM_NONE;
-	expect(k, "holds on nodes", 0, holds, n);
+	check_expect(k, "holds on nodes", 0, holds, n);
 }
 
 static void check_refs(struct check *k, const struct client *c)
@@ -620,10 +594,11 @@ static void check_refs(struct check *k, const struct client *c)
 		if (mm_refs(mm)[sps[i].ref].client != ci ||
 		    mm_nodes(mm)[mm_refs(mm)[sps[i].ref].node].depth + 1 <
 			    sps[i].chain)
-			fault(k, "client %u space %u holds another prefix", ci,
-			      i);
+			check_fault(k,
+				    "client %u space %u holds another prefix",
+				    ci, i);
 	}
-	expect(k, "holds of client", ci, c->refs.nr, nr);
+	check_expect(k, "holds of client", ci, c->refs.nr, nr);
 }
 
 /* ---- the device and the tenants ---- */
@@ -640,23 +615,25 @@ static void check_extents(struct check *k)
 
 		nr[x->state]++;
 		if (owned != (x->client != MM_NONE))
-			fault(k, "extent %u: state %u with owner %u", e,
-			      x->state, x->client);
+			check_fault(k, "extent %u: state %u with owner %u", e,
+				    x->state, x->client);
 		else if (owned && (x->client >= MM_CLIENT_MAX ||
 				   !mm_clients(mm)[x->client].state))
-			fault(k, "extent %u: owner %u is no client", e,
-			      x->client);
+			check_fault(k, "extent %u: owner %u is no client", e,
+				    x->client);
 	}
 	for (e = 0; e < EXTENT_NR_STATES; e++)
 		if (e != EXTENT_GRANTED)
-			expect(k, "extents in state", e, mm->by_state[e].nr,
-			       nr[e]);
-	expect(k, "granted extents", 0, mm->nr_granted, nr[EXTENT_GRANTED]);
+			check_expect(k, "extents in state", e,
+				     mm->by_state[e].nr, nr[e]);
+	check_expect(k, "granted extents", 0, mm->nr_granted,
+		     nr[EXTENT_GRANTED]);
 	backed = mm->nr_extents - nr[EXTENT_BARE];
 	if ((u64)backed * KV_EXTENT_SIZE + mm->charged > mm->cfg.device_bytes)
-		fault(k, "the device holds %llu bytes too many",
-		      (unsigned long long)((u64)backed * KV_EXTENT_SIZE +
-					   mm->charged - mm->cfg.device_bytes));
+		check_fault(k, "the device holds %llu bytes too many",
+			    (unsigned long long)((u64)backed * KV_EXTENT_SIZE +
+						 mm->charged -
+						 mm->cfg.device_bytes));
 }
 
 static void check_tenants(struct check *k)
@@ -681,12 +658,12 @@ static void check_tenants(struct check *k)
 		}
 		total += tickets;
 		charged += x->charged;
-		expect(k, "bytes held by tenant", t, x->held, held);
-		expect(k, "clients of tenant", t, x->nr_clients, clients);
-		expect(k, "tickets of tenant", t, x->nr_tickets, tickets);
+		check_expect(k, "bytes held by tenant", t, x->held, held);
+		check_expect(k, "clients of tenant", t, x->nr_clients, clients);
+		check_expect(k, "tickets of tenant", t, x->nr_tickets, tickets);
 	}
-	expect(k, "charged bytes", 0, mm->charged, charged);
-	expect(k, "waiting tickets", 0, mm->waiting.nr, total);
+	check_expect(k, "charged bytes", 0, mm->charged, charged);
+	check_expect(k, "waiting tickets", 0, mm->waiting.nr, total);
 }
 
 /* Who waits and who works, by tenant and of all. */
@@ -707,48 +684,15 @@ static void check_pressure(struct check *k)
 		}
 		all_wait += waits;
 		all_work += works;
-		expect(k, "waiting clients of tenant", t,
-		       mm->tenants[t].pressure.nr_waiting, waits);
-		expect(k, "working clients of tenant", t,
-		       mm->tenants[t].pressure.nr_working, works);
+		check_expect(k, "waiting clients of tenant", t,
+			     mm->tenants[t].pressure.nr_waiting, waits);
+		check_expect(k, "working clients of tenant", t,
+			     mm->tenants[t].pressure.nr_working, works);
 	}
-	expect(k, "waiting clients", 0, mm->pressure.nr_waiting, all_wait);
-	expect(k, "working clients", 0, mm->pressure.nr_working, all_work);
-}
-
-static void check_stale(struct check *k, u32 tier)
-{
-	const struct mm *mm = k->mm;
-	const struct swap_tier *t = &mm->tier[tier];
-	u32 u, n = 0;
-
-	for (u = t->first; u < t->end; u++) {
-		u = bitmap_find_set(mm_stale_map(mm), t->end, u);
-		n += u < t->end && !bitmap_test(mm_slot_map(mm), u);
-	}
-	expect(k, "stale units of tier", tier, t->nr_stale, n);
-}
-
-static void check_swap(struct check *k, u32 nr_io)
-{
-	const struct mm *mm = k->mm;
-	u64 used = 0, mapped = 0;
-	u32 i;
-
-	for (i = 0; i < MM_TENANT_MAX; i++) {
-		expect(k, "swapped bytes of tenant", i, mm->tenants[i].swapped,
-		       k->units[i] * SLOT_UNIT);
-		mapped += k->units[i];
-	}
-	for (i = 0; i < MM_TIER_MAX; i++) {
-		used += mm->tier[i].nr_used;
-		mapped += mm->tier[i].nr_discarding;
-		check_stale(k, i);
-	}
-	expect(k, "units of tiers", 0, used, mapped);
-	expect(k, "slot map", 0, mapped,
-	       bitmap_weight(mm_slot_map(mm), mm->lay.nr_slots));
-	expect(k, "pages on their way", 0, mm->nr_io, nr_io);
+	check_expect(k, "waiting clients", 0, mm->pressure.nr_waiting,
+		     all_wait);
+	check_expect(k, "working clients", 0, mm->pressure.nr_working,
+		     all_work);
 }
 
 unsigned int mm_check(const struct mm *mm,
@@ -765,7 +709,7 @@ unsigned int mm_check(const struct mm *mm,
 	for (i = 0; i < mm->nr_extents; i++)
 		clear_seen(mm, i);
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
-		clear_slots(mm, &cs[i]);
+		check_slots_clear(mm, &cs[i]);
 		if (!cs[i].table)
 			continue;
 		check_spaces(&k, &cs[i]);
@@ -779,14 +723,14 @@ unsigned int mm_check(const struct mm *mm,
 		refs_leaving += cs[i].refs_leaving.nr;
 		revokes += cs[i].revoke.state != MM_REVOKE_NONE;
 	}
-	expect(&k, "references that leave", 0, mm->nr_refs_leaving,
-	       refs_leaving);
+	check_expect(&k, "references that leave", 0, mm->nr_refs_leaving,
+		     refs_leaving);
 	check_swap(&k, nr_io - mm->nr_copying - mm->nr_moving);
 	check_moves(&k);
 	for (i = 0; i < MM_CLIENT_MAX; i++)
 		nr += cs[i].state != CLIENT_FREE;
-	expect(&k, "clients", 0, mm->clients.nr, nr);
-	expect(&k, "revokes", 0, mm->nr_revokes, revokes);
-	expect(&k, "leaving frames", 0, mm->nr_leaving, leaving);
+	check_expect(&k, "clients", 0, mm->clients.nr, nr);
+	check_expect(&k, "revokes", 0, mm->nr_revokes, revokes);
+	check_expect(&k, "leaving frames", 0, mm->nr_leaving, leaving);
 	return k.faults;
 }

@@ -160,8 +160,9 @@ void mm_usage_get(const struct mm *mm, struct mm_usage *out)
 			add_client_usage(mm, &cs[i], out, &tokens);
 	out->token_bytes = tokens >> SHARE_SHIFT;
 	for (i = 0; i < MM_TIER_MAX; i++) {
-		out->swap_bytes[i] = mm->cfg.swap_bytes[i];
-		out->swap_used[i] = swap_tier_held(&mm->tier[i]);
+		out->swap_bytes[i] = mm->tier[i].room;
+		out->swap_used[i] = mm->tier[i].stored;
+		out->swap_pages[i] = mm->tier[i].pages;
 	}
 }
 
@@ -185,6 +186,10 @@ int mm_tenant_info(const struct mm *mm, u32 tenant, struct mm_tenant_info *out)
 	out->nr_tickets = t->nr_tickets;
 	out->swap_bytes = t->swapped;
 	out->swap_max_bytes = t->swap_max;
+	memcpy(out->tier_bytes, t->tier_used, sizeof(out->tier_bytes));
+	memcpy(out->tier_max_bytes, t->tier_max, sizeof(out->tier_max_bytes));
+	out->swap_out_bytes = t->swap_out_bytes;
+	out->swap_in_bytes = t->swap_in_bytes;
 	out->high_bytes = t->high;
 	out->events = t->events;
 	out->events.max = t->limit_hits;

@@ -22,6 +22,7 @@
 
 #include "kvmd/mm/background.h"
 #include "kvmd/mm/compact.h"
+#include "kvmd/mm/demote.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
@@ -116,6 +117,8 @@ static bool config_is_valid(const struct mm_config *cfg)
 			return false;
 		swap += cfg->swap_bytes[t];
 	}
+	if (cfg->demote_low > cfg->demote_high || cfg->demote_high > 100)
+		return false;
 	return cfg->watermark_min <= cfg->watermark_low &&
 	       cfg->watermark_low <= cfg->watermark_high &&
 	       cfg->watermark_high <= cfg->device_bytes && cfg->device_bytes &&
@@ -184,6 +187,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 		mm->dirty = true;
 	}
 	ticket_tick(mm);
+	demote_tick(mm);
 	revoke_tick(mm);
 	compact_tick(mm);
 	background_tick(mm);
@@ -208,7 +212,7 @@ bool mm_wants_tick(const struct mm *mm)
 	       mm->swap_backoff_until || mm->stats_dirty ||
 	       mm->pressure.nr_waiting || ticket_wants_idle(mm) ||
 	       revoke_wants_tick(mm) || background_wants_tick(mm) ||
-	       compact_wants_tick(mm);
+	       compact_wants_tick(mm) || demote_wants_tick(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)
@@ -323,8 +327,18 @@ static void fill_swap(const struct mm *mm, u32 slot, struct mm_swap_io *io)
 	io->client = s->client;
 	io->tier = t;
 	io->tier_off = (u64)(slot - mm->tier[t].first) * SLOT_UNIT;
-	io->dev_off = (u64)frame_entry(mm, cls, s->frame) << cls->unit_shift;
 	io->bytes = cls->geom.page_bytes;
+	io->payer = s->payer;
+	io->weight = max(mm->tenants[s->payer].limits.weight, 1u);
+	if (s->state == SLOT_FILLING) {
+		io->from = slot_tier(mm, s->other);
+		io->from_off =
+			(u64)(s->other - mm->tier[io->from].first) * SLOT_UNIT;
+		s = &mm_slots(mm)[s->other];
+	} else {
+		io->dev_off = (u64)frame_entry(mm, cls, s->frame)
+			      << cls->unit_shift;
+	}
 	io->key = s->key;
 	io->sum = s->sum;
 }
@@ -391,7 +405,8 @@ static bool queue_pop(struct mm *mm, struct mm_request *req)
 			else
 				mm->answering = q->index + 1;
 		} else if (q->type == MM_REQ_SWAP_OUT ||
-			   q->type == MM_REQ_SWAP_IN) {
+			   q->type == MM_REQ_SWAP_IN ||
+			   q->type == MM_REQ_DEMOTE) {
 			fill_swap(mm, q->index, &req->swap);
 		} else if (q->type == MM_REQ_COPY) {
 			fill_copy(mm, q->index, (u32)q->arg, &req->copy);
@@ -411,7 +426,7 @@ bool mm_next_request(struct mm *mm, struct mm_request *req)
 			return true;
 		extent_refill(mm);
 		if (mm->queue_head == mm->queue_tail && !ticket_run(mm) &&
-		    !revoke_run(mm) && !compact_run(mm)) {
+		    !revoke_run(mm) && !compact_run(mm) && !demote_run(mm)) {
 			stats_flush(mm);
 			return false;
 		}

@@ -42,7 +42,7 @@ struct mm;
 #define MM_TENANT_MAX 256u
 #define MM_NONE	      0xffffffffu
 #define MM_LIMIT_NONE (~0ull)
-#define MM_TIER_MAX   2u /* swap tiers */
+#define MM_TIER_MAX   3u /* swap tiers */
 #define MM_TREE_MAX   256u /* namespaces with published prefixes */
 
 /**
@@ -52,6 +52,11 @@ struct mm;
  * @revoke: enum mm_revoke_policy
  * @seed: for the few random choices (tests replay them)
  * @swap_bytes: room of each swap tier, the fastest first; 0: no such tier
+ * @swap_store: bytes that pages in it may take, if it makes them smaller than
+ *	they are (mm_swap_stored()); 0: as @swap_bytes
+ * @demote_low: percent of a tier: with less of it free its coldest pages go to
+ *	a later one, in the background
+ * @demote_high: until so much is free; 0, 0: they never do
  * @watermark_min: free memory, in bytes: below it the rest is for steps, and
  *	published prefixes take none
  * @watermark_low: below it memory is reclaimed in the background
@@ -66,6 +71,8 @@ struct mm_config {
 	u32 revoke;
 	u64 seed;
 	u64 swap_bytes[MM_TIER_MAX];
+	u64 swap_store[MM_TIER_MAX];
+	u32 demote_low, demote_high;
 	u64 watermark_min, watermark_low, watermark_high;
 	u64 cache_pages;
 	u64 revoke_ask_ns, revoke_fence_ns;
@@ -84,10 +91,13 @@ enum mm_revoke_policy {
  *	before the core uses them; 0 or -errno. Required.
  * @trace: a trace point was passed (names: include/uapi/kv/trace.h); test
  *	builds kill here. Optional.
+ * @swap_forget: the page at @off of a swap tier is not needed any more, and
+ *	nothing of it is on its way. Optional.
  */
 struct mm_host_ops {
 	int (*table_grow)(void *host, u32 client, u32 nr_leaves);
 	void (*trace)(void *host, u32 point, u32 client, u64 arg);
+	void (*swap_forget)(void *host, u32 tier, u64 off);
 };
 
 /*
@@ -226,6 +236,7 @@ enum mm_req_type {
 	MM_REQ_EVENT, /* client: put this event on its ring */
 	MM_REQ_SWAP_OUT, /* swap: write a page to its slot */
 	MM_REQ_SWAP_IN, /* swap: read it back, verify it first */
+	MM_REQ_DEMOTE, /* swap: copy it from its slot to another, unverified */
 	MM_REQ_COPY, /* copy: from one page of the device to another */
 	MM_REQ_MOVE, /* move: likewise, so that a run of chunks comes empty */
 	MM_REQ_KILL, /* client: end its process, it does not give memory back */
@@ -237,16 +248,20 @@ enum mm_req_type {
  * @client: whose page it is
  * @tier: index into mm_config.swap_bytes
  * @tier_off: where in the tier
- * @dev_off: where on the device; lies in one extent
+ * @dev_off: where on the device; lies in one extent. DEMOTE: nowhere
+ * @from, @from_off: DEMOTE: the tier where it is, and where in it
  * @bytes: of the page
+ * @payer: tenant whose share of the bandwidth it takes
+ * @weight: of that share
  * @key: begins the checksum, so that a page of another slot, model, layout or
  *	time does not match
  * @sum: SWAP_IN: what mm_swap_done() was told when it was written
  */
 struct mm_swap_io {
 	u32 slot, tier;
-	u64 tier_off, dev_off;
-	u32 bytes, client;
+	u64 tier_off, dev_off, from_off;
+	u32 bytes, client, from;
+	u32 payer, weight;
 	u64 key, sum;
 };
 
@@ -314,11 +329,14 @@ void mm_scrub_done(struct mm *mm, u32 extent, int err);
  * mm_swap_done - a page has been written, or read and found right
  * @mm: core
  * @slot: as the request named it
- * @err: 0; SWAP_OUT: the page stays where it is; SWAP_IN: it is lost, because
- *	it could not be read or is not what was written
+ * @err: 0; SWAP_OUT, DEMOTE: the page stays where it is; SWAP_IN: it is lost,
+ *	because it could not be read or is not what was written
  * @sum: SWAP_OUT: its checksum
  */
 void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum);
+/* mm_swap_stored - a page that was written takes no more than @bytes of its
+ * tier; before mm_swap_done() */
+void mm_swap_stored(struct mm *mm, u32 slot, u32 bytes);
 
 /* mm_copy_done - a page has been copied; @err: it has not */
 void mm_copy_done(struct mm *mm, u32 node, u32 area, int err);
@@ -356,6 +374,8 @@ void mm_tenant_put(struct mm *mm, u32 tenant);
 int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim);
 /* mm_tenant_swap_limit - bytes it may have in swap tiers; none go for it */
 int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes);
+/* mm_tenant_tier_limit - likewise of one tier; the rest goes to later ones */
+int mm_tenant_tier_limit(struct mm *mm, u32 tenant, u32 tier, u64 max_bytes);
 /* mm_tenant_high - bytes above which its idle memory goes and its reservations
  * are made slow (high.c); MM_LIMIT_NONE: never */
 int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes);
@@ -509,6 +529,7 @@ struct mm_counts {
 	u64 events_dropped;
 	u64 swap_out, swap_out_bytes, swap_in, swap_in_bytes;
 	u64 reclaims_background, swap_back, swap_errors, swap_lost, reclaims;
+	u64 demoted, demoted_bytes, demote_back, demote_errors;
 	u64 prefix_asked_tokens, prefix_hit_tokens, prefix_maps, prefix_hits;
 	u64 prefix_published, prefix_evicted, prefix_errors, faults_prefix;
 	u64 revokes, revokes_given, revokes_taken, revokes_off, revokes_killed;
@@ -527,7 +548,8 @@ struct mm_usage {
 	u64 saved_bytes; /* what sharing saves: (refs - 1) * page */
 	u64 token_bytes; /* committed tokens' share of frames in use */
 	u64 swap_bytes[MM_TIER_MAX]; /* room of each tier */
-	u64 swap_used[MM_TIER_MAX];
+	u64 swap_used[MM_TIER_MAX]; /* of it by pages */
+	u64 swap_pages[MM_TIER_MAX]; /* bytes of these pages */
 	u64 cache_bytes; /* of frame_bytes: in page caches */
 	u64 cache_held_bytes; /* of held_bytes: theirs */
 	u64 cache_mapped_bytes; /* of cache_bytes: that a space maps */
@@ -555,6 +577,8 @@ struct mm_tenant_info {
 	u64 held_bytes, charged_bytes, frame_bytes;
 	u64 max_seen_bytes, limit_hits, nr_tickets;
 	u64 swap_bytes, swap_max_bytes, high_bytes;
+	u64 tier_bytes[MM_TIER_MAX], tier_max_bytes[MM_TIER_MAX];
+	u64 swap_out_bytes, swap_in_bytes; /* moved on its share, so far */
 	u64 cache_held_bytes, cache_bytes;
 	struct mm_tenant_events events;
 	u32 nr_clients;

@@ -221,7 +221,7 @@ static u64 reclaim_one(struct mm *mm, struct client *c,
 		sp->keep = mm->keep_seq; /* it gave what it could */
 		if (got)
 			probe_reclaim(mm, c, c, block, got);
-		if (got || mm->nr_io == SWAP_IO_MAX)
+		if (got || !swap_has_turn(mm, c->tenant))
 			return got;
 	}
 	below_low = e.extent == MM_NONE;
@@ -310,6 +310,14 @@ static u64 leaving_bytes(const struct mm *mm, const struct client *to,
 	return bytes;
 }
 
+/* Is half of what may be on its way for a client's tenant? */
+static bool is_busy_enough(const struct mm *mm, const struct client *c)
+{
+	return mm->nr_io > SWAP_IO_MAX / 2 ||
+	       mm->tenants[c->tenant].nr_swap_io >
+		       swap_share(mm, c->tenant) / 2;
+}
+
 bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	     enum ticket_block block, u64 bytes)
 {
@@ -318,9 +326,11 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	u64 leaving = leaving_bytes(mm, c, block), got = leaving, n;
 	u32 i;
 
-	if (leaving &&
-	    (!swaps || leaving >= bytes || mm->nr_io > SWAP_IO_MAX / 2))
+	swap_share_look(mm);
+	if (leaving && (!swaps || leaving >= bytes || is_busy_enough(mm, c)))
 		return true;
+	if (swaps && !swap_has_turn(mm, c->tenant))
+		return true; /* what is on its way goes first */
 	if (!swaps && !mm->tree_top)
 		return false;
 	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
@@ -329,12 +339,14 @@ bool reclaim(struct mm *mm, struct client *c, const struct resv_plan *p,
 	for (i = 0; i < MM_TENANT_MAX && !leaving; i++)
 		mm->tenants[i].giving = 0;
 	keep_spaces(mm, c, p);
+	mm->payer = c->tenant;
 	while (swaps && got < bytes) {
 		n = reclaim_one(mm, c, p, block, bytes - got);
 		if (!n)
 			break;
 		got += n;
 	}
+	mm->payer = MM_NONE;
 	if (!got && mm->tree_top)
 		got = reclaim_prefixes(mm, c, block, bytes);
 	mm->counts.reclaims += got > leaving;
@@ -351,6 +363,7 @@ u64 reclaim_cold(struct mm *mm, u64 before_ns)
 		return 0;
 	if (mm->nr_io > SWAP_IO_MAX / 2)
 		return 1; /* enough is on its way */
+	swap_share_look(mm);
 	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
 		if (cs[i].state == CLIENT_LIVE)
 			look_at_spaces(mm, &cs[i]);

@@ -20,7 +20,8 @@
  *				else behind the last step that may run
  *	shared, writable	references
  *	a slot's references	entries; being written: the page is in its
- *				frame still; being read: it is in the slot
+ *				frame still; being read: it is in the slot;
+ *				being demoted: it is where entries say
  *	moving entries		none: the page is where it was; those that name
  *				the new frame already do, for they were changed
  *				when the copy was complete
@@ -82,7 +83,9 @@ static int block_check(const struct mm_config *cfg, const struct mm *mm)
 	    cfg->device_bytes != mm->cfg.device_bytes ||
 	    cfg->cache_pages != mm->cfg.cache_pages ||
 	    memcmp(cfg->swap_bytes, mm->cfg.swap_bytes,
-		   sizeof(cfg->swap_bytes)))
+		   sizeof(cfg->swap_bytes)) ||
+	    memcmp(cfg->swap_store, mm->cfg.swap_store,
+		   sizeof(cfg->swap_store)))
 		return -EINVAL;
 	return 0;
 }
@@ -251,6 +254,8 @@ static void recover_tenants(struct mm *mm)
 		t->refs = t->kept;
 		t->nr_clients = t->nr_tickets = 0;
 		t->held = t->swapped = t->giving = 0;
+		t->nr_swap_io = 0;
+		memset(t->tier_used, 0, sizeof(t->tier_used));
 		t->blocked = 0;
 		mm->charged += t->charged;
 	}

@@ -280,7 +280,7 @@ void recover_frames(struct mm *mm)
 /* ---- slots ---- */
 
 /* Units that a slot takes; 0: it is none, or nobody names it. */
-static u32 slot_units(const struct mm *mm, u32 i)
+static u32 held_units(const struct mm *mm, u32 i)
 {
 	const struct slot *s = &mm_slots(mm)[i];
 	const struct client *c;
@@ -290,7 +290,49 @@ static u32 slot_units(const struct mm *mm, u32 i)
 	c = &mm_clients(mm)[s->client];
 	if (c->state != CLIENT_LIVE || s->geom >= c->nr_geoms)
 		return 0;
-	return c->cls[s->geom].geom.page_bytes / SLOT_UNIT;
+	return slot_units(c, s->geom);
+}
+
+/*
+ * A slot that is held, in its client's and its tier's books. What was on its
+ * way to another one, or from it, is not any more: demote.c.
+ */
+static void slot_counts(struct mm *mm, u32 i, u32 units)
+{
+	struct slot *s = &mm_slots(mm)[i];
+	struct client *c = &mm_clients(mm)[s->client];
+	struct tenant *tenant = &mm->tenants[c->tenant];
+	u32 tier = slot_tier(mm, i);
+	struct swap_tier *t = &mm->tier[tier];
+
+	s->other = MM_NONE;
+	s->stored = min(s->stored, units * SLOT_UNIT);
+	ilist_add_tail(&c->slots, ILINKS(mm_slots(mm), link), i);
+	ilist_add_tail(&t->slots, ILINKS(mm_slots(mm), age), i);
+	t->nr_used += units;
+	t->stored += s->stored;
+	t->pages += (u64)units * SLOT_UNIT;
+	tenant->tier_used[tier] += s->stored;
+	tenant->swapped += (u64)units * SLOT_UNIT;
+}
+
+static void tiers_reset(struct mm *mm)
+{
+	struct swap_tier *t;
+	u32 i;
+
+	for (i = 0; i < MM_TIER_MAX; i++) {
+		t = &mm->tier[i];
+		t->nr_used = t->nr_discarding = 0;
+		t->stored = t->leaving = t->pages = 0;
+		t->demoting = false;
+		t->again_ns = 0;
+		ilist_init(&t->slots);
+	}
+	mm->nr_demoting = 0;
+	mm->demoting_bytes = 0;
+	mm->demote_look = true;
+	mm->payer = MM_NONE;
 }
 
 /* Free units that were written, or were being discarded. */
@@ -310,13 +352,11 @@ void recover_slots(struct mm *mm)
 {
 	u32 i, n, nr = mm->lay.nr_slots;
 	u64 *map = mm_slot_map(mm);
-	struct client *c;
 
-	for (i = 0; i < MM_TIER_MAX; i++)
-		mm->tier[i].nr_used = mm->tier[i].nr_discarding = 0;
+	tiers_reset(mm);
 	for (i = bitmap_find_set(map, nr, 0); i < nr;
 	     i = bitmap_find_set(map, nr, i)) {
-		n = slot_units(mm, i);
+		n = held_units(mm, i);
 		if (!n) {
 			mm_slots(mm)[i].state = SLOT_FREE;
 			mm_order();
@@ -324,10 +364,7 @@ void recover_slots(struct mm *mm)
 			bitmap_clear(map, i);
 			continue;
 		}
-		c = &mm_clients(mm)[mm_slots(mm)[i].client];
-		ilist_add_tail(&c->slots, ILINKS(mm_slots(mm), link), i);
-		mm->tier[slot_tier(mm, i)].nr_used += n;
-		mm->tenants[c->tenant].swapped += (u64)n * SLOT_UNIT;
+		slot_counts(mm, i, n);
 		i += n;
 	}
 	for (i = 0; i < MM_TIER_MAX; i++)

@@ -223,6 +223,7 @@ static void take_idle(struct mm *mm, struct client *c)
 	u32 e, leaving;
 
 	mm->keep_seq++; /* no space is kept */
+	swap_share_look(mm);
 	for (;;) {
 		take_empty(mm, c);
 		e = find_extent(mm, c, &leaving);
@@ -230,6 +231,8 @@ static void take_idle(struct mm *mm, struct client *c)
 			return;
 		if (may_swap(mm, c) && swap_extent_leave(mm, c, e))
 			continue;
+		if (may_swap(mm, c) && !swap_has_turn(mm, c->tenant))
+			return; /* what is on its way goes first */
 		if (!moved)
 			move_epoch(mm, c);
 		moved = true;

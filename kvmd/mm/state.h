@@ -49,6 +49,7 @@
 #define MM_LOOK_NS	  5000000ull /* between looks at who became idle */
 #define SLOT_UNIT	  4096u /* swap tiers are cut into these */
 #define SWAP_IO_MAX	  256u /* pages on their way, of all clients */
+#define SWAP_IO_LEAST	  4u /* of them one tenant's, whoever else there is */
 #define COPY_IO_MAX	  1024u /* pages being copied into caches */
 #define MOVE_IO_MAX	  64u /* pages being moved, of all clients */
 #define MM_NODE_MAX	  (1u << 20) /* published pages */
@@ -137,7 +138,8 @@ struct frame_class {
 enum slot_state {
 	SLOT_FREE,
 	SLOT_WRITING, /* MM_REQ_SWAP_OUT is out, or about to be; @frame */
-	SLOT_HELD, /* refs entries name it */
+	SLOT_FILLING, /* MM_REQ_DEMOTE is out: from slot @other; no entry */
+	SLOT_HELD, /* refs entries name it; none: @other is FILLING from it */
 	SLOT_READING, /* MM_REQ_SWAP_IN is out; @frame, and entries as before */
 };
 
@@ -152,32 +154,39 @@ struct slot {
 	u8 geom;
 	bool fresh; /* WRITING: K4 is still to come */
 	bool wanted; /* WRITING: a step waits for the page */
-	u8 reserved;
+	u8 payer; /* tenant whose share of the bandwidth it takes */
 	u32 client;
 	u32 refs; /* entries; counted while HELD and READING */
 	u32 family;
 	u32 frame; /* WRITING: from, READING: to */
 	u32 seen; /* scratch of mm_check(), and of the plan that set @mark */
 	u32 mark; /* last plan that counted it */
+	u32 other; /* FILLING: from; HELD, READING: to, or MM_NONE */
+	u32 stored; /* bytes of its tier that it takes, or may come to take */
 	u64 key; /* what its checksum is begun with; never used twice */
 	u64 sum; /* the host's checksum of the content */
 	struct ilink link; /* client's list */
+	struct ilink age; /* tier's list */
 };
 
-/* Units [first, end) of the slot space. */
+/*
+ * Units [first, end) of the slot space. A tier that makes pages smaller has
+ * more of them than memory: what its pages take is counted apart.
+ */
 struct swap_tier {
 	u32 first, end;
 	u32 next; /* where the next search begins */
 	u32 nr_used; /* units, with those that are being discarded */
 	u32 nr_discarding;
 	u32 nr_stale; /* free, and written since they were discarded */
+	u64 room; /* bytes that its pages may take */
+	u64 stored; /* bytes that they take */
+	u64 leaving; /* of them of slots that are being demoted */
+	u64 pages; /* bytes of pages that are there */
+	bool demoting; /* its coldest slots go: demote.c */
+	u64 again_ns; /* nothing is demoted before; 0: at once */
+	struct ilist slots; /* not free ones, the coldest first */
 };
-
-/* Bytes of pages in a tier. */
-static inline u64 swap_tier_held(const struct swap_tier *t)
-{
-	return (u64)(t->nr_used - t->nr_discarding) * SLOT_UNIT;
-}
 
 enum client_state {
 	CLIENT_FREE,
@@ -408,8 +417,12 @@ struct tenant {
 	struct mm_limits limits;
 	u64 held; /* bytes of extents granted or in quarantine */
 	u64 charged; /* weights */
-	u64 swapped; /* bytes in slots */
+	u64 swapped; /* bytes that its pages take in tiers */
 	u64 swap_max; /* of them, at most */
+	u64 tier_used[MM_TIER_MAX]; /* in each, with those on their way there */
+	u64 tier_max[MM_TIER_MAX]; /* of them, at most */
+	u64 swap_out_bytes, swap_in_bytes; /* moved on its share */
+	u32 nr_swap_io; /* pages on their way on its share of the bandwidth */
 	u64 high; /* used above it: slow, and idle memory goes */
 	u64 giving; /* bytes of extents chosen in the search at hand */
 	u64 max_seen;
@@ -551,6 +564,11 @@ struct mm {
 
 	struct swap_tier tier[MM_TIER_MAX];
 	u32 nr_io; /* pages on their way */
+	u32 nr_demoting; /* of them from tier to tier, */
+	u64 demoting_bytes; /* and their bytes */
+	bool demote_look; /* something to begin, perhaps */
+	u32 payer; /* tenant for whom pages leave now; MM_NONE: their own */
+	u64 io_weights; /* of tenants that want the bandwidth */
 	u64 swap_keys; /* handed out */
 	u64 keep_seq; /* marks spaces that are no victims */
 	u64 swap_backoff_until; /* a write failed: none before */

@@ -26,9 +26,10 @@ static void fill_device(const struct mm *mm, struct kv_device_stats *d)
 	d->charged = mm->charged;
 	d->nr_clients = mm->clients.nr;
 	d->nr_tickets = mm->waiting.nr;
-	d->swap_bytes = (u64)mm->lay.nr_slots * SLOT_UNIT;
-	for (t = 0; t < MM_TIER_MAX; t++)
-		d->swap_used += swap_tier_held(&mm->tier[t]);
+	for (t = 0; t < MM_TIER_MAX; t++) {
+		d->swap_bytes += mm->tier[t].room;
+		d->swap_used += mm->tier[t].stored;
+	}
 }
 
 static void fill_tenant(const struct tenant *t, struct kv_tenant_stats *s)

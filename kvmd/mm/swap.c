@@ -29,111 +29,22 @@
  * left is freed there. A client that dies takes its entries along; its slots
  * are freed at once, its frames when the last page on its way has arrived.
  *
- * Which pages leave is decided in reclaim.c.
+ * Which pages leave is decided in reclaim.c, where they go in slot.c; demote.c
+ * moves them on from there.
  *
- * The slot space is the tiers one after the other, in units of SLOT_UNIT. A
- * page takes a run of them, found from where the last one was, the fastest
- * tier first: pages that leave together lie side by side.
+ * The bandwidth. At most SWAP_IO_MAX pages are on their way, and of a tenant no
+ * more than its weight's share of these while others want some too: whoever
+ * comes finds what is on its way soon gone, and the host, which serves tenants
+ * by weight, finds pages of each. A page is on the account of the tenant for
+ * whom it moves: who waits for memory pays for what leaves for it, whosesoever
+ * it is; what nobody waits for is its owner's.
  */
 #include "kvmd/mm/swap.h"
+#include "kvmd/mm/demote.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/rmap.h"
 #include "kvmd/mm/ticket.h"
 #include "lib/hash.h"
-
-/* ---- slots ---- */
-
-void swap_init(struct mm *mm)
-{
-	u32 t, at = 0;
-
-	for (t = 0; t < MM_TIER_MAX; t++) {
-		mm->tier[t].first = mm->tier[t].next = at;
-		at += (u32)(mm->cfg.swap_bytes[t] / SLOT_UNIT);
-		mm->tier[t].end = at;
-	}
-}
-
-static u32 page_units(const struct client *c, u32 geom)
-{
-	return c->cls[geom].geom.page_bytes / SLOT_UNIT;
-}
-
-/* A run of free units in a tier, or MM_NONE. */
-static u32 tier_find(struct mm *mm, struct swap_tier *t, u32 units)
-{
-	u32 at = bitmap_find_zeros(mm_slot_map(mm), t->end, t->next, units);
-
-	if (at == t->end)
-		at = bitmap_find_zeros(mm_slot_map(mm), t->end, t->first,
-				       units);
-	return at == t->end ? MM_NONE : at;
-}
-
-static u32 slot_alloc(struct mm *mm, struct client *c, u32 geom)
-{
-	u32 units = page_units(c, geom), t, u, at = MM_NONE;
-	u64 bytes = (u64)units * SLOT_UNIT;
-	struct tenant *tenant = &mm->tenants[c->tenant];
-	struct slot *s;
-
-	if (bytes > tenant->swap_max ||
-	    tenant->swapped > tenant->swap_max - bytes)
-		return MM_NONE;
-	for (t = 0; t < MM_TIER_MAX && at == MM_NONE; t++)
-		if (units <=
-		    mm->tier[t].end - mm->tier[t].first - mm->tier[t].nr_used)
-			at = tier_find(mm, &mm->tier[t], units);
-	if (at == MM_NONE)
-		return MM_NONE;
-	t--;
-	for (u = 0; u < units; u++) {
-		bitmap_set(mm_slot_map(mm), at + u);
-		mm->tier[t].nr_stale -= bitmap_test(mm_stale_map(mm), at + u);
-		bitmap_set(mm_stale_map(mm), at + u);
-	}
-	mm->tier[t].next = at + units;
-	mm->tier[t].nr_used += units;
-	tenant->swapped += bytes;
-	s = &mm_slots(mm)[at];
-	mm_order();
-	*s = (struct slot){
-		.state = SLOT_WRITING,
-		.geom = (u8)geom,
-		.client = client_index(mm, c),
-		.key = hash_add(c->cls[geom].fingerprint, ++mm->swap_keys),
-	};
-	ilist_add_tail(&c->slots, ILINKS(mm_slots(mm), link), at);
-	return at;
-}
-
-static void slot_free(struct mm *mm, struct client *c, u32 slot)
-{
-	struct slot *s = &mm_slots(mm)[slot];
-	u32 units = page_units(c, s->geom), u;
-
-	s->state = SLOT_FREE;
-	mm_order();
-	for (u = 0; u < units; u++)
-		bitmap_clear(mm_slot_map(mm), slot + u);
-	mm->tier[slot_tier(mm, slot)].nr_used -= units;
-	mm->tier[slot_tier(mm, slot)].nr_stale += units;
-	mm->tenants[c->tenant].swapped -= (u64)units * SLOT_UNIT;
-	ilist_del(&c->slots, ILINKS(mm_slots(mm), link), slot);
-}
-
-void slot_get(struct mm *mm, u32 slot)
-{
-	mm_slots(mm)[slot].refs++;
-}
-
-void slot_put(struct mm *mm, struct client *c, u32 slot)
-{
-	struct slot *s = &mm_slots(mm)[slot];
-
-	if (s->refs && !--s->refs && s->state == SLOT_HELD)
-		slot_free(mm, c, slot);
-}
 
 /* ---- entries ---- */
 
@@ -196,18 +107,17 @@ static void map_frame(struct mm *mm, struct client *c, u32 slot, u32 frame,
 		    false);
 }
 
-/* ---- on their way ---- */
-
-static void io_begun(struct mm *mm, struct client *c)
+/* What an entry of a page in @slot says. */
+static u64 slot_entry(const struct mm *mm, u32 slot)
 {
-	mm->nr_io++;
-	c->nr_io++;
+	u64 tier = slot_tier(mm, slot) + 1;
+
+	return slot | KV_PTE_SWAPPED | tier << KV_PTE_TIER_SHIFT;
 }
 
-static void io_ended(struct mm *mm, struct client *c)
+void swap_set_slot(struct mm *mm, struct client *c, u32 from, u32 to)
 {
-	mm->nr_io--;
-	c->nr_io--;
+	set_entries(mm, c, from, slot_entry(mm, to), true);
 }
 
 /* ---- out ---- */
@@ -244,11 +154,11 @@ static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	struct frame *f = &mm_frames(mm)[frame];
 	struct slot *s;
 	kv_pte_t *p;
-	u32 slot, i;
+	u32 payer = mm->payer == MM_NONE ? c->tenant : mm->payer, slot, i;
 
-	if (mm->nr_io == SWAP_IO_MAX)
+	if (!swap_has_turn(mm, payer))
 		return false;
-	slot = slot_alloc(mm, c, geom);
+	slot = slot_alloc(mm, c, geom, 0, SLOT_WRITING);
 	if (slot == MM_NONE) {
 		mm->tenants[c->tenant].events.swap_fail++;
 		return false;
@@ -259,7 +169,8 @@ static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	s->area = f->area;
 	s->page = f->page;
 	s->fresh = true;
-	io_begun(mm, c);
+	s->key = hash_add(c->cls[geom].fingerprint, ++mm->swap_keys);
+	swap_io_begun(mm, c, s, payer);
 	f->state = FRAME_OUT;
 	f->next = slot;
 	ilist_for_each (i, SLOT_FAMILY(mm, c, s), ILINKS(sps, sibling)) {
@@ -297,7 +208,7 @@ static u64 leave_end(struct mm *mm, struct client *c, u32 slot)
 
 	s->fresh = false;
 	if (frame_is_busy(mm, c, s->frame)) {
-		io_ended(mm, c);
+		swap_io_ended(mm, c, s);
 		leave_back(mm, c, slot);
 		return 0;
 	}
@@ -379,10 +290,8 @@ static void swapped(struct mm *mm, struct client *c, u32 slot, u64 sum)
 	struct slot *s = &mm_slots(mm)[slot];
 	struct frame *f = &mm_frames(mm)[s->frame];
 	struct frame_class *cls = &c->cls[s->geom];
-	u64 tier = slot_tier(mm, slot) + 1;
 
-	set_entries(mm, c, slot,
-		    slot | KV_PTE_SWAPPED | tier << KV_PTE_TIER_SHIFT, true);
+	set_entries(mm, c, slot, slot_entry(mm, slot), true);
 	s->sum = sum;
 	s->refs = f->refs;
 	mm_order();
@@ -395,6 +304,8 @@ static void swapped(struct mm *mm, struct client *c, u32 slot, u64 sum)
 	frame_drop(mm, c, s->geom, s->frame);
 	mm->counts.swap_out++;
 	mm->counts.swap_out_bytes += cls->geom.page_bytes;
+	mm->tenants[s->payer].swap_out_bytes += cls->geom.page_bytes;
+	mm->demote_look = true;
 	mm_trace(mm, KV_TP_SWAPPED, client_index(mm, c), slot);
 }
 
@@ -502,7 +413,7 @@ static bool read_begin(struct mm *mm, struct client *c, u32 slot)
 		return true;
 	need[s->geom] = 1;
 	extents = slab_extents_short(c, need);
-	if (mm->nr_io == SWAP_IO_MAX ||
+	if (!swap_has_turn(mm, c->tenant) ||
 	    extents > mm->by_state[EXTENT_READY].nr ||
 	    extents > extent_tenant_room(mm, c->tenant))
 		return false;
@@ -516,7 +427,7 @@ static bool read_begin(struct mm *mm, struct client *c, u32 slot)
 	f->family = s->family;
 	f->area = s->area;
 	f->page = s->page;
-	io_begun(mm, c);
+	swap_io_begun(mm, c, s, c->tenant);
 	mm->nr_reads++;
 	mm_queue_swap(mm, MM_REQ_SWAP_IN, slot);
 	mm_trace(mm, KV_TP_SWAP_IN, client_index(mm, c), slot);
@@ -586,6 +497,7 @@ void swap_bring(struct mm *mm, struct client *c, struct resv_plan *p)
 
 	if (is_behind_reclaim(mm, p))
 		return;
+	swap_share_look(mm);
 	bring_all(mm, c, p);
 	p->nr_read = (u32)(mm->nr_reads - before);
 }
@@ -604,7 +516,7 @@ static void in_done(struct mm *mm, struct client *c, u32 slot, int err)
 	}
 	if (err || !s->refs) {
 		frame_free_now(mm, c, s->geom, s->frame);
-		slot_free(mm, c, slot);
+		slot_release(mm, c, slot);
 		return;
 	}
 	map_frame(mm, c, slot, s->frame, s->refs);
@@ -614,32 +526,52 @@ static void in_done(struct mm *mm, struct client *c, u32 slot, int err)
 	cls->nr_extra += f->refs - 1;
 	mm->counts.swap_in++;
 	mm->counts.swap_in_bytes += cls->geom.page_bytes;
-	slot_free(mm, c, slot);
+	mm->tenants[s->payer].swap_in_bytes += cls->geom.page_bytes;
+	slot_release(mm, c, slot);
 	mm_trace(mm, KV_TP_SWAPPED_IN, client_index(mm, c), slot);
+}
+
+/* The client is gone, and nothing of it is needed. */
+static void dead_done(struct mm *mm, struct client *c, u32 slot)
+{
+	if (mm_slots(mm)[slot].state == SLOT_FILLING)
+		demote_dead(mm, c, slot);
+	else
+		slot_release(mm, c, slot);
+	if (c->state == CLIENT_DRAINING && !c->nr_io)
+		client_gone_finish(mm, c);
+}
+
+static bool is_on_its_way(const struct mm *mm, u32 slot)
+{
+	u8 state;
+
+	if (slot >= mm->lay.nr_slots)
+		return false;
+	state = mm_slots(mm)[slot].state;
+	return state == SLOT_WRITING || state == SLOT_READING ||
+	       state == SLOT_FILLING;
 }
 
 void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum)
 {
-	struct slot *s;
+	struct slot *s = &mm_slots(mm)[slot];
 	struct client *c;
 
-	if (slot >= mm->lay.nr_slots ||
-	    (mm_slots(mm)[slot].state != SLOT_WRITING &&
-	     mm_slots(mm)[slot].state != SLOT_READING)) {
+	if (!is_on_its_way(mm, slot)) {
 		mm->counts.invalid++;
 		return;
 	}
-	s = &mm_slots(mm)[slot];
 	c = &mm_clients(mm)[s->client];
-	io_ended(mm, c);
+	swap_io_ended(mm, c, s);
 	if (c->state != CLIENT_LIVE) {
-		slot_free(mm, c, slot);
-		if (c->state == CLIENT_DRAINING && !c->nr_io)
-			client_gone_finish(mm, c);
+		dead_done(mm, c, slot);
 		return;
 	}
 	if (s->state == SLOT_WRITING)
 		out_done(mm, c, slot, err, sum);
+	else if (s->state == SLOT_FILLING)
+		demote_done(mm, c, slot, err);
 	else
 		in_done(mm, c, slot, err);
 	/* Whoever waits, for this page or for memory, looks again. */
@@ -654,5 +586,5 @@ void swap_client_exit(struct mm *mm, struct client *c)
 
 	ilist_for_each_safe (slot, next, &c->slots, ILINKS(mm_slots(mm), link))
 		if (mm_slots(mm)[slot].state == SLOT_HELD)
-			slot_free(mm, c, slot);
+			slot_release(mm, c, slot);
 }

@@ -60,6 +60,39 @@ static inline u32 extent_chunk_frames(const struct mm *mm, u32 chunk)
 /* swap_init - cut the slot space into tiers */
 void swap_init(struct mm *mm);
 
+/* slot_units - units of SLOT_UNIT that a page of a class takes */
+u32 slot_units(const struct client *c, u32 geom);
+
+/**
+ * slot_alloc - a place for a page
+ * @mm: core
+ * @c: client
+ * @geom: class of the page
+ * @first_tier: or a later one
+ * @state: SLOT_WRITING, or SLOT_FILLING: of a page that has a slot
+ *
+ * Return: the slot, or MM_NONE: there is no room, or it may not have it.
+ */
+u32 slot_alloc(struct mm *mm, struct client *c, u32 geom, u32 first_tier,
+	       u8 state);
+/* slot_free - nobody names it, and nothing of it is on its way */
+void slot_free(struct mm *mm, struct client *c, u32 slot);
+/* slot_release - nobody names it: free, as soon as it has been demoted */
+void slot_release(struct mm *mm, struct client *c, u32 slot);
+
+/* swap_share_look - count anew who wants the bandwidth */
+void swap_share_look(struct mm *mm);
+/* swap_share - pages of a tenant's account that may be on their way */
+u32 swap_share(const struct mm *mm, u32 tenant);
+/* swap_has_turn - may another one be? */
+bool swap_has_turn(const struct mm *mm, u32 tenant);
+/* swap_io_begun - the page of @s is on its way, on @payer's account */
+void swap_io_begun(struct mm *mm, struct client *c, struct slot *s, u32 payer);
+void swap_io_ended(struct mm *mm, struct client *c, const struct slot *s);
+
+/* swap_set_slot - every entry that names @from names @to */
+void swap_set_slot(struct mm *mm, struct client *c, u32 from, u32 to);
+
 /* slot_get - one more entry names it; @slot came from pte_slot() */
 void slot_get(struct mm *mm, u32 slot);
 

@@ -44,7 +44,8 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 			*tenant = i;
 			return 0;
 		}
-		if (!mm->tenants[i].refs && !used(&mm->tenants[i]) && !t)
+		if (!mm->tenants[i].refs && !used(&mm->tenants[i]) &&
+		    !mm->tenants[i].nr_swap_io && !t)
 			t = &mm->tenants[i];
 	}
 	if (!t)
@@ -54,6 +55,8 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 	t->limits.max_bytes = MM_LIMIT_NONE;
 	t->limits.weight = 100;
 	t->swap_max = MM_LIMIT_NONE;
+	for (i = 0; i < MM_TIER_MAX; i++)
+		t->tier_max[i] = MM_LIMIT_NONE;
 	t->high = MM_LIMIT_NONE;
 	mm_order();
 	t->refs = 1;
@@ -126,6 +129,21 @@ int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes)
 		return -ENOENT;
 	t->swap_max = max_bytes;
 	mm->dirty = true;
+	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
+	return 0;
+}
+
+int mm_tenant_tier_limit(struct mm *mm, u32 tenant, u32 tier, u64 max_bytes)
+{
+	struct tenant *t = tenant_find(mm, tenant);
+
+	if (!t)
+		return -ENOENT;
+	if (tier >= MM_TIER_MAX)
+		return -EINVAL;
+	t->tier_max[tier] = max_bytes;
+	mm->dirty = true;
+	mm->demote_look = true;
 	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
 	return 0;
 }

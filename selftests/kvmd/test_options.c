@@ -47,6 +47,8 @@ TEST(options, room_for_less_than_a_page_is_an_error_that_names_the_option)
 		{ "--swap-ram", "0K", true },
 		{ "--swap-ram", "4095", false },
 		{ "--swap-ram", "4K", true },
+		{ "--swap-lz4", "1000", false },
+		{ "--swap-lz4", "1G", true },
 	};
 	struct options o;
 	char said[500];
@@ -61,6 +63,44 @@ TEST(options, room_for_less_than_a_page_is_an_error_that_names_the_option)
 	EXPECT_EQ(OPTIONS_RUN,
 		  parse(&o, "--swap-size", "1M", said, sizeof(said)));
 	EXPECT_EQ(1u << 20, o.swap_size_bytes);
+}
+
+TEST(options, what_swap_tiers_are_told)
+{
+	static const struct {
+		const char *name, *value;
+		bool ok;
+	} rows[] = {
+		{ "--swap-demote", "10,20", true },
+		{ "--swap-demote", "0,0", true },
+		{ "--swap-demote", "20,10", false },
+		{ "--swap-demote", "10,101", false },
+		{ "--swap-demote", "10", false },
+		{ "--swap-demote", "10,20x", false },
+		{ "--swap-limit", "ram:1G", true },
+		{ "--swap-limit", "uid:7=disk:1G", true },
+		{ "--swap-limit", "uid:7=all:max", true },
+		{ "--swap-limit", "uid:7=tape:1G", false },
+		{ "--swap-limit", "=ram:1G", false },
+		{ "--swap-limit", "ram", false },
+		{ "--swap-limit", "ram:much", false },
+	};
+	struct options o;
+	char said[500];
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		EXPECT_EQ(rows[i].ok ? OPTIONS_RUN : OPTIONS_WRONG,
+			  parse(&o, rows[i].name, rows[i].value, said,
+				sizeof(said)));
+		if (!rows[i].ok)
+			EXPECT_TRUE(strstr(said, rows[i].name));
+	}
+	EXPECT_EQ(OPTIONS_RUN, parse(&o, "--swap-limit", "uid:7=disk:2M", said,
+				     sizeof(said)));
+	EXPECT_EQ(1, o.nr_swap_limits);
+	EXPECT_STREQ("uid:7", o.swap_limits[0].tenant);
+	EXPECT_STREQ("disk", o.swap_limits[0].tier);
+	EXPECT_EQ(2u << 20, o.swap_limits[0].max_bytes);
 }
 
 TEST_HARNESS_MAIN

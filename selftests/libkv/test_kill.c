@@ -270,6 +270,10 @@ static bool is_never_on_behalf(const char *name)
 		/* a step that comes between, a read that fails: test_swap */
 		"swap_back",
 		"swap_lost",
+		/* two tiers: test_demote, the simulator */
+		"demote",
+		"demoted",
+		"demote_back",
 		/* with a successor's: test_restart */
 		"adopted",
 		"resumed",

@@ -216,6 +216,7 @@ static void drain(struct day *d)
 			break;
 		case MM_REQ_SWAP_OUT:
 		case MM_REQ_SWAP_IN:
+		case MM_REQ_DEMOTE:
 			host_later(d, &req, MSEC / 4 * (1 + req.swap.tier));
 			break;
 		case MM_REQ_COMPLETE:

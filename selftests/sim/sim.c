@@ -54,17 +54,39 @@ static u64 sim_sum(u64 key, const u32 *tags, u32 bytes)
 	return h;
 }
 
+static u32 *sim_slot(struct sim *s, u32 tier, u64 off)
+{
+	return &s->swap[tier][off / 4096 * 16];
+}
+
+/* From tier to tier, whatever is there; some come to take less room. */
+static void sim_answer_demote(struct sim *s, const struct mm_swap_io *io)
+{
+	int err = s->cfg.faults && sim_chance(s, 5) ? -EIO : 0;
+
+	if (!err)
+		memcpy(sim_slot(s, io->tier, io->tier_off),
+		       sim_slot(s, io->from, io->from_off),
+		       io->bytes / 4096 * 64);
+	s->nr_demoted += !err;
+	mm_swap_done(s->mm, io->slot, err, 0);
+}
+
 static void sim_answer_io(struct sim *s, u32 i)
 {
 	struct sim_io x = s->io[i];
 	u32 *dev = &s->mem[x.io.dev_off / 4096 * 16];
-	u32 *slot = &s->swap[x.io.tier][x.io.tier_off / 4096 * 16];
+	u32 *slot = sim_slot(s, x.io.tier, x.io.tier_off);
 	u32 n = x.io.bytes / 4096 * 16;
 	int err = s->cfg.faults && sim_chance(s, 3) ? -EIO : 0;
 	u64 sum = 0;
 
 	s->io[i] = s->io[--s->nr_io];
-	if (x.in) {
+	if (x.type == MM_REQ_DEMOTE) {
+		sim_answer_demote(s, &x.io);
+		return;
+	}
+	if (x.type == MM_REQ_SWAP_IN) {
 		if (s->cfg.faults && sim_chance(s, 2))
 			slot[sim_rand(s, n)] ^= 1u << sim_rand(s, 32);
 		if (!err && sim_sum(x.io.key, slot, x.io.bytes) != x.io.sum)
@@ -76,8 +98,19 @@ static void sim_answer_io(struct sim *s, u32 i)
 		memcpy(slot, dev, n * sizeof(*dev));
 		sum = sim_sum(x.io.key, slot, x.io.bytes);
 		s->nr_out++;
+		if (s->cfg.packs && sim_chance(s, 70))
+			mm_swap_stored(s->mm, x.io.slot,
+				       sim_rand(s, x.io.bytes));
 	}
 	mm_swap_done(s->mm, x.io.slot, err, sum);
+}
+
+/* What nobody needs any more is overwritten. */
+static void sim_forget(void *host, u32 tier, u64 off)
+{
+	struct sim *s = host;
+
+	*sim_slot(s, tier, off) = SIM_JUNK;
 }
 
 static void sim_answer_move(struct sim *s, u32 i)
@@ -102,7 +135,8 @@ static int sim_grow(void *host, u32 client, u32 nr_leaves)
 	return s->cfg.faults && sim_chance(s, 20) ? -ENOMEM : 0;
 }
 
-static const struct mm_host_ops sim_ops = { .table_grow = sim_grow };
+static const struct mm_host_ops sim_ops = { .table_grow = sim_grow,
+					    .swap_forget = sim_forget };
 
 static struct sim_client *sim_find(struct sim *s, u32 index)
 {
@@ -175,10 +209,10 @@ static void sim_drain(struct sim *s)
 			if (!s->cfg.delays)
 				sim_answer(s, s->nr_pending - 1);
 		} else if (req.type == MM_REQ_SWAP_OUT ||
-			   req.type == MM_REQ_SWAP_IN) {
+			   req.type == MM_REQ_SWAP_IN ||
+			   req.type == MM_REQ_DEMOTE) {
 			s->io[s->nr_io++] =
-				(struct sim_io){ req.swap,
-						 req.type == MM_REQ_SWAP_IN };
+				(struct sim_io){ req.swap, req.type };
 			if (!s->cfg.delays)
 				sim_answer_io(s, s->nr_io - 1);
 		} else if (req.type == MM_REQ_COPY) {
@@ -262,6 +296,23 @@ static void sim_attach(struct sim *s, struct sim_client *c)
 
 /* ---- everybody else ---- */
 
+/* Never more of a tier than it may, unless that was said afterwards. */
+static void sim_check_tiers(struct sim *s, u32 tenant,
+			    const struct mm_tenant_info *ti)
+{
+	u32 t;
+
+	for (t = 0; t < MM_TIER_MAX; t++) {
+		u64 *may = &s->tier_allowed[tenant][t];
+
+		*may = max(ti->tier_max_bytes[t], min(*may, ti->tier_bytes[t]));
+		if (ti->tier_bytes[t] > *may)
+			SIM_FAIL(s, "tenant %u has %llu of %llu in tier %u",
+				 tenant, (unsigned long long)ti->tier_bytes[t],
+				 (unsigned long long)*may, t);
+	}
+}
+
 static void sim_check_limits(struct sim *s)
 {
 	struct mm_tenant_info ti;
@@ -271,6 +322,7 @@ static void sim_check_limits(struct sim *s)
 	for (i = 0; i < SIM_TENANTS; i++) {
 		mm_tenant_info(s->mm, s->tenant[i], &ti);
 		used = ti.held_bytes + ti.charged_bytes;
+		sim_check_tiers(s, i, &ti);
 		/* Over a lowered limit it may only shrink. */
 		s->allowed[i] =
 			max(ti.limits.max_bytes, min(s->allowed[i], used));
@@ -310,7 +362,13 @@ static void sim_admin(struct sim *s)
 	struct mm_tenant_info ti;
 	u64 bytes;
 
-	if (sim_chance(s, 50)) {
+	if (s->cfg.demotes && sim_chance(s, 30)) {
+		bytes = sim_chance(s, 50) ? MM_LIMIT_NONE
+					  : (u64)sim_rand(s, 16) << 20;
+		if (mm_tenant_tier_limit(s->mm, s->tenant[i],
+					 sim_rand(s, MM_TIER_MAX), bytes))
+			SIM_FAIL(s, "tier limit");
+	} else if (sim_chance(s, 50)) {
 		if (!sim_chance(s, 30))
 			lim.max_bytes = (u64)sim_rand(s, s->cfg.extents) *
 						KV_EXTENT_SIZE +
@@ -478,8 +536,14 @@ static void sim_init(struct sim *s, const struct sim_cfg *cfg)
 		s->mm_cfg.revoke_ask_ns = SIM_ASK_NS;
 		s->mm_cfg.revoke_fence_ns = SIM_FENCE_NS;
 	}
+	if (cfg->demotes) {
+		s->mm_cfg.demote_low = 20;
+		s->mm_cfg.demote_high = 40;
+	}
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		s->mm_cfg.swap_bytes[i] = (u64)cfg->swap[i] << 20;
+		if (cfg->packs)
+			s->mm_cfg.swap_store[i] = (u64)cfg->swap[i] << 19;
 		if (cfg->swap[i])
 			s->swap[i] = sim_map((size_t)cfg->swap[i] << 14);
 	}
@@ -492,6 +556,7 @@ static void sim_init(struct sim *s, const struct sim_cfg *cfg)
 		if (mm_tenant_get(s->mm, name, &s->tenant[i]))
 			SIM_FAIL(s, "tenant");
 		s->allowed[i] = MM_LIMIT_NONE;
+		memset(s->tier_allowed[i], 0xff, sizeof(s->tier_allowed[i]));
 	}
 }
 
@@ -521,10 +586,10 @@ static void sim_end(struct sim *s)
 	if (mm_check(s->mm, sim_report, s))
 		SIM_FAIL(s, "mm_check at the end");
 	mm_usage_get(s->mm, &u);
-	if (u.swap_used[0] || u.swap_used[1])
-		SIM_FAIL(s, "left in swap: %llu, %llu",
-			 (unsigned long long)u.swap_used[0],
-			 (unsigned long long)u.swap_used[1]);
+	for (i = 0; i < MM_TIER_MAX; i++)
+		if (u.swap_used[i] || u.swap_pages[i])
+			SIM_FAIL(s, "left in tier %u: %llu", i,
+				 (unsigned long long)u.swap_used[i]);
 	if (u.held_bytes || u.frame_bytes || u.charged_bytes)
 		SIM_FAIL(s, "left: %llu held, %llu in frames, %llu charged",
 			 (unsigned long long)u.held_bytes,

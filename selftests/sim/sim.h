@@ -56,7 +56,7 @@
 /* A turn is half a millisecond, a client's every 4 ms, a tick every 25 ms. */
 #define SIM_ASK_NS   50000000ull
 #define SIM_FENCE_NS 500000000ull
-#define SIM_LATE_NS  500000000ull
+#define SIM_LATE_NS  600000000ull
 
 struct sim_cfg {
 	u64 seed;
@@ -67,6 +67,8 @@ struct sim_cfg {
 	bool moves, crashes, limits, liar, faults;
 	bool delays; /* memory takes time; else it is there at once */
 	bool revokes; /* memory is taken from clients, some of them hung */
+	bool demotes; /* pages go on to later tiers, and tiers have limits */
+	bool packs; /* pages take less room in a tier than they are large */
 	u32 swap[MM_TIER_MAX]; /* MiB of each tier */
 };
 
@@ -124,7 +126,7 @@ struct sim_client {
 
 struct sim_io {
 	struct mm_swap_io io;
-	bool in;
+	enum mm_req_type type;
 };
 
 struct sim {
@@ -143,10 +145,12 @@ struct sim {
 	u32 next_tag;
 	u32 tenant[SIM_TENANTS];
 	u64 allowed[SIM_TENANTS], weights[SIM_TENANTS];
+	u64 tier_allowed[SIM_TENANTS][MM_TIER_MAX];
 	u32 pending[4096], nr_pending; /* extents, bit 31: scrub */
 	struct sim_client cl[SIM_CLIENTS];
 	u64 nr_steps, nr_waits, nr_again, nr_big, nr_moves, nr_exits, nr_forks;
 	u64 nr_nodata, nr_copies, nr_out, nr_in, nr_lost;
+	u64 nr_demoted;
 	u64 nr_stale, nr_kills, nr_revoked;
 	u32 nr_errors;
 };

@@ -33,7 +33,8 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 	}
 	TH_LOG("seeds from %llu: last run %llu steps, %llu waits, %llu again, "
 	       "%llu too big, %llu forks, %llu copies, %llu moves, %llu exits, "
-	       "%llu pages out, %llu in, %llu times lost, %llu extents "
+	       "%llu pages out, %llu in, %llu demoted, %llu times lost, "
+	       "%llu extents "
 	       "revoked, %llu steps stale, %llu killed",
 	       (unsigned long long)first, (unsigned long long)s->nr_steps,
 	       (unsigned long long)s->nr_waits, (unsigned long long)s->nr_again,
@@ -41,6 +42,7 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 	       (unsigned long long)s->nr_copies,
 	       (unsigned long long)s->nr_moves, (unsigned long long)s->nr_exits,
 	       (unsigned long long)s->nr_out, (unsigned long long)s->nr_in,
+	       (unsigned long long)s->nr_demoted,
 	       (unsigned long long)s->nr_lost,
 	       (unsigned long long)s->nr_revoked,
 	       (unsigned long long)s->nr_stale,
@@ -117,6 +119,28 @@ TEST(sim, swap_that_fails_loses_no_token_silently)
 			       .swap = { 48, 64 } };
 
 	run_seeds(cfg, 3000, 12);
+}
+
+TEST(sim, pages_that_go_from_tier_to_tier_keep_every_token)
+{
+	struct sim_cfg cfg = { .turns = 20000,
+			       .extents = 9,
+			       .ready = 1,
+			       .check_every = 100,
+			       .delays = true,
+			       .moves = true,
+			       .demotes = true,
+			       .swap = { 24, 48, 128 } };
+
+	run_seeds(cfg, 5000, 8);
+	cfg.packs = true;
+	cfg.limits = true;
+	run_seeds(cfg, 5100, 6);
+	cfg.crashes = true;
+	cfg.liar = true;
+	cfg.faults = true;
+	cfg.revokes = true;
+	run_seeds(cfg, 5200, 12);
 }
 
 TEST(sim, revokes_of_deaf_and_hung_clients_lose_no_token_silently)

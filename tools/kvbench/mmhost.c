@@ -144,6 +144,7 @@ void mmhost_drain(struct mmhost *h)
 		case MM_REQ_KILL: /* nothing is revoked, there are no tiers */
 		case MM_REQ_SWAP_OUT:
 		case MM_REQ_SWAP_IN:
+		case MM_REQ_DEMOTE:
 			break;
 		}
 	}

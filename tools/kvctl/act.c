@@ -222,8 +222,10 @@ int run_revoke(const struct invocation *inv)
 
 int run_limit(const struct invocation *inv)
 {
-	static const char *const keys[] = { "max=", "high=", "low=",
-					    "min=", "swap=", "weight=" };
+	static const char *const keys[] = {
+		"max=",	     "high=",	  "low=",	"min=",	  "swap=",
+		"swap.ram=", "swap.lz4=", "swap.disk=", "weight="
+	};
 	unsigned int k;
 	int i;
 
@@ -235,8 +237,9 @@ int run_limit(const struct invocation *inv)
 		if (k == ARRAY_SIZE(keys)) {
 			fprintf(stderr,
 				"kvctl: \"%s\" is no limit; there are max=, "
-				"high=, low=, min=, swap= (bytes, 4G, max) "
-				"and weight=\n",
+				"high=, low=, min=, swap=, swap.ram=, "
+				"swap.lz4=, swap.disk= (bytes, 4G, max) and "
+				"weight=\n",
 				inv->args[i]);
 			return EX_KV_USAGE;
 		}

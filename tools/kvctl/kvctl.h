@@ -194,6 +194,7 @@ int show_client_list(const struct invocation *inv, json_t *a);
 int show_client(const struct invocation *inv, json_t *a);
 int show_tenant_list(const struct invocation *inv, json_t *a);
 int show_space_list(const struct invocation *inv, json_t *a);
+int show_swap_list(const struct invocation *inv, json_t *a);
 int show_cache_list(const struct invocation *inv, json_t *a);
 int show_cache_drop(const struct invocation *inv, json_t *a);
 int show_space(const struct invocation *inv, json_t *a);

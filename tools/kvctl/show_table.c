@@ -95,6 +95,8 @@ static const struct col tenant_cols[] = {
 	{ "E.OOM", "events.oom", NULL, COL_COUNT, COL_HIDDEN },
 	{ "E.REFUSED", "events.refused", NULL, COL_COUNT, COL_HIDDEN },
 	{ "E.KILL", "events.oom_kill", NULL, COL_COUNT, COL_HIDDEN },
+	{ "SWAPOUT", "swap_out_bytes", NULL, COL_BYTES, COL_HIDDEN },
+	{ "SWAPIN", "swap_in_bytes", NULL, COL_BYTES, COL_HIDDEN },
 	{ "E.SWAPFAIL", "events.swap_fail", NULL, COL_COUNT, COL_HIDDEN },
 	{ "E.REVOKED", "events.revoked", NULL, COL_COUNT, COL_HIDDEN },
 };
@@ -129,6 +131,17 @@ static const struct col cache_cols[] = {
 	{ "HIT", "hit_tokens", NULL, COL_COUNT, 0 },
 };
 static const TABLE(cache_table, cache_cols);
+
+static const struct col swap_cols[] = {
+	{ "TIER", "tier", NULL, COL_STR, 0 },
+	{ "ROOM", "room_bytes", NULL, COL_BYTES, 0 },
+	{ "USED", "used_bytes", NULL, COL_BYTES, 0 },
+	{ "PAGES", "page_bytes", NULL, COL_BYTES, 0 },
+	{ "RATIO", "ratio", NULL, COL_HUNDREDTHS, 0 },
+	{ "WAITING", "waiting", NULL, COL_COUNT, 0 },
+	{ "MOVING", "moving_bytes", NULL, COL_BYTES, 0 },
+};
+static const TABLE(swap_table, swap_cols);
 
 static const struct col space_cols[] = {
 	{ "CLIENT", "client", NULL, COL_INT, 0 },
@@ -215,6 +228,11 @@ int show_client_list(const struct invocation *inv, json_t *a)
 int show_tenant_list(const struct invocation *inv, json_t *a)
 {
 	return tab_print(inv->opt, &tenant_table, member(a, "tenants"));
+}
+
+int show_swap_list(const struct invocation *inv, json_t *a)
+{
+	return tab_print(inv->opt, &swap_table, member(a, "tiers"));
 }
 
 int show_cache_list(const struct invocation *inv, json_t *a)

@@ -62,6 +62,9 @@
 	X(53, SWAP_IN, "swap_in", "frame taken, a read is asked for")         \
 	X(54, SWAPPED_IN, "swapped_in", "read: entries name the frame")       \
 	X(55, SWAP_LOST, "swap_lost", "not read: the page is lost")           \
+	X(56, DEMOTE, "demote", "slot of a later tier taken, copy asked for") \
+	X(57, DEMOTED, "demoted", "entries name the later slot, bumped")      \
+	X(58, DEMOTE_BACK, "demote_back", "not demoted: the slot is free")    \
 	/* core: extents; argument: extent */                                 \
 	X(60, POPULATE, "populate", "memory asked for")                       \
 	X(61, POPULATED, "populated", "memory is there, or was refused")      \

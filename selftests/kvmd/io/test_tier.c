@@ -36,6 +36,7 @@ FIXTURE_VARIANT(tier)
 };
 
 FIXTURE_VARIANT_ADD(tier, ram){ &tier_ram_ops, "auto" };
+FIXTURE_VARIANT_ADD(tier, lz4){ &tier_lz4_ops, "auto" };
 FIXTURE_VARIANT_ADD(tier, file){ &tier_file_ops, "uring" };
 FIXTURE_VARIANT_ADD(tier, file_threads){ &tier_file_ops, "epoll" };
 
@@ -159,6 +160,8 @@ TEST_F(tier, what_is_discarded_gives_its_room_back)
 	u64 sum = 0;
 	u32 i;
 
+	if (!self->t->ops->discard)
+		th_skip("it gives nothing back");
 	memset(self->buf, 7, PAGE);
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(0, one(self, true, i * PAGE, i, &sum, self->buf));
@@ -176,6 +179,128 @@ TEST_F(tier, what_is_discarded_gives_its_room_back)
 	}
 	EXPECT_EQ(0, one(self, true, 0, 5, &sum, self->buf));
 	EXPECT_EQ(0, one(self, false, 0, 5, &sum, self->other));
+}
+
+/* ---- lz4 ---- */
+
+FIXTURE(lz4)
+{
+	struct tier_self tier;
+	u32 stored; /* by the last write */
+};
+
+FIXTURE_SETUP(lz4)
+{
+	struct tier_self *s = &self->tier;
+	struct tier_env e;
+
+	ASSERT_EQ(0, io_create("auto", &s->io));
+	ASSERT_EQ(0, work_pool_create(s->io, 2, &s->pool));
+	e = env(s, 0);
+	ASSERT_EQ(0, tier_open(&tier_lz4_ops, NULL, BYTES, &e, &s->t, s->err));
+	ASSERT_EQ(0, posix_memalign((void **)&s->buf, TIER_ALIGN, PAGE));
+	ASSERT_EQ(0, posix_memalign((void **)&s->other, TIER_ALIGN, PAGE));
+}
+
+FIXTURE_TEARDOWN(lz4)
+{
+	tier_close(self->tier.t);
+	work_pool_destroy(self->tier.pool);
+	io_destroy(self->tier.io);
+	free(self->tier.buf);
+	free(self->tier.other);
+}
+
+static int lz4_one(struct lz4_self *self, bool write, u64 off, void *buf)
+{
+	bool done = false;
+	struct tier_req req = { .tier = self->tier.t,
+				.write = write,
+				.off = off,
+				.bytes = PAGE,
+				.buf = buf,
+				.priv = &done,
+				.done = told };
+
+	tier_submit(&req);
+	wait_for(&self->tier, &done);
+	if (write)
+		self->stored = req.stored;
+	return req.err;
+}
+
+static void fill_random(unsigned char *buf, size_t bytes, uint64_t *seed)
+{
+	size_t i;
+
+	for (i = 0; i < bytes; i++)
+		buf[i] = (unsigned char)test_rand(seed);
+}
+
+TEST_F(lz4, a_page_takes_what_is_left_of_it)
+{
+	struct tier_self *s = &self->tier;
+	uint64_t seed = test_seed();
+	u32 i;
+
+	EXPECT_EQ(BYTES, s->t->room);
+	EXPECT_GT(s->t->bytes, BYTES);
+	memset(s->buf, 3, PAGE);
+	EXPECT_EQ(0, lz4_one(self, true, 0, s->buf));
+	EXPECT_EQ(1024, self->stored);
+	/* as numbers do: 8 bits of 16 are one of a few, the others noise */
+	fill_random(s->buf, PAGE, &seed);
+	for (i = 0; i < PAGE; i += 2) {
+		s->buf[i] &= 0x7f;
+		s->buf[i + 1] = (unsigned char)(0x3f | (s->buf[i + 1] & 0x80));
+	}
+	EXPECT_EQ(0, lz4_one(self, true, PAGE, s->buf));
+	EXPECT_GE(self->stored, PAGE / 2);
+	EXPECT_LE(self->stored, PAGE / 2 + 2048);
+	EXPECT_EQ(0, lz4_one(self, false, PAGE, s->other));
+	EXPECT_EQ(0, memcmp(s->buf, s->other, PAGE));
+	/* nothing of it does: it is kept as it is */
+	fill_random(s->buf, PAGE, &seed);
+	EXPECT_EQ(0, lz4_one(self, true, 2 * PAGE, s->buf));
+	EXPECT_EQ(PAGE, self->stored);
+	EXPECT_EQ(0, lz4_one(self, false, 2 * PAGE, s->other));
+	EXPECT_EQ(0, memcmp(s->buf, s->other, PAGE));
+	EXPECT_EQ(0, lz4_one(self, false, 0, s->other));
+	EXPECT_EQ(3, s->other[PAGE - 1]);
+}
+
+TEST_F(lz4, what_is_forgotten_gives_its_room_back)
+{
+	struct tier_self *s = &self->tier;
+	uint64_t seed = test_seed();
+	u32 n = (u32)(BYTES / PAGE), i, k;
+
+	for (k = 0; k < 3; k++) {
+		for (i = 0; i < n; i++) {
+			fill_random(s->buf, PAGE, &seed);
+			EXPECT_EQ(0,
+				  lz4_one(self, true, i * (u64)PAGE, s->buf));
+		}
+		EXPECT_EQ(-ENOSPC, lz4_one(self, true, n * (u64)PAGE, s->buf));
+		EXPECT_EQ(-EBADMSG,
+			  lz4_one(self, false, n * (u64)PAGE, s->other));
+		for (i = 0; i < n; i++)
+			tier_forget(s->t, i * (u64)PAGE);
+		EXPECT_EQ(-EBADMSG, lz4_one(self, false, 0, s->other));
+	}
+}
+
+TEST_F(lz4, a_page_written_over_another_takes_its_place)
+{
+	struct tier_self *s = &self->tier;
+	u32 i;
+
+	for (i = 0; i < 2 * BYTES / PAGE; i++) {
+		memset(s->buf, (int)i, PAGE);
+		EXPECT_EQ(0, lz4_one(self, true, 0, s->buf));
+	}
+	EXPECT_EQ(0, lz4_one(self, false, 0, s->other));
+	EXPECT_EQ(0, memcmp(s->buf, s->other, PAGE));
 }
 
 TEST(tier_sum, is_the_same_on_every_cpu)

@@ -91,7 +91,8 @@ static void drain(struct host *h, bool answer)
 				req.extent |
 				(req.type == MM_REQ_SCRUB ? 1u << 31 : 0);
 		else if (req.type == MM_REQ_SWAP_OUT ||
-			 req.type == MM_REQ_SWAP_IN)
+			 req.type == MM_REQ_SWAP_IN ||
+			 req.type == MM_REQ_DEMOTE)
 			h->io[h->nr_io++] = req.swap.slot;
 		else if (req.type == MM_REQ_COPY)
 			mm_copy_done(h->mm, req.copy.node, req.copy.area,
@@ -290,7 +291,9 @@ static void fuzz_one(struct host *h, struct input *in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mm_config cfg = { .device_bytes = (u64)EXTENTS * KV_EXTENT_SIZE,
-				 .swap_bytes = { 4 << 20, 8 << 20 },
+				 .swap_bytes = { 2 << 20, 4 << 20, 8 << 20 },
+				 .demote_low = 25,
+				 .demote_high = 50,
 				 .ready_extents = 1 };
 	struct input in = { data, data + size };
 	struct kv_resv_item it = { .nr_tokens = 320 };

