@@ -87,7 +87,7 @@ bash_completes() {
 	bash -c "eval \"\$(kvctl completion bash)\"; COMP_WORDS=($1); \
 		COMP_CWORD=$2; _kvctl; echo \${COMPREPLY[*]}"
 }
-expect "completion knows the objects" "status space" \
+expect "completion knows the objects" "status space swap" \
 	"$(bash_completes 'kvctl s' 1)"
 expect "and the verbs" "list show dump" "$(bash_completes 'kvctl space' 2)"
 expect "and asks for the tenants" "$tenant" \

@@ -266,6 +266,11 @@ static bool is_never_on_behalf(const char *name)
 		"attach", /* the client's end: attach_hello, attach_welcome */
 		"exit",
 		"gone",
+		"keep_exit",
+		/* the disk's, or what a device does beside it: test_demote */
+		"demote",
+		"demoted",
+		"demote_back",
 		"quarantine", /* it is dead by then */
 		/* a step that comes between, a read that fails: test_swap */
 		"swap_back",

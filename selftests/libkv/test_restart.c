@@ -127,6 +127,7 @@ static bool is_passed(const char *name)
 		"swap_back",
 		"swap_lost",
 		"quarantine",
+		"demote", "demoted", "demote_back",
 	};
 	size_t i;
 

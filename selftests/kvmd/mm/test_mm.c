@@ -158,6 +158,47 @@ static void swap_pages(u64 passed[KV_TP_MAX])
 	mt_fini(&t);
 }
 
+/* Pages that go on to the second tier, and some that cannot. */
+static void demote_pages(u64 passed[KV_TP_MAX])
+{
+	const struct mm_config cfg = {
+		.device_bytes = 2ull * KV_EXTENT_SIZE,
+		.swap_bytes = { 18 * (u64)MT_PAGE, 64 * (u64)MT_PAGE },
+		.demote_low = 25,
+		.demote_high = 50,
+		.ready_extents = 1,
+	};
+	struct mt t;
+	u32 a, g, s, i;
+
+	mt_init_cfg(&t, &cfg);
+	a = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	g = mt_geom(&t, a, MT_PAGE);
+	for (i = 0; i < 6; i++) {
+		s = mt_space(&t, a, g);
+		mm_tick(t.mm, (i + 1) * 1000);
+		t.hold_swap = i == 3;
+		(void)mt_reserve(&t, a, s, 0, 14 * 16, KV_SQE_WAIT, NULL);
+		mt_drain(&t);
+		while (t.hold_swap && t.nr_io) {
+			enum mm_req_type type = t.io_type[0];
+			struct mm_swap_io io = t.io[0];
+
+			memmove(t.io, t.io + 1, --t.nr_io * sizeof(t.io[0]));
+			memmove(t.io_type, t.io_type + 1,
+				t.nr_io * sizeof(t.io_type[0]));
+			mt_swap_answer_one(&t, &io, type,
+					   type == MM_REQ_DEMOTE ? -EIO : 0);
+			mt_drain(&t);
+		}
+		mt_complete_all(&t, a);
+	}
+	mt_check(&t);
+	for (i = 0; i < KV_TP_MAX; i++)
+		passed[i] += t.passed[i];
+	mt_fini(&t);
+}
+
 /* A publisher, one that maps it, and one that wants the room. */
 static void pass_prefix_points(u64 passed[KV_TP_MAX])
 {
@@ -267,6 +308,7 @@ TEST(mm, every_trace_point_of_the_core_is_passed)
 	mt_drain(&t);
 	mt_check(&t);
 	swap_pages(t.passed);
+	demote_pages(t.passed);
 	pass_prefix_points(t.passed);
 	revoke_pages(t.passed);
 	for (i = 1; i < 100; i++) {
