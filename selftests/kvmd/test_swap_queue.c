@@ -3,8 +3,10 @@
  * test_swap_queue.c - whose page is next at a swap tier
  */
 #include <stdlib.h>
+#include "kvmd/mm/state.h"
 #include "kvmd/swap_queue.h"
 #include "selftests/harness.h"
+#include "selftests/kvmd/mm/mmtest.h"
 
 #define TURNS 4096u
 
@@ -177,6 +179,129 @@ TEST(swap_queue, what_is_taken_back_has_cost_nothing)
 	EXPECT_EQ(serve(b), 0);
 	EXPECT_EQ(serve(b), 1);
 	free(b);
+}
+
+/* ---- the core and the queue together ---- */
+
+#define USERS 3u /* clients of a tenant */
+#define PAGES 400u
+#define SMALL (64u << 10)
+
+/* Clients that want one of two spaces by turns, and have room for less. */
+struct world {
+	struct mt t;
+	struct swap_queue q;
+	struct swap_turn turn[TURNS];
+	struct mm_swap_io io[TURNS];
+	enum mm_req_type type[TURNS];
+	bool used[TURNS];
+	u32 tenant[2], client[2 * USERS], space[2 * USERS][2], last[2 * USERS];
+	bool waits[2 * USERS];
+	u32 done, served;
+};
+
+static void world_setup(struct world *w, u32 nr_tenants)
+{
+	const struct mm_config cfg = {
+		.device_bytes = 32ull * KV_EXTENT_SIZE,
+		.swap_bytes = { 1 << 30 },
+		.ready_extents = 1,
+	};
+	struct mm_limits lim = { .max_bytes = 14 * KV_EXTENT_SIZE };
+	u32 i, k;
+
+	swap_queue_init(&w->q);
+	mt_init_cfg(&w->t, &cfg);
+	for (i = 0; i < nr_tenants; i++) {
+		w->tenant[i] = mt_tenant(&w->t, i ? "b" : "a", MM_LIMIT_NONE);
+		lim.weight = i ? 300 : 100;
+		ASSERT_EQ(mm_tenant_limit(w->t.mm, w->tenant[i], &lim), 0);
+	}
+	for (i = 0; i < nr_tenants * USERS; i++) {
+		w->client[i] = mt_attach(&w->t, w->tenant[i / USERS]);
+		mt_geom(&w->t, w->client[i], SMALL);
+		for (k = 0; k < 2; k++) {
+			w->space[i][k] =
+				mt_idle_space(&w->t, w->client[i], 0, PAGES);
+			mm_tick(w->t.mm, w->t.mm->now_ns + 1000);
+		}
+	}
+	w->t.hold_swap = true;
+	w->done = w->t.nr_done;
+}
+
+static void want(struct world *w, u32 i)
+{
+	int rc;
+
+	w->last[i] = !w->last[i];
+	rc = mt_reserve(&w->t, w->client[i], w->space[i][w->last[i]],
+			PAGES * 16 - 1, 1, KV_SQE_WAIT, NULL);
+	w->waits[i] = rc == -EINPROGRESS;
+	if (!w->waits[i])
+		mt_complete_all(&w->t, w->client[i]);
+}
+
+static void to_queue(struct world *w)
+{
+	u32 i, k = 0;
+
+	for (i = 0; i < w->t.nr_io; i++) {
+		while (w->used[k])
+			k++;
+		w->used[k] = true;
+		w->io[k] = w->t.io[i];
+		w->type[k] = w->t.io_type[i];
+		w->turn[k] = (struct swap_turn){ .tenant = w->io[k].payer,
+						 .weight = w->io[k].weight,
+						 .bytes = w->io[k].bytes };
+		swap_queue_add(&w->q, &w->turn[k]);
+	}
+	w->t.nr_io = 0;
+}
+
+/* Some pages move; whose step is served then wants its other space. */
+static void world_turn(struct world *w, u32 users)
+{
+	struct swap_turn *t;
+	u32 i, k;
+
+	for (i = 0; i < users; i++)
+		if (!w->waits[i])
+			want(w, i);
+	to_queue(w);
+	for (i = 0; i < 16 && (t = swap_queue_first(&w->q)); i++) {
+		k = (u32)(t - w->turn);
+		swap_queue_begin(&w->q, t);
+		w->used[k] = false;
+		w->served++;
+		mt_swap_answer_one(&w->t, &w->io[k], w->type[k], 0);
+	}
+	mm_tick(w->t.mm, w->t.mm->now_ns + 1000000);
+	mt_drain(&w->t);
+	for (; w->done < w->t.nr_done; w->done++)
+		for (k = 0; k < users; k++)
+			if (w->t.done[w->done % MT_DONE].client ==
+			    w->client[k]) {
+				w->waits[k] = false;
+				mt_complete_all(&w->t, w->client[k]);
+			}
+}
+
+TEST(swap_share, one_alone_has_all_of_it)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	u32 i;
+
+	ASSERT_TRUE(w != NULL);
+	world_setup(w, 1);
+	for (i = 0; i < 500; i++)
+		world_turn(w, USERS);
+	TH_LOG("busy %u of 8000", w->served);
+	EXPECT_GE(w->served, 7000);
+	mt_check(&w->t);
+	mt_fini(&w->t);
+	free(w);
 }
 
 TEST_HARNESS_MAIN
