@@ -65,6 +65,7 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	e->o.logit_rows = or_default(e->o.logit_rows, 16);
 	e->o.context = or_default(e->o.context, m->hp.context);
 	e->o.wait_ms = or_default(e->o.wait_ms, 30000);
+	e->o.slice_ms = or_default(e->o.slice_ms, 1000);
 	caps = (struct forward_caps){
 		.tokens = e->o.step_tokens,
 		.seqs = e->o.max_seqs,
@@ -203,6 +204,7 @@ int engine_submit(struct engine *e, const struct request_params *p,
 	if (!r)
 		return err_set(err, -ENOMEM, "no memory for the request");
 	r->arrival = e->next_arrival++;
+	r->since_s = seconds_now();
 	e->reqs[e->nr_reqs++] = r;
 	*out = r;
 	return 0;
@@ -237,7 +239,13 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->nr_restarts = 0;
 	r->state = REQUEST_WAITING;
 	r->arrival = e->next_arrival++;
+	r->since_s = seconds_now();
 	return 0;
+}
+
+void engine_set_back(struct engine *e, enum engine_back back)
+{
+	e->back = back;
 }
 
 void engine_cancel(struct engine *e, struct request *r)
@@ -286,7 +294,7 @@ static void fill_batch(struct engine *e, struct forward_batch *b)
 		struct forward_seq *q = &e->fseqs[i];
 
 		q->nr_rows = s->step_tokens;
-		q->pos0 = s->nr_computed;
+		q->pos0 = seq_pos(s);
 		for (a = 0; a < e->b->nr_areas; a++)
 			q->table[a] = e->b->ops->space_table(e->b, s->space, a);
 		for (t = 0; t < q->nr_rows; t++, row++) {
@@ -357,6 +365,11 @@ static void account(struct engine *e)
 
 		if (s->step_tokens > 1 || s->nr_computed < s->req->p.nr_prompt)
 			e->stats.nr_prefill += s->step_tokens;
+		if (s->again < s->again_to) {
+			s->again += s->step_tokens;
+			s->step_tokens = 0;
+			continue;
+		}
 		s->nr_computed += s->step_tokens;
 		/* a chunk of a prompt, or all that is left of one */
 		if (s->nr_computed <= s->req->p.nr_prompt || s->step_tokens > 1)

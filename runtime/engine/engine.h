@@ -24,6 +24,13 @@ enum engine_preempt {
 	ENGINE_PREEMPT_RECOMPUTE,
 };
 
+/* Where pages come from that have left the device meanwhile. */
+enum engine_back {
+	ENGINE_BACK_CHEAPER, /* by the measured rates, or in part from both */
+	ENGINE_BACK_READ,
+	ENGINE_BACK_COMPUTE,
+};
+
 struct engine_opts {
 	u32 step_tokens; /* tokens of a step; 0: 512 */
 	u32 max_seqs; /* sequences with a space; 0: 256 */
@@ -31,6 +38,11 @@ struct engine_opts {
 	u32 context; /* 0: the model's */
 	/* how long a request alone waits for memory; 0: 30000 */
 	u32 wait_ms;
+	/*
+	 * A request that waited so long for memory has its turn, and one that
+	 * runs waits; 0: 1000. Only where its pages can go to swap.
+	 */
+	u32 slice_ms;
 	enum engine_preempt preempt;
 	bool prefix_cache; /* map what is published, publish what is computed */
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
@@ -42,8 +54,11 @@ struct engine_stats {
 	u64 nr_decode; /* tokens generated */
 	u64 nr_preempted; /* requests */
 	u64 nr_paused; /* of them with their pages left to swap */
+	u64 nr_turns; /* requests that waited for others' turn */
 	u64 nr_cheaper; /* requests computed again because that is cheaper */
-	u64 nr_read; /* bytes of swapped pages that steps waited for */
+	u64 nr_split; /* of which a part was, and the other one read */
+	u64 nr_read; /* bytes of swapped pages that came back for steps */
+	u64 nr_again; /* tokens computed again rather than read */
 	u64 nr_lost; /* requests of which kvmd has lost pages */
 	u64 nr_given; /* requests whose pages others wanted */
 	u64 nr_waits; /* steps that waited for memory */
@@ -90,6 +105,9 @@ int __must_check engine_submit(struct engine *e, const struct request_params *p,
  */
 int __must_check engine_extend(struct engine *e, struct request *r,
 			       const u32 *ids, u32 nr, u32 max_new, char *err);
+
+/* engine_set_back - from the next request that comes back on */
+void engine_set_back(struct engine *e, enum engine_back back);
 
 /* End a request as it is: it is done at once, its spaces are freed. */
 void engine_cancel(struct engine *e, struct request *r);

@@ -3,7 +3,7 @@
 #define RUNTIME_ENGINE_ENGINE_PRIV_H
 /*
  * engine_priv.h - the engine's state, shared by engine.c, sched.c,
- *	decide.c and beam.c
+ *	back.c, turns.c, decide.c and beam.c
  */
 #include <time.h>
 
@@ -40,7 +40,10 @@ struct engine {
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
 	struct cost cost;
-	u64 nr_out_bytes; /* of the step at hand, to be read back */
+	enum engine_back back;
+	bool has_come; /* somebody is in the step who waited */
+	u64 back_bytes; /* that the next reservation has to have read */
+	double asked_s; /* when they were asked for; 0: not yet */
 
 	/* the step at hand */
 	struct seq **step; /* [nr_step] */
@@ -91,6 +94,37 @@ void __printf(4, 5) sched_fail(struct engine *e, struct request *r, int rc,
 			       const char *fmt, ...);
 /* After a resumed prompt: fork it for the sequences without a space. */
 void sched_share_prompt(struct engine *e, struct request *r);
+
+/* Sequences that run. */
+u32 sched_running(const struct engine *e);
+/* It waits, with the pages that it has. */
+void sched_pause(struct engine *e, struct request *r);
+/* Free its pages, whatever becomes of it. */
+void sched_drop_pages(struct engine *e, struct request *r);
+/* Bytes of its pages, wherever they are. */
+u64 sched_bytes_of(const struct engine *e, const struct request *r);
+
+/* ---- back.c ---- */
+
+/* Would it cost less to read @bytes of a request's than to compute them? */
+bool back_prefers_swap(struct engine *e, const struct request *r, u64 bytes);
+/*
+ * A request is to be in a step again: what of it has left the device is read
+ * back or computed, or in part the one and in part the other.
+ */
+void back_plan(struct engine *e, struct request *r);
+/* The step after this one wants @s at @pos: its pages are asked for now. */
+void back_ask(struct engine *e, const struct seq *s, u32 pos);
+/* Around the step's reservation, which took from @start_s to now. */
+void back_begin(struct engine *e);
+void back_end(struct engine *e, double start_s);
+
+/* ---- turns.c ---- */
+
+/* Whose turn is over waits, and who waited for it comes with the next step. */
+void turns_pass(struct engine *e);
+/* Who gives way when a step is short, if its turn is over. */
+struct request *turns_victim(const struct engine *e);
 
 /* ---- decide.c ---- */
 

@@ -74,6 +74,8 @@ struct kv_backend_ops {
 	u64 (*swap_room)(struct kv_backend *b);
 	/* Bytes of a space of @nr tokens that would have to be read back. */
 	u64 (*space_out)(struct kv_backend *b, u32 space, u64 nr);
+	/* Has a space of @nr tokens let go of none of them? */
+	bool (*space_whole)(struct kv_backend *b, u64 nr);
 	/* Bytes that a space of @nr tokens takes. */
 	u64 (*space_bytes)(struct kv_backend *b, u64 nr);
 	/* After -ENODATA of step_prepare(): a space that has lost tokens. */

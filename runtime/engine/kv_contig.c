@@ -201,6 +201,13 @@ static u64 contig_space_out(struct kv_backend *b, u32 space, u64 nr)
 	return 0;
 }
 
+static bool contig_space_whole(struct kv_backend *b, u64 nr)
+{
+	(void)b;
+	(void)nr;
+	return true;
+}
+
 static u64 contig_space_bytes(struct kv_backend *b, u64 nr)
 {
 	return 0; /* its region is there whatever it holds */
@@ -228,6 +235,7 @@ static const struct kv_backend_ops contig_ops = {
 	.shrink = contig_shrink,
 	.swap_room = contig_swap_room,
 	.space_out = contig_space_out,
+	.space_whole = contig_space_whole,
 	.space_bytes = contig_space_bytes,
 	.lost = contig_lost,
 	.error = contig_error,

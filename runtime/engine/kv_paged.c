@@ -201,6 +201,18 @@ static u64 paged_space_out(struct kv_backend *b, u32 space, u64 nr)
 	return kv_space_out(to_paged(b)->kv, space, nr);
 }
 
+static bool paged_space_whole(struct kv_backend *b, u64 nr)
+{
+	const struct paged *p = to_paged(b);
+	u32 i;
+
+	/* what has been reserved may be two tokens ahead of what is computed */
+	for (i = 0; i < b->nr_areas; i++)
+		if (p->args.area[i].window && nr + 2 > p->args.area[i].window)
+			return false;
+	return true;
+}
+
 static u64 paged_space_bytes(struct kv_backend *b, u64 nr)
 {
 	const struct paged *p = to_paged(b);
@@ -257,6 +269,7 @@ static const struct kv_backend_ops paged_ops = {
 	.shrink = paged_shrink,
 	.swap_room = paged_swap_room,
 	.space_out = paged_space_out,
+	.space_whole = paged_space_whole,
 	.space_bytes = paged_space_bytes,
 	.lost = paged_lost,
 	.error = paged_error,

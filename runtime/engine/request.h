@@ -6,7 +6,8 @@
  *
  *	waiting -> running -> done
  *	   ^          |
- *	   +----------+  preempted: spaces freed, everything recomputed
+ *	   +----------+  gave way: with its pages, which may leave the device and
+ *			 come back, or without, then it is computed again
  *
  * A request owns its sequences. A sequence knows its ids (prompt and
  * generated) and how many of them have K and V in its space; it has work as
@@ -78,6 +79,8 @@ struct seq {
 	u32 *ids; /* [nr] prompt and generated */
 	u32 nr, cap;
 	u32 nr_computed; /* ids with K and V in the space */
+	/* [again, again_to) of them are to be computed once more */
+	u32 again, again_to;
 	u32 step_tokens; /* computed by the step at hand */
 	enum finish_reason finish;
 	double cum; /* sum of the generated ones' log-probabilities */
@@ -90,6 +93,8 @@ struct seq {
 struct request {
 	struct request_params p; /* p.prompt is not valid here */
 	u64 arrival; /* order of submission */
+	double since_s; /* when it began to wait, or its turn began */
+	bool comes; /* it waits, and is in the next step */
 	enum request_state state;
 	struct seq **seqs; /* [nr_seqs] those of beams change places */
 	u32 nr_seqs, max_seqs;
@@ -105,6 +110,12 @@ struct request {
 static inline u32 seq_nr_new(const struct seq *s)
 {
 	return s->nr - s->req->p.nr_prompt;
+}
+
+/* The first token that it computes next. */
+static inline u32 seq_pos(const struct seq *s)
+{
+	return s->again < s->again_to ? s->again : s->nr_computed;
 }
 
 struct request *request_create(const struct request_params *p);

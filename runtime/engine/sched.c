@@ -69,6 +69,8 @@ static u32 seq_need(const struct seq *s)
 
 	if (!seq_is_live(s) || s->space == KV_SPACE_NONE)
 		return 0;
+	if (s->again < s->again_to)
+		return s->again_to - s->again;
 	if (s == leader && others_wait)
 		goal = min(goal, s->req->p.nr_prompt);
 	return goal - min(goal, s->nr_computed);
@@ -83,7 +85,7 @@ static void take(struct engine *e, struct seq *s, u32 nr)
 	e->items[e->nr_step++] = (struct kv_resv_item){
 		.space = s->space,
 		.nr_tokens = nr,
-		.pos = s->nr_computed,
+		.pos = seq_pos(s),
 	};
 	e->nr_tokens += nr;
 }
@@ -98,7 +100,10 @@ static void take_request(struct engine *e, struct request *r, bool decode)
 		need = seq_need(r->seqs[i]);
 		if (!need || !left || (need == 1) != decode)
 			continue;
-		take(e, r->seqs[i], min(need, left));
+		if (left < need && r->seqs[i]->again < r->seqs[i]->again_to)
+			left -= left % MODEL_PAGE_TOKENS; /* whole pages */
+		if (left)
+			take(e, r->seqs[i], min(need, left));
 	}
 }
 
@@ -129,7 +134,8 @@ static void map_prefix(struct engine *e, struct seq *s)
 
 void sched_publish(struct engine *e, const struct seq *s, bool resume)
 {
-	if (e->o.prefix_cache && s->space != KV_SPACE_NONE && s->nr_computed)
+	if (e->o.prefix_cache && s->space != KV_SPACE_NONE && s->nr_computed &&
+	    s->again >= s->again_to)
 		e->b->ops->prefix_publish(e->b, s->space, s->ids,
 					  s->nr_computed, resume);
 }
@@ -139,10 +145,10 @@ void sched_drop_space(struct engine *e, struct seq *s)
 	if (s->space != KV_SPACE_NONE)
 		e->b->ops->space_destroy(e->b, s->space);
 	s->space = KV_SPACE_NONE;
-	s->nr_computed = 0;
+	s->nr_computed = s->again = s->again_to = 0;
 }
 
-static void drop_pages(struct engine *e, struct request *r)
+void sched_drop_pages(struct engine *e, struct request *r)
 {
 	u32 i;
 
@@ -152,46 +158,6 @@ static void drop_pages(struct engine *e, struct request *r)
 	}
 }
 
-/* Tokens that a request would compute again without its pages. */
-static u32 tokens_of(const struct request *r)
-{
-	u32 i, tokens = 0;
-
-	for (i = 0; i < r->nr_seqs; i++)
-		if (r->seqs[i]->space != KV_SPACE_NONE)
-			tokens = max(tokens, r->seqs[i]->nr_computed);
-	return tokens;
-}
-
-/* Bytes of a request's pages that are not on the device. */
-static u64 out_of(const struct engine *e, const struct request *r)
-{
-	u64 bytes = 0;
-	u32 i;
-
-	for (i = 0; i < r->nr_seqs; i++)
-		if (r->seqs[i]->space != KV_SPACE_NONE)
-			bytes += e->b->ops->space_out(e->b, r->seqs[i]->space,
-						      r->seqs[i]->nr_computed);
-	return bytes;
-}
-
-/*
- * A request that gave way has its turn again. What of it went to swap is read
- * back if that takes less time than computing it.
- */
-static void resume(struct engine *e, struct request *r)
-{
-	u64 out = out_of(e, r);
-
-	if (out && !cost_prefers_swap(&e->cost, out, tokens_of(r))) {
-		drop_pages(e, r);
-		e->stats.nr_cheaper++;
-		return;
-	}
-	e->nr_out_bytes += out;
-}
-
 /* Give a waiting request its first space. */
 static int admit(struct engine *e, struct request *r)
 {
@@ -199,7 +165,10 @@ static int admit(struct engine *e, struct request *r)
 	struct seq *leader = leader_of(r, &others_wait);
 	int rc = 0;
 
-	resume(e, r);
+	if (!r->comes)
+		back_plan(e, r);
+	r->comes = false;
+	e->has_come = true;
 	if (leader && leader->space == KV_SPACE_NONE) {
 		rc = e->b->ops->space_create(e->b, &leader->space);
 		if (!rc)
@@ -211,32 +180,32 @@ static int admit(struct engine *e, struct request *r)
 		return rc;
 	}
 	r->state = REQUEST_RUNNING;
+	r->since_s = seconds_now();
 	return 0;
 }
 
-void sched_pick(struct engine *e)
+/* Those who were asked for: their pages came while the last step computed. */
+static void admit_comers(struct engine *e)
 {
-	u32 i, running = 0;
+	u32 i;
 
-	e->nr_step = 0;
-	e->nr_tokens = 0;
-	e->nr_out_bytes = 0;
-	for (i = 0; i < e->nr_reqs; i++) {
-		if (e->reqs[i]->state != REQUEST_RUNNING)
-			continue;
-		take_request(e, e->reqs[i], true);
-		running += nr_live(e->reqs[i]);
-	}
 	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			take_request(e, e->reqs[i], false);
+		if (e->reqs[i]->comes)
+			admit(e, e->reqs[i]);
+}
+
+/* Waiting requests by arrival, as far as the step and memory have room. */
+static void admit_waiting(struct engine *e, u32 running)
+{
+	u32 i;
+
 	if (e->admit_hold && running)
 		return;
 	e->admit_hold = false;
 	for (i = 0; i < e->nr_reqs; i++) {
 		struct request *r = e->reqs[i];
 
-		if (r->state != REQUEST_WAITING)
+		if (r->state != REQUEST_WAITING || r->comes)
 			continue;
 		if (e->nr_tokens == e->o.step_tokens ||
 		    running + nr_live(r) > e->o.max_seqs ||
@@ -250,24 +219,73 @@ void sched_pick(struct engine *e)
 	}
 }
 
-/* It waits, with the pages that it has. */
+u32 sched_running(const struct engine *e)
+{
+	u32 i, running = 0;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_RUNNING)
+			running += nr_live(e->reqs[i]);
+	return running;
+}
+
+void sched_pick(struct engine *e)
+{
+	u32 i, running;
+
+	e->nr_step = 0;
+	e->nr_tokens = 0;
+	e->has_come = false;
+	admit_comers(e);
+	turns_pass(e);
+	running = sched_running(e);
+	if (!running) /* nothing to compute while they come */
+		admit_comers(e);
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_RUNNING)
+			take_request(e, e->reqs[i], true);
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_RUNNING)
+			take_request(e, e->reqs[i], false);
+	admit_waiting(e, sched_running(e));
+}
+
+/* Take a request's sequences out of the step at hand. */
+static void untake(struct engine *e, const struct request *r)
+{
+	u32 i, to = 0;
+
+	e->nr_tokens = 0;
+	for (i = 0; i < e->nr_step; i++) {
+		if (e->step[i]->req == r)
+			continue;
+		e->step[to] = e->step[i];
+		e->items[to++] = e->items[i];
+		e->nr_tokens += e->step[i]->step_tokens;
+	}
+	e->nr_step = to;
+}
+
+void sched_pause(struct engine *e, struct request *r)
+{
+	r->state = REQUEST_WAITING;
+	r->since_s = seconds_now();
+	untake(e, r);
+}
+
+/* It waits because memory is short. */
 static void pause_request(struct engine *e, struct request *r)
 {
-	u32 i;
-
-	r->state = REQUEST_WAITING;
+	sched_pause(e, r);
 	r->nr_preempted++;
 	e->stats.nr_preempted++;
 	e->admit_hold = true;
-	e->admit_cap = 0;
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			e->admit_cap += nr_live(e->reqs[i]);
+	e->admit_cap = sched_running(e);
 }
 
 void sched_preempt(struct engine *e, struct request *r)
 {
-	drop_pages(e, r);
+	sched_drop_pages(e, r);
 	pause_request(e, r);
 }
 
@@ -275,11 +293,15 @@ void sched_finish(struct engine *e, struct request *r)
 {
 	u32 i;
 
+	r->comes = false;
 	for (i = 0; i < r->nr_seqs; i++) {
-		if (r->seqs[i]->finish != FINISH_FAILED)
-			sched_publish(e, r->seqs[i], true);
-		if (!r->p.keep || r->seqs[i]->finish == FINISH_FAILED)
-			sched_drop_space(e, r->seqs[i]);
+		struct seq *s = r->seqs[i];
+
+		if (s->finish != FINISH_FAILED)
+			sched_publish(e, s, true);
+		if (!r->p.keep || s->finish == FINISH_FAILED ||
+		    s->again < s->again_to)
+			sched_drop_space(e, s);
 	}
 	r->state = REQUEST_DONE;
 	if (!e->admit_hold && e->admit_cap < e->o.max_seqs)
@@ -308,26 +330,13 @@ void sched_fail(struct engine *e, struct request *r, int rc, const char *fmt,
 	sched_finish(e, r);
 }
 
-/* Take a request's sequences out of the step at hand. */
-static void untake(struct engine *e, const struct request *r)
-{
-	u32 i, to = 0;
-
-	e->nr_tokens = 0;
-	for (i = 0; i < e->nr_step; i++) {
-		if (e->step[i]->req == r)
-			continue;
-		e->step[to] = e->step[i];
-		e->items[to++] = e->items[i];
-		e->nr_tokens += e->step[i]->step_tokens;
-	}
-	e->nr_step = to;
-}
-
-/* The latest arrival that holds pages, NULL if it is the only one. */
+/*
+ * One whose turn is over, else the latest arrival that holds pages; NULL if it
+ * is the only one.
+ */
 static struct request *victim_of(const struct engine *e)
 {
-	struct request *last = NULL;
+	struct request *last = NULL, *over = turns_victim(e);
 	u32 i, n = 0;
 
 	for (i = 0; i < e->nr_reqs; i++) {
@@ -336,7 +345,7 @@ static struct request *victim_of(const struct engine *e)
 		last = e->reqs[i];
 		n++;
 	}
-	return n > 1 ? last : NULL;
+	return n < 2 ? NULL : over ? over : last;
 }
 
 static bool has_computed(const struct request *r)
@@ -349,7 +358,7 @@ static bool has_computed(const struct request *r)
 	return false;
 }
 
-static u64 bytes_of(const struct engine *e, const struct request *r)
+u64 sched_bytes_of(const struct engine *e, const struct request *r)
 {
 	u64 bytes = 0;
 	u32 i;
@@ -363,12 +372,12 @@ static u64 bytes_of(const struct engine *e, const struct request *r)
 
 static void give_way(struct engine *e, struct request *r)
 {
-	u64 bytes = bytes_of(e, r);
+	u64 bytes = sched_bytes_of(e, r);
 
 	untake(e, r);
 	if (e->o.preempt == ENGINE_PREEMPT_SWAP &&
 	    e->b->ops->swap_room(e->b) > bytes &&
-	    cost_prefers_swap(&e->cost, bytes, tokens_of(r))) {
+	    back_prefers_swap(e, r, bytes)) {
 		pause_request(e, r);
 		e->stats.nr_paused++;
 	} else {
@@ -391,7 +400,7 @@ static bool drop_paused(struct engine *e)
 			    e->reqs[i]->seqs[k]->space != KV_SPACE_NONE)
 				last = e->reqs[i];
 	if (last)
-		drop_pages(e, last);
+		sched_drop_pages(e, last);
 	return last;
 }
 
@@ -419,12 +428,12 @@ void sched_give_back(struct engine *e, u64 bytes)
 
 	e->b->ops->step_prefetch(e->b, NULL, 0);
 	while (got < bytes && (r = giver_of(e))) {
-		got += bytes_of(e, r);
+		got += sched_bytes_of(e, r);
 		e->stats.nr_given++;
 		if (r->state == REQUEST_RUNNING)
 			sched_preempt(e, r);
 		else
-			drop_pages(e, r);
+			sched_drop_pages(e, r);
 	}
 	e->b->ops->shrink(e->b);
 }
@@ -442,8 +451,9 @@ static bool drop_lost(struct engine *e)
 			continue;
 		r = e->step[i]->req;
 		untake(e, r);
-		drop_pages(e, r);
+		sched_drop_pages(e, r);
 		r->state = REQUEST_WAITING;
+		r->since_s = seconds_now();
 		e->stats.nr_lost++;
 		return true;
 	}
@@ -500,16 +510,15 @@ int sched_reserve(struct engine *e, char *err)
 	double start;
 	int rc;
 
+	back_begin(e);
 	while (e->nr_step) {
 		start = seconds_now();
 		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, 0);
 		if (!rc) {
-			cost_read(&e->cost, e->nr_out_bytes,
-				  seconds_now() - start);
-			e->stats.nr_read += e->nr_out_bytes;
+			back_end(e, start);
 			return 0;
 		}
-		e->nr_out_bytes = 0; /* other waits are in it by now */
+		e->back_bytes = 0; /* other waits are in it by now */
 		if (rc == -ENODATA && drop_lost(e))
 			continue;
 		if (rc == -EAGAIN || rc == -E2BIG) {
@@ -530,34 +539,65 @@ int sched_reserve(struct engine *e, char *err)
 	return 0;
 }
 
+/* Tokens of the step after this one, as far as they are known; 0: none. */
+static u32 next_item(const struct engine *e, const struct seq *s, u32 left,
+		     u32 *pos)
+{
+	u32 nr = 1, after = s->again + s->step_tokens;
+
+	*pos = s->nr_computed;
+	if (s->again < s->again_to) {
+		if (after < s->again_to)
+			*pos = after;
+		nr = (after < s->again_to ? s->again_to : s->nr) - *pos;
+		return min(nr, left);
+	}
+	*pos += s->step_tokens;
+	if (*pos < s->nr)
+		return min(s->nr - *pos, left);
+	if (!s->step_tokens || s->req->p.kind == REQUEST_SCORE ||
+	    seq_nr_new(s) + 1 >= s->req->p.max_new || s->nr + 1 >= e->o.context)
+		return 0;
+	return nr;
+}
+
+static void prefetch_request(struct engine *e, const struct request *r,
+			     bool decode, u32 *n, u32 *left)
+{
+	const struct seq *s = r->seqs[0];
+	u32 pos, nr;
+
+	/* Of one about to fork it is not known which space will write. */
+	if (r->p.n > 1 || s->space == KV_SPACE_NONE || *n == e->o.max_seqs)
+		return;
+	if (r->comes ? r->state != REQUEST_WAITING
+		     : r->state != REQUEST_RUNNING || !s->step_tokens)
+		return;
+	nr = next_item(e, s, *left, &pos);
+	if (!nr || (nr == 1) != decode)
+		return;
+	if (r->comes || s->again < s->again_to)
+		back_ask(e, s, pos);
+	e->items[(*n)++] = (struct kv_resv_item){
+		.space = s->space,
+		.nr_tokens = nr,
+		.pos = pos,
+	};
+	*left -= nr;
+}
+
 /*
- * The next step's items, as far as they are known: sequences that will
- * decode once more, and the next chunk of the last prompt. A request that is
- * about to fork is left out: which of its spaces will write is not decided.
+ * The next step's items, in its order: sequences that will decode once more,
+ * the next chunk of the last prompt, and who comes then.
  */
 void sched_prefetch(struct engine *e)
 {
 	u32 i, n = 0, left = e->o.step_tokens;
 
-	for (i = 0; i < e->nr_step && left; i++) {
-		const struct seq *s = e->step[i];
-		u32 done = s->nr_computed + s->step_tokens, nr = 1;
-
-		if (s->req->p.n > 1)
-			continue;
-		if (done < s->nr)
-			nr = min(s->nr - done, left);
-		else if (s->req->p.kind == REQUEST_SCORE ||
-			 seq_nr_new(s) + 1 >= s->req->p.max_new ||
-			 s->nr + 1 >= e->o.context)
-			continue;
-		e->items[n++] = (struct kv_resv_item){
-			.space = s->space,
-			.nr_tokens = nr,
-			.pos = done,
-		};
-		left -= nr;
-	}
+	for (i = 0; i < e->nr_reqs && left; i++)
+		prefetch_request(e, e->reqs[i], true, &n, &left);
+	for (i = 0; i < e->nr_reqs && left; i++)
+		prefetch_request(e, e->reqs[i], false, &n, &left);
 	if (n)
 		e->b->ops->step_prefetch(e->b, e->items, n);
 }

@@ -10,13 +10,25 @@
 #include "selftests/lib_kvmd.h"
 #include "selftests/runtime/engine/rig.h"
 
+/* All or nothing: are @bytes read rather than @tokens computed? */
+static bool reads(struct cost *c, u64 bytes, u32 tokens)
+{
+	const struct cost_run r = { .bytes = bytes,
+				    .tokens = tokens,
+				    .grain = 16 };
+	u32 again = cost_choose(c, &r);
+
+	EXPECT_TRUE(!again || again == tokens);
+	return !again;
+}
+
 TEST(cost, what_is_not_known_is_tried)
 {
 	struct cost c = { 0 };
 
-	EXPECT_TRUE(cost_prefers_swap(&c, 1 << 30, 1));
+	EXPECT_TRUE(reads(&c, 1 << 30, 1));
 	cost_computed(&c, 512, 1);
-	EXPECT_TRUE(cost_prefers_swap(&c, 1 << 30, 1));
+	EXPECT_TRUE(reads(&c, 1 << 30, 1));
 }
 
 TEST(cost, the_cheaper_one_is_taken)
@@ -24,10 +36,14 @@ TEST(cost, the_cheaper_one_is_taken)
 	struct cost c = { 0 };
 
 	cost_computed(&c, 512, 0.512); /* a millisecond each */
-	cost_read(&c, 1 << 20, 0.010); /* 10 ms a MiB */
-	EXPECT_TRUE(cost_prefers_swap(&c, 1 << 20, 20));
-	EXPECT_FALSE(cost_prefers_swap(&c, 1 << 20, 5));
-	EXPECT_FALSE(cost_prefers_swap(&c, 4 << 20, 20));
+	cost_read(&c, 1 << 20, 0.010, true); /* 10 ms a MiB */
+	EXPECT_TRUE(reads(&c, 1 << 20, 20));
+	EXPECT_FALSE(reads(&c, 1 << 20, 5));
+	EXPECT_FALSE(reads(&c, 4 << 20, 20));
+	/* what is read takes a step more, what is computed is in that step */
+	cost_computed(&c, 1, 0.015);
+	EXPECT_FALSE(reads(&c, 1 << 20, 20));
+	EXPECT_TRUE(reads(&c, 1 << 20, 30));
 }
 
 TEST(cost, a_slow_disk_is_tried_again_now_and_then)
@@ -36,14 +52,14 @@ TEST(cost, a_slow_disk_is_tried_again_now_and_then)
 	u32 i, tried = 0;
 
 	cost_computed(&c, 512, 0.512);
-	cost_read(&c, 1 << 20, 100);
+	cost_read(&c, 1 << 20, 100, true);
 	for (i = 0; i < 4 * COST_EXPLORE; i++)
-		tried += cost_prefers_swap(&c, 1 << 20, 5);
+		tried += reads(&c, 1 << 20, 5);
 	EXPECT_EQ(tried, 4);
-	cost_read(&c, 1 << 20, 0.0001); /* it is not slow any more */
+	cost_read(&c, 1 << 20, 0.0001, true); /* it is not slow any more */
 	for (i = 0; i < 60; i++)
-		cost_read(&c, 1 << 20, 0.0001);
-	EXPECT_TRUE(cost_prefers_swap(&c, 1 << 20, 5));
+		cost_read(&c, 1 << 20, 0.0001, true);
+	EXPECT_TRUE(reads(&c, 1 << 20, 5));
 }
 
 TEST(cost, little_says_nothing)
@@ -51,8 +67,68 @@ TEST(cost, little_says_nothing)
 	struct cost c = { 0 };
 
 	cost_computed(&c, COST_TOKENS - 1, 1);
-	cost_read(&c, COST_BYTES_MIN - 1, 1);
+	cost_read(&c, COST_BYTES_MIN - 1, 1, true);
 	EXPECT_TRUE(c.token_s == 0 && c.byte_s == 0);
+}
+
+TEST(cost, pages_that_nobody_waited_for_came_no_later)
+{
+	struct cost c = { 0 };
+
+	cost_read(&c, 1 << 20, 1, false);
+	EXPECT_TRUE(c.byte_s == 0);
+	cost_read(&c, 1 << 20, 1, true);
+	cost_read(&c, 1 << 20, 2, false);
+	EXPECT_TRUE(c.byte_s * (1 << 20) == 1);
+	cost_read(&c, 1 << 20, 0.5, false);
+	EXPECT_TRUE(c.byte_s * (1 << 20) < 1);
+}
+
+/* Seconds that a run takes of which @again tokens are computed. */
+static double takes(const struct cost *c, const struct cost_run *r, u32 again)
+{
+	double read = (double)r->bytes * c->byte_s;
+
+	if (again == r->tokens)
+		return again * c->token_s;
+	return max(again * c->token_s,
+		   read * (r->tokens - again) / r->tokens) +
+	       c->step_s;
+}
+
+TEST(cost, a_run_is_divided_where_both_parts_end_together)
+{
+	u64 seed = 7;
+	u32 i, divided = 0, h;
+
+	for (i = 0; i < 2000; i++) {
+		struct cost c = { .token_s = 0.001,
+				  .step_s = (double)(test_rand(&seed) % 50) /
+					    1000,
+				  .byte_s = (double)(test_rand(&seed) % 1000) /
+					    1e9 };
+		struct cost_run r = { .tokens =
+					      32 + (u32)(test_rand(&seed) % 999),
+				      .grain = 16,
+				      .most = (u32)(test_rand(&seed) % 600) };
+		u32 got, whole;
+		double best;
+
+		r.bytes = (u64)r.tokens * 4096;
+		if (c.byte_s <= 0)
+			continue;
+		got = cost_choose(&c, &r);
+		whole = got == r.tokens;
+		EXPECT_TRUE(whole || (got % 16 == 0 && got <= r.most));
+		best = takes(&c, &r, r.tokens);
+		for (h = 0; h <= min(r.most, r.tokens - 1); h += 16)
+			best = min(best, takes(&c, &r, h));
+		/* a page more or less, or a division that gains too little */
+		EXPECT_TRUE(takes(&c, &r, got) <=
+			    best / 0.95 + 16 * (c.token_s + 4096 * c.byte_s));
+		divided += got && !whole;
+	}
+	EXPECT_GT(divided, 500);
 }
 
 #define NR 20

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * turns.c - requests that memory is not enough for run by turns
+ *
+ * Where pages can go to swap, nobody has to wait until another one has ended.
+ * Who has waited for memory for a slice has its turn, and of those that run
+ * the one waits whose turn began first, if that was half a slice ago:
+ *
+ *	step		 k		  k + 1
+ *	goes	running | waits, its pages may leave
+ *	comes	waits	| its pages come | running
+ *
+ * The pages of the one leave and those of the other come while step k
+ * computes, which asks for what step k + 1 needs (sched_prefetch()).
+ *
+ * A turn lasts at least TURN_COST times what it takes to bring back as many
+ * bytes, for each that runs: so the time for paging is bounded, however short
+ * memory is. Without swap nobody takes turns: what is computed again would not
+ * be bounded so.
+ */
+#include "runtime/engine/engine_priv.h"
+
+#define TURN_COST 8
+
+static double slice_s(const struct engine *e)
+{
+	return e->o.slice_ms * 1e-3;
+}
+
+static bool is_over(const struct engine *e, const struct request *r, double now)
+{
+	double read = (double)sched_bytes_of(e, r) * e->cost.byte_s;
+
+	return now - r->since_s >=
+	       max(slice_s(e) / 2, TURN_COST * read * sched_running(e));
+}
+
+/* Who runs longest, if its turn is over and swap has room for it. */
+static struct request *longest_running(const struct engine *e, double now)
+{
+	struct request *r, *first = NULL;
+	u32 i;
+
+	for (i = 0; i < e->nr_reqs; i++) {
+		r = e->reqs[i];
+		if (r->state == REQUEST_RUNNING && r->seqs[0]->nr_computed &&
+		    (!first || r->since_s < first->since_s))
+			first = r;
+	}
+	if (!first || !is_over(e, first, now) ||
+	    e->b->ops->swap_room(e->b) <= sched_bytes_of(e, first))
+		return NULL;
+	return first;
+}
+
+/* Who waits longest, if that is a slice. */
+static struct request *longest_waiting(const struct engine *e, double now)
+{
+	struct request *r, *first = NULL;
+	u32 i;
+
+	for (i = 0; i < e->nr_reqs; i++) {
+		r = e->reqs[i];
+		if (r->state == REQUEST_WAITING && !r->comes &&
+		    now - r->since_s >= slice_s(e) &&
+		    (!first || r->since_s < first->since_s))
+			first = r;
+	}
+	return first;
+}
+
+/* Is it memory that they wait for? */
+static bool is_short(const struct engine *e, u32 running)
+{
+	return e->admit_hold || running >= e->admit_cap;
+}
+
+void turns_pass(struct engine *e)
+{
+	struct request *goes, *comes;
+	double now = seconds_now();
+
+	if (e->o.preempt != ENGINE_PREEMPT_SWAP ||
+	    !is_short(e, sched_running(e)))
+		return;
+	while ((comes = longest_waiting(e, now))) {
+		goes = longest_running(e, now);
+		if (!goes || sched_running(e) - goes->nr_seqs + comes->p.n >
+				     e->o.max_seqs)
+			return;
+		sched_pause(e, goes);
+		e->stats.nr_turns++;
+		comes->comes = true;
+		back_plan(e, comes);
+	}
+}
+
+struct request *turns_victim(const struct engine *e)
+{
+	if (e->o.preempt != ENGINE_PREEMPT_SWAP)
+		return NULL;
+	return longest_running(e, seconds_now());
+}
