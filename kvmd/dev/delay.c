@@ -3,31 +3,55 @@
  * delay.c - a device whose operations take their time
  *
  * `--device delay:cpu` with KV_DELAY in the environment: a list of
- * OP:MICROSECONDS. A worker sleeps, then the operation goes on to the device
- * behind. What clients, limits and other operations do meanwhile is what the
- * tests are after. Release cannot be delayed: it counts from its submission.
+ * OP:MICROSECONDS[/MIB]. A worker sleeps, then the operation goes on to the
+ * device behind. With a MIB all of its kind pass one after the other, at so
+ * many MiB a second, and each takes the microseconds besides. What clients,
+ * limits and other operations do meanwhile is what the tests are after. Release
+ * cannot be delayed: it counts from its submission.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/dev/wrap.h"
 
-#define DELAY_MAX_US 10000000u
+#define DELAY_MAX_US  10000000u
+#define DELAY_MAX_MIB 1000000u
 
 struct delay_dev {
 	struct wrap wrap;
 	u64 delay_us[DEV_OP_NR];
+	u64 mib[DEV_OP_NR]; /* a second; 0: as fast as it goes */
+	/* Workers add to it: when the last one of its kind has passed. */
+	u64 busy_until_ns[DEV_OP_NR];
 };
+
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
 
 static int delay_rule(void *priv, enum dev_op op, u64 us, const char *rest,
 		      size_t len)
 {
 	struct delay_dev *d = priv;
+	u64 mib = 0;
+	char *end;
 
-	if (len || us > DELAY_MAX_US || op == DEV_EXPORT || op == DEV_RELEASE)
+	if (len) {
+		errno = 0;
+		mib = *rest == '/' ? strtoull(rest + 1, &end, 10) : 0;
+		if (!mib || errno || end != rest + len || mib > DELAY_MAX_MIB)
+			return -EINVAL;
+	}
+	if (us > DELAY_MAX_US || op == DEV_EXPORT || op == DEV_RELEASE)
 		return -EINVAL;
 	d->delay_us[op] = us;
+	d->mib[op] = mib;
 	return 0;
 }
 
@@ -47,12 +71,30 @@ static int delay_open(struct dev *dev, const char *args, u64 bytes, char *err)
 	return rc;
 }
 
+/* When @bytes of its kind have passed behind those before them. */
+static u64 take_turn(struct delay_dev *d, const struct dev_req *req)
+{
+	u64 *until = &d->busy_until_ns[req->op], now = now_ns();
+	u64 was = __atomic_load_n(until, __ATOMIC_RELAXED), to;
+
+	do
+		to = max(was, now) +
+		     req->bytes * 1000000000u / (d->mib[req->op] << 20);
+	while (!__atomic_compare_exchange_n(until, &was, to, false,
+					    __ATOMIC_RELAXED,
+					    __ATOMIC_RELAXED));
+	return to;
+}
+
 static void delay_run(struct work *w)
 {
 	struct dev_req *req = container_of(w, struct dev_req, work);
 	struct delay_dev *d = req->dev->priv;
+	u64 now, until = d->mib[req->op] ? take_turn(d, req) : 0;
 
 	usleep((useconds_t)d->delay_us[req->op]);
+	while (until && (now = now_ns()) < until)
+		usleep((useconds_t)((until - now) / 1000 + 1));
 }
 
 static void delay_done(struct work *w)
@@ -66,7 +108,7 @@ static void delay_submit(struct dev *dev, struct dev_req *req)
 {
 	struct delay_dev *d = dev->priv;
 
-	if (!d->delay_us[req->op]) {
+	if (!d->delay_us[req->op] && !d->mib[req->op]) {
 		wrap_submit(dev, req);
 		return;
 	}

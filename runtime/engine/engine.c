@@ -65,7 +65,7 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	e->o.logit_rows = or_default(e->o.logit_rows, 16);
 	e->o.context = or_default(e->o.context, m->hp.context);
 	e->o.wait_ms = or_default(e->o.wait_ms, 30000);
-	e->o.slice_ms = or_default(e->o.slice_ms, 1000);
+	e->o.slice_ms = or_default(e->o.slice_ms, 700);
 	caps = (struct forward_caps){
 		.tokens = e->o.step_tokens,
 		.seqs = e->o.max_seqs,

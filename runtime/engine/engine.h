@@ -40,7 +40,7 @@ struct engine_opts {
 	u32 wait_ms;
 	/*
 	 * A request that waited so long for memory has its turn, and one that
-	 * runs waits; 0: 1000. Only where its pages can go to swap.
+	 * runs waits; 0: 700. Only where its pages can go to swap.
 	 */
 	u32 slice_ms;
 	enum engine_preempt preempt;

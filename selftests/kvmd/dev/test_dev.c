@@ -299,4 +299,43 @@ TEST(delay, takes_its_time)
 	dev_teardown_body(&self, NULL);
 }
 
+TEST(delay, lets_copies_pass_at_its_rate)
+{
+	static const char *const wrong[] = { "read:0/", "read:0/0", "read:0/x",
+					     "read:0/1x", "read:0:1" };
+	struct dev_self self = { 0 };
+	char err[KV_ERRLEN] = "";
+	struct call c[4];
+	unsigned int i;
+	double from;
+
+	for (i = 0; i < ARRAY_SIZE(wrong); i++) {
+		EXPECT_EQ(-EINVAL, open_with(&self, "KV_DELAY", wrong[i],
+					     "delay:cpu", err));
+		dev_teardown_body(&self, NULL);
+		memset(&self, 0, sizeof(self));
+	}
+	ASSERT_EQ(0, open_with(&self, "KV_DELAY", "copy:0/10", "delay:cpu",
+			       err));
+	EXPECT_EQ(0, run(&self, DEV_POPULATE, 0, 0, 0, 0));
+	EXPECT_EQ(0, run(&self, DEV_POPULATE, 1, 0, 0, 0));
+	from = th_now();
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		c[i] = (struct call){ .req = { .op = DEV_COPY,
+					       .src = i << 18,
+					       .dst = KV_EXTENT_SIZE +
+						      (i << 18),
+					       .bytes = 1 << 18,
+					       .done = call_done } };
+		dev_submit(self.dev, &c[i].req);
+	}
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		while (!c[i].done)
+			ASSERT_GE(io_wait(self.io, 5000000000), 0);
+		EXPECT_EQ(0, c[i].req.err);
+	}
+	EXPECT_GE(th_now() - from, 0.1); /* a MiB at 10 a second */
+	dev_teardown_body(&self, NULL);
+}
+
 TEST_HARNESS_MAIN
