@@ -14,6 +14,7 @@
  */
 #include "kvmd/adopt.h"
 #include "kvmd/copy.h"
+#include "kvmd/io/favour.h"
 #include "kvmd/kvmd.h"
 
 #include <errno.h>
@@ -364,6 +365,7 @@ int kvmd_run(struct kvmd *d)
 	s64 timeout;
 	int rc;
 
+	favour_loop(); /* threads have been made */
 	while (d->state != KVMD_ENDING) {
 		d->now_ns = kvmd_clock_ns();
 		nr = ring_turn(d);

@@ -108,7 +108,7 @@ int swap_open(struct kvmd *d, char *err)
 	if (!o->swap_ram_bytes && !o->swap_lz4_bytes && !o->swap_file)
 		return 0;
 	n = 0;
-	rc = work_pool_create(d->io, NR_THREADS, &d->swap.pool);
+	rc = work_pool_create_batch(d->io, NR_THREADS, &d->swap.pool);
 	if (rc)
 		return err_set(err, rc, "swap: no threads: %s", strerror(-rc));
 	if (o->swap_ram_bytes)

@@ -80,9 +80,8 @@ static u64 take_turn(struct delay_dev *d, const struct dev_req *req)
 	do
 		to = max(was, now) +
 		     req->bytes * 1000000000u / (d->mib[req->op] << 20);
-	while (!__atomic_compare_exchange_n(until, &was, to, false,
-					    __ATOMIC_RELAXED,
-					    __ATOMIC_RELAXED));
+	while (!__atomic_compare_exchange_n(
+		until, &was, to, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	return to;
 }
 

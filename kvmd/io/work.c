@@ -6,6 +6,8 @@
  * that puts the first job there rings an eventfd, on which the loop has an edge
  * watch; the loop takes the whole finished queue at once and calls done()
  * outside of the lock.
+ *
+ * Threads of a batch pool let others compute first (favour.c).
  */
 #include "kvmd/io/work.h"
 
@@ -15,6 +17,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+#include "kvmd/io/favour.h"
 
 TAILQ_HEAD(work_list, work);
 
@@ -23,6 +26,7 @@ struct work_pool {
 	struct io_watch watch;
 	pthread_t *threads;
 	unsigned int nr_threads;
+	bool batch;
 
 	pthread_mutex_t lock; /* covers what follows */
 	pthread_cond_t wake; /* a job came, or resume, or stop */
@@ -39,6 +43,8 @@ static void *work_thread(void *arg)
 	struct work *w;
 	bool first;
 
+	if (p->batch)
+		favour_others();
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
 		while (!p->stopping && (p->paused || TAILQ_EMPTY(&p->queued)))
@@ -82,8 +88,8 @@ static void work_ready(struct io_watch *w, u32 events)
 	work_reap(container_of(w, struct work_pool, watch));
 }
 
-int work_pool_create(struct io *io, unsigned int nr_threads,
-		     struct work_pool **out)
+static int pool_create(struct io *io, unsigned int nr_threads, bool batch,
+		       struct work_pool **out)
 {
 	struct work_pool *p = calloc(1, sizeof(*p));
 	int rc = -ENOMEM;
@@ -91,6 +97,7 @@ int work_pool_create(struct io *io, unsigned int nr_threads,
 	if (!p)
 		return -ENOMEM;
 	p->io = io;
+	p->batch = batch;
 	TAILQ_INIT(&p->queued);
 	TAILQ_INIT(&p->finished);
 	pthread_mutex_init(&p->lock, NULL);
@@ -119,6 +126,18 @@ int work_pool_create(struct io *io, unsigned int nr_threads,
 out_destroy:
 	work_pool_destroy(p);
 	return rc;
+}
+
+int work_pool_create(struct io *io, unsigned int nr_threads,
+		     struct work_pool **out)
+{
+	return pool_create(io, nr_threads, false, out);
+}
+
+int work_pool_create_batch(struct io *io, unsigned int nr_threads,
+			   struct work_pool **out)
+{
+	return pool_create(io, nr_threads, true, out);
 }
 
 void work_pool_destroy(struct work_pool *p)

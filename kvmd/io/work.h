@@ -24,6 +24,9 @@ struct work_pool;
 
 int __must_check work_pool_create(struct io *io, unsigned int nr_threads,
 				  struct work_pool **out);
+/* work_pool_create_batch - threads that let others compute first */
+int __must_check work_pool_create_batch(struct io *io, unsigned int nr_threads,
+					struct work_pool **out);
 /* work_pool_destroy - finish what is queued, call every done(), join */
 void work_pool_destroy(struct work_pool *p);
 void work_submit(struct work_pool *p, struct work *w);
