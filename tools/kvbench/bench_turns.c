@@ -173,7 +173,7 @@ static int one_run(const struct bench_opts *o, const char *path, u64 seed,
 		   u32 *extents, bool is_short, struct turns_result *r,
 		   char *err)
 {
-	u32 max_new = o->tiny ? 4 : TURNS_NEW;
+	u32 max_new = o->tiny ? 24 : TURNS_NEW;
 	struct turns_run t = { .nr = o->tiny ? 3 : TURNS_SEQS };
 	static struct session s;
 	struct session_opts so;
@@ -188,7 +188,7 @@ static int one_run(const struct bench_opts *o, const char *path, u64 seed,
 		session_close(&s);
 		return rc;
 	}
-	r->tps[is_short] = t.tokens / (t.to - t.from);
+	r->tps[is_short] = t.tokens ? t.tokens / (t.to - t.from) : 0;
 	if (is_short) {
 		const struct engine_stats *st = engine_stats(s.engine);
 
@@ -225,7 +225,9 @@ static int turns(const struct bench_opts *o, struct turns_result *r, char *note)
 		if (!rc)
 			rc = one_run(o, path, o->seed + have, &extents, true, m,
 				     err);
-		ratio[have] = rc ? 0 : m->tps[SHORT] / m->tps[ROOMY];
+		ratio[have] = rc || m->tps[ROOMY] <= 0
+				      ? 0
+				      : m->tps[SHORT] / m->tps[ROOMY];
 		gap[have] = m->gap;
 	}
 	if (rc) {
@@ -251,7 +253,7 @@ static int run_tokens(const struct bench_opts *o, struct figure_result *f)
 
 	if (rc)
 		return rc;
-	f->measured = r.tps[SHORT] / r.tps[ROOMY];
+	f->measured = r.tps[ROOMY] > 0 ? r.tps[SHORT] / r.tps[ROOMY] : 0;
 	snprintf(f->note, sizeof(f->note),
 		 "%.1f t/s against %.1f; set %.2f of %u extents; %llu turns, "
 		 "%llu preempted, %llu MiB read, %llu tokens again",

@@ -315,8 +315,8 @@ TEST(delay, lets_copies_pass_at_its_rate)
 		dev_teardown_body(&self, NULL);
 		memset(&self, 0, sizeof(self));
 	}
-	ASSERT_EQ(0, open_with(&self, "KV_DELAY", "copy:0/10", "delay:cpu",
-			       err));
+	ASSERT_EQ(0,
+		  open_with(&self, "KV_DELAY", "copy:0/10", "delay:cpu", err));
 	EXPECT_EQ(0, run(&self, DEV_POPULATE, 0, 0, 0, 0));
 	EXPECT_EQ(0, run(&self, DEV_POPULATE, 1, 0, 0, 0));
 	from = th_now();

@@ -91,8 +91,7 @@ static double takes(const struct cost *c, const struct cost_run *r, u32 again)
 
 	if (again == r->tokens)
 		return again * c->token_s;
-	return max(again * c->token_s,
-		   read * (r->tokens - again) / r->tokens) +
+	return max(again * c->token_s, read * (r->tokens - again) / r->tokens) +
 	       c->step_s;
 }
 
@@ -102,13 +101,13 @@ TEST(cost, a_run_is_divided_where_both_parts_end_together)
 	u32 i, divided = 0, h;
 
 	for (i = 0; i < 2000; i++) {
-		struct cost c = { .token_s = 0.001,
-				  .step_s = (double)(test_rand(&seed) % 50) /
-					    1000,
-				  .byte_s = (double)(test_rand(&seed) % 1000) /
-					    1e9 };
-		struct cost_run r = { .tokens =
-					      32 + (u32)(test_rand(&seed) % 999),
+		struct cost c = {
+			.token_s = 0.001,
+			.step_s = (double)(test_rand(&seed) % 50) / 1000,
+			.byte_s = (double)(test_rand(&seed) % 1000) / 1e9
+		};
+		struct cost_run r = { .tokens = 32 +
+						(u32)(test_rand(&seed) % 999),
 				      .grain = 16,
 				      .most = (u32)(test_rand(&seed) % 600) };
 		u32 got, whole;

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* timeout: 180 */
 /*
  * test_paged.c - the engine over pages of a real kvmd
  *
@@ -9,7 +10,6 @@
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
 #include "kv.h"
 #include "runtime/engine/kv_backend.h"
 #include "selftests/lib_kvmd.h"
