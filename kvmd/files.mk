@@ -91,6 +91,7 @@ kvmd-y += kvmd/keep/keep.o
 kvmd-y += kvmd/keep/keeper.o
 kvmd-y += kvmd/log.o
 kvmd-y += kvmd/options.o
+kvmd-y += kvmd/ram.o
 kvmd-y += kvmd/swap.o
 kvmd-y += kvmd/swap_discard.o
 kvmd-y += kvmd/swap_queue.o

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "kvmd/mm/mm.h"
 #include "kvmd/mm/policy.h"
+#include "kvmd/ram.h"
 
 #define SIZE_DEFAULT_MAX (8ull << 30)
 
@@ -20,7 +21,8 @@ static const char usage[] =
 	"  --socket PATH      where clients attach (KVMD_SOCKET,\n"
 	"                     " KV_SOCKET_PATH ")\n"
 	"  --device NAME      cpu; error:cpu and delay:cpu for tests\n"
-	"  --size BYTES       memory to own, 4G (25 % of RAM, at most 8G)\n"
+	"  --size BYTES       memory to own, 4G (25 % of RAM or of the cgroup's\n"
+	"                     limit, at most 8G)\n"
 	"  --limit [TENANT=]BYTES  hard limit of a tenant, or of all others\n"
 	"  --tenant-key KEY   who is one tenant: uid, cgroup or pid (uid)\n"
 	"  --swap-ram BYTES   host memory for pages that leave the device (0)\n"
@@ -430,6 +432,7 @@ static void options_defaults(struct options *o)
 	const char *env = getenv("KVMD_SOCKET");
 	u64 ram = (u64)sysconf(_SC_PHYS_PAGES) * (u64)sysconf(_SC_PAGE_SIZE);
 
+	ram = min(ram, ram_limit("/proc/self/cgroup", "/sys/fs/cgroup"));
 	memset(o, 0, sizeof(*o));
 	o->socket = env && *env ? env : KV_SOCKET_PATH;
 	o->device = "cpu";
