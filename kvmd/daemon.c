@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -163,9 +164,18 @@ static void cache_withdraw(struct kvmd *d, u32 extent, u32 tenant)
 			    -1);
 }
 
+/*
+ * A process that no signal of this kvmd reaches, in another pid or user
+ * namespace, is cut off: its memory goes as from one that closed its socket.
+ */
 static void client_kill(struct kvmd *d, struct session *s, const char *why)
 {
-	if (peer_kill(&s->peer))
+	int rc = peer_kill(&s->peer);
+
+	if (rc && rc != -ESRCH)
+		session_kick(s, "%s, and kvmd cannot kill it (%s)", why,
+			     strerror(-rc));
+	if (rc)
 		return;
 	d->n.kills++;
 	event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "client_kill", s->id,
@@ -437,6 +447,13 @@ static int open_core(struct kvmd *d, char *err)
 	if (d->state_fd < 0)
 		return err_set(err, d->state_fd, "kvmd's state: %s",
 			       strerror(-d->state_fd));
+	rc = memfd_reopen_ro(d->state_fd);
+	if (rc < 0)
+		return err_set(err, rc,
+			       "/proc/self/fd: %s: what clients may only read "
+			       "is passed through it; mount /proc",
+			       strerror(-rc));
+	close(rc);
 	d->state_map = memfd_map(d->state_fd, d->state_bytes);
 	if (!d->state_map)
 		return err_set(err, -ENOMEM, "kvmd's state: no memory for it");
@@ -475,6 +492,13 @@ static int open_parent(struct kvmd *d)
 	if (!d->opt->exit_with_parent)
 		return 0;
 	d->parent.fd = pidfd_open(getppid(), 0);
+	/*
+	 * EINVAL: the first process of a pid namespace does not see its parent;
+	 * the others: a container forbids it.
+	 */
+	if (d->parent.fd < 0 &&
+	    (errno == EINVAL || errno == EPERM || errno == ENOSYS))
+		return prctl(PR_SET_PDEATHSIG, SIGTERM) ? -errno : 0;
 	if (d->parent.fd < 0)
 		return -errno;
 	d->parent.events = EPOLLIN;

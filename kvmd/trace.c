@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <unistd.h>
 #include <kv/trace.h>
 #include "include/kv/errbuf.h"
@@ -97,7 +96,7 @@ static void kill_victim(const struct kvmd *d, u32 client)
 	if (!s || --kill_client.nr_left)
 		return;
 	kill_client.point = 0;
-	pidfd_send_signal(s->peer.pidfd, SIGKILL, NULL, 0);
+	peer_kill(&s->peer);
 }
 
 static void __cold point_watched(void *host, u32 point, u32 client, u64 arg)

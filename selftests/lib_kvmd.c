@@ -24,6 +24,8 @@
 
 #define ARGS_MAX 40
 
+void (*test_kvmd_before)(void);
+
 const char *test_build_dir(void)
 {
 	static char dir[512];
@@ -64,6 +66,8 @@ run_kvmd(const struct test_kvmd *d, char **argv)
 		dup2(log, STDOUT_FILENO);
 		dup2(log, STDERR_FILENO);
 	}
+	if (test_kvmd_before)
+		test_kvmd_before();
 	execv(argv[0], argv);
 	dprintf(STDERR_FILENO, "%s: %s\n", argv[0], strerror(errno));
 	_exit(127);

@@ -33,6 +33,11 @@ struct test_kvmd {
  */
 int test_kvmd_start(struct test_kvmd *d, const char *dir, ...)
 	__attribute__((sentinel));
+/*
+ * test_kvmd_before - what the child does before it becomes the next kvmd: into
+ * a namespace, under a filter; NULL: nothing
+ */
+extern void (*test_kvmd_before)(void);
 /* test_kvmd_stop - SIGTERM, and wait; 0 if it ended well, and in 10 s */
 int test_kvmd_stop(struct test_kvmd *d);
 /* test_kvmd_kill - SIGKILL, and wait */

@@ -82,7 +82,13 @@ static int kill_run(struct ctl *q, json_t *out)
 	rc = peer_kill(&s->peer);
 	if (rc)
 		return err_set(q->err, rc, "client %u (pid %d): %s", s->id,
-			       (int)s->peer.pid, strerror(-rc));
+			       (int)s->peer.pid,
+			       rc == -EINVAL ? "kvmd's pid namespace does not "
+					       "reach the process"
+			       : rc == -EPERM
+				       ? "its user namespace does not let kvmd "
+					 "kill it"
+				       : strerror(-rc));
 	d->n.kills++;
 	event_add(&d->events, d->now_ns, LOG_LEVEL_WARN, "client_kill", s->id,
 		  s->tenant_name, "%s (pid %d): killed by pid %d", s->name,

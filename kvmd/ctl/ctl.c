@@ -53,7 +53,7 @@ bool ctl_sees(const struct ctl *q, const struct session *s)
 	if (ctl_sees_tenant(q, s->tenant_name))
 		return true;
 	return q->d->opt->tenant_key == TENANT_KEY_PID &&
-	       q->c->peer.uid == s->peer.uid;
+	       peer_same_user(&q->c->peer, &s->peer);
 }
 
 int ctl_session(struct ctl *q, const char *word, struct session **out)

@@ -218,7 +218,22 @@ static void ident_run(struct work *w)
 {
 	struct conn *c = container_of(w, struct conn, ident);
 
-	c->ident_rc = peer_tenant(&c->peer, c->d->opt->tenant_key, c->tenant);
+	c->ident_rc = peer_tenant(&c->peer, c->d->opt->tenant_key, c->tenant,
+				  c->ident_err);
+}
+
+/*
+ * Who attaches has a tenant, or hears why it has none. An administrator looks
+ * after all tenants without being of one.
+ */
+static void ident_answer(struct conn *c)
+{
+	if (!c->ident_rc || (c->sees_all && (c->hello.flags & KV_HELLO_CTL))) {
+		hello_finish(c);
+		return;
+	}
+	c->state = CONN_NEW;
+	conn_refuse(c, &c->hello_msg, c->ident_rc, "%s", c->ident_err);
 }
 
 static void ident_done(struct work *w)
@@ -230,14 +245,7 @@ static void ident_done(struct work *w)
 		return;
 	c->watch.events |= EPOLLIN;
 	io_mod(c->d->io, &c->watch);
-	if (c->ident_rc) {
-		c->state = CONN_NEW;
-		conn_refuse(c, &c->hello_msg, c->ident_rc,
-			    "process %d: its tenant cannot be found: %s",
-			    (int)c->peer.pid, strerror(-c->ident_rc));
-		return;
-	}
-	hello_finish(c);
+	ident_answer(c);
 }
 
 static void handle_hello(struct conn *c, const struct kv_msg *msg,
@@ -286,8 +294,8 @@ static void handle_hello(struct conn *c, const struct kv_msg *msg,
 		work_submit(c->d->pool, &c->ident);
 		return;
 	}
-	c->ident_rc = peer_tenant(&c->peer, c->d->opt->tenant_key, c->tenant);
-	hello_finish(c);
+	ident_run(&c->ident);
+	ident_answer(c);
 }
 
 /* ---- in ---- */

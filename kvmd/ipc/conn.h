@@ -18,6 +18,7 @@
  */
 #include <sys/queue.h>
 #include <kv/msg.h>
+#include "include/kv/errbuf.h"
 #include "include/kv/types.h"
 #include "kvmd/io/io.h"
 #include "kvmd/io/timer.h"
@@ -62,6 +63,7 @@ struct conn {
 	struct kv_msg_hello hello;
 	struct work ident;
 	int ident_rc;
+	char ident_err[KV_ERRLEN];
 	TAILQ_ENTRY(conn) link;
 };
 

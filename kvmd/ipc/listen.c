@@ -150,8 +150,11 @@ static int set_owner(const char *path)
 {
 	struct group *g = geteuid() ? NULL : getgrnam("kvmem");
 
-	if (g && chown(path, 0, g->gr_gid))
-		return -errno;
+	if (g && chown(path, 0, g->gr_gid)) {
+		if (errno != EINVAL)
+			return -errno;
+		g = NULL; /* no group of this user namespace */
+	}
 	return chmod(path, g ? 0660 : 0600) ? -errno : 0;
 }
 

@@ -8,8 +8,8 @@
  * the lock owns the path: a socket that lies there then is a dead kvmd's and
  * is replaced, unless something still answers on it.
  *
- * Mode 0660 and group kvmem if kvmd runs as root and the group exists, else
- * 0600.
+ * Mode 0660 and group kvmem if kvmd runs as root and the group exists, and its
+ * user namespace has a number for it, else 0600.
  */
 #include <kv/abi.h>
 #include "include/kv/types.h"

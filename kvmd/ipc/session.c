@@ -5,6 +5,7 @@
 #include "kvmd/ipc/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,7 +118,7 @@ int session_watch(struct session *s)
 	s->doorbell.kind = IO_EDGE;
 	s->doorbell.ready = ring_doorbell;
 	rc = io_add(d->io, &s->doorbell);
-	if (rc)
+	if (rc || s->peer.hidden) /* its connection's end is all there is */
 		return rc;
 	s->pid_watch.fd = s->peer.pidfd;
 	s->pid_watch.events = EPOLLIN;
@@ -251,11 +252,13 @@ int session_attach(struct conn *c)
 	s->conn = c;
 	memcpy(s->tenant_name, c->tenant, sizeof(s->tenant_name));
 	memcpy(s->name, c->hello.name, sizeof(s->name));
-	rc = c->peer.pidfd < 0 ? -ESRCH : 0;
-	if (!rc) {
-		s->peer.pidfd = dup(c->peer.pidfd);
-		rc = s->peer.pidfd < 0 ? -errno : make_memory(s);
+	rc = c->peer.pidfd < 0 && !c->peer.hidden ? -ESRCH : 0;
+	if (!rc && !c->peer.hidden) {
+		s->peer.pidfd = fcntl(c->peer.pidfd, F_DUPFD_CLOEXEC, 0);
+		rc = s->peer.pidfd < 0 ? -errno : 0;
 	}
+	if (!rc)
+		rc = make_memory(s);
 	if (!rc)
 		rc = attach_mm(s, &c->hello);
 	if (rc) {
@@ -414,8 +417,8 @@ static void grace_over(struct timer *t)
 	struct session *s = container_of(t, struct session, grace);
 
 	log_warn("memory taken",
-		 "client=%u pid=%d text=\"closed its socket and lives on\"",
-		 s->id, (int)s->peer.pid);
+		 "client=%u pid=%d text=\"closed its socket%s\"", s->id,
+		 (int)s->peer.pid, s->peer.hidden ? "" : " and lives on");
 	session_doom(s);
 }
 
