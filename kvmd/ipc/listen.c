@@ -68,7 +68,7 @@ static int lock_once(struct listener *l, char *err)
 	struct stat mine, there;
 	char pid[16] = "";
 	ssize_t n;
-	int fd;
+	int fd, rc;
 
 	fd = open(l->lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
 		  0600);
@@ -76,6 +76,13 @@ static int lock_once(struct listener *l, char *err)
 		return err_set(err, -errno, "socket %s: cannot lock %s: %s",
 			       l->path, l->lock_path, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK) {
+			rc = err_set(err, -errno,
+				     "socket %s: cannot lock %s: %s", l->path,
+				     l->lock_path, strerror(errno));
+			close(fd);
+			return rc;
+		}
 		n = pread(fd, pid, sizeof(pid) - 1, 0);
 		pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
 		close(fd);
