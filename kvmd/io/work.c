@@ -36,10 +36,22 @@ struct work_pool {
 	bool paused, stopping;
 };
 
+/*
+ * The loop takes all that is there, and is rung for once: should that fail,
+ * nobody would ring again. EAGAIN: the counter is full, the loop is awake.
+ */
+static void ring_loop(const struct work_pool *p)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+	const u64 one = 1;
+
+	while (write(p->watch.fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		nanosleep(&moment, NULL);
+}
+
 static void *work_thread(void *arg)
 {
 	struct work_pool *p = arg;
-	const u64 one = 1;
 	struct work *w;
 	bool first;
 
@@ -61,9 +73,8 @@ static void *work_thread(void *arg)
 		first = TAILQ_EMPTY(&p->finished);
 		TAILQ_INSERT_TAIL(&p->finished, w, link);
 		pthread_cond_broadcast(&p->idle);
-		/* the loop takes all that is there, and is rung for once */
-		if (first && write(p->watch.fd, &one, sizeof(one)) < 0)
-			continue; /* the counter is full: the loop is awake */
+		if (first)
+			ring_loop(p);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
