@@ -199,7 +199,13 @@ int ring_post(struct kv *kv, enum req_id id, struct kv_sqe *sqe)
 	if (kv_ring_must_wake(&kv->hdr->sq_sleeping)) {
 		kv->nr.doorbells++;
 		kv->rang = true;
-		sys_ring_doorbell(kv->doorbell);
+		rc = sys_ring_doorbell(kv->doorbell);
+		/* or its answer would be waited for without an end */
+		if (rc) {
+			client_dead(kv, rc);
+			return kv_fail(kv, rc, "kvmd cannot be woken: %s",
+				       strerror(-rc));
+		}
 	}
 	KV_POINT(RING_POSTED);
 	return 0;

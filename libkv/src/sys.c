@@ -134,6 +134,8 @@ int sys_ring_doorbell(int fd)
 	do {
 		n = write(fd, &one, sizeof(one));
 	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		n = 0; /* it holds all that it can: it has been rung */
 	return sys_result(n < 0 ? -1 : 0, saved);
 }
 
