@@ -187,6 +187,20 @@ static bool is_idle(const struct weights *w)
 	return w->state == WEIGHTS_READY && TAILQ_EMPTY(&w->users);
 }
 
+u64 weights_spare(void *host, u32 tenant)
+{
+	const struct kvmd *d = host;
+	const struct weights *w;
+	u64 bytes = 0;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		if (is_idle(w) && (tenant == MM_NONE || w->tenant == tenant))
+			bytes += w->charged_bytes;
+	}
+	return bytes;
+}
+
 bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant)
 {
 	struct weights *w, *oldest;

@@ -102,6 +102,9 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		   const void *body);
 /* weights_session_exit - drop what @s has open, fills or waits for */
 void weights_session_exit(struct kvmd *d, struct session *s);
+/* weights_spare - mm_host_ops.spare: charged for weights that nobody has open
+ */
+u64 weights_spare(void *host, u32 tenant);
 /**
  * weights_make_room - drop mappings that nobody has open, oldest first
  * @d: daemon

@@ -93,11 +93,14 @@ enum mm_revoke_policy {
  *	builds kill here. Optional.
  * @swap_forget: the page at @off of a swap tier is not needed any more, and
  *	nothing of it is on its way. Optional.
+ * @spare: bytes charged to @tenant (MM_NONE: to all) that the host lets go of
+ *	when a reservation wants them: idle weights. Optional.
  */
 struct mm_host_ops {
 	int (*table_grow)(void *host, u32 client, u32 nr_leaves);
 	void (*trace)(void *host, u32 point, u32 client, u64 arg);
 	void (*swap_forget)(void *host, u32 tier, u64 off);
+	u64 (*spare)(void *host, u32 tenant);
 };
 
 /*

@@ -270,6 +270,12 @@ static u64 count_kept(struct mm *mm, struct client *c,
 	return cached;
 }
 
+/* Of what is charged, what the host lets go of for a reservation. */
+static u64 host_spare(const struct mm *mm, u32 tenant)
+{
+	return mm->ops->spare ? mm->ops->spare(mm->host, tenant) : 0;
+}
+
 bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
 {
 	const struct tenant *t = &mm->tenants[c->tenant];
@@ -282,8 +288,10 @@ bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
 	bytes = (u64)slab_extents_min(c, frames) * KV_EXTENT_SIZE +
 		ALIGN_UP(cached, (u64)KV_EXTENT_SIZE);
 	cap = min(t->limits.max_bytes, mm->cfg.device_bytes);
-	return bytes <= cap && t->charged <= cap - bytes &&
-	       mm->charged <= mm->cfg.device_bytes - bytes;
+	return bytes <= cap &&
+	       t->charged - host_spare(mm, c->tenant) <= cap - bytes &&
+	       mm->charged - host_spare(mm, MM_NONE) <=
+		       mm->cfg.device_bytes - bytes;
 }
 
 static u32 frame_take(struct mm *mm, struct client *c, const struct space *sp,
