@@ -171,6 +171,11 @@ $(O)/selftests/%: $(O)/obj/selftests/%.o $(test-a) $(runtime-a) $(kernels-a) $(k
 	@mkdir -p $(@D)
 	$(call link,-lm -luring $(runtime-libs) $(kvmd-libs))
 
+# Preloaded into programs that a test lets fail.
+$(O)/selftests/faults/shim.so: $(O)/obj/selftests/faults/shim.o
+	@mkdir -p $(@D)
+	$(call say,LD,$(@F))$(CC) $(KV_LDFLAGS) -shared -o $@ $<
+
 $(O)/examples/%: libkv/examples/%.c $(LIBKV_SO)
 	@mkdir -p $(@D)
 	$(call say,LD,examples/$*)$(CC) $(KV_CFLAGS) $(KV_LDFLAGS) -o $@ $< \
