@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/ctl/ctl.h"
 #include "kvmd/ctl/oom.h"
 #include "kvmd/ipc/conn.h"
 #include "kvmd/ipc/memfd.h"
@@ -408,6 +409,7 @@ static const struct mm_host_ops host_ops = {
 	.table_grow = session_table_grow,
 	.trace = trace_point,
 	.swap_forget = swap_forget_page,
+	.spare = weights_spare,
 };
 
 static int open_core(struct kvmd *d, char *err)
@@ -633,6 +635,7 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	d->tick_step_ns = TICK_FIRST_NS;
 	d->listener.lock_fd = -1;
 	d->keep.channel = d->keep.block_fd = -1;
+	ctl_setup();
 	rc = trace_setup(err);
 	if (!rc)
 		rc = open_keep(d, err);

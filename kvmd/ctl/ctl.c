@@ -24,6 +24,28 @@ static const struct ctl_def *const tables[] = {
 	ctl_cache_defs,	 ctl_pressure_defs, ctl_oom_defs,   ctl_swap_defs,
 };
 
+/* ---- memory ---- */
+
+/*
+ * jansson leaves out what it has no memory for, and its callers would have to
+ * look at each of hundreds of calls. What is short shows here instead: an
+ * answer is whole or refused.
+ */
+static __thread bool short_of_memory;
+
+static void *json_alloc(size_t size)
+{
+	void *p = malloc(size);
+
+	short_of_memory |= !p;
+	return p;
+}
+
+void ctl_setup(void)
+{
+	json_set_alloc_funcs(json_alloc, free);
+}
+
 /* ---- helpers of the handlers ---- */
 
 const char *ctl_arg(const struct ctl *q, unsigned int i)
@@ -241,9 +263,12 @@ void ctl_request(struct conn *c, const struct kv_msg *msg, const char *body,
 		conn_refuse(c, msg, -ENOMEM, "no memory for the answer");
 		return;
 	}
+	short_of_memory = false;
 	rc = ctl_parse(&q, body, len);
 	if (!rc)
 		rc = ctl_run(&q, out);
+	if (!rc && !q.answered && short_of_memory)
+		rc = err_set(q.err, -ENOMEM, "no memory for the answer");
 	if (rc)
 		conn_refuse(c, msg, rc, "%s", q.err);
 	if (rc || q.answered)

@@ -48,6 +48,8 @@ struct ctl_def {
 	int (*handle)(struct ctl *q, json_t *out);
 };
 
+/* ctl_setup - once, before the first request */
+void ctl_setup(void);
 /* ctl_request - body of a KV_MSG_CTL packet */
 void ctl_request(struct conn *c, const struct kv_msg *msg, const char *body,
 		 size_t len);
