@@ -18,11 +18,12 @@
 #include "libkv/src/point.h"
 #include <kv/trace.h>
 
+#define VICTIM_US 40000u /* about as long as it takes */
+
 FIXTURE(kill)
 {
 	struct test_kvmd d;
 	struct others *o;
-	uint64_t nr_killed;
 };
 
 /* A bystander that is refused memory says something else than it learned, so
@@ -223,40 +224,97 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_libkv_costs_nobody_else, 300)
 	EXPECT_GT(self->o->rounds, 2);
 }
 
-TEST_F_TIMEOUT(kill, at_random_transitions_costs_nobody_else, 1200)
+/* SIGKILL from outside, wherever the victim is by then. */
+static int run_victim_for(struct kill_self *self, unsigned int us)
 {
-	uint64_t seed = test_seed(), count[200] = { 0 }, any = 0, i, n = 100;
+	char bin[600];
+	int status = -1;
+	pid_t pid;
+
+	snprintf(bin, sizeof(bin), "%s/selftests/libkv/kill_client",
+		 test_build_dir());
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		execl(bin, bin, self->d.socket, NULL);
+		_exit(127);
+	}
+	usleep(us);
+	kill(pid, SIGKILL);
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return status;
+}
+
+/*
+ * One kill: at a transition among the first, attach and first steps, at any
+ * one, or at any time. Return: the victim did not end before.
+ */
+static bool kill_somewhere(struct kill_self *self, uint64_t any, uint64_t i,
+			   uint64_t *seed, char *at, size_t size)
+{
+	uint64_t r = test_rand(seed);
+
+	if (i % 3 == 2) {
+		snprintf(at, size, "%llu us",
+			 (unsigned long long)(r % VICTIM_US));
+		return was_killed(run_victim_for(self, r % VICTIM_US));
+	}
+	snprintf(at, size, "any:%llu",
+		 (unsigned long long)(1 + r % (i % 3 ? any * 9 / 10 : 200)));
+	return was_killed(run_victim(self, at, NULL, 0));
+}
+
+/* @n kills, audited by the second program while the others work. */
+static uint64_t kill_many(struct kill_self *self, uint64_t any, uint64_t n,
+			  uint64_t *seed)
+{
+	uint64_t i, killed = 0, audits = 0;
 	char at[64];
 
-	if (getenv("KV_LONG"))
-		n = 1000;
+	/* a run may end before its point: those do not count */
+	for (i = 0; killed < n && i < 2 * n; i++) {
+		killed += kill_somewhere(self, any, i, seed, at, sizeof(at));
+		if (!expect_recovery(self, at))
+			break;
+		if (i % 20 != 19)
+			continue;
+		if (!EXPECT_EQ(0, test_kvmd_check(&self->d)))
+			break;
+		audits++;
+	}
+	TH_LOG("%llu killed, %llu audits", (unsigned long long)killed,
+	       (unsigned long long)audits);
+	return killed;
+}
+
+TEST_F_TIMEOUT(kill, at_random_moments_costs_nobody_else, 1200)
+{
+	uint64_t seed = test_seed(), count[200] = { 0 }, any = 0;
+	uint64_t n = getenv("KV_LONG") ? 10000 : 300, killed, held;
+
 	read_counts(self, count, &any);
 	ASSERT_GT(any, 100);
 	others_start(self->o, &self->d);
-	/* a run may end before its point: those do not count */
-	for (i = 0; self->nr_killed < n && i < 2 * n; i++) {
-		/* every second one among the first: attach and first steps */
-		snprintf(at, sizeof(at), "any:%llu",
-			 (unsigned long long)(1 + test_rand(&seed) %
-							  (i % 2 ? any * 9 / 10
-								 : 200)));
-		self->nr_killed += was_killed(run_victim(self, at, NULL, 0));
-		if (!expect_recovery(self, at))
-			break;
-		/* the second program's opinion, while the others work */
-		if (i % 20 == 19)
-			EXPECT_EQ(0, test_kvmd_check(&self->d));
-	}
+	killed = kill_many(self, any, n / 2, &seed);
 	others_stop(self->o);
-	TH_LOG("figure: killed at %llu random transitions of %llu; %llu rounds of "
-	       "bystanders unchanged, %llu of them short of memory, %llu "
-	       "rows read",
-	       (unsigned long long)self->nr_killed, (unsigned long long)any,
+	expect_nothing_held(self);
+	/* and where pages are on their way to swap and back */
+	EXPECT_EQ(0, test_kvmd_stop(&self->d));
+	start_kvmd(self, "256M", "64M", "64M", false);
+	others_start(self->o, &self->d);
+	killed += kill_many(self, any, n - n / 2, &seed);
+	others_stop(self->o);
+	held = test_kvmd_settle(&self->d, 0, 5000);
+	TH_LOG("figure: killed at %llu random moments; %llu bytes leaked; %llu "
+	       "rounds of bystanders unchanged, %llu of them short of memory, "
+	       "%llu rows read",
+	       (unsigned long long)killed, (unsigned long long)held,
 	       (unsigned long long)self->o->rounds,
 	       (unsigned long long)self->o->nr_short,
 	       (unsigned long long)self->o->rows);
 	EXPECT_LE(self->o->nr_short * 100, self->o->rounds);
-	EXPECT_EQ(n, self->nr_killed);
+	EXPECT_EQ(n, killed);
 }
 
 /* Points that no living client's request passes. */
