@@ -50,6 +50,8 @@ void session_keep(struct session *s)
 	r->pid = s->peer.pid;
 	r->uid = s->peer.uid;
 	r->gid = s->peer.gid;
+	r->hidden = s->peer.hidden;
+	r->uid_unknown = s->peer.uid_unknown;
 	r->features = s->conn->hello.features;
 	r->hello = s->conn->hello_msg.cookie;
 	memcpy(r->name, s->name, sizeof(r->name));
@@ -58,7 +60,8 @@ void session_keep(struct session *s)
 	keep_put(k, KEEP_TABLE, s->id, r->gen, s->table_fd);
 	keep_put(k, KEEP_STATUS, s->id, r->gen, s->status_fd);
 	keep_put(k, KEEP_BELL, s->id, r->gen, s->doorbell.fd);
-	keep_put(k, KEEP_PID, s->id, r->gen, s->peer.pidfd);
+	if (!s->peer.hidden)
+		keep_put(k, KEEP_PID, s->id, r->gen, s->peer.pidfd);
 	keep_put(k, KEEP_SOCK, s->id, r->gen, s->conn->watch.fd);
 	trace_point(s->d, KV_TP_KEEP_ATTACH, s->id, r->gen);
 	r->state = KEEP_LIVE;
@@ -141,9 +144,10 @@ static int take_fds(struct session *s, u32 i)
 	s->table_fd = keep_take(k, KEEP_TABLE, i, r->gen);
 	s->status_fd = keep_take(k, KEEP_STATUS, i, r->gen);
 	s->doorbell.fd = keep_take(k, KEEP_BELL, i, r->gen);
-	s->peer.pidfd = keep_take(k, KEEP_PID, i, r->gen);
+	s->peer.pidfd = r->hidden ? -1 : keep_take(k, KEEP_PID, i, r->gen);
 	if (s->ring_fd < 0 || s->table_fd < 0 || s->status_fd < 0 ||
-	    s->doorbell.fd < 0 || s->peer.pidfd < 0 || fstat(s->table_fd, &st))
+	    s->doorbell.fd < 0 || (s->peer.pidfd < 0 && !r->hidden) ||
+	    fstat(s->table_fd, &st))
 		return -EBADF;
 	s->table_bytes = (u64)st.st_size;
 	return session_map(s);
@@ -162,6 +166,8 @@ static struct session *adopt(struct kvmd *d, u32 i)
 	s->peer.pid = r->pid;
 	s->peer.uid = r->uid;
 	s->peer.gid = r->gid;
+	s->peer.hidden = r->hidden;
+	s->peer.uid_unknown = r->uid_unknown;
 	memcpy(s->name, r->name, sizeof(s->name));
 	memcpy(s->tenant_name, r->tenant, sizeof(s->tenant_name));
 	if (take_fds(s, i))

@@ -52,7 +52,7 @@ struct keep_client {
 	u32 gen;
 	u8 welcomed; /* WELCOME has been sent */
 	u8 has_cache;
-	u16 reserved;
+	u8 hidden, uid_unknown; /* of struct peer */
 	s32 pid;
 	u32 uid, gid;
 	u32 eq_tail;
