@@ -232,16 +232,20 @@ static void asks(void)
 		ask(requests[i]);
 }
 
-/* Of what it has, some is taken; idle as it is, to swap. */
+/* Of what it has, some is taken, if there is more than it may keep. */
 static void take_back(const struct half *h)
 {
-	char text[64];
+	char text[64], *json = NULL;
+	int rc;
 
 	if (h->over)
 		return;
 	snprintf(text, sizeof(text), "client revoke %u 8M",
 		 kv_info(h->c.kv)->client);
-	ask(text);
+	rc = kv_ctl(path, KV_HELLO_ADMIN, text, &json);
+	refused |= rc && rc != -EPERM;
+	silent |= rc && (!json || !*json);
+	free(json);
 }
 
 static void finish(struct half *h)

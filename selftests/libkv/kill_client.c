@@ -208,9 +208,18 @@ static void use_prefixes(void)
 /* More than the tenant may hold: a ticket that times out, one that does not. */
 static void use_tickets(void)
 {
-	struct kv_resv_item it = { .nr_tokens = 1000 };
+	struct kv_resv_item it = { .nr_tokens = 16000 };
 	struct kv_step *st;
+	u32 more;
 	int rc = 0;
+
+	/* one space alone is about as large as the limit */
+	must(kv_space_create(c.kv, &c.args, &more), "create");
+	it.space = more;
+	must(kv_step_prepare(c.kv, &it, 1, 0, 0, &st), "prepare");
+	kv_step_complete(c.kv, st);
+	must(kv_step_commit(c.kv, st), "commit");
+	it.nr_tokens = 1000;
 
 	must(seq_create(&c, &s[4]), "create");
 	must(seq_create(&c, &s[5]), "create");
@@ -242,6 +251,7 @@ static void use_tickets(void)
 	/* where there is swap, all that it may ever hold */
 	if (rc != -ETIMEDOUT && rc != -E2BIG)
 		must(rc, "a ticket");
+	kv_space_destroy(c.kv, more);
 	seq_destroy(&c, &s[4]);
 	seq_destroy(&c, &s[5]);
 	must(kv_shrink(c.kv), "shrink");
