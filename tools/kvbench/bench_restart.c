@@ -50,8 +50,8 @@ static int fill(struct bench_client *c, u32 pages)
 
 	for (i = 0; !rc && i < NR_SPACES; i++) {
 		/* the sum over all of them is @pages */
-		len = (pages / NR_SPACES + (i % 2 ? 1 : -1) * (s32)(i / 2) *
-						   (s32)(pages / 128)) *
+		len = (pages / NR_SPACES +
+		       (i % 2 ? 1 : -1) * (s32)(i / 2) * (s32)(pages / 128)) *
 		      PAGE_TOKENS;
 		rc = kv_space_create(c->kv, &c->args, &space);
 		for (pos = 0; !rc && pos < len; pos += n) {
@@ -160,5 +160,4 @@ static int run_restart(const struct bench_opts *o, struct report *rep)
 }
 
 SUBJECT(restart, .name = "restart",
-	.what = "what a client waits when kvmd is killed",
-	.run = run_restart);
+	.what = "what a client waits when kvmd is killed", .run = run_restart);
