@@ -81,7 +81,7 @@ static int tier_add(struct kvmd *d, u32 i, const struct tier_ops *ops,
 		.io = d->io,
 		.pool = d->swap.pool,
 		.deadline_ns = d->opt->swap_deadline_ms * 1000000ull,
-		.adopts = d->keep.found,
+		.adopts = d->opt->life > 0,
 		.made = d->keep.block->made_file,
 		.fd = max(keep_take(&d->keep, KEEP_TIER, i, 0), 0),
 	};

@@ -153,6 +153,19 @@ static int take_fds(struct session *s, u32 i)
 	return session_map(s);
 }
 
+/* The core takes nothing over of one that leaves but what it holds: its table
+ * says so too. */
+static void forget_spaces(struct session *s)
+{
+	struct kv_space_desc *sp =
+		(void *)((char *)s->table + KV_TABLE_SPACES_OFF);
+	u32 i;
+
+	for (i = 0; i < KV_SPACE_MAX; i++)
+		if (sp[i].state != KV_SPACE_FREE)
+			kv_store_release(&sp[i].state, KV_SPACE_FREE);
+}
+
 static struct session *adopt(struct kvmd *d, u32 i)
 {
 	struct keep_client *r = &d->keep.block->clients[i];
@@ -181,6 +194,8 @@ static struct session *adopt(struct kvmd *d, u32 i)
 		s->state = SESSION_LIVE;
 		sock = -1;
 	}
+	if (s->state == SESSION_LEAVING)
+		forget_spaces(s);
 	if (sock >= 0)
 		close(sock);
 	return s;

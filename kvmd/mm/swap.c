@@ -460,16 +460,21 @@ static bool bring_area(struct mm *mm, struct client *c,
 /*
  * Does a ticket before it wait for pages that leave? Then its own do not come
  * back, and do not stay, before that one has what it wants, or they would be
- * asked to leave again, for ever.
+ * asked to leave again, for ever. At its tenant's limit it waits for pages of
+ * that tenant alone.
  */
-static bool is_behind_reclaim(const struct mm *mm, const struct resv_plan *p)
+static bool is_behind_reclaim(const struct mm *mm, const struct client *c,
+			      const struct resv_plan *p)
 {
+	const struct client *cs = mm_clients(mm);
 	u32 i;
 
 	ilist_for_each (i, &mm->waiting, ILINKS(mm_tickets(mm), link)) {
 		if (!ticket_is_before(mm, i, p))
 			break;
-		if (mm_tickets(mm)[i].reclaiming)
+		if (mm_tickets(mm)[i].reclaiming &&
+		    (mm_tickets(mm)[i].block != BLOCK_TENANT ||
+		     cs[mm_tickets(mm)[i].client].tenant == c->tenant))
 			return true;
 	}
 	return false;
@@ -495,7 +500,7 @@ void swap_bring(struct mm *mm, struct client *c, struct resv_plan *p)
 {
 	u64 before = mm->nr_reads;
 
-	if (is_behind_reclaim(mm, p))
+	if (is_behind_reclaim(mm, c, p))
 		return;
 	swap_share_look(mm);
 	bring_all(mm, c, p);

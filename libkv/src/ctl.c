@@ -120,6 +120,11 @@ int kv_ctl(const char *socket, unsigned int flags, const char *request,
 		for (i = 0; i < SYS_NR_FDS; i++)
 			sys_close(fds[i]);
 		rc = ask(sock, request, json);
+		if (rc && !*json) {
+			err_set(err, rc, "kvmd gives no answer: %s",
+				strerror(-rc));
+			*json = copy_text(err, strlen(err));
+		}
 	} else {
 		*json = copy_text(err, strlen(err));
 	}

@@ -108,12 +108,19 @@ static bool is_cache_of(const struct audit *a, u32 owner, u32 client)
 	       cs[owner].tenant == cs[client].tenant;
 }
 
+/* It has gone, and some of its pages are still on their way. */
+static bool is_draining(const struct audit *a, u32 client)
+{
+	return mm_clients(a->mm)[client].state == CLIENT_DRAINING;
+}
+
 /* Does somebody hold memory under this number? */
 static bool is_there(const struct audit *a, u32 client)
 {
 	return client < MM_CLIENT_MAX &&
 	       (a->table[client] ||
-		mm_clients(a->mm)[client].state == CLIENT_CACHE);
+		mm_clients(a->mm)[client].state == CLIENT_CACHE ||
+		is_draining(a, client));
 }
 
 static void entry_check(struct audit *a, u32 client, u32 space, u32 area,
@@ -269,6 +276,8 @@ static void slab_check(struct audit *a, u32 head)
 		      head, c->client);
 		return;
 	}
+	if (is_draining(a, c->client))
+		return; /* no table says which of its frames are in use */
 	g = &mm_clients(a->mm)[c->client].cls[c->geom].geom;
 	if (c->nr_fresh > g->slab_pages) {
 		fault(a, "chunk %u: %u frames handed out of %u", head,
@@ -279,7 +288,9 @@ static void slab_check(struct audit *a, u32 head)
 	for (k = 0; k < c->nr_fresh; k++) {
 		frame = head * FRAMES_PER_CHUNK + k;
 		f = &mm_frames(a->mm)[frame];
-		in_use = f->state == FRAME_USED || f->state == FRAME_PUB;
+		/* entries that are moving name the last two */
+		in_use = f->state == FRAME_USED || f->state == FRAME_PUB ||
+			 f->state == FRAME_OUT || f->state == FRAME_MOVE;
 		if (in_use && f->refs != a->refs[frame])
 			fault(a,
 			      "chunk %u frame %u: %u entries name it, it "
@@ -290,9 +301,11 @@ static void slab_check(struct audit *a, u32 head)
 			      k, c->client);
 		if (!in_use && a->refs[frame])
 			fault(a,
-			      "chunk %u frame %u: free, and %u entries name "
-			      "it",
-			      head, k, a->refs[frame]);
+			      "chunk %u frame %u of client %u (state %u): in "
+			      "state %u, and %u entries name it",
+			      head, k, c->client,
+			      mm_clients(a->mm)[c->client].state, f->state,
+			      a->refs[frame]);
 		used += f->state != FRAME_FREE;
 		a->refs[frame] = 0;
 	}

@@ -288,6 +288,42 @@ static void world_turn(struct world *w, u32 users)
 			}
 }
 
+static u64 moved(const struct world *w, u32 i)
+{
+	struct mm_tenant_info ti;
+
+	EXPECT_EQ(mm_tenant_info(w->t.mm, w->tenant[i], &ti), 0);
+	return ti.swap_out_bytes + ti.swap_in_bytes;
+}
+
+TEST(swap_share, two_tenants_that_swap_all_the_time_move_bytes_by_weight)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	u64 a, b;
+	u32 i;
+
+	ASSERT_TRUE(w != NULL);
+	world_setup(w, 2);
+	for (i = 0; i < 200; i++)
+		world_turn(w, 2 * USERS);
+	a = moved(w, 0);
+	b = moved(w, 1);
+	w->served = 0;
+	for (i = 0; i < 2000; i++)
+		world_turn(w, 2 * USERS);
+	a = moved(w, 0) - a;
+	b = moved(w, 1) - b;
+	TH_LOG("%llu MiB and %llu MiB: 1 to %.2f; busy %u of 32000",
+	       (unsigned long long)a >> 20, (unsigned long long)b >> 20,
+	       (double)b / (double)a, w->served);
+	EXPECT_GE((double)b / (double)a, 2.7);
+	EXPECT_LE((double)b / (double)a, 3.3);
+	EXPECT_GE(w->served, 30000);
+	mt_check(&w->t);
+	mt_fini(&w->t);
+	free(w);
+}
+
 TEST(swap_share, one_alone_has_all_of_it)
 {
 	struct world *w = calloc(1, sizeof(*w));

@@ -208,7 +208,7 @@ static void use_prefixes(void)
 /* More than the tenant may hold: a ticket that times out, one that does not. */
 static void use_tickets(void)
 {
-	struct kv_resv_item it = { .nr_tokens = 16000 };
+	struct kv_resv_item it = { .nr_tokens = 16000 }, both[2];
 	struct kv_step *st;
 	u32 more;
 	int rc = 0;
@@ -235,9 +235,12 @@ static void use_tickets(void)
 	if (rc != -EAGAIN && rc != -E2BIG)
 		must(rc ? rc : -EINVAL, "a limit for the victim");
 	/* a step that takes its time, for who wants the memory back */
-	it.nr_tokens = 1;
-	it.pos--;
-	must(kv_step_prepare(c.kv, &it, 1, 0, 0, &st), "prepare");
+	both[0] = (struct kv_resv_item){ more, 1, 15999 };
+	both[1] = (struct kv_resv_item){ it.space, 1, it.pos - 1 };
+	rc = kv_step_prepare(c.kv, both, 2, 0, 0, &st);
+	if (rc == -EAGAIN) /* where it was swapped, and there is no room */
+		rc = kv_step_prepare(c.kv, &both[1], 1, 0, 0, &st);
+	must(rc, "prepare");
 	usleep(10000);
 	kv_step_complete(c.kv, st);
 	must(kv_step_commit(c.kv, st), "commit");

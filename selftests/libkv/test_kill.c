@@ -381,7 +381,7 @@ TEST_F_TIMEOUT(kill, at_each_transition_of_kvmd_costs_nobody_else, 300)
 		if (!tight)
 			others_start(self->o, &self->d);
 		/* who needs fresh memory when is a matter of chance */
-		for (try = 0; try < 8 && !killed; try++)
+		for (try = 0; try < 24 && !killed; try++)
 			killed = was_killed(run_victim(self, NULL, NULL,
 						       revoke ? 4000 : 300));
 		if (killed)
