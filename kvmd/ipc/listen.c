@@ -80,6 +80,10 @@ static int lock_once(struct listener *l, char *err)
 			rc = err_set(err, -errno,
 				     "socket %s: cannot lock %s: %s", l->path,
 				     l->lock_path, strerror(errno));
+			/* nobody has signed it, so we may have made it; who
+			 * opened it too finds that it is not at the path */
+			if (!fstat(fd, &mine) && !mine.st_size)
+				unlink(l->lock_path);
 			close(fd);
 			return rc;
 		}

@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -45,7 +46,7 @@ EXPORT void shim_ready(void);
 
 static struct shim_map *map;
 static bool dormant;
-static uintptr_t exe_base, exe_end;
+static uintptr_t exe_base, exe_end, crypto_base, crypto_end;
 static __thread int inside TLS_FAST;
 
 static const int errors[SHIM_NR_FN] = {
@@ -54,20 +55,29 @@ static const int errors[SHIM_NR_FN] = {
 #undef ERROR
 };
 
-/* The first object is the program. */
-static int find_exe(struct dl_phdr_info *info, size_t size, void *data)
+static void find_range(const struct dl_phdr_info *info, uintptr_t *from,
+		       uintptr_t *to)
 {
 	uintptr_t end;
 	int i;
 
-	exe_base = info->dlpi_addr;
+	*from = info->dlpi_addr;
 	for (i = 0; i < info->dlpi_phnum; i++) {
-		end = exe_base + info->dlpi_phdr[i].p_vaddr +
+		end = *from + info->dlpi_phdr[i].p_vaddr +
 		      info->dlpi_phdr[i].p_memsz;
-		if (info->dlpi_phdr[i].p_type == PT_LOAD && end > exe_end)
-			exe_end = end;
+		if (info->dlpi_phdr[i].p_type == PT_LOAD && end > *to)
+			*to = end;
 	}
-	return 1;
+}
+
+/* The first object is the program. */
+static int find_objects(struct dl_phdr_info *info, size_t size, void *data)
+{
+	if (!exe_end)
+		find_range(info, &exe_base, &exe_end);
+	else if (strstr(info->dlpi_name, "libcrypto"))
+		find_range(info, &crypto_base, &crypto_end);
+	return 0;
 }
 
 __attribute__((constructor)) static void shim_begin(void)
@@ -80,7 +90,7 @@ __attribute__((constructor)) static void shim_begin(void)
 		return;
 	inside++;
 	unsetenv("LD_PRELOAD"); /* of this program only */
-	dl_iterate_phdr(find_exe, NULL);
+	dl_iterate_phdr(find_objects, NULL);
 	backtrace(warm, 2); /* loads what it needs */
 	fd = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
@@ -100,7 +110,10 @@ EXPORT void shim_ready(void)
 	dormant = false;
 }
 
-/* The calls of the program that lead here. */
+/*
+ * The calls of the program that lead here; 0: libcrypto asks for itself, which
+ * follows a null pointer when its own first allocations fail.
+ */
 static uint32_t walk(uint64_t frame[SHIM_DEPTH])
 {
 	void *at[FRAMES];
@@ -108,6 +121,9 @@ static uint32_t walk(uint64_t frame[SHIM_DEPTH])
 	uint32_t nr = 0;
 
 	for (i = 0; i < n && nr < SHIM_DEPTH; i++) {
+		if (!nr && (uintptr_t)at[i] >= crypto_base &&
+		    (uintptr_t)at[i] < crypto_end)
+			return 0;
 		if ((uintptr_t)at[i] >= exe_base && (uintptr_t)at[i] < exe_end)
 			frame[nr++] = (uintptr_t)at[i] - exe_base;
 	}
@@ -167,9 +183,9 @@ static bool fails(enum shim_fn fn)
 	inside++;
 	nr = walk(frame);
 	key = key_of(fn, frame, nr);
-	if (map->mode == SHIM_COUNT) {
+	if (nr && map->mode == SHIM_COUNT) {
 		count_site(fn, key, frame, nr);
-	} else if (key == map->target) {
+	} else if (nr && key == map->target) {
 		n = ++map->passed;
 		yes = n >= map->nth && n < map->nth + map->burst;
 		map->fired += yes;

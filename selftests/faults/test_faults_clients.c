@@ -267,9 +267,16 @@ static bool picked(uint64_t *seed, uint32_t i, uint32_t sample)
 	       test_rand(seed) % nr < sample;
 }
 
+/* The daily sample is one that was looked at; with KV_LONG another each time.
+ */
+static uint64_t daily_seed(void)
+{
+	return getenv("KV_LONG") || getenv("SEED") ? test_seed() : 1;
+}
+
 TEST_F_TIMEOUT(client, bears_each_call_that_fails, 150)
 {
-	uint64_t seed = test_seed();
+	uint64_t seed = daily_seed();
 	uint32_t i;
 
 	sites_mode(&sites, SHIM_COUNT);

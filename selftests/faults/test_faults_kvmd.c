@@ -488,11 +488,18 @@ static void setup(void)
 	sites_mode(&sites, SHIM_COUNT);
 }
 
+/* The daily sample is one that was looked at; with KV_LONG another each time.
+ */
+static uint64_t daily_seed(void)
+{
+	return getenv("KV_LONG") || getenv("SEED") ? test_seed() : 1;
+}
+
 TEST_TIMEOUT(start, bears_each_call_that_fails, 200)
 {
 	struct tally t = { 0 };
 	struct daemon_run k;
-	uint64_t seed = test_seed();
+	uint64_t seed = daily_seed();
 	uint32_t i;
 
 	setup();
@@ -518,7 +525,7 @@ TEST_TIMEOUT(work, bears_each_call_that_fails, 200)
 	struct tally t = { 0 };
 	struct daemon_run k;
 	struct rest base;
-	uint64_t seed = test_seed();
+	uint64_t seed = daily_seed();
 	uint32_t i;
 
 	setup();
@@ -552,7 +559,7 @@ TEST_TIMEOUT(end, bears_each_call_that_fails, 200)
 {
 	struct tally t = { 0 };
 	struct daemon_run k;
-	uint64_t seed = test_seed();
+	uint64_t seed = daily_seed();
 	uint32_t i;
 	bool ok;
 
