@@ -91,7 +91,7 @@ struct keep_block {
 	u64 bytes; /* of this block */
 	u64 device_bytes;
 	u32 next_gen, next_weights_id;
-	u32 ready, reserved; /* kvmd has come so far that it serves */
+	u32 ready, reserved; /* kvmd serves, and all of this is kept */
 	u32 made_dir, made_file; /* the socket's, the swap's: to be removed */
 	u8 tenant_pinned[MM_TENANT_MAX];
 	struct keep_client clients[MM_CLIENT_MAX];

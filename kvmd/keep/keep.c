@@ -178,7 +178,9 @@ static bool block_fits(struct keep *k, u64 device_bytes, char *err)
 			(unsigned long long)b->device_bytes,
 			(unsigned long long)device_bytes);
 	else if (!b->ready)
-		err_set(err, 0, "it was killed before it served anybody");
+		err_set(err, 0,
+			"it was killed before it served anybody, or its keeper "
+			"did not follow");
 	else
 		return true;
 	return false;
@@ -276,6 +278,8 @@ static void tell(struct keep *k, const struct keep_msg *m, int fd)
 		return;
 	log_warn("nothing is kept any more", "error=\"%s\"", strerror(-rc));
 	k->lost = true;
+	if (k->block)
+		k->block->ready = false; /* what the keeper has is old now */
 	shutdown(k->channel, SHUT_RDWR); /* whoever watches it finds that */
 }
 
