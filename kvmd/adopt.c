@@ -29,10 +29,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
+#include "include/uapi/kv/trace.h"
 #include "kvmd/ipc/memfd.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
-#include "include/uapi/kv/trace.h"
 #include "kvmd/trace.h"
 
 static int map_core(struct kvmd *d, char *err)

@@ -247,6 +247,18 @@ int test_kvmd_check(const struct test_kvmd *d)
 	return rc + run_audit(d);
 }
 
+uint64_t test_kvmd_u64(const struct test_kvmd *d, const char *request,
+		       const char *key)
+{
+	char *json = test_kvmd_ctl(d, request);
+	uint64_t n = ~0ull;
+
+	if (json)
+		test_json_u64(json, key, &n);
+	free(json);
+	return n;
+}
+
 uint64_t test_kvmd_settle(const struct test_kvmd *d, uint64_t held,
 			  int timeout_ms)
 {

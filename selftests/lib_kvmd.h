@@ -62,6 +62,9 @@ char *test_kvmd_ctl(const struct test_kvmd *d, const char *request);
  * Return: 0, or -ENOENT.
  */
 int test_json_u64(const char *json, const char *key, uint64_t *out);
+/* test_kvmd_u64 - a number of the answer to @request; ~0: there is none */
+uint64_t test_kvmd_u64(const struct test_kvmd *d, const char *request,
+		       const char *key);
 /**
  * test_kvmd_check - are the books of kvmd in order?
  * @d: daemon

@@ -80,14 +80,19 @@ static void note_extent(struct dev *dev, u32 extent)
 	keep_order();
 }
 
+/* Has anybody alive more than a look at it? */
+static bool is_watched(u32 client)
+{
+	return client != CLIENT_NONE && client != DEV_ANYBODY;
+}
+
 /* Not under its extent's name any more, but watched. */
-static void note_retired(struct dev *dev, u32 extent, u32 gen, u32 client,
-			 bool watched)
+static void note_retired(struct dev *dev, u32 extent, u32 gen, u32 client)
 {
 	struct keep_retired *r;
 	u32 i;
 
-	if (!dev->keep || !watched)
+	if (!dev->keep || !is_watched(client))
 		return;
 	for (i = 0; i < KEEP_RETIRED_MAX; i++) {
 		r = &dev->keep->block->retired[i];
@@ -114,12 +119,6 @@ static void forget_retired(struct dev *dev, u32 extent, u32 gen)
 			r->gen = 0;
 	}
 	keep_drop(dev->keep, KEEP_EXTENT, extent, gen);
-}
-
-/* Has anybody alive more than a look at it? */
-static bool is_watched(u32 client)
-{
-	return client != CLIENT_NONE && client != DEV_ANYBODY;
 }
 
 /* The bracketed word of /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
@@ -339,8 +338,7 @@ static void cpu_place(struct dev *dev, u32 extent, int fd)
 			    extent);
 	}
 	if (old.fd >= 0)
-		note_retired(dev, extent, old.gen, old.client,
-			     is_watched(old.client));
+		note_retired(dev, extent, old.gen, old.client);
 	note_extent(dev, extent);
 	if (dev->keep)
 		trace_point(dev->keep->owner, KV_TP_KEEP_PLACED, CLIENT_NONE,
@@ -383,8 +381,7 @@ static void cpu_submit(struct dev *dev, struct dev_req *req)
 		req->fd[0] = x->fd;
 	if (req->op == DEV_RELEASE) { /* bare from now on */
 		if (x->fd >= 0)
-			note_retired(dev, req->extent, x->gen, x->client,
-				     is_watched(x->client));
+			note_retired(dev, req->extent, x->gen, x->client);
 		x->leaving = x->client;
 		x->leaving_gen = x->gen;
 		x->fd = -1;

@@ -472,6 +472,29 @@ static void hello_late(struct timer *t)
 
 /* ---- life ---- */
 
+static struct conn *conn_new(struct kvmd *d, int fd)
+{
+	struct conn *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->d = d;
+	TAILQ_INIT(&c->queue);
+	c->peer.pidfd = -1;
+	c->watch.fd = fd;
+	c->watch.events = EPOLLIN;
+	c->watch.kind = IO_LEVEL;
+	c->watch.ready = conn_ready;
+	c->deadline.fire = hello_late;
+	return c;
+}
+
+static void conn_link(struct conn *c)
+{
+	TAILQ_INSERT_TAIL(&c->d->conns, c, link);
+	c->d->nr_conns++;
+}
+
 /* Serve @c, a client of a predecessor. */
 int conn_resume(struct conn *c)
 {
@@ -498,12 +521,10 @@ int conn_resume(struct conn *c)
 struct conn *conn_adopt(struct kvmd *d, int fd, const struct peer *peer,
 			const struct keep_client *keep)
 {
-	struct conn *c = calloc(1, sizeof(*c));
+	struct conn *c = conn_new(d, fd);
 
 	if (!c)
 		return NULL;
-	c->d = d;
-	TAILQ_INIT(&c->queue);
 	c->state = CONN_CLIENT;
 	c->peer = *peer;
 	c->peer.pidfd = dup(peer->pidfd);
@@ -512,13 +533,7 @@ struct conn *conn_adopt(struct kvmd *d, int fd, const struct peer *peer,
 	c->hello_msg.cookie = keep->hello;
 	memcpy(c->tenant, keep->tenant, sizeof(c->tenant));
 	c->sees_all = peer_is_admin(&c->peer);
-	c->watch.fd = fd;
-	c->watch.events = EPOLLIN;
-	c->watch.kind = IO_LEVEL;
-	c->watch.ready = conn_ready;
-	c->deadline.fire = hello_late;
-	TAILQ_INSERT_TAIL(&d->conns, c, link);
-	d->nr_conns++;
+	conn_link(c);
 	return c;
 }
 
@@ -535,14 +550,11 @@ static unsigned int nr_of_uid(const struct kvmd *d, uid_t uid)
 static int conn_create(struct kvmd *d, int fd)
 {
 	const int sndbuf = SNDBUF_BYTES;
-	struct conn *c = calloc(1, sizeof(*c));
+	struct conn *c = conn_new(d, fd);
 	int rc;
 
 	if (!c)
 		return -ENOMEM;
-	c->d = d;
-	TAILQ_INIT(&c->queue);
-	c->peer.pidfd = -1;
 	rc = peer_get(fd, &c->peer);
 	if (!rc && (d->nr_conns >= CONN_MAX ||
 		    (!peer_is_admin(&c->peer) &&
@@ -554,18 +566,12 @@ static int conn_create(struct kvmd *d, int fd)
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &sndbuf, sizeof(sndbuf)))
 		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sndbuf, sizeof(sndbuf));
 	c->sees_all = peer_is_admin(&c->peer);
-	c->watch.fd = fd;
-	c->watch.events = EPOLLIN;
-	c->watch.kind = IO_LEVEL;
-	c->watch.ready = conn_ready;
 	rc = io_add(d->io, &c->watch);
 	if (rc)
 		goto out_free;
-	c->deadline.fire = hello_late;
 	/* now_ns is from before the wait that this connection ended */
 	timer_set(&d->timers, &c->deadline, kvmd_clock_ns() + HELLO_TIMEOUT_NS);
-	TAILQ_INSERT_TAIL(&d->conns, c, link);
-	d->nr_conns++;
+	conn_link(c);
 	return 0;
 
 out_free:

@@ -319,10 +319,32 @@ static void end_strangers(struct kvmd *d)
 			mm_client_gone(d->mm, i);
 }
 
+static void mark_gone(const struct kvmd *d, u32 client, bool *gone)
+{
+	if (client < MM_CLIENT_MAX && !d->sessions[client])
+		gone[client] = true;
+}
+
+/* The device still has memory down to clients that are not there. */
+static void forget_gone(struct kvmd *d)
+{
+	const struct keep_block *b = d->keep.block;
+	bool gone[MM_CLIENT_MAX] = { false };
+	u32 i;
+
+	for (i = 0; i < d->dev->nr_extents; i++)
+		mark_gone(d, b->extents[i].client, gone);
+	for (i = 0; i < KEEP_RETIRED_MAX; i++)
+		if (b->retired[i].gen)
+			mark_gone(d, b->retired[i].client, gone);
+	for (i = 0; i < MM_CLIENT_MAX; i++)
+		if (gone[i])
+			d->dev->ops->client_gone(d->dev, i);
+}
+
 void session_rejoin_all(struct kvmd *d)
 {
 	struct session *s, *next;
-	u32 i;
 
 	for (s = TAILQ_FIRST(&d->all); s; s = next) {
 		next = TAILQ_NEXT(s, link);
@@ -330,9 +352,7 @@ void session_rejoin_all(struct kvmd *d)
 			discard(s);
 	}
 	end_strangers(d);
-	for (i = 0; i < MM_CLIENT_MAX; i++)
-		if (!d->sessions[i])
-			d->dev->ops->client_gone(d->dev, i);
+	forget_gone(d);
 }
 
 void session_resume_all(struct kvmd *d)

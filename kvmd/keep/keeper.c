@@ -33,10 +33,9 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "kvmd/keep/channel.h"
-#include "kvmd/log.h"
+#include "kvmd/kvmd.h"
 
 #define FAST_NS	    2000000000ull /* a life that is shorter was too short */
 #define FAST_MAX    4u /* of them in a row, then nothing is handed over */
@@ -61,14 +60,6 @@ struct keeper {
 	u64 born_ns;
 	bool ending; /* told to */
 };
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 /* ---- what is kept ---- */
 
@@ -195,7 +186,7 @@ static int spawn(struct keeper *k)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	k->born_ns = now_ns();
+	k->born_ns = kvmd_clock_ns();
 	k->kvmd = fork();
 	if (k->kvmd < 0) {
 		close(pair[0]);
@@ -286,7 +277,7 @@ static bool again(struct keeper *k, int status)
 	if (k->ending || status < 0 || (WIFEXITED(status) && !failed) ||
 	    (failed && !k->lives))
 		return false;
-	if (now_ns() - k->born_ns >= FAST_NS)
+	if (kvmd_clock_ns() - k->born_ns >= FAST_NS)
 		k->nr_fast = 0;
 	else /* SIGKILL is somebody else's doing */
 		k->nr_fast += failed || WTERMSIG(status) != SIGKILL;

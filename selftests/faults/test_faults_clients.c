@@ -12,6 +12,7 @@
  * books are in order. `make check` takes a sample, KV_LONG all sites, each at
  * its first, a middle and its last passing.
  */
+#include "selftests/faults/sample.h"
 #include "selftests/harness.h"
 #include "selftests/faults/sites.h"
 #include "selftests/lib_kvmd.h"
@@ -254,29 +255,9 @@ static bool fail_all(struct client_self *self, uint32_t i, bool engine)
 	return true;
 }
 
-static bool picked(uint64_t *seed, uint32_t i, uint32_t sample)
-{
-	const char *one = getenv("KV_FAULT_SITE");
-	const uint32_t nr = sites.nr;
-
-	if (one)
-		return strtoull(one, NULL, 16) == sites.list[i].key;
-	if (getenv("KV_FAULT_SAMPLE"))
-		sample = (uint32_t)strtoul(getenv("KV_FAULT_SAMPLE"), NULL, 10);
-	return getenv("KV_LONG") || nr <= sample ||
-	       test_rand(seed) % nr < sample;
-}
-
-/* The daily sample is one that was looked at; with KV_LONG another each time.
- */
-static uint64_t daily_seed(void)
-{
-	return getenv("KV_LONG") || getenv("SEED") ? test_seed() : 1;
-}
-
 TEST_F_TIMEOUT(client, bears_each_call_that_fails, 150)
 {
-	uint64_t seed = daily_seed();
+	uint64_t seed = sample_seed();
 	uint32_t i;
 
 	sites_mode(&sites, SHIM_COUNT);
@@ -290,7 +271,7 @@ TEST_F_TIMEOUT(client, bears_each_call_that_fails, 150)
 	EXPECT_GT(sites.nr, 30);
 	EXPECT_TRUE(daemon_is_well(self));
 	for (i = 0; i < sites.nr; i++) {
-		if (!picked(&seed, i, variant->sample))
+		if (!sample_has(&sites, &seed, i, variant->sample))
 			continue;
 		self->nr++;
 		self->good += fail_all(self, i, variant->engine);

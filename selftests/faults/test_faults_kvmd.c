@@ -19,6 +19,7 @@
  * all of them fail, at their first, a middle and their last passing, and eight
  * times in a row.
  */
+#include "selftests/faults/sample.h"
 #include "selftests/harness.h"
 #include "selftests/faults/sites.h"
 #include "selftests/lib_kvmd.h"
@@ -309,20 +310,6 @@ static bool ended_by_itself(const struct daemon_run *k)
 	return WIFEXITED(k->status) && WEXITSTATUS(k->status) < 100;
 }
 
-/* Is site @i in the sample? KV_FAULT_SITE=key takes that one alone. */
-static bool picked(uint64_t *seed, uint32_t i, uint32_t sample)
-{
-	const char *one = getenv("KV_FAULT_SITE");
-	const uint32_t nr = sites.nr;
-
-	if (one)
-		return strtoull(one, NULL, 16) == sites.list[i].key;
-	if (getenv("KV_FAULT_SAMPLE"))
-		sample = (uint32_t)strtoul(getenv("KV_FAULT_SAMPLE"), NULL, 10);
-	return getenv("KV_LONG") || nr <= sample ||
-	       test_rand(seed) % nr < sample;
-}
-
 struct tally {
 	uint32_t nr, fired, good, refused, absent;
 };
@@ -488,18 +475,11 @@ static void setup(void)
 	sites_mode(&sites, SHIM_COUNT);
 }
 
-/* The daily sample is one that was looked at; with KV_LONG another each time.
- */
-static uint64_t daily_seed(void)
-{
-	return getenv("KV_LONG") || getenv("SEED") ? test_seed() : 1;
-}
-
 TEST_TIMEOUT(start, bears_each_call_that_fails, 200)
 {
 	struct tally t = { 0 };
 	struct daemon_run k;
-	uint64_t seed = daily_seed();
+	uint64_t seed = sample_seed();
 	uint32_t i;
 
 	setup();
@@ -510,7 +490,7 @@ TEST_TIMEOUT(start, bears_each_call_that_fails, 200)
 	EXPECT_EQ(0, k.status);
 	EXPECT_GT(sites.nr, 40);
 	for (i = 0; i < sites.nr; i++) {
-		if (picked(&seed, i, SAMPLE_START))
+		if (sample_has(&sites, &seed, i, SAMPLE_START))
 			fail_at_start(i, &t);
 	}
 	print("kvmd starts", &t);
@@ -525,7 +505,7 @@ TEST_TIMEOUT(work, bears_each_call_that_fails, 200)
 	struct tally t = { 0 };
 	struct daemon_run k;
 	struct rest base;
-	uint64_t seed = daily_seed();
+	uint64_t seed = sample_seed();
 	uint32_t i;
 
 	setup();
@@ -540,7 +520,7 @@ TEST_TIMEOUT(work, bears_each_call_that_fails, 200)
 	EXPECT_GT(sites.nr, 100);
 	work_begin(&k, &base);
 	for (i = 0; i < sites.nr; i++) {
-		if (picked(&seed, i, SAMPLE_WORK))
+		if (sample_has(&sites, &seed, i, SAMPLE_WORK))
 			fail_at_work(&k, i, &base, &t);
 	}
 	EXPECT_EQ(0, clients_run(&k));
@@ -559,7 +539,7 @@ TEST_TIMEOUT(end, bears_each_call_that_fails, 200)
 {
 	struct tally t = { 0 };
 	struct daemon_run k;
-	uint64_t seed = daily_seed();
+	uint64_t seed = sample_seed();
 	uint32_t i;
 	bool ok;
 
@@ -570,7 +550,7 @@ TEST_TIMEOUT(end, bears_each_call_that_fails, 200)
 	kvmd_end(&k);
 	sites_take(&sites, seen);
 	for (i = 0; i < sites.nr; i++) {
-		if (!picked(&seed, i, SAMPLE_END))
+		if (!sample_has(&sites, &seed, i, SAMPLE_END))
 			continue;
 		sites_mode(&sites, SHIM_OFF);
 		ASSERT_TRUE(kvmd_begin(&k));

@@ -38,23 +38,12 @@ static void start_kvmd(struct kill_self *self, const char *size,
 				     revoke ? "1" : "30000", NULL));
 }
 
-static uint64_t meminfo(const struct test_kvmd *d, const char *key)
-{
-	char *json = test_kvmd_ctl(d, "meminfo");
-	uint64_t n = ~0ull;
-
-	if (json)
-		test_json_u64(json, key, &n);
-	free(json);
-	return n;
-}
-
 static void expect_nothing_held(struct kill_self *self)
 {
 	EXPECT_EQ(0, test_kvmd_settle(&self->d, 0, 5000));
-	EXPECT_EQ(0, meminfo(&self->d, "frame_bytes"));
-	EXPECT_EQ(0, meminfo(&self->d, "swap_used_bytes"));
-	EXPECT_EQ(0, meminfo(&self->d, "weights_open_bytes"));
+	EXPECT_EQ(0, test_kvmd_u64(&self->d, "meminfo", "frame_bytes"));
+	EXPECT_EQ(0, test_kvmd_u64(&self->d, "meminfo", "swap_used_bytes"));
+	EXPECT_EQ(0, test_kvmd_u64(&self->d, "meminfo", "weights_open_bytes"));
 	EXPECT_EQ(0, test_kvmd_check(&self->d));
 }
 

@@ -42,17 +42,6 @@ FIXTURE_TEARDOWN(restart)
 	EXPECT_EQ(0, test_kvmd_stop(&self->d));
 }
 
-static uint64_t status_of(const struct test_kvmd *d, const char *key)
-{
-	char *json = test_kvmd_ctl(d, "status");
-	uint64_t n = ~0ull;
-
-	if (json)
-		test_json_u64(json, key, &n);
-	free(json);
-	return n;
-}
-
 static void start_kept(struct restart_self *self, bool tight, bool swap,
 		       bool revoke)
 {
@@ -68,7 +57,7 @@ static void start_kept(struct restart_self *self, bool tight, bool swap,
 			     "--revoke-fence", revoke ? "1" : "30000", NULL));
 }
 
-static pid_t start_worker(struct restart_self *self, const char *at)
+static pid_t start_worker(struct restart_self *self)
 {
 	char bin[600];
 	pid_t pid;
@@ -78,8 +67,6 @@ static pid_t start_worker(struct restart_self *self, const char *at)
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
-		if (at)
-			setenv("KV_KILL_AT", at, 1);
 		execl(bin, bin, self->d.socket, NULL);
 		_exit(127);
 	}
@@ -89,7 +76,7 @@ static pid_t start_worker(struct restart_self *self, const char *at)
 /* Its limit goes up and down while it works; its wait status. */
 static int run_worker(struct restart_self *self, unsigned int every_us)
 {
-	pid_t pid = start_worker(self, NULL);
+	pid_t pid = start_worker(self);
 	char req[64];
 	int status, i;
 
@@ -166,7 +153,8 @@ TEST_F_TIMEOUT(restart, at_each_transition_of_kvmd_costs_nobody, 300)
 			others_start(self->o, &self->d);
 		for (try = 0; try < 8; try++) {
 			if (successor && !try)
-				kill((pid_t)status_of(&self->d, "pid"),
+				kill((pid_t)test_kvmd_u64(&self->d, "status",
+							  "pid"),
 				     SIGKILL);
 			status = run_worker(self, revoke ? 4000 : 1000);
 			/* a revoke takes tokens, or the client */
@@ -174,7 +162,7 @@ TEST_F_TIMEOUT(restart, at_each_transition_of_kvmd_costs_nobody, 300)
 				th_fail(__FILE__, __LINE__,
 					"after a death at %s: status %x", at,
 					(unsigned int)status);
-			if (status_of(&self->d, "restarts") >=
+			if (test_kvmd_u64(&self->d, "status", "restarts") >=
 			    (successor ? 2 : 1))
 				break;
 		}
@@ -200,25 +188,26 @@ TEST_F_TIMEOUT(restart, at_random_moments_costs_nobody, 1200)
 
 	start_kept(self, false, true, false);
 	others_start(self->o, &self->d);
-	pid = start_worker(self, NULL);
+	pid = start_worker(self);
 	for (i = 0; i < n; i++) {
 		usleep((useconds_t)(test_rand(&seed) % 20000));
-		kill((pid_t)status_of(&self->d, "pid"), SIGKILL);
+		kill((pid_t)test_kvmd_u64(&self->d, "status", "pid"), SIGKILL);
 		/* some of them while they take over */
 		if (test_rand(&seed) % 4 == 0) {
 			usleep((useconds_t)(test_rand(&seed) % 6000));
-			kill((pid_t)status_of(&self->d, "pid"), SIGKILL);
+			kill((pid_t)test_kvmd_u64(&self->d, "status", "pid"),
+			     SIGKILL);
 		}
 		if (i % 20 == 19)
 			expect_in_order(self, "random");
 		if (waitpid(pid, &status, WNOHANG) == pid) {
 			EXPECT_EQ(0, status);
-			pid = start_worker(self, NULL);
+			pid = start_worker(self);
 		}
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
-	restarts = status_of(&self->d, "restarts");
+	restarts = test_kvmd_u64(&self->d, "status", "restarts");
 	others_stop(self->o);
 	expect_nothing_held(self);
 	TH_LOG("figure: %llu restarts; %llu rounds of bystanders unchanged, "
