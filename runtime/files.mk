@@ -11,6 +11,7 @@ runtime-y += runtime/model/hparams.o runtime/model/model.o \
 runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
 	runtime/engine/sampler.o runtime/engine/request.o \
 	runtime/engine/engine.o runtime/engine/sched.o \
+	runtime/engine/admit.o runtime/engine/order.o \
 	runtime/engine/decide.o runtime/engine/beam.o \
 	runtime/engine/cost.o runtime/engine/back.o runtime/engine/turns.o
 runtime-libs += -lcrypto

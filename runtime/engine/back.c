@@ -163,7 +163,7 @@ void back_ask(struct engine *e, const struct seq *s, u32 pos)
 {
 	e->back_bytes += out_at(e, s, pos);
 	if (e->back_bytes)
-		e->asked_s = seconds_now();
+		e->asked_s = engine_now(e);
 }
 
 /* Bytes that the step at hand has to have read. */
@@ -193,7 +193,7 @@ void back_begin(struct engine *e)
 
 void back_end(struct engine *e, double start_s)
 {
-	double now = seconds_now();
+	double now = engine_now(e);
 
 	if (e->back_bytes)
 		cost_read(&e->cost, e->back_bytes,

@@ -75,7 +75,7 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	rc = alloc_step(e);
 	if (rc)
 		err_set(err, rc, "no memory for the engine");
-	else
+	else if (!e->o.machine)
 		rc = forward_create(m, x, b->kv, &caps, &e->f, err);
 	if (rc) {
 		engine_destroy(e);
@@ -99,6 +99,7 @@ void engine_destroy(struct engine *e)
 	forward_free(e->f);
 	sampler_free(e->sampler);
 	free(e->reqs);
+	free(e->queue);
 	free(e->step);
 	free(e->items);
 	free(e->fseqs);
@@ -155,6 +156,11 @@ static int check_params(const struct engine *e, const struct request_params *p,
 		return err_set(err, -EINVAL,
 			       "%u alternatives per token are too many",
 			       p->nr_logprobs);
+	if (e->o.machine && (p->kind != REQUEST_GENERATE || p->nr_logprobs ||
+			     !sampler_is_argmax(&p->sampling)))
+		return err_set(err, -EINVAL,
+			       "a simulated machine has no numbers to sample, "
+			       "score or rank");
 	return check_ids(e, p->prompt, p->nr_prompt, err);
 }
 
@@ -195,6 +201,10 @@ int engine_submit(struct engine *e, const struct request_params *p,
 		if (!more)
 			return err_set(err, -ENOMEM, "no memory");
 		e->reqs = more;
+		more = realloc(e->queue, cap * sizeof(*more));
+		if (!more)
+			return err_set(err, -ENOMEM, "no memory");
+		e->queue = more;
 		e->max_reqs = cap;
 	}
 	if (grow_top(e, max(p->nr_logprobs,
@@ -204,7 +214,7 @@ int engine_submit(struct engine *e, const struct request_params *p,
 	if (!r)
 		return err_set(err, -ENOMEM, "no memory for the request");
 	r->arrival = e->next_arrival++;
-	r->since_s = seconds_now();
+	r->since_s = engine_now(e);
 	e->reqs[e->nr_reqs++] = r;
 	*out = r;
 	return 0;
@@ -239,7 +249,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->nr_restarts = 0;
 	r->state = REQUEST_WAITING;
 	r->arrival = e->next_arrival++;
-	r->since_s = seconds_now();
+	r->since_s = engine_now(e);
 	return 0;
 }
 
@@ -327,13 +337,14 @@ static int compute(struct engine *e, char *err)
 
 	fill_batch(e, &batch);
 	nr = e->b->ops->step_copies(e->b, &copies);
-	if (nr)
+	if (nr && !e->o.machine)
 		e->x->ops->copy(e->x, copies, nr);
 	e->stats.nr_copied += nr;
 	sched_prefetch(e);
-	start = seconds_now();
-	rc = forward_run(e->f, &batch);
-	cost_computed(&e->cost, batch.nr_tokens, seconds_now() - start);
+	start = engine_now(e);
+	rc = e->o.machine ? e->o.machine->run(e->o.machine->ctx, &batch)
+			  : forward_run(e->f, &batch);
+	cost_computed(&e->cost, batch.nr_tokens, engine_now(e) - start);
 	if (rc) {
 		e->b->ops->step_abandon(e->b);
 		return err_set(err, rc, "a step of %u tokens: %s",

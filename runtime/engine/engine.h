@@ -31,6 +31,23 @@ enum engine_back {
 	ENGINE_BACK_COMPUTE,
 };
 
+/**
+ * struct engine_machine - what computes instead of kernels, in its own time
+ * @now: seconds, never less than before
+ * @run: computes a step; 0 or -errno
+ * @token: the one that follows the last of @s
+ * @ctx: theirs
+ *
+ * A simulator's: the engine decides all but what the numbers are, of requests
+ * that are greedy, are neither scored nor beams, and want no alternatives.
+ */
+struct engine_machine {
+	double (*now)(void *ctx);
+	int (*run)(void *ctx, const struct forward_batch *b);
+	u32 (*token)(void *ctx, const struct seq *s);
+	void *ctx;
+};
+
 struct engine_opts {
 	u32 step_tokens; /* tokens of a step; 0: 512 */
 	u32 max_seqs; /* sequences with a space; 0: 256 */
@@ -46,6 +63,7 @@ struct engine_opts {
 	enum engine_preempt preempt;
 	bool prefix_cache; /* map what is published, publish what is computed */
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
+	const struct engine_machine *machine; /* NULL: the kernels */
 };
 
 struct engine_stats {

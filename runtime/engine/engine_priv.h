@@ -3,7 +3,7 @@
 #define RUNTIME_ENGINE_ENGINE_PRIV_H
 /*
  * engine_priv.h - the engine's state, shared by engine.c, sched.c,
- *	back.c, turns.c, decide.c and beam.c
+ *	admit.c, order.c, back.c, turns.c, decide.c and beam.c
  */
 #include <time.h>
 
@@ -37,6 +37,8 @@ struct engine {
 
 	struct request **reqs; /* [nr_reqs] by arrival, done ones too */
 	u32 nr_reqs, max_reqs;
+	struct request **queue; /* [nr_queue of max_reqs] see order.c */
+	u32 nr_queue;
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
 	struct cost cost;
@@ -64,9 +66,12 @@ struct engine {
 	u32 max_top;
 };
 
-static inline double seconds_now(void)
+static inline double engine_now(const struct engine *e)
 {
 	struct timespec ts;
+
+	if (e->o.machine)
+		return e->o.machine->now(e->o.machine->ctx);
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
@@ -95,6 +100,12 @@ void __printf(4, 5) sched_fail(struct engine *e, struct request *r, int rc,
 /* After a resumed prompt: fork it for the sequences without a space. */
 void sched_share_prompt(struct engine *e, struct request *r);
 
+/* Take a request's sequences that miss one token into the step, or more. */
+void sched_take(struct engine *e, struct request *r, bool decode);
+/* Sequences that a request has, or will have. */
+u32 sched_nr_live(const struct request *r);
+/* The sequence that computes the prompt, and whether others wait for it. */
+struct seq *sched_leader(const struct request *r, bool *others_wait);
 /* Sequences that run. */
 u32 sched_running(const struct engine *e);
 /* It waits, with the pages that it has. */
@@ -103,6 +114,18 @@ void sched_pause(struct engine *e, struct request *r);
 void sched_drop_pages(struct engine *e, struct request *r);
 /* Bytes of its pages, wherever they are. */
 u64 sched_bytes_of(const struct engine *e, const struct request *r);
+
+/* ---- admit.c ---- */
+
+/* Those who were asked for: their pages came while the last step computed. */
+void admit_comers(struct engine *e);
+/* Waiting requests, as far as the step and memory have room. */
+void admit_waiting(struct engine *e);
+
+/* ---- order.c ---- */
+
+/* Fill the queue with those that wait, first the one to be admitted first. */
+void order_waiting(struct engine *e);
 
 /* ---- back.c ---- */
 

@@ -42,7 +42,7 @@ static bool seq_is_live(const struct seq *s)
 }
 
 /* The sequence that computes the prompt, and whether others wait for it. */
-static struct seq *leader_of(const struct request *r, bool *others_wait)
+struct seq *sched_leader(const struct request *r, bool *others_wait)
 {
 	struct seq *leader = NULL;
 	u32 i;
@@ -63,7 +63,7 @@ static struct seq *leader_of(const struct request *r, bool *others_wait)
 static u32 seq_need(const struct seq *s)
 {
 	bool others_wait;
-	struct seq *leader = leader_of(s->req, &others_wait);
+	struct seq *leader = sched_leader(s->req, &others_wait);
 	/* Nobody asks what follows the last token of a scored text. */
 	u32 goal = s->nr - (s->req->p.kind == REQUEST_SCORE);
 
@@ -91,7 +91,7 @@ static void take(struct engine *e, struct seq *s, u32 nr)
 }
 
 /* Sequences of a running request that miss one token, or more. */
-static void take_request(struct engine *e, struct request *r, bool decode)
+void sched_take(struct engine *e, struct request *r, bool decode)
 {
 	u32 i, need, left;
 
@@ -107,7 +107,7 @@ static void take_request(struct engine *e, struct request *r, bool decode)
 	}
 }
 
-static u32 nr_live(const struct request *r)
+u32 sched_nr_live(const struct request *r)
 {
 	u32 i, n = 0;
 
@@ -115,21 +115,6 @@ static u32 nr_live(const struct request *r)
 		n += seq_is_live(r->seqs[i]);
 	/* Before its fork a request is what it will be. */
 	return r->nr_seqs == 1 ? r->p.n : n;
-}
-
-/*
- * What others have computed of a sequence, it need not. Its last token's row
- * decides the next one and is computed; so is the prompt's, for the samples
- * that share it from there.
- */
-static void map_prefix(struct engine *e, struct seq *s)
-{
-	u32 nr = s->req->p.n > 1 ? s->req->p.nr_prompt : s->nr;
-
-	if (!e->o.prefix_cache || s->req->p.kind == REQUEST_SCORE)
-		return;
-	s->nr_computed = e->b->ops->prefix_map(e->b, s->space, s->ids, nr - 1);
-	e->stats.nr_mapped += s->nr_computed;
 }
 
 void sched_publish(struct engine *e, const struct seq *s, bool resume)
@@ -158,74 +143,13 @@ void sched_drop_pages(struct engine *e, struct request *r)
 	}
 }
 
-/* Give a waiting request its first space. */
-static int admit(struct engine *e, struct request *r)
-{
-	bool others_wait;
-	struct seq *leader = leader_of(r, &others_wait);
-	int rc = 0;
-
-	if (!r->comes)
-		back_plan(e, r);
-	r->comes = false;
-	e->has_come = true;
-	if (leader && leader->space == KV_SPACE_NONE) {
-		rc = e->b->ops->space_create(e->b, &leader->space);
-		if (!rc)
-			map_prefix(e, leader);
-	}
-	if (!leader || rc) {
-		sched_fail(e, r, rc, "no space for the sequence: %s",
-			   e->b->ops->error(e->b));
-		return rc;
-	}
-	r->state = REQUEST_RUNNING;
-	r->since_s = seconds_now();
-	return 0;
-}
-
-/* Those who were asked for: their pages came while the last step computed. */
-static void admit_comers(struct engine *e)
-{
-	u32 i;
-
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->comes)
-			admit(e, e->reqs[i]);
-}
-
-/* Waiting requests by arrival, as far as the step and memory have room. */
-static void admit_waiting(struct engine *e, u32 running)
-{
-	u32 i;
-
-	if (e->admit_hold && running)
-		return;
-	e->admit_hold = false;
-	for (i = 0; i < e->nr_reqs; i++) {
-		struct request *r = e->reqs[i];
-
-		if (r->state != REQUEST_WAITING || r->comes)
-			continue;
-		if (e->nr_tokens == e->o.step_tokens ||
-		    running + nr_live(r) > e->o.max_seqs ||
-		    (running && running + nr_live(r) > e->admit_cap))
-			break;
-		if (admit(e, r))
-			continue;
-		running += nr_live(r);
-		take_request(e, r, true);
-		take_request(e, r, false);
-	}
-}
-
 u32 sched_running(const struct engine *e)
 {
 	u32 i, running = 0;
 
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state == REQUEST_RUNNING)
-			running += nr_live(e->reqs[i]);
+			running += sched_nr_live(e->reqs[i]);
 	return running;
 }
 
@@ -243,11 +167,11 @@ void sched_pick(struct engine *e)
 		admit_comers(e);
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state == REQUEST_RUNNING)
-			take_request(e, e->reqs[i], true);
+			sched_take(e, e->reqs[i], true);
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state == REQUEST_RUNNING)
-			take_request(e, e->reqs[i], false);
-	admit_waiting(e, sched_running(e));
+			sched_take(e, e->reqs[i], false);
+	admit_waiting(e);
 }
 
 /* Take a request's sequences out of the step at hand. */
@@ -269,7 +193,7 @@ static void untake(struct engine *e, const struct request *r)
 void sched_pause(struct engine *e, struct request *r)
 {
 	r->state = REQUEST_WAITING;
-	r->since_s = seconds_now();
+	r->since_s = engine_now(e);
 	untake(e, r);
 }
 
@@ -453,7 +377,7 @@ static bool drop_lost(struct engine *e)
 		untake(e, r);
 		sched_drop_pages(e, r);
 		r->state = REQUEST_WAITING;
-		r->since_s = seconds_now();
+		r->since_s = engine_now(e);
 		e->stats.nr_lost++;
 		return true;
 	}
@@ -512,7 +436,7 @@ int sched_reserve(struct engine *e, char *err)
 
 	back_begin(e);
 	while (e->nr_step) {
-		start = seconds_now();
+		start = engine_now(e);
 		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, 0);
 		if (!rc) {
 			back_end(e, start);
@@ -605,7 +529,7 @@ void sched_prefetch(struct engine *e)
 void sched_share_prompt(struct engine *e, struct request *r)
 {
 	bool others_wait;
-	struct seq *leader = leader_of(r, &others_wait);
+	struct seq *leader = sched_leader(r, &others_wait);
 	u32 i;
 	int rc;
 

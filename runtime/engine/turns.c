@@ -78,7 +78,7 @@ static bool is_short(const struct engine *e, u32 running)
 void turns_pass(struct engine *e)
 {
 	struct request *goes, *comes;
-	double now = seconds_now();
+	double now = engine_now(e);
 
 	if (e->o.preempt != ENGINE_PREEMPT_SWAP ||
 	    !is_short(e, sched_running(e)))
@@ -99,5 +99,5 @@ struct request *turns_victim(const struct engine *e)
 {
 	if (e->o.preempt != ENGINE_PREEMPT_SWAP)
 		return NULL;
-	return longest_running(e, seconds_now());
+	return longest_running(e, engine_now(e));
 }
