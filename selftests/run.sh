@@ -273,6 +273,16 @@ echo "slowest:"
 find "$logs" -name '*.res' -print0 | xargs -0r cat | sort -k4,4nr | head -5 |
 	awk '{ printf "  %7.2f s  %s%s\n", $4 / 1000, $6,
 		$5 == "main" ? "" : " (" $5 ")" }'
+# Once more in few lines, where a log that is cut short still has them
+while read -r _ fail _ _ leg name; do
+	[ "$fail" = 0 ] && continue
+	echo "failed: $name${leg:+ ($leg)}"
+	{
+		cat "$logs/$leg/$name.why"
+		grep -B 12 '^not ok' "$logs/$leg/$name.tap" |
+			grep -v '^ok'
+	} | tail -12 | cut -c1-300 | sed 's/^/    /'
+done < <(find "$logs" -name '*.res' -print0 | sort -z | xargs -0r cat)
 echo "took $((SECONDS - start)) s, logs in ${logs#"$PWD"/}"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

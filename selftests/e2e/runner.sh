@@ -54,6 +54,10 @@ judged "a WARN in a daemon's log fails" "1 passed, 1 failed, 0 skipped" \
 verdict 'echo 1..1; echo not ok 1 a; exit 1' >/dev/null
 expect "failures give exit status 1" 1 "$(cd "$T" &&
 	env -u KV_TEST_TOKEN selftests/run.sh >/dev/null 2>&1; echo $?)"
+verdict 'echo 1..1; echo "# x.c:7: 1 == 2 does not hold"; echo not ok 1 a; exit 1' \
+	>/dev/null
+expect "what failed is said once more at the end" "3" \
+	"$(tail -6 "$T/out" | grep -cE '^failed: e2e/one|does not hold|not ok 1')"
 rm "$T/selftests/e2e/one.sh"
 expect "nothing run is a failure" "0 passed, 1 failed, 0 skipped" \
 	"$(cd "$T" && selftests/run.sh 2>&1 | tail -1)"
