@@ -18,6 +18,9 @@ test-helpers-y += selftests/audit/audit
 test-y += selftests/kvmd/mm/fuzz_mm.o
 test-y += $(addprefix tools/kvbench/,clock.o cache_trace.o cache_gen.o \
 	cache_replay.o)
+test-y += $(addprefix tools/kvbench/serve/,http.o sse.o answer.o text.o \
+	failures.o samples.o slo.o dist.o work.o work_tree.o work_trace.o \
+	render.o sweep.o svg.o heap.o)
 test-helpers-y += selftests/tools/kvctl/hold
 test-helpers-y += selftests/tools/kvtrace/faults
 test-helpers-y += selftests/tools/kvtrace/steps
