@@ -8,6 +8,8 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tools/kvbench/serve/plot.h"
+#include "tools/kvbench/serve/serve.h"
 
 static struct subject *subjects;
 
@@ -30,9 +32,14 @@ static void usage(FILE *out)
 {
 	const struct subject *s;
 
-	fprintf(out, "usage: kvbench SUBJECT [OPTIONS]\n"
-		     "       kvbench claims [NAME...] [OPTIONS]\n"
-		     "       kvbench list\n\nsubjects:\n");
+	fprintf(out,
+		"usage: kvbench SUBJECT [OPTIONS]\n"
+		"       kvbench claims [NAME...] [OPTIONS]\n"
+		"       kvbench list\n"
+		"       kvbench serve --url URL [OPTIONS]   load a "
+		"server over HTTP (serve --help)\n"
+		"       kvbench plot sweep|hits|steps FILE... -o FILE.svg\n"
+		"\nsubjects:\n");
 	for (s = subjects; s; s = s->next)
 		fprintf(out, "  %-12s %s\n", s->name, s->what);
 	fprintf(out,
@@ -247,6 +254,11 @@ int main(int argc, char **argv)
 				.nr_tokens = 64 };
 	int c, rc;
 
+	/* These two have options of their own. */
+	if (argc > 1 && !strcmp(argv[1], "serve"))
+		return serve_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "plot"))
+		return plot_main(argc - 1, argv + 1);
 	while ((c = getopt_long(argc, argv, "jt:m:p:n:b:h", longs, NULL)) !=
 	       -1) {
 		rc = set_option(&o, c);
