@@ -14,14 +14,16 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	bench_probes.o bench_model.o bench_engine.o bench_restart.o bench_revoke.o \
 	models.o bench_score.o bench_tokens.o bench_weights.o bench_prefill.o \
 	bench_load.o bench_neighbour.o bench_turns.o bench_ttft.o bench_cache.o cache_trace.o cache_gen.o cache_replay.o cache_tree.o \
-	bench_swap.o)
+	bench_swap.o bench_sim.o)
+kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o fleet.o setup.o \
+	fit.o measure.o)
 kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o text.o \
 	failures.o samples.o dist.o work.o work_tree.o work_trace.o render.o \
 	target.o conn.o run.o server.o slo.o figures.o sweep.o options.o serve.o \
 	svg.o plot.o plot_steps.o heap.o values.o)
 kvbench-y += $(kvbench-serve)
 kvbench-y += $(addprefix tools/kvrun/,session.o private_kvmd.o drop.o)
-kvbench-libs := -ljansson
+kvbench-libs := -ljansson -lm
 # fmt.o: numbers are written as kvctl writes them
 kvtrace-y += $(addprefix tools/kvtrace/,main.o tracer.o faults.o \
 	faults_json.o probes.o) tools/kvctl/fmt.o

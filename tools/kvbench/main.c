@@ -3,6 +3,7 @@
  * main.c - kvbench: one subject, or the figures that are claimed
  */
 #include "tools/kvbench/bench.h"
+#include "tools/kvbench/bench_sim.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -254,11 +255,13 @@ int main(int argc, char **argv)
 				.nr_tokens = 64 };
 	int c, rc;
 
-	/* These two have options of their own. */
+	/* These have options of their own. */
 	if (argc > 1 && !strcmp(argv[1], "serve"))
 		return serve_main(argc - 1, argv + 1);
 	if (argc > 1 && !strcmp(argv[1], "plot"))
 		return plot_main(argc - 1, argv + 1);
+	if (argc > 1 && !strcmp(argv[1], "sim"))
+		return sim_main(argc - 1, argv + 1);
 	while ((c = getopt_long(argc, argv, "jt:m:p:n:b:h", longs, NULL)) !=
 	       -1) {
 		rc = set_option(&o, c);

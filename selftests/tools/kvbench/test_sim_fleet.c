@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_sim_fleet.c - the scheduler in time that is counted
+ * san: address
+ *
+ * What can be computed by hand is; whatever is drawn from a seed ends, with
+ * every token that was asked for and books that balance, and does so again in
+ * the same way.
+ */
+#include "lib/hash.h"
+#include "selftests/harness.h"
+#include "tools/kvbench/sim/fit.h"
+#include "tools/kvbench/sim/setup.h"
+
+/* "key=value key=value" */
+static void choose(struct sim_setup *s, const char *text)
+{
+	char buf[512], err[KV_ERRLEN], *rest = buf, *word, *value;
+
+	snprintf(buf, sizeof(buf), "%s", text);
+	while ((word = strsep(&rest, " "))) {
+		value = strchr(word, '=');
+		ASSERT_TRUE(value != NULL);
+		*value++ = '\0';
+		if (!EXPECT_EQ(0, setup_set(s, word, value, err)))
+			TH_LOG("%s", err);
+	}
+}
+
+/* How it went; the tokens that were asked for are in @wanted. */
+static int run(const char *text, u64 seed, struct fleet_result *r, u64 *wanted)
+{
+	struct sim_setup s;
+	struct work w = { 0 };
+	char err[KV_ERRLEN] = "";
+	u32 i;
+	int rc;
+
+	setup_init(&s);
+	choose(&s, text);
+	s.work.seed = s.fleet.world.seed = seed;
+	if (!EXPECT_EQ(0, work_make(&s.work, &w, err)))
+		TH_LOG("%s", err);
+	*wanted = 0;
+	for (i = 0; i < w.nr; i++)
+		*wanted += w.request[i].output;
+	rc = fleet_run(&s.fleet, &w, r, err);
+	if (rc)
+		TH_LOG("%s, seed %llu: %s", text, (unsigned long long)seed,
+		       err);
+	work_fini(&w);
+	setup_fini(&s);
+	return rc;
+}
+
+TEST(sim_fleet, one_request_takes_what_its_steps_cost)
+{
+	struct fleet_result r;
+	u64 wanted;
+
+	/* steps of 64 and 36 tokens of prompt, then nine of one token */
+	EXPECT_EQ(0, run("workload=random requests=1 rate=inf input-len=100 "
+			 "output-len=10 step-tokens=64 cost-step=0.01 "
+			 "cost-token=0.001 cost-out=0 cost-context=0",
+			 1, &r, &wanted));
+	EXPECT_EQ(1, r.completed);
+	EXPECT_EQ(10, r.output);
+	EXPECT_EQ(11, r.steps);
+	EXPECT_EQ(100, r.prefill);
+	EXPECT_EQ(219, (u64)(r.busy * 1e3 + 0.5));
+	/* and the first pages of memory have to be made */
+	EXPECT_GE(r.duration, r.busy);
+	EXPECT_LE(r.duration, r.busy + 0.01);
+	EXPECT_EQ(11, (u64)(samples_max(&r.itl) * 1e3 + 0.5));
+	fleet_result_fini(&r);
+}
+
+TEST(sim_fleet, the_same_seed_gives_the_same_run)
+{
+	const char *text = "workload=chat requests=60 rate=2 engines=2 "
+			   "pool=24M swap-ram=64M share-cores=yes";
+	struct fleet_result a, b, c;
+	u64 wanted;
+
+	EXPECT_EQ(0, run(text, 5, &a, &wanted));
+	EXPECT_EQ(0, run(text, 5, &b, &wanted));
+	EXPECT_EQ(0, run(text, 6, &c, &wanted));
+	EXPECT_EQ(a.hash, b.hash);
+	EXPECT_NE(a.hash, c.hash);
+	EXPECT_EQ(a.steps, b.steps);
+	fleet_result_fini(&a);
+	fleet_result_fini(&b);
+	fleet_result_fini(&c);
+}
+
+TEST(sim_fleet, shared_cores_compute_for_one_at_a_time)
+{
+	struct fleet_result r;
+	u64 wanted;
+
+	EXPECT_EQ(0, run("requests=80 rate=inf engines=3 share-cores=yes", 3,
+			 &r, &wanted));
+	EXPECT_EQ(80, r.completed);
+	EXPECT_GT(r.busy, 0.9 * r.duration);
+	EXPECT_LE(r.busy, r.duration + 1e-6);
+	fleet_result_fini(&r);
+	EXPECT_EQ(0, run("requests=80 rate=inf engines=3", 3, &r, &wanted));
+	EXPECT_GT(r.busy, 2 * r.duration);
+	fleet_result_fini(&r);
+}
+
+TEST(sim_fleet, a_second_engine_finds_what_the_first_has_published)
+{
+	const char *text = "workload=shared-prefix requests=40 rate=0.2 "
+			   "prefixes=1 prefix-len=1000 engines=2 prefix-cache=";
+	char with[256];
+	struct fleet_result r;
+	u64 wanted;
+
+	snprintf(with, sizeof(with), "%syes", text);
+	EXPECT_EQ(0, run(with, 1, &r, &wanted));
+	/* of 40 times 1000 tokens two engines computed one each, or fewer */
+	EXPECT_GE(r.mapped, 38u * 500);
+	fleet_result_fini(&r);
+	snprintf(with, sizeof(with), "%sno", text);
+	EXPECT_EQ(0, run(with, 1, &r, &wanted));
+	EXPECT_EQ(0, r.mapped);
+	fleet_result_fini(&r);
+}
+
+/* Anything, as it comes. */
+TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
+{
+	static const char *const kinds[] = { "random", "sharegpt",
+					     "shared-prefix", "fewshot",
+					     "tot", "chat" };
+	u64 seed = test_seed(), wanted, done = 0, short_runs = 0;
+	u32 n = getenv("KV_LONG") ? 400 : 40, i;
+
+	for (i = 0; i < n; i++) {
+		struct fleet_result r;
+		char text[512];
+
+		snprintf(text, sizeof(text),
+			 "workload=%s requests=%u rate=%u pool=%uM "
+			 "swap-ram=%uM swap-disk=%uM engines=%u "
+			 "share-cores=%s step-tokens=%u max-seqs=%u "
+			 "preempt=%s prefix-cache=%s input-len=20:300 "
+			 "output-len=1:120 model=%s think=1 most-s=100000",
+			 kinds[test_rand(&seed) % ARRAY_SIZE(kinds)],
+			 10 + (u32)(test_rand(&seed) % 60),
+			 1 + (u32)(test_rand(&seed) % 8),
+			 48 + (u32)(test_rand(&seed) % 100),
+			 (u32)(test_rand(&seed) % 3 * 40),
+			 (u32)(test_rand(&seed) % 2 * 100),
+			 1 + (u32)(test_rand(&seed) % 3),
+			 test_rand(&seed) % 2 ? "yes" : "no",
+			 16u << test_rand(&seed) % 5,
+			 1u << test_rand(&seed) % 7,
+			 test_rand(&seed) % 2 ? "swap" : "recompute",
+			 test_rand(&seed) % 4 ? "yes" : "no",
+			 test_rand(&seed) % 2 ? "gemma" : "qwen");
+		if (!EXPECT_EQ(0, run(text, i, &r, &wanted)))
+			TH_LOG("%s", text);
+		if (!EXPECT_EQ(0, r.faults) || !EXPECT_EQ(0, r.failed) ||
+		    !EXPECT_EQ(wanted, r.output))
+			TH_LOG("%s, seed %u: %u failed: %s", text, i, r.failed,
+			       r.first_error);
+		done += r.completed;
+		short_runs += r.preempted || r.turns;
+		fleet_result_fini(&r);
+	}
+	TH_LOG("%llu requests, memory was short in %llu of %u runs",
+	       (unsigned long long)done, (unsigned long long)short_runs, n);
+	EXPECT_GT(short_runs, 0);
+}
+
+TEST(sim_fleet, the_fit_finds_the_costs_that_made_the_steps)
+{
+	const struct sim_cost want = { 12e-3, 0.4e-3, 0.7e-3, 30e-9 };
+	struct fit_step step[64];
+	struct sim_cost got;
+	u64 seed = test_seed();
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(step); i++) {
+		struct fit_step *s = &step[i];
+
+		s->tokens = 1 + (u32)(test_rand(&seed) % 256);
+		s->out = (u32)(test_rand(&seed) % 32);
+		s->looks = s->tokens * (1 + (u32)(test_rand(&seed) % 4000));
+		s->seconds = want.step + want.token * s->tokens +
+			     want.out * s->out + want.context * s->looks;
+	}
+	EXPECT_LT(fit_cost(step, ARRAY_SIZE(step), &got), 1e-6);
+	EXPECT_LT(got.step / want.step - 1, 1e-6);
+	EXPECT_LT(got.token / want.token - 1, 1e-6);
+	EXPECT_LT(got.out / want.out - 1, 1e-6);
+	EXPECT_LT(got.context / want.context - 1, 1e-6);
+	/* steps that are all alike say nothing of what a token costs */
+	for (i = 1; i < ARRAY_SIZE(step); i++)
+		step[i] = step[0];
+	EXPECT_LT(fit_cost(step, ARRAY_SIZE(step), &got), 0);
+}
+
+TEST(sim_fleet, what_cannot_be_chosen_is_said)
+{
+	struct sim_setup s;
+	char err[KV_ERRLEN];
+
+	setup_init(&s);
+	EXPECT_EQ(-EINVAL, setup_set(&s, "pool", "12Q", err));
+	EXPECT_EQ(-EINVAL, setup_set(&s, "engines", "-1", err));
+	EXPECT_EQ(-EINVAL, setup_set(&s, "prefix-cache", "maybe", err));
+	EXPECT_EQ(-EINVAL, setup_set(&s, "nothing", "1", err));
+	EXPECT_EQ(0, strncmp(err, "there is nothing called", 23));
+	setup_fini(&s);
+}
+
+TEST_HARNESS_MAIN

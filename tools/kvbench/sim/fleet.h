@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TOOLS_KVBENCH_SIM_FLEET_H
+#define TOOLS_KVBENCH_SIM_FLEET_H
+/*
+ * fleet.h - engines of the simulated world at work
+ *
+ * The engines are the real ones, scheduler and all; their machine takes the
+ * time that a cost model says and computes nothing. A session stays with one
+ * engine.
+ */
+#include <stdio.h>
+
+#include "runtime/engine/engine.h"
+#include "tools/kvbench/serve/samples.h"
+#include "tools/kvbench/serve/work.h"
+#include "tools/kvbench/sim/backend.h"
+
+/**
+ * struct sim_cost - seconds that a step takes
+ * @step: whatever is in it: the weights are read
+ * @token: for each token
+ * @out: for each row of logits
+ * @context: for each token and token that it looks at
+ */
+struct sim_cost {
+	double step, token, out, context;
+};
+
+double sim_cost_of(const struct sim_cost *c, const struct forward_batch *b);
+
+struct fleet_cfg {
+	struct world_cfg world;
+	const struct simkv_shape *shape;
+	struct engine_opts engine; /* the machine is the fleet's */
+	struct sim_cost cost;
+	u32 nr_engines;
+	bool share_cores; /* one step at a time of all engines */
+	u32 context;
+	double most_s; /* of the world's time; -ETIMEDOUT afterwards */
+	FILE *steps; /* a line of JSON for each step, or NULL */
+};
+
+struct fleet_result {
+	u32 completed, failed;
+	u64 input, output, mapped, prefill, preempted, turns, steps, lost;
+	u64 max_running;
+	double duration; /* s, from the first request's due to the last end */
+	double busy; /* s of steps, of all engines */
+	struct samples ttft, itl, tpot, e2e, norm; /* s; norm: e2e a token */
+	u32 faults; /* mm_check() at the end */
+	u64 hash;
+	char first_error[KV_ERRLEN];
+};
+
+/**
+ * fleet_run - all requests of @work, to their end
+ * @r: fleet_result_fini() it in any case
+ * @err: KV_ERRLEN bytes
+ *
+ * Return: 0, also if requests failed; -EDEADLK, -ETIMEDOUT: some never ended.
+ */
+int __must_check fleet_run(const struct fleet_cfg *cfg, const struct work *work,
+			   struct fleet_result *r, char *err);
+void fleet_result_fini(struct fleet_result *r);
+
+#endif

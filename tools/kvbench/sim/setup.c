@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * setup.c - a simulation as a user describes it
+ *
+ * Costs are those measured on two cores with AVX2 (kvbench sim --measure): a
+ * step of Gemma 3 270M and of Qwen2.5-Coder-1.5B.
+ */
+#include "tools/kvbench/sim/setup.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct simkv_shape shapes[] = {
+	{ "gemma",
+	  16,
+	  2,
+	  { { 15, 1, 256, 512 }, { 3, 1, 256, 0 } } },
+	{ "qwen", 16, 1, { { 28, 2, 128, 0 } } },
+};
+
+static const struct sim_cost costs[] = {
+	{ 13e-3, 0.34e-3, 0.6e-3, 22e-9 },
+	{ 70e-3, 2.2e-3, 1.1e-3, 60e-9 },
+};
+
+enum value { V_U32, V_BYTES, V_SECONDS, V_DIST, V_BOOL, V_TEXT, V_NAME, V_RATE };
+
+struct key {
+	const char *name, *what;
+	enum value value;
+	size_t at;
+	const char *const *names; /* V_NAME */
+};
+
+static const char *const workloads[] = { "random", "sharegpt",
+					 "shared-prefix", "trace", "fewshot",
+					 "tot", "chat", NULL };
+static const char *const preempts[] = { "swap", "recompute", NULL };
+static const char *const models[] = { "gemma", "qwen", NULL };
+
+#define AT(field) offsetof(struct sim_setup, field)
+
+static const struct key keys[] = {
+	{ "model", "whose pages and costs", V_NAME, AT(fleet.shape), models },
+	{ "engines", "how many", V_U32, AT(fleet.nr_engines), NULL },
+	{ "share-cores", "their steps take turns", V_BOOL,
+	  AT(fleet.share_cores), NULL },
+	{ "pool", "device memory", V_BYTES, AT(fleet.world.device_bytes),
+	  NULL },
+	{ "swap-ram", "host memory for swap", V_BYTES,
+	  AT(fleet.world.swap_bytes[0]), NULL },
+	{ "swap-disk", "room on disk for swap", V_BYTES,
+	  AT(fleet.world.swap_bytes[1]), NULL },
+	{ "ram-bps", "bytes a second of it", V_RATE,
+	  AT(fleet.world.swap_bps[0]), NULL },
+	{ "disk-bps", "bytes a second of it", V_RATE,
+	  AT(fleet.world.swap_bps[1]), NULL },
+	{ "cache-policy", "lru, mglru, reuse", V_TEXT,
+	  AT(fleet.world.cache_policy), NULL },
+	{ "context", "tokens of a sequence, at most", V_U32,
+	  AT(fleet.context), NULL },
+	{ "cost-step", "s of a step", V_RATE, AT(fleet.cost.step), NULL },
+	{ "cost-token", "s of a token", V_RATE, AT(fleet.cost.token), NULL },
+	{ "cost-out", "s of a row of logits", V_RATE, AT(fleet.cost.out),
+	  NULL },
+	{ "cost-context", "s of a token and one it looks at", V_RATE,
+	  AT(fleet.cost.context), NULL },
+	{ "step-tokens", "tokens of a step", V_U32,
+	  AT(fleet.engine.step_tokens), NULL },
+	{ "max-seqs", "sequences at a time", V_U32, AT(fleet.engine.max_seqs),
+	  NULL },
+	{ "slice-ms", "of a turn at short memory", V_U32,
+	  AT(fleet.engine.slice_ms), NULL },
+	{ "preempt", "swap or recompute", V_NAME, AT(fleet.engine.preempt),
+	  preempts },
+	{ "prefix-cache", "yes or no", V_BOOL, AT(fleet.engine.prefix_cache),
+	  NULL },
+	{ "workload", "random, sharegpt, shared-prefix, trace, ...", V_NAME,
+	  AT(work.kind), workloads },
+	{ "requests", "how many", V_U32, AT(work.nr), NULL },
+	{ "rate", "requests a second, or inf", V_RATE, AT(work.rate), NULL },
+	{ "burstiness", "1: Poisson, less: bursts", V_RATE,
+	  AT(work.burstiness), NULL },
+	{ "input-len", "distribution of prompts", V_DIST, AT(work.input),
+	  NULL },
+	{ "output-len", "distribution of answers", V_DIST, AT(work.output),
+	  NULL },
+	{ "prefixes", "shared ones", V_U32, AT(work.nr_prefixes), NULL },
+	{ "prefix-len", "tokens of one", V_U32, AT(work.prefix_len), NULL },
+	{ "turns", "of a chat", V_U32, AT(work.turns), NULL },
+	{ "branch", "of a tree of thought", V_U32, AT(work.branch), NULL },
+	{ "depth", "of a tree of thought", V_U32, AT(work.depth), NULL },
+	{ "think", "s between two turns", V_RATE, AT(work.think), NULL },
+	{ "trace", "file of requests", V_TEXT, AT(work.trace), NULL },
+	{ "block-len", "tokens of a block of the trace", V_U32,
+	  AT(work.block_len), NULL },
+	{ "most-s", "of simulated time", V_RATE, AT(fleet.most_s), NULL },
+	{ "seed", "of everything", V_U32, AT(work.seed), NULL },
+};
+
+const char *setup_key(u32 i, const char **what)
+{
+	if (i >= ARRAY_SIZE(keys))
+		return NULL;
+	*what = keys[i].what;
+	return keys[i].name;
+}
+
+static bool to_double(const char *v, double *out)
+{
+	char *end;
+
+	*out = strtod(v, &end);
+	return end != v && !*end && *out >= 0;
+}
+
+static bool to_bytes(const char *v, u64 *out)
+{
+	static const char units[] = "KMGT";
+	char *end, *unit = NULL;
+	double x = strtod(v, &end);
+
+	if (end == v || x < 0 || !isfinite(x))
+		return false;
+	if (*end) {
+		unit = strchr(units, *end);
+		if (!unit || end[1])
+			return false;
+		x *= (double)(1ull << (10 * (unit - units + 1)));
+	}
+	*out = (u64)x;
+	return x < 1e18;
+}
+
+static bool to_u32(const char *v, u32 *out)
+{
+	char *end;
+	unsigned long x = strtoul(v, &end, 10);
+
+	*out = (u32)x;
+	return end != v && !*end && *v != '-' && x <= ~0u;
+}
+
+static bool to_name(const char *const *names, const char *v, u32 *out)
+{
+	for (*out = 0; names[*out]; ++*out)
+		if (!strcmp(names[*out], v))
+			return true;
+	return false;
+}
+
+static bool to_text(struct sim_setup *s, const char *v, const char **out)
+{
+	char *copy = s->nr_texts < ARRAY_SIZE(s->texts) ? strdup(v) : NULL;
+
+	if (copy)
+		s->texts[s->nr_texts++] = copy;
+	*out = copy;
+	return copy;
+}
+
+static void set_model(struct sim_setup *s, u32 i)
+{
+	s->fleet.shape = &shapes[i];
+	s->fleet.cost = costs[i];
+}
+
+static bool set(struct sim_setup *s, const struct key *k, const char *v)
+{
+	void *at = (char *)s + k->at;
+	u32 i;
+
+	switch (k->value) {
+	case V_U32:
+		return to_u32(v, at);
+	case V_BYTES:
+		return to_bytes(v, at);
+	case V_SECONDS:
+	case V_RATE:
+		return to_double(v, at);
+	case V_DIST:
+		if (!dist_parse(v, at))
+			return false;
+		*(at == &s->work.input ? &s->work.has_input
+				       : &s->work.has_output) = true;
+		return true;
+	case V_BOOL:
+		*(bool *)at = !strcmp(v, "yes");
+		return *(bool *)at || !strcmp(v, "no");
+	case V_TEXT:
+		return to_text(s, v, at);
+	case V_NAME:
+		if (!to_name(k->names, v, &i))
+			return false;
+		if (k->names == models)
+			set_model(s, i);
+		else
+			*(u32 *)at = i;
+		return true;
+	}
+	return false;
+}
+
+int setup_set(struct sim_setup *s, const char *key, const char *value,
+	      char *err)
+{
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(keys); i++) {
+		if (strcmp(keys[i].name, key) != 0)
+			continue;
+		if (set(s, &keys[i], value))
+			return 0;
+		return err_set(err, -EINVAL, "\"%s\" is no value of %s (%s)",
+			       value, key, keys[i].what);
+	}
+	return err_set(err, -EINVAL, "there is nothing called \"%s\" to choose",
+		       key);
+}
+
+void setup_init(struct sim_setup *s)
+{
+	*s = (struct sim_setup){
+		.fleet = {
+			.world = { .device_bytes = 512ull << 20,
+				   .swap_bps = { 3e9, 1e9 },
+				   .swap_ns = { 20 * WORLD_US,
+						150 * WORLD_US } },
+			.engine = { .step_tokens = 256,
+				    .max_seqs = 64,
+				    .prefix_cache = true },
+			.nr_engines = 1,
+			.context = 8192,
+			.most_s = 1e6,
+		},
+		.work = { .kind = WORK_SHAREGPT,
+			  .nr = 1000,
+			  .seed = 1,
+			  .rate = 1,
+			  .burstiness = 1,
+			  .turns = 4,
+			  .branch = 4,
+			  .depth = 3,
+			  .think = 5,
+			  .block_len = 512 },
+	};
+	set_model(s, 0);
+}
+
+void setup_fini(struct sim_setup *s)
+{
+	while (s->nr_texts)
+		free(s->texts[--s->nr_texts]);
+}
