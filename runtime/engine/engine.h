@@ -37,6 +37,7 @@ enum engine_back {
  * @run: computes a step; 0 or -errno
  * @token: the one that follows the last of @s
  * @ctx: theirs
+ * @id: tells it from others on the same device, as a process id would
  *
  * A simulator's: the engine decides all but what the numbers are, of requests
  * that are greedy, are neither scored nor beams, and want no alternatives.
@@ -46,6 +47,7 @@ struct engine_machine {
 	int (*run)(void *ctx, const struct forward_batch *b);
 	u32 (*token)(void *ctx, const struct seq *s);
 	void *ctx;
+	u32 id;
 };
 
 struct engine_opts {

@@ -181,8 +181,10 @@ static void untake(struct engine *e, const struct request *r)
 
 	e->nr_tokens = 0;
 	for (i = 0; i < e->nr_step; i++) {
-		if (e->step[i]->req == r)
+		if (e->step[i]->req == r) {
+			e->step[i]->step_tokens = 0; /* the next one's place */
 			continue;
+		}
 		e->step[to] = e->step[i];
 		e->items[to++] = e->items[i];
 		e->nr_tokens += e->step[i]->step_tokens;
@@ -391,12 +393,13 @@ static bool drop_lost(struct engine *e)
  */
 static int wait_of(const struct engine *e, const struct request *r)
 {
+	u32 id = e->o.machine ? e->o.machine->id : (u32)getpid();
 	u32 ms = e->o.wait_ms, part;
 
 	if (!has_computed(r) || ms < 1000)
 		return (int)ms;
 	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_restarts, RESTARTS_MAX);
-	return (int)(part + part * ((u32)getpid() * 2654435761u >> 24) / 256);
+	return (int)(part + part * (id * 2654435761u >> 24) / 256);
 }
 
 /* Alone and short: wait, then begin again, then give up. */

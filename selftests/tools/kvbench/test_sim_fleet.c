@@ -128,6 +128,25 @@ TEST(sim_fleet, a_second_engine_finds_what_the_first_has_published)
 	fleet_result_fini(&r);
 }
 
+/*
+ * A request that gave way in the middle of a step comes back; what is asked for
+ * ahead of that is the token it stands at, not the one after it.
+ */
+TEST(sim_fleet, who_gave_way_is_asked_for_where_it_stands)
+{
+	struct fleet_result r;
+	u64 wanted;
+
+	EXPECT_EQ(0, run("workload=shared-prefix requests=62 rate=4 pool=107M "
+			 "swap-disk=100M engines=3 step-tokens=64 max-seqs=8 "
+			 "input-len=20:300 output-len=1:120",
+			 22, &r, &wanted));
+	EXPECT_EQ(62, r.completed);
+	EXPECT_GT(r.preempted, 0);
+	EXPECT_EQ(0, r.faults);
+	fleet_result_fini(&r);
+}
+
 /* Anything, as it comes. */
 TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 {
@@ -146,7 +165,8 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 			 "swap-ram=%uM swap-disk=%uM engines=%u "
 			 "share-cores=%s step-tokens=%u max-seqs=%u "
 			 "preempt=%s prefix-cache=%s input-len=20:300 "
-			 "output-len=1:120 model=%s think=1 most-s=100000",
+			 "output-len=1:120 model=%s think=1 wait-ms=1000000 "
+			 "most-s=100000",
 			 kinds[test_rand(&seed) % ARRAY_SIZE(kinds)],
 			 10 + (u32)(test_rand(&seed) % 60),
 			 1 + (u32)(test_rand(&seed) % 8),

@@ -44,6 +44,7 @@ struct simkv {
 	u64 published[KV_SPACE_MAX];
 	struct attempt now, ahead;
 	u64 len[KV_RESV_MAX]; /* before the commit at hand */
+	u32 nr_bad; /* steps that libkv would have refused */
 	char error[128];
 };
 
@@ -173,6 +174,33 @@ static void on_wanted(struct world_client *c, u64 bytes)
 	s->wanted = max(s->wanted, bytes);
 }
 
+/* Tokens that a space has, or will have when the step at hand has run. */
+static u64 end_of(const struct simkv *s, u32 space)
+{
+	u64 end = len_of(s, space);
+	u32 i;
+
+	for (i = 0; s->now.step && i < s->now.nr; i++)
+		if (s->now.item[i].space == space)
+			end = max(end, s->now.item[i].pos +
+					       s->now.item[i].nr_tokens);
+	return end;
+}
+
+static bool is_bad(struct simkv *s, const struct kv_resv_item *items, u32 nr)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (items[i].nr_tokens &&
+		    items[i].pos <= end_of(s, items[i].space))
+			continue;
+		s->nr_bad++;
+		return true;
+	}
+	return false;
+}
+
 static void post(struct simkv *s, struct attempt *a,
 		 const struct kv_resv_item *items, u32 nr, bool wait)
 {
@@ -253,6 +281,8 @@ static int sim_step_prepare(struct kv_backend *b,
 	u64 ns = timeout_ms > 0 ? (u64)timeout_ms * WORLD_MS : ~0ull;
 	u32 i;
 
+	if (is_bad(s, items, nr))
+		return fail(s, -EINVAL, "a step beyond a space's end");
 	if (!take_ahead(s, items, nr)) {
 		post(s, a, items, nr, timeout_ms != 0);
 		settle(s, a, ns);
@@ -276,7 +306,7 @@ static void sim_step_prefetch(struct kv_backend *b,
 
 	if (!nr)
 		drop_ahead(s);
-	else if (!s->ahead.step)
+	else if (!s->ahead.step && !is_bad(s, items, nr))
 		post(s, &s->ahead, items, nr, false);
 }
 
@@ -494,6 +524,11 @@ u64 simkv_wanted(struct kv_backend *b)
 
 	s->wanted = 0;
 	return wanted;
+}
+
+u32 simkv_bad(const struct kv_backend *b)
+{
+	return container_of(b, const struct simkv, b)->nr_bad;
 }
 
 int simkv_create(struct world *w, const char *tenant,

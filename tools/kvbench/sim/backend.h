@@ -31,5 +31,7 @@ int __must_check simkv_create(struct world *w, const char *tenant,
 			      struct kv_backend **out);
 /* Bytes that others have asked this one for since the last call. */
 u64 simkv_wanted(struct kv_backend *b);
+/* Steps so far that libkv would have refused: there should be none. */
+u32 simkv_bad(const struct kv_backend *b);
 
 #endif

@@ -354,6 +354,7 @@ static int open_one(struct fleet *f, struct one *o, u32 i, char *err)
 		.run = machine_run,
 		.token = machine_token,
 		.ctx = o,
+		.id = i + 1,
 	};
 	eo.machine = &o->machine;
 	rc = simkv_create(f->w, "sim", f->cfg->shape, &o->b);
@@ -431,18 +432,20 @@ static void add_stats(struct fleet_result *r, const struct engine_stats *s)
 
 static void close_fleet(struct fleet *f)
 {
-	u32 i;
+	u32 i, bad = 0;
 
 	for (i = 0; i < f->cfg->nr_engines; i++) {
 		if (f->one[i].e)
 			add_stats(f->r, engine_stats(f->one[i].e));
 		engine_destroy(f->one[i].e);
-		if (f->one[i].b)
+		if (f->one[i].b) {
+			bad += simkv_bad(f->one[i].b);
 			f->one[i].b->ops->destroy(f->one[i].b);
+		}
 		free(f->one[i].order);
 	}
 	if (f->w) {
-		f->r->faults = mm_check(world_mm(f->w), NULL, NULL);
+		f->r->faults = bad + mm_check(world_mm(f->w), NULL, NULL);
 		f->r->hash = world_hash(f->w);
 	}
 	world_destroy(f->w);

@@ -47,7 +47,7 @@ struct fleet_result {
 	double duration; /* s, from the first request's due to the last end */
 	double busy; /* s of steps, of all engines */
 	struct samples ttft, itl, tpot, e2e, norm; /* s; norm: e2e a token */
-	u32 faults; /* mm_check() at the end */
+	u32 faults; /* mm_check() at the end, steps that were none */
 	u64 hash;
 	char first_error[KV_ERRLEN];
 };

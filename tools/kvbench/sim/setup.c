@@ -73,6 +73,8 @@ static const struct key keys[] = {
 	  NULL },
 	{ "slice-ms", "of a turn at short memory", V_U32,
 	  AT(fleet.engine.slice_ms), NULL },
+	{ "wait-ms", "for memory, before a request fails", V_U32,
+	  AT(fleet.engine.wait_ms), NULL },
 	{ "preempt", "swap or recompute", V_NAME, AT(fleet.engine.preempt),
 	  preempts },
 	{ "prefix-cache", "yes or no", V_BOOL, AT(fleet.engine.prefix_cache),

@@ -56,6 +56,7 @@ struct world {
 	bool soon; /* the next tick is one of TICK_NS */
 	u64 tick; /* which one is meant */
 	bool failed; /* no memory for an event */
+	bool killed;
 	struct world_client *client[MM_CLIENT_MAX];
 	void *table[MM_CLIENT_MAX], *status[MM_CLIENT_MAX];
 };
@@ -239,7 +240,9 @@ void world_drain(struct world *w)
 		case MM_REQ_RELEASE:
 		case MM_REQ_GRANT:
 		case MM_REQ_WITHDRAW:
-		case MM_REQ_KILL: /* nothing is revoked */
+			break;
+		case MM_REQ_KILL: /* whose steps do not end: nobody's */
+			w->killed = true;
 			break;
 		}
 	}
@@ -362,7 +365,7 @@ int world_run(struct world *w, u64 most_ns)
 	u64 end = w->now + most_ns;
 
 	event_add(w, w->now, EV_TICK, 0, ++w->tick);
-	while (w->nr_live && !w->failed) {
+	while (w->nr_live && !w->failed && !w->killed) {
 		e = event_pop(w);
 		if (e.at > end)
 			return -ETIMEDOUT;
@@ -389,7 +392,7 @@ int world_run(struct world *w, u64 most_ns)
 		}
 		world_drain(w);
 	}
-	return w->failed ? -ENOMEM : 0;
+	return w->failed ? -ENOMEM : w->killed ? -EPERM : 0;
 }
 
 static void *map_anon(size_t bytes)
@@ -418,6 +421,9 @@ int world_create(const struct world_cfg *cfg, struct world **out)
 		.watermark_min = part,
 		.watermark_low = 2 * part,
 		.watermark_high = 3 * part,
+		.revoke = MM_REVOKE_TICKETS, /* and its times: kvmd's own */
+		.revoke_ask_ns = WORLD_S,
+		.revoke_fence_ns = 30 * WORLD_S,
 	};
 	struct world *w = calloc(1, sizeof(*w));
 	u32 i;
