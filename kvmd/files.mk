@@ -5,6 +5,7 @@ mm-y += kvmd/mm/check.o
 mm-y += kvmd/mm/check_swap.o
 mm-y += kvmd/mm/client.o
 mm-y += kvmd/mm/compact.o
+mm-y += kvmd/mm/deadlock.o
 mm-y += kvmd/mm/demote.o
 mm-y += kvmd/mm/discard.o
 mm-y += kvmd/mm/extent.o

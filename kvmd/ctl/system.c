@@ -278,7 +278,7 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	X(reserves_waited) X(pages_alloc) X(pages_free) X(forks) \
 	X(truncates) X(moves) X(moves_busy) X(copies_tokens) \
 	X(window_freed) X(extents_granted) X(extents_returned) \
-	X(tickets_granted) X(tickets_cancelled) X(limit_hits) \
+	X(tickets_granted) X(tickets_cancelled) X(tickets_deadlocked) X(limit_hits) \
 	X(invalid) X(events_dropped) X(swap_out) X(swap_out_bytes) \
 	X(swap_in) X(swap_in_bytes) X(swap_back) X(swap_errors) \
 	X(swap_lost) X(reclaims) X(reclaims_background) X(prefix_asked_tokens) \

@@ -192,6 +192,7 @@ void mm_tick(struct mm *mm, u64 now_ns)
 	compact_tick(mm);
 	background_tick(mm);
 	pressure_tick(mm);
+	deadlock_tick(mm);
 	stats_flush(mm);
 	if (!mm->nr_leaving && !mm->nr_refs_leaving)
 		return;

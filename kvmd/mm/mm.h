@@ -528,7 +528,8 @@ struct mm_counts {
 	u64 faults_fresh, faults_cow, reserves, reserves_short, reserves_waited;
 	u64 pages_alloc, pages_free, forks, truncates, moves, moves_busy;
 	u64 copies_tokens, window_freed, extents_granted, extents_returned;
-	u64 tickets_granted, tickets_cancelled, limit_hits, invalid;
+	u64 tickets_granted, tickets_cancelled, tickets_deadlocked;
+	u64 limit_hits, invalid;
 	u64 events_dropped;
 	u64 swap_out, swap_out_bytes, swap_in, swap_in_bytes;
 	u64 reclaims_background, swap_back, swap_errors, swap_lost, reclaims;

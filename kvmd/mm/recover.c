@@ -111,6 +111,7 @@ static void begin(struct mm *mm)
 	mm->dirty = mm->client_dirty = mm->stats_dirty = true;
 	mm->stats_ns = 0;
 	mm->looked_ns = 0;
+	mm->stuck_ns = 0;
 	mm->nr_revokes = 0;
 	mm->revoke_look = true;
 	mm->over_limit = mm->cfg.revoke != MM_REVOKE_OFF;

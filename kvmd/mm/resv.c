@@ -85,6 +85,19 @@ static int plan_area(const struct mm *mm, const struct client *c,
 	return -ENODATA;
 }
 
+u64 resv_age(const struct mm *mm, const struct client *c,
+	     const struct kv_resv_item *items, u32 nr)
+{
+	u64 age = ~0ull;
+	u32 i;
+
+	for (i = 0; i < nr; i++)
+		if (items[i].space < c->space_top)
+			age = min(age,
+				  mm_spaces(mm, c)[items[i].space].created_ns);
+	return age;
+}
+
 int resv_plan(struct mm *mm, struct client *c, struct resv_plan *p)
 {
 	u32 i, k;

@@ -24,6 +24,10 @@ struct resv_plan {
 	u64 lost; /* with -ENODATA: as ops.h says */
 };
 
+/* resv_age - when the eldest of the spaces was made that items name */
+u64 resv_age(const struct mm *mm, const struct client *c,
+	     const struct kv_resv_item *items, u32 nr);
+
 /**
  * resv_plan - validate a reservation and count what it takes
  * @mm: core

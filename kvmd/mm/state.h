@@ -35,7 +35,7 @@
 #include <kv/trace.h>
 
 #define MM_MAGIC   0x6b766d6dull
-#define MM_VERSION 3u
+#define MM_VERSION 4u
 
 #define FRAMES_PER_CHUNK  (KV_CHUNK_SIZE / 4096u)
 #define EXTENT_ALL_FREE	  ((1u << KV_EXTENT_CHUNKS) - 1)
@@ -557,6 +557,7 @@ struct mm {
 	u64 ticket_seq;
 	bool dirty; /* memory or a limit moved since the last pass */
 	bool client_dirty; /* some client is dirty */
+	u64 stuck_ns; /* nothing has moved since; 0: something has */
 	u64 looked_ns; /* when they were looked at for want of idle spaces */
 	u32 pass;
 	bool stats_dirty; /* a transition since stats_ns */

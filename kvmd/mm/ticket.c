@@ -277,6 +277,14 @@ void ticket_drop(struct mm *mm, struct client *c)
 	}
 }
 
+void ticket_refuse(struct mm *mm, u32 slot, int rc)
+{
+	struct ticket *t = &mm_tickets(mm)[slot];
+
+	mm_trace(mm, KV_TP_TICKET_CANCEL, t->client, t->step);
+	complete(mm, slot, rc, 0);
+}
+
 int mm_cancel(struct mm *mm, u32 client, u64 ticket)
 {
 	u32 slot = (u32)(ticket % MM_TICKET_MAX);

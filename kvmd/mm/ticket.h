@@ -8,6 +8,12 @@
 
 void ticket_init(struct mm *mm);
 
+/* ticket_refuse - a ticket that waits ends with @rc, an error */
+void ticket_refuse(struct mm *mm, u32 ticket, int rc);
+
+/* deadlock_tick - if nothing moves as all wait for each other, one gives way */
+void deadlock_tick(struct mm *mm);
+
 /**
  * ticket_ahead - must a new request wait behind one that waits already?
  * @mm: core

@@ -95,6 +95,10 @@ static int refused(struct kv *kv, enum req_id id)
 		return kv_fail(kv, c->res,
 			       "swap has lost tokens from %u on of space %u",
 			       (u32)c->extra - 1, (u32)(c->extra >> 32));
+	case -EDEADLK:
+		return kv_fail(kv, c->res,
+			       "clients wait for each other's memory: this "
+			       "one is to give way");
 	case -ESHUTDOWN:
 		return client_dead(kv, c->res);
 	}

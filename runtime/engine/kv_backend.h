@@ -36,8 +36,9 @@ struct kv_backend_ops {
 	const u32 *(*space_table)(struct kv_backend *b, u32 space, u32 area);
 	/*
 	 * Make all pages of the step usable. @timeout_ms 0: -EAGAIN when
-	 * memory is short; otherwise wait so long, then -ETIMEDOUT. -E2BIG:
-	 * waiting cannot help. -ENODATA: ask lost().
+	 * memory is short; otherwise wait so long, then -ETIMEDOUT, or
+	 * -EDEADLK: others wait for what is held here. -E2BIG: waiting
+	 * cannot help. -ENODATA: ask lost().
 	 */
 	int (*step_prepare)(struct kv_backend *b,
 			    const struct kv_resv_item *items, u32 nr,

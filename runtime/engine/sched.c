@@ -402,7 +402,10 @@ static int wait_of(const struct engine *e, const struct request *r)
 	return (int)(part + part * (id * 2654435761u >> 24) / 256);
 }
 
-/* Alone and short: wait, then begin again, then give up. */
+/*
+ * Alone and short: wait, then begin again, then give up. Where clients wait for
+ * each other kvmd says which of them is to begin again.
+ */
 static int reserve_alone(struct engine *e, struct request *r, int rc)
 {
 	if (rc == -EAGAIN) {
@@ -412,8 +415,9 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 		if (!rc)
 			return 0;
 	}
-	if (rc == -ETIMEDOUT && r->nr_restarts < RESTARTS_MAX) {
-		r->nr_restarts++;
+	if (rc == -EDEADLK ||
+	    (rc == -ETIMEDOUT && r->nr_restarts < RESTARTS_MAX)) {
+		r->nr_restarts += rc == -ETIMEDOUT;
 		untake(e, r);
 		sched_preempt(e, r);
 		e->b->ops->shrink(e->b);

@@ -365,7 +365,8 @@ static void refused(struct day *d, struct seat *s, int rc)
 		s->phase = PROMPT;
 		if (map_prefix(d, s))
 			seat_later(d, s, MSEC);
-	} else if (rc == -EAGAIN || rc == -E2BIG || rc == -ECANCELED) {
+	} else if (rc == -EAGAIN || rc == -E2BIG || rc == -ECANCELED ||
+		   rc == -EDEADLK) {
 		end_conversation(d, s); /* its user tries again later */
 		s->phase = THINKING;
 		seat_later(d, s, roll_time(d, 20 * SEC));

@@ -273,6 +273,7 @@ void sim_refused(struct sim *s, struct sim_client *c, int rc, u64 extra)
 	c->step++; /* numbers are never used again */
 	switch (rc) {
 	case -EAGAIN:
+	case -EDEADLK:
 		s->nr_again++;
 		break;
 	case -E2BIG:

@@ -41,6 +41,8 @@ enum kv_op {
 	 *	has KV_CQE_MORE, extra = ticket, and a final one follows.
 	 * -E2BIG: more than the tenant's limit or the device could ever give.
 	 * -ECANCELED: the ticket was cancelled.
+	 * -EDEADLK: a ticket's clients wait for each other's memory: give
+	 *	back what is held, and ask again.
 	 * -ENODATA: a windowed area has let go of what the step would read;
 	 *	or, with extra not 0, a swap tier has lost it: extra is the
 	 *	space << 32 | its first lost token + 1. Truncate and compute
