@@ -88,9 +88,9 @@ static u32 youngest(const struct mm *mm, u32 first)
 		     x->held <= x->limits.min_bytes))
 			continue;
 		age = resv_age(mm, c, mm_ticket_items(mm, i), ts[i].nr_items);
-		if (found != MM_NONE && (ts[i].priority > ts[found].priority ||
-					 (ts[i].priority == ts[found].priority &&
-					  age < best)))
+		if (found != MM_NONE &&
+		    (ts[i].priority > ts[found].priority ||
+		     (ts[i].priority == ts[found].priority && age < best)))
 			continue;
 		found = i;
 		best = age;

@@ -229,8 +229,9 @@ struct kv_step;
  * At most two steps may be prepared and not yet committed, in order.
  * Return: 0; -EAGAIN no memory (without KV_STEP_WAIT); -ETIMEDOUT; -EINTR
  * the stop word was set; -EDEADLK clients wait for each other's memory, this
- * one is to give back what it holds (with KV_STEP_WAIT); -E2BIG can never fit; -ENODATA; -ENOENT; -EINVAL; -EBUSY two are prepared already;
- * -ESHUTDOWN kvmd is gone.
+ * one is to give back what it holds (with KV_STEP_WAIT); -E2BIG can never fit;
+ * -ENODATA; -ENOENT; -EINVAL; -EBUSY two are prepared already; -ESHUTDOWN kvmd
+ * is gone.
  */
 KV_API int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
 			   unsigned int nr, unsigned int flags, int timeout_ms,

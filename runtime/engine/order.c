@@ -10,7 +10,6 @@ void order_waiting(struct engine *e)
 
 	e->nr_queue = 0;
 	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_WAITING &&
-		    !e->reqs[i]->comes)
+		if (e->reqs[i]->state == REQUEST_WAITING && !e->reqs[i]->comes)
 			e->queue[e->nr_queue++] = e->reqs[i];
 }

@@ -27,7 +27,8 @@ void mix_begin(struct mix *m, u64 seed, u32 len_max)
 /* No answer but these is one a correct client may get. */
 static bool wrong(struct mix *m, int rc, const char *what)
 {
-	if (!rc || rc == -EAGAIN || rc == -EDEADLK || rc == -ETIMEDOUT || rc == -E2BIG)
+	if (!rc || rc == -EAGAIN || rc == -EDEADLK || rc == -ETIMEDOUT ||
+	    rc == -E2BIG)
 		return false;
 	printf("%s: %d: %s\n", what, rc, kv_error(m->c.kv));
 	m->rc = rc;

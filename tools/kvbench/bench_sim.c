@@ -159,13 +159,14 @@ static void usage(FILE *out)
 	const char *key, *what;
 	u32 i;
 
-	fprintf(out, "usage: kvbench sim [KEY=VALUE...] [OPTIONS]\n\n"
-		     "  -c, --compare KEY=V1,V2  a run for each of them\n"
-		     "      --step-log FILE      a line of JSON for each step\n"
-		     "      --measure MODEL      only: what its steps cost here\n"
-		     "  -t, --threads N          for that\n"
-		     "  -j, --json               one JSON object\n"
-		     "      --pretty             indented JSON\n\nkeys:\n");
+	fprintf(out,
+		"usage: kvbench sim [KEY=VALUE...] [OPTIONS]\n\n"
+		"  -c, --compare KEY=V1,V2  a run for each of them\n"
+		"      --step-log FILE      a line of JSON for each step\n"
+		"      --measure MODEL      only: what its steps cost here\n"
+		"  -t, --threads N          for that\n"
+		"  -j, --json               one JSON object\n"
+		"      --pretty             indented JSON\n\nkeys:\n");
 	for (i = 0; (key = setup_key(i, &what)); i++)
 		fprintf(out, "  %-14s %s\n", key, what);
 }
@@ -198,8 +199,8 @@ static int set_option(struct sim_run *s, int c)
 	case 'c':
 		if (!add_compare(s, optarg))
 			return 0;
-		fprintf(stderr,
-			"kvbench: sim: \"%s\" is nothing to compare\n", optarg);
+		fprintf(stderr, "kvbench: sim: \"%s\" is nothing to compare\n",
+			optarg);
 		return 2;
 	case 'l':
 		if (s->setup.fleet.steps)
@@ -238,7 +239,8 @@ static int parse(struct sim_run *s, int argc, char **argv)
 	int c, rc = 0;
 
 	optind = 0;
-	while (!rc && (c = getopt_long(argc, argv, "c:t:jh", longs, NULL)) != -1)
+	while (!rc &&
+	       (c = getopt_long(argc, argv, "c:t:jh", longs, NULL)) != -1)
 		rc = set_option(s, c);
 	for (; !rc && optind < argc; optind++)
 		rc = set_pair(s, argv[optind]) ? 2 : 0;

@@ -6,7 +6,7 @@
 
 #define PAGE (448u * 1024) /* 18 in an extent */
 #define FULL (18 * 16) /* tokens of an extent */
-#define MS	    1000000ull
+#define MS   1000000ull
 
 FIXTURE(deadlock)
 {
@@ -47,8 +47,7 @@ static void hold(struct deadlock_self *self, u32 i, u32 extents)
 	t->nr_done = 0;
 }
 
-static int grow(struct deadlock_self *self, u32 i, u32 from,
-		u32 extents)
+static int grow(struct deadlock_self *self, u32 i, u32 from, u32 extents)
 {
 	return mt_reserve(&self->t, self->client[i], self->space[i],
 			  from * FULL, extents * FULL, KV_SQE_WAIT, NULL);
@@ -169,8 +168,8 @@ TEST_F(deadlock, a_tenant_keeps_its_min)
 	mt_complete_all(t, c);
 	t->nr_done = 0;
 	ASSERT_EQ(-EINPROGRESS, grow(self, 0, 2, 1));
-	ASSERT_EQ(-EINPROGRESS, mt_reserve(t, c, s, 2 * FULL, FULL,
-					   KV_SQE_WAIT, NULL));
+	ASSERT_EQ(-EINPROGRESS,
+		  mt_reserve(t, c, s, 2 * FULL, FULL, KV_SQE_WAIT, NULL));
 	pass(self, 200);
 	/* the other one is younger, but has no more than its min */
 	EXPECT_EQ(-EDEADLK, answer_of(self, 0));

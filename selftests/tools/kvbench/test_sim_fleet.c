@@ -171,9 +171,9 @@ TEST(sim_fleet, engines_that_wait_for_each_other_get_on_all_the_same)
 /* Anything, as it comes; a sequence of each engine fits. */
 TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 {
-	static const char *const kinds[] = { "random", "sharegpt",
+	static const char *const kinds[] = { "random",	      "sharegpt",
 					     "shared-prefix", "fewshot",
-					     "tot", "chat" };
+					     "tot",	      "chat" };
 	u64 seed = test_seed(), wanted, done = 0, short_runs = 0;
 	u32 n = getenv("KV_LONG") ? 400 : 40, i, engines;
 
@@ -194,8 +194,8 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 			 1 + (u32)(test_rand(&seed) % 8),
 			 48 * engines + (u32)(test_rand(&seed) % 60),
 			 (u32)(test_rand(&seed) % 3 * 40),
-			 (u32)(test_rand(&seed) % 2 * 100),
-			 engines, test_rand(&seed) % 2 ? "yes" : "no",
+			 (u32)(test_rand(&seed) % 2 * 100), engines,
+			 test_rand(&seed) % 2 ? "yes" : "no",
 			 16u << test_rand(&seed) % 5,
 			 1u << test_rand(&seed) % 7,
 			 test_rand(&seed) % 2 ? "swap" : "recompute",

@@ -358,8 +358,8 @@ static u32 sim_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
 {
 	struct simkv *s = to_sim(b);
 	u32 seq;
-	int rc = mm_prefix_map(world_mm(s->w), s->c.index, space, ids, nr,
-			       &seq);
+	int rc =
+		mm_prefix_map(world_mm(s->w), s->c.index, space, ids, nr, &seq);
 
 	world_drain(s->w);
 	if (rc <= 0)
@@ -387,8 +387,7 @@ static void sim_prefix_publish(struct kv_backend *b, u32 space, const u32 *ids,
 				       ids, nr, resume, &seq);
 	world_drain(s->w);
 	if (rc >= 0)
-		s->published[space] =
-			whole_pages(s, min((u64)rc, (u64)nr));
+		s->published[space] = whole_pages(s, min((u64)rc, (u64)nr));
 }
 
 /* ---- looking ---- */

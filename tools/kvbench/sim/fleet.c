@@ -227,10 +227,10 @@ static u32 render(const struct fleet *f, u32 index, u32 *ids, u32 room)
 			&f->work->segment[q->first_segment + i];
 
 		for (k = 0; k < s->len && n < room; k++)
-			ids[n++] = s->role == SEGMENT_ANSWER
-					   ? answer_token(s->of, k)
-					   : (u32)(hash_mix(s->name + k) %
-						   VOCAB);
+			ids[n++] =
+				s->role == SEGMENT_ANSWER
+					? answer_token(s->of, k)
+					: (u32)(hash_mix(s->name + k) % VOCAB);
 	}
 	return n;
 }

@@ -14,10 +14,10 @@
 #include "tools/kvbench/sim/fit.h"
 #include "tools/kvrun/session.h"
 
-#define SEQS_MAX  32u
-#define KV_BYTES  (1ull << 30)
-#define STEPS_MAX 1024u
-#define ANSWER	  6u
+#define SEQS_MAX   32u
+#define KV_BYTES   (1ull << 30)
+#define STEPS_MAX  1024u
+#define ANSWER	   6u
 #define PROMPT_MAX 768u
 
 static const struct mix {
@@ -51,8 +51,7 @@ static int submit_mix(struct measure *m, const struct mix *x, u64 *seed)
 					    .sampling = SAMPLING_GREEDY };
 
 		for (k = 0; k < x->prompt; k++)
-			ids[k] = (u32)(bench_rand(&rng) %
-				       m->s.model->hp.vocab);
+			ids[k] = (u32)(bench_rand(&rng) % m->s.model->hp.vocab);
 		rc = engine_submit(m->s.engine, &p, &m->req[i], m->s.err);
 	}
 	*seed = rng.s;

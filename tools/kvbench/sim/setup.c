@@ -13,10 +13,7 @@
 #include <string.h>
 
 static const struct simkv_shape shapes[] = {
-	{ "gemma",
-	  16,
-	  2,
-	  { { 15, 1, 256, 512 }, { 3, 1, 256, 0 } } },
+	{ "gemma", 16, 2, { { 15, 1, 256, 512 }, { 3, 1, 256, 0 } } },
 	{ "qwen", 16, 1, { { 28, 2, 128, 0 } } },
 };
 
@@ -25,7 +22,16 @@ static const struct sim_cost costs[] = {
 	{ 70e-3, 2.2e-3, 1.1e-3, 60e-9 },
 };
 
-enum value { V_U32, V_BYTES, V_SECONDS, V_DIST, V_BOOL, V_TEXT, V_NAME, V_RATE };
+enum value {
+	V_U32,
+	V_BYTES,
+	V_SECONDS,
+	V_DIST,
+	V_BOOL,
+	V_TEXT,
+	V_NAME,
+	V_RATE
+};
 
 struct key {
 	const char *name, *what;
@@ -34,9 +40,9 @@ struct key {
 	const char *const *names; /* V_NAME */
 };
 
-static const char *const workloads[] = { "random", "sharegpt",
-					 "shared-prefix", "trace", "fewshot",
-					 "tot", "chat", NULL };
+static const char *const workloads[] = { "random", "sharegpt", "shared-prefix",
+					 "trace",  "fewshot",  "tot",
+					 "chat",   NULL };
 static const char *const preempts[] = { "swap", "recompute", NULL };
 static const char *const models[] = { "gemma", "qwen", NULL };
 
@@ -59,8 +65,8 @@ static const struct key keys[] = {
 	  AT(fleet.world.swap_bps[1]), NULL },
 	{ "cache-policy", "lru, mglru, reuse", V_TEXT,
 	  AT(fleet.world.cache_policy), NULL },
-	{ "context", "tokens of a sequence, at most", V_U32,
-	  AT(fleet.context), NULL },
+	{ "context", "tokens of a sequence, at most", V_U32, AT(fleet.context),
+	  NULL },
 	{ "cost-step", "s of a step", V_RATE, AT(fleet.cost.step), NULL },
 	{ "cost-token", "s of a token", V_RATE, AT(fleet.cost.token), NULL },
 	{ "cost-out", "s of a row of logits", V_RATE, AT(fleet.cost.out),
@@ -83,8 +89,8 @@ static const struct key keys[] = {
 	  AT(work.kind), workloads },
 	{ "requests", "how many", V_U32, AT(work.nr), NULL },
 	{ "rate", "requests a second, or inf", V_RATE, AT(work.rate), NULL },
-	{ "burstiness", "1: Poisson, less: bursts", V_RATE,
-	  AT(work.burstiness), NULL },
+	{ "burstiness", "1: Poisson, less: bursts", V_RATE, AT(work.burstiness),
+	  NULL },
 	{ "input-len", "distribution of prompts", V_DIST, AT(work.input),
 	  NULL },
 	{ "output-len", "distribution of answers", V_DIST, AT(work.output),

@@ -151,8 +151,8 @@ static void host_later(struct world *w, const struct mm_request *q, u64 at)
 	} else {
 		struct mm_request *more =
 			realloc(w->req, (w->nr_req + 1) * sizeof(*more));
-		u32 *idle = realloc(w->req_free,
-				    (w->nr_req + 1) * sizeof(*idle));
+		u32 *idle =
+			realloc(w->req_free, (w->nr_req + 1) * sizeof(*idle));
 
 		if (more)
 			w->req = more;
@@ -413,9 +413,9 @@ int world_create(const struct world_cfg *cfg, struct world **out)
 {
 	u64 part = cfg->device_bytes / 100;
 	struct mm_config mc = {
-		.device_bytes = DIV_ROUND_UP(cfg->device_bytes,
-					     (u64)KV_EXTENT_SIZE) *
-				KV_EXTENT_SIZE,
+		.device_bytes =
+			DIV_ROUND_UP(cfg->device_bytes, (u64)KV_EXTENT_SIZE) *
+			KV_EXTENT_SIZE,
 		.ready_extents = 4,
 		.seed = cfg->seed,
 		.watermark_min = part,
@@ -486,9 +486,8 @@ int world_attach(struct world *w, const char *tenant, struct world_client *c)
 	at.table = c->table;
 	at.status = c->status;
 	snprintf(at.name, sizeof(at.name), "%s", tenant);
-	rc = !c->table || !c->status
-		     ? -ENOMEM
-		     : mm_tenant_get(w->mm, tenant, &at.tenant);
+	rc = !c->table || !c->status ? -ENOMEM
+				     : mm_tenant_get(w->mm, tenant, &at.tenant);
 	if (!rc)
 		rc = mm_client_attach(w->mm, &at, &c->index);
 	if (rc) {

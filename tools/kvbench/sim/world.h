@@ -82,7 +82,8 @@ void world_sleep(struct world *w, u64 ns);
 bool world_wait(struct world *w, struct world_cond *c, u64 ns);
 void world_raise(struct world *w, struct world_cond *c);
 /* Until every task has ended. -EDEADLK: those that are left wait for nothing
- * that could happen; -EPERM: kvmd would kill one; -ETIMEDOUT: @most_ns of the world's time have passed. */
+ * that could happen; -EPERM: kvmd would kill one; -ETIMEDOUT: @most_ns of the
+ * world's time have passed. */
 int __must_check world_run(struct world *w, u64 most_ns);
 
 #endif
