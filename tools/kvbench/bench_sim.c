@@ -16,6 +16,7 @@
 #include "tools/kvbench/bench.h"
 #include "tools/kvbench/sim/fit.h"
 #include "tools/kvbench/sim/setup.h"
+#include "tools/kvrun/session.h"
 
 #define COMPARES_MAX 4u
 #define VALUES_MAX   8u
@@ -216,10 +217,8 @@ static int set_option(struct sim_run *s, int c)
 		s->measure = optarg;
 		return 0;
 	}
-	if (c == 't' && atoi(optarg) > 0) {
-		s->threads = (u32)atoi(optarg);
+	if (c == 't' && !parse_count(optarg, &s->threads))
 		return 0;
-	}
 	usage(c == 'h' ? stdout : stderr);
 	return c == 'h' ? -1 : 2;
 }
