@@ -40,6 +40,8 @@ static void usage(FILE *out)
 		"       kvbench serve --url URL [OPTIONS]   load a "
 		"server over HTTP (serve --help)\n"
 		"       kvbench plot sweep|hits|steps FILE... -o FILE.svg\n"
+		"       kvbench sim [KEY=VALUE...] [-c KEY=V1,V2...]   the "
+		"scheduler, simulated\n"
 		"\nsubjects:\n");
 	for (s = subjects; s; s = s->next)
 		fprintf(out, "  %-12s %s\n", s->name, s->what);
