@@ -2,24 +2,43 @@
 /*
  * work.c - threads for what may not run on the loop
  *
- * Two queues under one mutex: jobs to run and jobs that have run. A thread
- * that puts the first job there rings an eventfd, on which the loop has an edge
- * watch; the loop takes the whole finished queue at once and calls done()
- * outside of the lock.
+ *	loop --inbox--> queue --thread runs it--> finished --done()--> loop
+ *
+ * The loop waits for none of them. A thread of low priority may lose its CPU at
+ * any instruction, for milliseconds, and with it whatever lock it holds; so the
+ * inbox and what is finished are lists that grow at the head by compare and
+ * swap and are taken whole, and the lock is one between threads. (Condition
+ * variables won't do for the loop either: up to glibc 2.40 a signal may wait
+ * until threads that were woken earlier have run.) Only pause, wait, flush and
+ * destroy, which wait for threads anyhow, take it on the loop.
+ *
+ * Sleeping. A thread that finds nothing waits for `news` to move from what it
+ * was before it looked. The loop wakes one when it puts a job into an empty
+ * inbox; who takes a job and leaves others wakes the next one.
+ *
+ * A thread that puts the first job among the finished rings an eventfd, on
+ * which the loop has an edge watch, holding nothing: the loop may have its CPU
+ * at once.
  *
  * Threads of a batch pool let others compute first (favour.c).
  */
 #include "kvmd/io/work.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "kvmd/io/favour.h"
 
-TAILQ_HEAD(work_list, work);
+/* Any thread puts, at the head; whoever takes, takes all. */
+struct work_stack {
+	struct work *head;
+};
 
 struct work_pool {
 	struct io *io;
@@ -28,13 +47,57 @@ struct work_pool {
 	unsigned int nr_threads;
 	bool batch;
 
+	struct work_stack inbox, finished;
+	u32 news; /* futex: moves when a thread should look again */
+	u32 nr_asleep; /* threads that wait for it, or are about to */
+
 	pthread_mutex_t lock; /* covers what follows */
-	pthread_cond_t wake; /* a job came, or resume, or stop */
-	pthread_cond_t idle; /* a job has ended */
-	struct work_list queued, finished;
-	unsigned int nr_running;
+	pthread_cond_t idle; /* a job has ended, for who waits on the loop */
+	STAILQ_HEAD(, work) queued;
+	unsigned int nr_running, nr_waiting;
 	bool paused, stopping;
 };
+
+/* Return: was it empty? */
+static bool stack_put(struct work_stack *s, struct work *w)
+{
+	struct work *head = __atomic_load_n(&s->head, __ATOMIC_RELAXED);
+
+	do
+		w->link.stqe_next = head;
+	while (!__atomic_compare_exchange_n(&s->head, &head, w, true,
+					    __ATOMIC_SEQ_CST,
+					    __ATOMIC_RELAXED));
+	return !head;
+}
+
+static bool stack_is_empty(const struct work_stack *s)
+{
+	return !__atomic_load_n(&s->head, __ATOMIC_SEQ_CST);
+}
+
+/* All of it, the oldest first. */
+static struct work *stack_take(struct work_stack *s)
+{
+	struct work *w = __atomic_exchange_n(&s->head, NULL, __ATOMIC_SEQ_CST);
+	struct work *next, *first = NULL;
+
+	for (; w; w = next) {
+		next = w->link.stqe_next;
+		w->link.stqe_next = first;
+		first = w;
+	}
+	return first;
+}
+
+/* There is something to look at for @most threads. */
+static void pool_wake(struct work_pool *p, int most)
+{
+	__atomic_add_fetch(&p->news, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&p->nr_asleep, __ATOMIC_SEQ_CST))
+		syscall(SYS_futex, &p->news, FUTEX_WAKE_PRIVATE, most, NULL,
+			NULL, 0);
+}
 
 /*
  * The loop takes all that is there, and is rung for once: should that fail,
@@ -49,32 +112,69 @@ static void ring_loop(const struct work_pool *p)
 		nanosleep(&moment, NULL);
 }
 
+/* Under the lock. NULL: there is none. */
+static struct work *next_job(struct work_pool *p)
+{
+	struct work *w, *next;
+
+	if (p->paused)
+		return NULL;
+	for (w = stack_take(&p->inbox); w; w = next) {
+		next = w->link.stqe_next;
+		STAILQ_INSERT_TAIL(&p->queued, w, link);
+	}
+	w = STAILQ_FIRST(&p->queued);
+	if (w)
+		STAILQ_REMOVE_HEAD(&p->queued, link);
+	return w;
+}
+
+/* The lock is held around it. @seen: news, before there was no job */
+static void thread_sleep(struct work_pool *p, u32 seen)
+{
+	pthread_mutex_unlock(&p->lock);
+	__atomic_add_fetch(&p->nr_asleep, 1, __ATOMIC_SEQ_CST);
+	syscall(SYS_futex, &p->news, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+	__atomic_sub_fetch(&p->nr_asleep, 1, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&p->lock);
+}
+
+/* Likewise. */
+static void thread_run(struct work_pool *p, struct work *w)
+{
+	bool more = !STAILQ_EMPTY(&p->queued);
+
+	p->nr_running++;
+	pthread_mutex_unlock(&p->lock);
+	if (more)
+		pool_wake(p, 1);
+	w->run(w);
+	if (stack_put(&p->finished, w))
+		ring_loop(p);
+	pthread_mutex_lock(&p->lock);
+	p->nr_running--;
+	if (p->nr_waiting)
+		pthread_cond_broadcast(&p->idle);
+}
+
 static void *work_thread(void *arg)
 {
 	struct work_pool *p = arg;
 	struct work *w;
-	bool first;
+	u32 seen;
 
 	if (p->batch)
 		favour_others();
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
-		while (!p->stopping && (p->paused || TAILQ_EMPTY(&p->queued)))
-			pthread_cond_wait(&p->wake, &p->lock);
-		w = TAILQ_FIRST(&p->queued);
-		if (!w)
+		seen = __atomic_load_n(&p->news, __ATOMIC_SEQ_CST);
+		w = next_job(p);
+		if (w)
+			thread_run(p, w);
+		else if (p->stopping)
 			break;
-		TAILQ_REMOVE(&p->queued, w, link);
-		p->nr_running++;
-		pthread_mutex_unlock(&p->lock);
-		w->run(w);
-		pthread_mutex_lock(&p->lock);
-		p->nr_running--;
-		first = TAILQ_EMPTY(&p->finished);
-		TAILQ_INSERT_TAIL(&p->finished, w, link);
-		pthread_cond_broadcast(&p->idle);
-		if (first)
-			ring_loop(p);
+		else
+			thread_sleep(p, seen);
 	}
 	pthread_mutex_unlock(&p->lock);
 	return NULL;
@@ -82,14 +182,10 @@ static void *work_thread(void *arg)
 
 static void work_reap(struct work_pool *p)
 {
-	struct work_list list = TAILQ_HEAD_INITIALIZER(list);
-	struct work *w;
+	struct work *w, *next;
 
-	pthread_mutex_lock(&p->lock);
-	TAILQ_CONCAT(&list, &p->finished, link);
-	pthread_mutex_unlock(&p->lock);
-	while ((w = TAILQ_FIRST(&list))) {
-		TAILQ_REMOVE(&list, w, link);
+	for (w = stack_take(&p->finished); w; w = next) {
+		next = w->link.stqe_next;
 		w->done(w);
 	}
 }
@@ -109,10 +205,8 @@ static int pool_create(struct io *io, unsigned int nr_threads, bool batch,
 		return -ENOMEM;
 	p->io = io;
 	p->batch = batch;
-	TAILQ_INIT(&p->queued);
-	TAILQ_INIT(&p->finished);
+	STAILQ_INIT(&p->queued);
 	pthread_mutex_init(&p->lock, NULL);
-	pthread_cond_init(&p->wake, NULL);
 	pthread_cond_init(&p->idle, NULL);
 	p->watch.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->watch.events = EPOLLIN;
@@ -160,8 +254,8 @@ void work_pool_destroy(struct work_pool *p)
 	pthread_mutex_lock(&p->lock);
 	p->stopping = true;
 	p->paused = false;
-	pthread_cond_broadcast(&p->wake);
 	pthread_mutex_unlock(&p->lock);
+	pool_wake(p, INT_MAX);
 	for (i = 0; i < p->nr_threads; i++)
 		pthread_join(p->threads[i], NULL);
 	work_reap(p);
@@ -169,7 +263,6 @@ void work_pool_destroy(struct work_pool *p)
 	if (p->watch.fd >= 0)
 		close(p->watch.fd);
 	pthread_cond_destroy(&p->idle);
-	pthread_cond_destroy(&p->wake);
 	pthread_mutex_destroy(&p->lock);
 	free(p->threads);
 	free(p);
@@ -177,18 +270,25 @@ void work_pool_destroy(struct work_pool *p)
 
 void work_submit(struct work_pool *p, struct work *w)
 {
-	pthread_mutex_lock(&p->lock);
-	TAILQ_INSERT_TAIL(&p->queued, w, link);
-	pthread_cond_signal(&p->wake);
-	pthread_mutex_unlock(&p->lock);
+	if (stack_put(&p->inbox, w))
+		pool_wake(p, 1);
+}
+
+/* Under the lock. */
+static bool is_busy(const struct work_pool *p)
+{
+	return p->nr_running || !STAILQ_EMPTY(&p->queued) ||
+	       !stack_is_empty(&p->inbox);
 }
 
 void work_pool_pause(struct work_pool *p)
 {
 	pthread_mutex_lock(&p->lock);
 	p->paused = true;
+	p->nr_waiting++;
 	while (p->nr_running)
 		pthread_cond_wait(&p->idle, &p->lock);
+	p->nr_waiting--;
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -196,8 +296,8 @@ void work_pool_resume(struct work_pool *p)
 {
 	pthread_mutex_lock(&p->lock);
 	p->paused = false;
-	pthread_cond_broadcast(&p->wake);
 	pthread_mutex_unlock(&p->lock);
+	pool_wake(p, INT_MAX);
 }
 
 void work_pool_wait(struct work_pool *p, int ms)
@@ -210,9 +310,10 @@ void work_pool_wait(struct work_pool *p, int ms)
 	until.tv_sec += ms / 1000 + until.tv_nsec / 1000000000;
 	until.tv_nsec %= 1000000000;
 	pthread_mutex_lock(&p->lock);
-	while (!rc && TAILQ_EMPTY(&p->finished) &&
-	       (p->nr_running || !TAILQ_EMPTY(&p->queued)))
+	p->nr_waiting++;
+	while (!rc && stack_is_empty(&p->finished) && is_busy(p))
 		rc = pthread_cond_timedwait(&p->idle, &p->lock, &until);
+	p->nr_waiting--;
 	pthread_mutex_unlock(&p->lock);
 	work_reap(p);
 }
@@ -220,8 +321,10 @@ void work_pool_wait(struct work_pool *p, int ms)
 void work_pool_flush(struct work_pool *p)
 {
 	pthread_mutex_lock(&p->lock);
-	while (p->nr_running || !TAILQ_EMPTY(&p->queued))
+	p->nr_waiting++;
+	while (is_busy(p))
 		pthread_cond_wait(&p->idle, &p->lock);
+	p->nr_waiting--;
 	pthread_mutex_unlock(&p->lock);
 	work_reap(p);
 }

@@ -17,7 +17,7 @@
 struct work {
 	void (*run)(struct work *w); /* on a thread */
 	void (*done)(struct work *w); /* on the loop; may free @w */
-	TAILQ_ENTRY(work) link;
+	STAILQ_ENTRY(work) link;
 };
 
 struct work_pool;
