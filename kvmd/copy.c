@@ -2,7 +2,7 @@
 /*
  * copy.c - pages that the core wants copied, into a page cache or elsewhere
  *
- * The device does it, on a worker or a copy engine. A job belongs to the loop
+ * The device does it, on a thread of the tenant's (crew.c) or a copy engine. A job belongs to the loop
  * and lives until mm_copy_done() or mm_move_done(), whatever becomes of the
  * client whose page is copied: the core keeps both frames until then.
  */
@@ -49,8 +49,9 @@ static void job_done(struct dev_req *req)
 	kvmd_pump(d);
 }
 
+/* @tenant: for whom */
 static void job_submit(struct kvmd *d, const struct copy_job *from, u64 src,
-		       u64 dst, u32 bytes)
+		       u64 dst, u32 bytes, u32 tenant)
 {
 	struct copy_job *job = malloc(sizeof(*job));
 
@@ -65,6 +66,7 @@ static void job_submit(struct kvmd *d, const struct copy_job *from, u64 src,
 				     .src = src,
 				     .dst = dst,
 				     .bytes = bytes,
+				     .pool = crew_pool(d, tenant),
 				     .done = job_done };
 	dev_submit(d->dev, &job->req);
 }
@@ -76,7 +78,7 @@ void copy_submit(struct kvmd *d, const struct mm_copy_io *io)
 				      .end = copy_end,
 				      .what = "to a page cache" };
 
-	job_submit(d, &job, io->src, io->dst, io->bytes);
+	job_submit(d, &job, io->src, io->dst, io->bytes, io->tenant);
 }
 
 void move_submit(struct kvmd *d, const struct mm_move_io *io)
@@ -85,5 +87,5 @@ void move_submit(struct kvmd *d, const struct mm_move_io *io)
 				      .end = move_end,
 				      .what = "to another frame" };
 
-	job_submit(d, &job, io->src, io->dst, io->bytes);
+	job_submit(d, &job, io->src, io->dst, io->bytes, io->tenant);
 }

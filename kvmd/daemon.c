@@ -97,7 +97,9 @@ static void extent_done(struct dev_req *req)
 		weights_retry(d);
 }
 
-static void extent_submit(struct kvmd *d, enum dev_op op, u32 extent)
+/* @pool: threads, or NULL: the device's */
+static void extent_submit(struct kvmd *d, enum dev_op op, u32 extent,
+			  struct work_pool *pool)
 {
 	struct extent_job *job = calloc(1, sizeof(*job));
 
@@ -112,6 +114,7 @@ static void extent_submit(struct kvmd *d, enum dev_op op, u32 extent)
 	job->d = d;
 	job->req.op = op;
 	job->req.extent = extent;
+	job->req.pool = pool;
 	job->req.done = extent_done;
 	dev_submit(d->dev, &job->req);
 }
@@ -207,13 +210,14 @@ static void request_handle(struct kvmd *d, struct mm_request *req)
 
 	switch (req->type) {
 	case MM_REQ_POPULATE:
-		extent_submit(d, DEV_POPULATE, req->extent);
+		extent_submit(d, DEV_POPULATE, req->extent, NULL);
 		return;
 	case MM_REQ_SCRUB:
-		extent_submit(d, DEV_SCRUB, req->extent);
+		extent_submit(d, DEV_SCRUB, req->extent,
+			      req->seq ? crew_pool(d, req->seq - 1) : NULL);
 		return;
 	case MM_REQ_RELEASE:
-		extent_submit(d, DEV_RELEASE, req->extent);
+		extent_submit(d, DEV_RELEASE, req->extent, NULL);
 		return;
 	case MM_REQ_GRANT:
 		if (s && s->state == SESSION_LIVE)
@@ -636,6 +640,7 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	d->listener.lock_fd = -1;
 	d->keep.channel = d->keep.block_fd = -1;
 	ctl_setup();
+	crew_init(d);
 	rc = trace_setup(err);
 	if (!rc)
 		rc = open_keep(d, err);
@@ -664,6 +669,12 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	return 0;
 }
 
+static void pools_flush(struct kvmd *d)
+{
+	work_pool_flush(d->pool);
+	crew_flush(d);
+}
+
 void kvmd_destroy(struct kvmd *d)
 {
 	struct conn *c;
@@ -674,16 +685,17 @@ void kvmd_destroy(struct kvmd *d)
 		io_del(d->io, &d->listener.watch);
 	listen_close(&d->listener);
 	if (d->pool && d->mm) {
-		work_pool_flush(d->pool);
+		pools_flush(d);
 		session_destroy_all(d);
 		TAILQ_FOREACH(c, &d->conns, link)
 		conn_close(c);
-		work_pool_flush(d->pool);
+		pools_flush(d);
 		conn_reap(d);
 		weights_destroy_all(d);
-		work_pool_flush(d->pool);
+		pools_flush(d);
 		swap_flush(d);
 	}
+	crew_destroy(d);
 	work_pool_destroy(d->pool);
 	mm_destroy(d->mm);
 	dev_close(d->dev);

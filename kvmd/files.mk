@@ -56,6 +56,7 @@ kvmd-y += kvmd/ctl/swap.o
 kvmd-y += kvmd/ctl/system.o
 kvmd-y += kvmd/adopt.o
 kvmd-y += kvmd/copy.o
+kvmd-y += kvmd/crew.o
 kvmd-y += kvmd/daemon.o
 kvmd-y += kvmd/dev/cpu.o
 kvmd-y += kvmd/dev/delay.o

@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <sys/queue.h>
 #include "include/kv/types.h"
+#include "kvmd/crew.h"
 #include "kvmd/ctl/events.h"
 #include "kvmd/dev/dev.h"
 #include "kvmd/io/io.h"
@@ -102,6 +103,7 @@ struct kvmd {
 	unsigned int tenant_pinned_nr; /* kvmd holds a reference */
 	struct weights_set weights;
 	struct swap swap;
+	struct crews crews;
 	struct event_log events;
 	u64 oom_told; /* reports of the core that are events already */
 	struct kvmd_counters n;

@@ -17,7 +17,8 @@
  *
  * Each tier has a queue, in which tenants have their turn by weight
  * (swap_queue.c), and does no more at a time than a window of bytes, enough to
- * keep it busy: what has begun is nobody's turn any more.
+ * keep it busy: what has begun is nobody's turn any more. A part of it as large
+ * is each tenant's own, so that none waits for another one's slow CPUs.
  *
  * A tier that is not memory takes a buffer for each page on its way; together
  * they are no more than BUFFER_BYTES, and jobs wait for them in turn. One page
@@ -31,9 +32,10 @@
  * What the core wants next it is asked once a turn, not behind each page: it
  * looks at all pages that a reservation waits for.
  *
- * Everything here runs on the loop but job_look(); copies have threads of
- * their own, so that they wait neither for extents that are populated nor,
- * the tiers' requests being the kernel's or other threads', for a slow disk.
+ * Everything here runs on the loop but job_look(); pages are copied by the
+ * threads of the tenant for whom they move (crew.c), so that they wait neither
+ * for extents that are populated nor, the tiers' requests being the kernel's or
+ * other threads', for a slow disk. What belongs to no tenant has swap's own.
  * A job belongs to the loop and lives from swap_submit() to mm_swap_done() and
  * the tier's release, whatever becomes of the client whose page it is.
  */
@@ -49,8 +51,9 @@
 #define BUFFER_BYTES (32ull << 20)
 #define WINDOW_BYTES (4ull << 20) /* of a tier in memory */
 #define WINDOW_FILE  (2 * RW_FLIGHT_BYTES) /* as much again is gathered */
-#define WINDOW_PAGES (2 * NR_THREADS) /* if these are more than that */
-#define NR_THREADS   4u
+#define WINDOW_PAGES 8u /* if these are more than that */
+#define OWN_PART     8 /* of a window, of each tenant */
+#define NR_THREADS   2u
 #define WAIT_MS	     10
 
 USDT_SEMAPHORE(kvmd, swap_in);
@@ -246,6 +249,7 @@ static void job_ends(struct swap_job *job)
 		return;
 	l->nr--;
 	l->bytes -= job->io.bytes;
+	l->of[job->turn.tenant] -= job->io.bytes;
 }
 
 static void job_done(struct swap_job *job, int err)
@@ -379,7 +383,8 @@ static void job_start(struct swap_job *job)
 	job->dev.bytes = job->io.bytes;
 	job->dev.buf = job->buf;
 	job->dev.look = job_look;
-	job->dev.pool = d->swap.pool;
+	job->dev.pool = crew_pool(d, job->io.payer);
+	job->tier.pool = job->dev.pool;
 	job->dev.done = dev_done;
 	job->tier.buf = job->buf;
 	if (job->type == MM_REQ_DEMOTE)
@@ -420,13 +425,16 @@ static int job_buffer(struct swap_job *job)
 }
 
 /* Is there room in a tier's window for one more? */
-static bool lane_is_open(const struct kvmd *d, u32 tier, u32 bytes)
+static bool may_begin(void *ctx, const struct swap_turn *turn)
 {
-	const struct swap_lane *l = &d->swap.lane[tier];
-	u64 most = d->swap.tier[tier]->ops == &tier_file_ops ? WINDOW_FILE
-							     : WINDOW_BYTES;
+	const struct swap_job *job = container_of(turn, struct swap_job, turn);
+	const struct swap_lane *l = ctx;
+	u64 most = job_tier(job)->ops == &tier_file_ops ? WINDOW_FILE
+							: WINDOW_BYTES;
+	u64 own = l->of[turn->tenant];
 
-	return l->nr < WINDOW_PAGES || l->bytes + bytes <= most;
+	return l->nr < WINDOW_PAGES || l->bytes + turn->bytes <= most ||
+	       !own || own + turn->bytes <= most / OWN_PART;
 }
 
 /* Begin with what waits for a tier. Return: false: some failed, look again. */
@@ -437,8 +445,7 @@ static bool start_tier(struct kvmd *d, u32 tier)
 	struct swap_job *job;
 	int rc;
 
-	while ((turn = swap_queue_first(&l->queue)) &&
-	       lane_is_open(d, tier, turn->bytes)) {
+	while ((turn = swap_queue_first(&l->queue, may_begin, l))) {
 		job = container_of(turn, struct swap_job, turn);
 		rc = job_buffer(job);
 		if (rc == -EAGAIN)
@@ -449,6 +456,7 @@ static bool start_tier(struct kvmd *d, u32 tier)
 		job->begun = true;
 		l->nr++;
 		l->bytes += job->io.bytes;
+		l->of[turn->tenant] += job->io.bytes;
 		if (rc) {
 			job_done(job, rc); /* goes on with the next one */
 			return false;
@@ -531,6 +539,7 @@ void swap_flush(struct kvmd *d)
 		swap_kick(d);
 		work_pool_flush(d->pool);
 		work_pool_flush(d->swap.pool);
+		crew_flush(d);
 		for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
 			tier_wait(d->swap.tier[i],
 				  d->swap.tier[i]->nr_out ? WAIT_MS : 0);

@@ -31,10 +31,11 @@ struct swap_lane {
 	struct swap_queue queue; /* not begun */
 	u32 nr; /* begun: its window */
 	u64 bytes;
+	u64 of[MM_TENANT_MAX]; /* the same, of each tenant */
 };
 
 struct swap {
-	struct work_pool *pool; /* copies, sums; NULL: no tier, or of none */
+	struct work_pool *pool; /* what is nobody's; NULL: there is no tier */
 	struct tier *tier[MM_TIER_MAX]; /* as the core numbers them */
 	struct swap_lane lane[MM_TIER_MAX];
 	TAILQ_HEAD(, swap_job) waiting; /* for their turn, the oldest first */

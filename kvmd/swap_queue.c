@@ -6,7 +6,8 @@
  * by weight; the tenant with the least is next. Whoever comes to an idle queue
  * begins at what the others are at, so nobody saves up a share that he did not
  * want; alone, a tenant gets all there is. Two that always have pages waiting
- * get bytes as their weights are, to a page each.
+ * get bytes as their weights are, to a page each, as long as the caller lets
+ * both begin; one that may not is passed over, and keeps its place.
  *
  * What a tenant has waiting goes in order, pages that go from tier to tier
  * behind all others of the same tenant: nobody waits for these.
@@ -38,23 +39,28 @@ void swap_queue_add(struct swap_queue *q, struct swap_turn *t)
 	TAILQ_INSERT_TAIL(&q->busy, f, link);
 }
 
-struct swap_turn *swap_queue_first(struct swap_queue *q)
+static struct swap_turn *flow_first(const struct swap_flow *f)
 {
-	struct swap_flow *f, *least = TAILQ_FIRST(&q->busy);
+	return TAILQ_FIRST(&f->turns[TAILQ_EMPTY(&f->turns[0])]);
+}
 
-	if (!least)
-		return NULL;
+struct swap_turn *
+swap_queue_first(struct swap_queue *q,
+		 bool (*may)(void *ctx, const struct swap_turn *t), void *ctx)
+{
+	struct swap_flow *f, *least = NULL;
+
 	TAILQ_FOREACH(f, &q->busy, link)
-	if (f->tag < least->tag)
+	if ((!least || f->tag < least->tag) && (!may || may(ctx, flow_first(f))))
 		least = f;
-	return TAILQ_FIRST(&least->turns[TAILQ_EMPTY(&least->turns[0])]);
+	return least ? flow_first(least) : NULL;
 }
 
 void swap_queue_begin(struct swap_queue *q, struct swap_turn *t)
 {
 	struct swap_flow *f = &q->flow[t->tenant];
 
-	q->now = f->tag;
+	q->now = max(q->now, f->tag);
 	f->tag += ((u64)t->bytes << TAG_SHIFT) / max(t->weight, 1u);
 	swap_queue_del(q, t);
 }

@@ -34,8 +34,17 @@ struct swap_queue {
 
 void swap_queue_init(struct swap_queue *q);
 void swap_queue_add(struct swap_queue *q, struct swap_turn *t);
-/* swap_queue_first - the next one, which stays; NULL: there is none */
-struct swap_turn *swap_queue_first(struct swap_queue *q);
+/**
+ * swap_queue_first - the next one, which stays
+ * @q: queue
+ * @may: may a page begin? Asked of the first of each tenant; NULL: any may
+ * @ctx: for @may
+ *
+ * Return: NULL if there is none.
+ */
+struct swap_turn *
+swap_queue_first(struct swap_queue *q,
+		 bool (*may)(void *ctx, const struct swap_turn *t), void *ctx);
 /* swap_queue_begin - it begins: its tenant has had that much more */
 void swap_queue_begin(struct swap_queue *q, struct swap_turn *t);
 /* swap_queue_del - it does not */

@@ -158,7 +158,9 @@ int audit_freeze(struct ctl *q, json_t *out)
 	int fd;
 
 	work_pool_flush(d->pool);
+	crew_flush(d);
 	work_pool_pause(d->pool);
+	crew_pause(d);
 	swap_pause(d);
 	kvmd_pump(d);
 	l.json = json_array();
@@ -173,6 +175,7 @@ int audit_freeze(struct ctl *q, json_t *out)
 		if (fd >= 0)
 			close(fd);
 		work_pool_resume(d->pool);
+		crew_resume(d);
 		swap_resume(d);
 		return err_set(q->err, fd < 0 ? fd : l.err,
 			       "audit: descriptors cannot be passed: %s",
@@ -191,6 +194,7 @@ int audit_freeze(struct ctl *q, json_t *out)
 	d->frozen_by = NULL;
 	d->now_ns = kvmd_clock_ns();
 	work_pool_resume(d->pool);
+	crew_resume(d);
 	swap_resume(d);
 	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "thaw", EVENT_NOBODY,
 		  NULL, "pid %d is done", (int)q->c->peer.pid);

@@ -58,7 +58,7 @@ enum dev_op {
  * @look: may be NULL; looks at @buf on the thread that copies, behind DEV_READ
  *	and before DEV_WRITE: what it returns is the request's error, and then
  *	nothing is written
- * @pool: threads to copy on; NULL: the device's
+ * @pool: threads to do it; NULL: the device's
  * @done: called on the loop, once, also when submission fails at once
  * @err: 0 or -errno, valid in @done
  *

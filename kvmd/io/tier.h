@@ -93,6 +93,7 @@ struct tier {
  * struct tier_req - a page to be written or read
  * @tier: the caller fills this to @priv
  * @buf: aligned
+ * @pool: threads to work on, where the tier needs any; NULL: the tier's
  * @done: called on the loop, once
  * @released: called on the loop, once, if @late was set in @done: from then on
  *	@buf and the request are the caller's again
@@ -107,6 +108,7 @@ struct tier_req {
 	u32 bytes;
 	u64 off;
 	void *buf;
+	struct work_pool *pool;
 	void (*done)(struct tier_req *req);
 	void (*released)(struct tier_req *req);
 	void *priv;

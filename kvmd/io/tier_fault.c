@@ -261,6 +261,7 @@ static void fault_submit(struct tier *t, struct tier_req *req)
 	io->inner.bytes = req->bytes;
 	io->inner.off = req->off;
 	io->inner.buf = req->buf;
+	io->inner.pool = req->pool;
 	io->inner.done = inner_done;
 	spoil(f, io);
 	if (io->kind == FAULT_STUCK)

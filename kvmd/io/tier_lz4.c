@@ -241,7 +241,7 @@ static void lz4_submit(struct tier *t, struct tier_req *req)
 {
 	req->work.run = lz4_run;
 	req->work.done = lz4_done;
-	work_submit(t->env.pool, &req->work);
+	work_submit(req->pool ? req->pool : t->env.pool, &req->work);
 }
 
 static void lz4_wait(struct tier *t, int ms)

@@ -268,6 +268,15 @@ void work_pool_destroy(struct work_pool *p)
 	free(p);
 }
 
+void work_pool_place(struct work_pool *p, const cpu_set_t *cpus)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->nr_threads; i++)
+		(void)pthread_setaffinity_np(p->threads[i], sizeof(*cpus),
+					     cpus);
+}
+
 void work_submit(struct work_pool *p, struct work *w)
 {
 	if (stack_put(&p->inbox, w))

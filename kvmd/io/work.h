@@ -10,6 +10,7 @@
  *
  *	idle -> queued -> running -> finished -> (done called) idle
  */
+#include <sched.h>
 #include <sys/queue.h>
 #include "include/kv/types.h"
 #include "kvmd/io/io.h"
@@ -29,6 +30,8 @@ int __must_check work_pool_create_batch(struct io *io, unsigned int nr_threads,
 					struct work_pool **out);
 /* work_pool_destroy - finish what is queued, call every done(), join */
 void work_pool_destroy(struct work_pool *p);
+/* work_pool_place - its threads run on @cpus only, if they may */
+void work_pool_place(struct work_pool *p, const cpu_set_t *cpus);
 void work_submit(struct work_pool *p, struct work *w);
 /* work_pool_pause - returns when no job runs; none is begun until resume */
 void work_pool_pause(struct work_pool *p);

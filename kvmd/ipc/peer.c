@@ -113,6 +113,12 @@ int peer_kill(const struct peer *p)
 	return pidfd_send_signal(p->pidfd, SIGKILL, NULL, 0) ? -errno : 0;
 }
 
+/* The number may be another's by now: then it is a worse guess, no more. */
+bool peer_cpus(const struct peer *p, cpu_set_t *out)
+{
+	return p->pid > 0 && !sched_getaffinity(p->pid, sizeof(*out), out);
+}
+
 bool peer_is_admin(const struct peer *p)
 {
 	return !p->uid_unknown && (p->uid == 0 || p->uid == geteuid());

@@ -22,6 +22,7 @@
  *	/proc/PID	PID is what this /proc calls the pidfd's process, which
  *			need not be the number that kvmd's namespace has for it
  */
+#include <sched.h>
 #include <sys/types.h>
 #include <kv/abi.h>
 #include "include/kv/types.h"
@@ -48,6 +49,8 @@ bool peer_is_gone(const struct peer *p);
  * it; -EPERM its user namespace does not let kvmd.
  */
 int peer_kill(const struct peer *p);
+/* peer_cpus - where its first thread may run; false: that is not known */
+bool peer_cpus(const struct peer *p, cpu_set_t *out);
 /* peer_is_admin - uid 0, or the uid kvmd runs as */
 bool peer_is_admin(const struct peer *p);
 /* peer_same_user - of the same uid, as far as kvmd can know */

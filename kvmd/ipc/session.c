@@ -114,6 +114,7 @@ int session_watch(struct session *s)
 	struct kvmd *d = s->d;
 	int rc;
 
+	s->has_cpus = peer_cpus(&s->peer, &s->cpus);
 	s->doorbell.events = EPOLLIN;
 	s->doorbell.kind = IO_EDGE;
 	s->doorbell.ready = ring_doorbell;

@@ -24,6 +24,7 @@
  * and @keep says the rest (keep/block.h). What is only here, a successor finds
  * out or begins anew with: how long it pays to spin, who is to be ended.
  */
+#include <sched.h>
 #include <sys/queue.h>
 #include <kv/msg.h>
 #include <kv/ring.h>
@@ -56,6 +57,8 @@ struct session {
 	char name[KV_NAME_LEN];
 	struct conn *conn; /* NULL once LEAVING */
 	struct peer peer;
+	bool has_cpus; /* where it might run when it attached: @cpus */
+	cpu_set_t cpus;
 	struct io_watch pid_watch;
 	struct timer grace;
 	u64 attached_ns;

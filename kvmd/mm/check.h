@@ -12,7 +12,8 @@ struct check {
 	void *ctx;
 	unsigned int faults;
 	u32 units[MM_TENANT_MAX]; /* of slots, a page once */
-	u32 nr_io[MM_TENANT_MAX]; /* slots on their way, by payer */
+	u16 nr_io[MM_TENANT_MAX]; /* slots on their way, by payer */
+	u32 out_units[MM_TENANT_MAX]; /* of pages being written, by owner */
 	u32 nr_slots, nr_filling;
 };
 

@@ -81,6 +81,8 @@ void check_slots(struct check *k, const struct client *c, u32 nr_io)
 			nr_io++;
 			k->nr_io[s->payer]++;
 		}
+		if (s->state == SLOT_WRITING)
+			k->out_units[c->tenant] += slot_units(c, s->geom);
 		check_slot(k, c, slot);
 	}
 	check_expect(k, "pages on their way, client", ci, c->nr_io, nr_io);
@@ -161,8 +163,15 @@ void check_swap(struct check *k, u32 nr_io)
 {
 	const struct mm *mm = k->mm;
 	u32 used = 0, listed = 0, i;
+	u64 out = 0;
 
 	for (i = 0; i < MM_TENANT_MAX; i++) {
+		if (mm->tenants[i].refs && i >= mm->tenant_top)
+			check_fault(k, "tenant %u is beyond the last one", i);
+		check_expect(k, "bytes being written, tenant", i,
+			     mm->tenants[i].out_bytes,
+			     (u64)k->out_units[i] * SLOT_UNIT);
+		out += (u64)k->out_units[i] * SLOT_UNIT;
 		check_expect(k, "swapped bytes of tenant", i,
 			     mm->tenants[i].swapped,
 			     (u64)k->units[i] * SLOT_UNIT);
@@ -181,4 +190,5 @@ void check_swap(struct check *k, u32 nr_io)
 	check_expect(k, "pages being demoted", 0, mm->nr_demoting,
 		     k->nr_filling);
 	check_expect(k, "pages on their way", 0, mm->nr_io, nr_io);
+	check_expect(k, "bytes being written", 0, mm->out_bytes, out);
 }

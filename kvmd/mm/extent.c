@@ -160,7 +160,8 @@ static void leave_quarantine(struct mm *mm, struct client *c, u32 i,
 		return;
 	}
 	set_state(mm, i, EXTENT_SCRUBBING);
-	mm_queue(mm, MM_REQ_SCRUB, NULL, i, 0);
+	/* who gave it back has it scrubbed, unless others wait for it */
+	mm_queue(mm, MM_REQ_SCRUB, NULL, i, mm->demand ? 0 : 1 + c->tenant);
 	mm_trace(mm, KV_TP_SCRUB, MM_NONE, i);
 }
 

@@ -365,6 +365,7 @@ static void fill_copy(const struct mm *mm, u32 node, u32 area,
 	io->dst = frame_off(mm, x->frame[area]);
 	io->bytes =
 		cache->cls[mm->trees[x->tree].area[area].geom].geom.page_bytes;
+	io->tenant = mm->trees[x->tree].tenant;
 }
 
 static void fill_move(const struct mm *mm, u32 move, struct mm_move_io *io)
@@ -375,6 +376,7 @@ static void fill_move(const struct mm *mm, u32 move, struct mm_move_io *io)
 	io->src = frame_off(mm, m->from);
 	io->dst = frame_off(mm, m->to);
 	io->bytes = mm_clients(mm)[m->client].cls[m->geom].geom.page_bytes;
+	io->tenant = mm_clients(mm)[m->client].tenant;
 }
 
 static bool queue_pop(struct mm *mm, struct mm_request *req)

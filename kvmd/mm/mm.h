@@ -275,11 +275,12 @@ struct mm_swap_io {
  * @src: where it is on the device
  * @dst: where it goes; each side lies in one extent
  * @bytes: of the page
+ * @tenant: whose cache it is
  */
 struct mm_copy_io {
 	u32 node, area;
 	u64 src, dst;
-	u32 bytes, reserved;
+	u32 bytes, tenant;
 };
 
 /**
@@ -288,10 +289,12 @@ struct mm_copy_io {
  * @src: where it is on the device
  * @dst: where it goes; each side lies in one extent
  * @bytes: of the page
+ * @tenant: whose page it is
  */
 struct mm_move_io {
 	u32 move, bytes;
 	u64 src, dst;
+	u32 tenant, reserved;
 };
 
 /*

@@ -293,21 +293,8 @@ static u64 reclaim_prefixes(struct mm *mm, struct client *c,
 static u64 leaving_bytes(const struct mm *mm, const struct client *to,
 			 enum ticket_block block)
 {
-	const struct client *cs = mm_clients(mm);
-	const struct slot *slots = mm_slots(mm);
-	u64 bytes = 0;
-	u32 i, slot;
-
-	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link)) {
-		if (!cs[i].nr_io ||
-		    (block == BLOCK_TENANT && cs[i].tenant != to->tenant))
-			continue;
-		ilist_for_each (slot, &cs[i].slots, ILINKS(mm_slots(mm), link))
-			if (slots[slot].state == SLOT_WRITING)
-				bytes += cs[i].cls[slots[slot].geom]
-						 .geom.page_bytes;
-	}
-	return bytes;
+	return block == BLOCK_TENANT ? mm->tenants[to->tenant].out_bytes
+				     : mm->out_bytes;
 }
 
 /* Is half of what may be on its way for a client's tenant? */

@@ -108,6 +108,7 @@ static void begin(struct mm *mm)
 	mm->backoff = false;
 	mm->swap_backoff_until = 0;
 	mm->nr_leaving = mm->nr_io = mm->nr_copying = mm->nr_refs_leaving = 0;
+	mm->out_bytes = 0;
 	mm->dirty = mm->client_dirty = mm->stats_dirty = true;
 	mm->stats_ns = 0;
 	mm->looked_ns = 0;
@@ -256,6 +257,9 @@ static void recover_tenants(struct mm *mm)
 		t->nr_clients = t->nr_tickets = 0;
 		t->held = t->swapped = t->giving = 0;
 		t->nr_swap_io = 0;
+		t->out_bytes = 0;
+		if (t->refs)
+			mm->tenant_top = max(mm->tenant_top, i + 1);
 		memset(t->tier_used, 0, sizeof(t->tier_used));
 		t->blocked = 0;
 		mm->charged += t->charged;

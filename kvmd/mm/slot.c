@@ -192,7 +192,7 @@ void swap_share_look(struct mm *mm)
 	const struct tenant *t;
 
 	mm->io_weights = 0;
-	for (t = mm->tenants; t < mm->tenants + MM_TENANT_MAX; t++)
+	for (t = mm->tenants; t < mm->tenants + mm->tenant_top; t++)
 		if (t->nr_tickets || t->nr_swap_io)
 			mm->io_weights += max(t->limits.weight, 1u);
 }
@@ -217,6 +217,10 @@ void swap_io_begun(struct mm *mm, struct client *c, struct slot *s, u32 payer)
 	mm->tenants[payer].nr_swap_io++;
 	mm->nr_io++;
 	c->nr_io++;
+	if (s->state != SLOT_WRITING)
+		return;
+	mm->out_bytes += c->cls[s->geom].geom.page_bytes;
+	mm->tenants[c->tenant].out_bytes += c->cls[s->geom].geom.page_bytes;
 }
 
 void swap_io_ended(struct mm *mm, struct client *c, const struct slot *s)
@@ -224,4 +228,8 @@ void swap_io_ended(struct mm *mm, struct client *c, const struct slot *s)
 	mm->tenants[s->payer].nr_swap_io--;
 	mm->nr_io--;
 	c->nr_io--;
+	if (s->state != SLOT_WRITING)
+		return;
+	mm->out_bytes -= c->cls[s->geom].geom.page_bytes;
+	mm->tenants[c->tenant].out_bytes -= c->cls[s->geom].geom.page_bytes;
 }

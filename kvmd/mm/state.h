@@ -423,6 +423,7 @@ struct tenant {
 	u64 tier_max[MM_TIER_MAX]; /* of them, at most */
 	u64 swap_out_bytes, swap_in_bytes; /* moved on its share */
 	u32 nr_swap_io; /* pages on their way on its share of the bandwidth */
+	u64 out_bytes; /* of its clients' pages that are being written */
 	u64 high; /* used above it: slow, and idle memory goes */
 	u64 giving; /* bytes of extents chosen in the search at hand */
 	u64 max_seen;
@@ -565,6 +566,8 @@ struct mm {
 
 	struct swap_tier tier[MM_TIER_MAX];
 	u32 nr_io; /* pages on their way */
+	u64 out_bytes; /* of them, being written */
+	u32 tenant_top; /* no tenant has been from here on */
 	u32 nr_demoting; /* of them from tier to tier, */
 	u64 demoting_bytes; /* and their bytes */
 	bool demote_look; /* something to begin, perhaps */

@@ -86,7 +86,8 @@ void swap_share_look(struct mm *mm);
 u32 swap_share(const struct mm *mm, u32 tenant);
 /* swap_has_turn - may another one be? */
 bool swap_has_turn(const struct mm *mm, u32 tenant);
-/* swap_io_begun - the page of @s is on its way, on @payer's account */
+/* swap_io_begun - the page of @s is on its way, on @payer's account; as long
+ * as it is, @s keeps its state */
 void swap_io_begun(struct mm *mm, struct client *c, struct slot *s, u32 payer);
 void swap_io_ended(struct mm *mm, struct client *c, const struct slot *s);
 

@@ -45,7 +45,8 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 			return 0;
 		}
 		if (!mm->tenants[i].refs && !used(&mm->tenants[i]) &&
-		    !mm->tenants[i].nr_swap_io && !t)
+		    !mm->tenants[i].nr_swap_io &&
+		    !mm->tenants[i].out_bytes && !t)
 			t = &mm->tenants[i];
 	}
 	if (!t)
@@ -61,6 +62,7 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 	mm_order();
 	t->refs = 1;
 	*tenant = (u32)(t - mm->tenants);
+	mm->tenant_top = max(mm->tenant_top, *tenant + 1);
 	return 0;
 }
 

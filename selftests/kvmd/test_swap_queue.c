@@ -48,7 +48,7 @@ static struct swap_turn *add(struct bench *b, u32 tenant, u32 weight, u32 bytes,
 /* Return: whose was served; MM_NONE: nobody waits. */
 static u32 serve(struct bench *b)
 {
-	struct swap_turn *t = swap_queue_first(&b->q);
+	struct swap_turn *t = swap_queue_first(&b->q, NULL, NULL);
 
 	if (!t)
 		return MM_NONE;
@@ -149,16 +149,16 @@ TEST(swap_queue, pages_in_the_background_go_behind_their_tenants_others)
 	for (i = 0; i < 8; i++)
 		add(b, 0, 1, 4096, false);
 	for (i = 0; i < 8; i++) {
-		EXPECT_NE(swap_queue_first(&b->q), back);
+		EXPECT_NE(swap_queue_first(&b->q, NULL, NULL), back);
 		serve(b);
 	}
-	EXPECT_EQ(swap_queue_first(&b->q), back);
+	EXPECT_EQ(swap_queue_first(&b->q, NULL, NULL), back);
 	/* but not behind other tenants' */
 	add(b, 1, 1, 4096, false);
 	add(b, 1, 1, 4096, false);
-	t = swap_queue_first(&b->q);
+	t = swap_queue_first(&b->q, NULL, NULL);
 	serve(b);
-	EXPECT_TRUE(t == back || swap_queue_first(&b->q) == back);
+	EXPECT_TRUE(t == back || swap_queue_first(&b->q, NULL, NULL) == back);
 	free(b);
 }
 
@@ -270,7 +270,7 @@ static void world_turn(struct world *w, u32 users)
 		if (!w->waits[i])
 			want(w, i);
 	to_queue(w);
-	for (i = 0; i < 16 && (t = swap_queue_first(&w->q)); i++) {
+	for (i = 0; i < 16 && (t = swap_queue_first(&w->q, NULL, NULL)); i++) {
 		k = (u32)(t - w->turn);
 		swap_queue_begin(&w->q, t);
 		w->used[k] = false;

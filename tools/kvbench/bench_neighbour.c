@@ -215,12 +215,12 @@ serve(const char *socket, struct shared *sh, u64 seed)
 	u32 i, k;
 	int at, rc;
 
+	pin(0);
 	s.rng.s = seed;
 	rc = bench_client_open(&s.c, socket, false);
 	for (i = 0; i < PROMPTS; i++)
 		for (k = 0; k < PROMPT; k++)
 			s.ids[i][k] = i * 1000 + k;
-	pin(0);
 	for (i = 0; !rc && i < BATCH; i++)
 		rc = begin_request(&s, i, &rest);
 	while (!rc && sh->side >= 0) {
@@ -271,9 +271,10 @@ press(const char *socket, struct shared *sh, u32 inside, u32 tenfold)
 	static u32 space[AGGR_MOST], len[AGGR_MOST];
 	struct bench_client c;
 	u32 i = 0, k, nr;
-	int rc = bench_client_open(&c, socket, false), side;
+	int rc, side;
 
 	pin(1);
+	rc = bench_client_open(&c, socket, false);
 	for (k = 0; !rc && k < tenfold; k++)
 		rc = kv_space_create(c.kv, &c.args, &space[k]);
 	while (!rc && sh->side >= 0) {
