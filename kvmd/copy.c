@@ -2,9 +2,10 @@
 /*
  * copy.c - pages that the core wants copied, into a page cache or elsewhere
  *
- * The device does it, on a thread of the tenant's (crew.c) or a copy engine. A job belongs to the loop
- * and lives until mm_copy_done() or mm_move_done(), whatever becomes of the
- * client whose page is copied: the core keeps both frames until then.
+ * The device does it, on a thread of the tenant's (crew.c) or a copy engine. A
+ * job belongs to the loop and lives until mm_copy_done() or mm_move_done(),
+ * whatever becomes of the client whose page is copied: the core keeps both
+ * frames until then.
  */
 #include "kvmd/copy.h"
 

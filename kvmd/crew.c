@@ -60,23 +60,30 @@ static void place(struct kvmd *d, struct crew *crew)
 	work_pool_place(crew->pool, &cpus);
 }
 
-#define for_each_crew(c, d)                                             \
-	for ((c) = (d)->crews.of; (c) < (d)->crews.of + (d)->crews.top; \
-	     (c)++)                                                     \
-		if ((c)->pool)
+/* The first one from @c on, or NULL. */
+static struct crew *crew_from(struct kvmd *d, struct crew *c)
+{
+	for (; c < d->crews.of + d->crews.top; c++)
+		if (c->pool)
+			return c;
+	return NULL;
+}
+
+#define crew_first(d)	crew_from(d, (d)->crews.of)
+#define crew_next(d, c) crew_from(d, (c) + 1)
 
 /* The loop joins the crews that have most of the jobs. */
 static void place_loop(struct kvmd *d)
 {
 	struct crews *cs = &d->crews;
-	const struct crew *c;
+	struct crew *c;
 	cpu_set_t cpus;
 
 	CPU_ZERO(&cpus);
-	for_each_crew(c, d)
+	for (c = crew_first(d); c; c = crew_next(d, c))
 		if (c->nr_jobs >= cs->nr_jobs / LOOP_PART)
 			CPU_OR(&cpus, &cpus, &c->cpus);
-	if (cs->nr_jobs < LOOP_JOBS)
+	if (cs->nr_jobs < LOOP_JOBS || !CPU_COUNT(&cpus))
 		cpus = cs->all;
 	if (CPU_EQUAL(&cpus, &cs->loop))
 		return;
@@ -89,14 +96,14 @@ static void crew_look(struct timer *t)
 	struct kvmd *d = container_of(t, struct kvmd, crews.timer);
 	struct crew *c;
 
-	for_each_crew(c, d)
+	for (c = crew_first(d); c; c = crew_next(d, c))
 		if (c->nr_jobs)
 			place(d, c);
 	place_loop(d);
 	if (d->crews.nr_jobs)
 		timer_set(&d->timers, t, d->now_ns + LOOK_NS);
 	d->crews.nr_jobs = 0;
-	for_each_crew(c, d)
+	for (c = crew_first(d); c; c = crew_next(d, c))
 		c->nr_jobs = 0;
 }
 
@@ -142,7 +149,7 @@ void crew_pause(struct kvmd *d)
 {
 	struct crew *c;
 
-	for_each_crew(c, d)
+	for (c = crew_first(d); c; c = crew_next(d, c))
 		work_pool_pause(c->pool);
 }
 
@@ -150,7 +157,7 @@ void crew_resume(struct kvmd *d)
 {
 	struct crew *c;
 
-	for_each_crew(c, d)
+	for (c = crew_first(d); c; c = crew_next(d, c))
 		work_pool_resume(c->pool);
 }
 
@@ -158,7 +165,7 @@ void crew_flush(struct kvmd *d)
 {
 	struct crew *c;
 
-	for_each_crew(c, d)
+	for (c = crew_first(d); c; c = crew_next(d, c))
 		work_pool_flush(c->pool);
 }
 
@@ -167,8 +174,7 @@ void crew_destroy(struct kvmd *d)
 	struct crew *c;
 
 	timer_cancel(&d->timers, &d->crews.timer);
-	for_each_crew(c, d)
-	{
+	for (c = crew_first(d); c; c = crew_next(d, c)) {
 		work_pool_destroy(c->pool);
 		c->pool = NULL;
 	}

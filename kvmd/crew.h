@@ -5,8 +5,8 @@
  * crew.h - threads that work for one tenant
  *
  * Copying a tenant's pages, summing them up, making them smaller: what kvmd
- * does because of a tenant takes time of that tenant's CPUs, not of others', and
- * what one tenant waits for is in no queue behind another one's.
+ * does because of a tenant takes time of that tenant's CPUs, not of others',
+ * and what one tenant waits for is in no queue behind another one's.
  */
 #include <sched.h>
 #include "include/kv/types.h"

@@ -433,8 +433,8 @@ static bool may_begin(void *ctx, const struct swap_turn *turn)
 							: WINDOW_BYTES;
 	u64 own = l->of[turn->tenant];
 
-	return l->nr < WINDOW_PAGES || l->bytes + turn->bytes <= most ||
-	       !own || own + turn->bytes <= most / OWN_PART;
+	return l->nr < WINDOW_PAGES || l->bytes + turn->bytes <= most || !own ||
+	       own + turn->bytes <= most / OWN_PART;
 }
 
 /* Begin with what waits for a tier. Return: false: some failed, look again. */

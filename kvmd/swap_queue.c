@@ -51,7 +51,8 @@ swap_queue_first(struct swap_queue *q,
 	struct swap_flow *f, *least = NULL;
 
 	TAILQ_FOREACH(f, &q->busy, link)
-	if ((!least || f->tag < least->tag) && (!may || may(ctx, flow_first(f))))
+	if ((!least || f->tag < least->tag) &&
+	    (!may || may(ctx, flow_first(f))))
 		least = f;
 	return least ? flow_first(least) : NULL;
 }

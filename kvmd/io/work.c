@@ -65,9 +65,8 @@ static bool stack_put(struct work_stack *s, struct work *w)
 
 	do
 		w->link.stqe_next = head;
-	while (!__atomic_compare_exchange_n(&s->head, &head, w, true,
-					    __ATOMIC_SEQ_CST,
-					    __ATOMIC_RELAXED));
+	while (!__atomic_compare_exchange_n(
+		&s->head, &head, w, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
 	return !head;
 }
 

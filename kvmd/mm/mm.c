@@ -372,11 +372,11 @@ static void fill_move(const struct mm *mm, u32 move, struct mm_move_io *io)
 {
 	const struct page_move *m = &mm->moves[move];
 
-	io->move = move;
+	io->move = (u16)move;
 	io->src = frame_off(mm, m->from);
 	io->dst = frame_off(mm, m->to);
 	io->bytes = mm_clients(mm)[m->client].cls[m->geom].geom.page_bytes;
-	io->tenant = mm_clients(mm)[m->client].tenant;
+	io->tenant = (u16)mm_clients(mm)[m->client].tenant;
 }
 
 static bool queue_pop(struct mm *mm, struct mm_request *req)

@@ -228,7 +228,8 @@ enum mm_req_type {
 	MM_REQ_POPULATE, /* extent: back it with zeroed memory */
 	MM_REQ_SCRUB, /* extent: make it zero again. Its last client may
 		       * still map the old memory: where a mapping cannot be
-		       * taken from it, free that and make new memory */
+		       * taken from it, free that and make new memory. seq:
+		       * 1 + tenant, who gave it back; 0: others wait for it */
 	MM_REQ_RELEASE, /* extent: give its memory back to the system; done
 			 * when it is asked for, before a later POPULATE */
 	MM_REQ_GRANT, /* client, extent, seq: pass the descriptor; shared:
@@ -292,9 +293,9 @@ struct mm_copy_io {
  * @tenant: whose page it is
  */
 struct mm_move_io {
-	u32 move, bytes;
+	u16 move, tenant;
+	u32 bytes;
 	u64 src, dst;
-	u32 tenant, reserved;
 };
 
 /*

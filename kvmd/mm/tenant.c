@@ -45,8 +45,8 @@ int mm_tenant_get(struct mm *mm, const char *name, u32 *tenant)
 			return 0;
 		}
 		if (!mm->tenants[i].refs && !used(&mm->tenants[i]) &&
-		    !mm->tenants[i].nr_swap_io &&
-		    !mm->tenants[i].out_bytes && !t)
+		    !mm->tenants[i].nr_swap_io && !mm->tenants[i].out_bytes &&
+		    !t)
 			t = &mm->tenants[i];
 	}
 	if (!t)

@@ -140,6 +140,33 @@ TEST(swap_queue, who_did_not_want_its_share_has_saved_none)
 	free(b);
 }
 
+static bool may_not(void *ctx, const struct swap_turn *t)
+{
+	return t->tenant != *(const u32 *)ctx;
+}
+
+TEST(swap_queue, who_may_not_begin_holds_up_nobody_and_keeps_its_place)
+{
+	struct bench *b = bench_new();
+	struct swap_turn *t;
+	u32 slow = 0, i;
+
+	for (i = 0; i < 40; i++)
+		add(b, i % 2, 100, 48 << 10, false);
+	for (i = 0; i < 20; i++) {
+		t = swap_queue_first(&b->q, may_not, &slow);
+		ASSERT_TRUE(t != NULL);
+		EXPECT_EQ(t->tenant, 1);
+		swap_queue_begin(&b->q, t);
+	}
+	EXPECT_TRUE(!swap_queue_first(&b->q, may_not, &slow));
+	add(b, 1, 100, 48 << 10, false);
+	for (i = 0; i < 20; i++)
+		EXPECT_EQ(serve(b), 0); /* it has had less */
+	EXPECT_EQ(serve(b), 1);
+	free(b);
+}
+
 TEST(swap_queue, pages_in_the_background_go_behind_their_tenants_others)
 {
 	struct bench *b = bench_new();

@@ -3,9 +3,11 @@
  * test_io.c - the event loop's two backends, its workers and its timers
  */
 #include "selftests/harness.h"
+#include <pthread.h>
+#include <sched.h>
 #include "kvmd/io/io.h"
 #include "kvmd/io/timer.h"
-#include "kvmd/io/work.h"
+#include "kvmd/io/work.c" /* white box: its lock */
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -232,6 +234,76 @@ TEST_F(io, a_paused_pool_begins_nothing)
 	work_pool_resume(p);
 	work_pool_flush(p);
 	EXPECT_EQ(j.done, 1);
+	work_pool_destroy(p);
+}
+
+static void job_slow(struct work *w)
+{
+	struct job *j = container_of(w, struct job, w);
+
+	usleep(20000);
+	j->ran++;
+}
+
+/* A thread that holds the lock has lost its CPU: here, for good. */
+TEST_F(io, the_loop_waits_for_no_thread)
+{
+	struct job jobs[2] = { { .w = { .run = job_slow, .done = job_done } },
+			       { .w = { .run = job_run, .done = job_done } } };
+	struct work_pool *p;
+
+	ASSERT_EQ(0, work_pool_create(self->io, 1, &p));
+	pthread_mutex_lock(&p->lock);
+	work_submit(p, &jobs[0].w);
+	work_submit(p, &jobs[1].w);
+	work_reap(p);
+	EXPECT_EQ(jobs[0].ran + jobs[1].ran, 0);
+	pthread_mutex_unlock(&p->lock);
+	work_pool_flush(p);
+	EXPECT_EQ(jobs[0].done + jobs[1].done, 2);
+	work_pool_destroy(p);
+}
+
+static void job_count(struct work *w)
+{
+	static int nr;
+
+	container_of(w, struct job, w)->done = ++nr;
+}
+
+TEST_F(io, one_thread_runs_jobs_and_tells_their_ends_in_order)
+{
+	struct job jobs[100];
+	struct work_pool *p;
+	int i;
+
+	memset(jobs, 0, sizeof(jobs));
+	ASSERT_EQ(0, work_pool_create(self->io, 1, &p));
+	work_pool_pause(p);
+	for (i = 0; i < 100; i++) {
+		jobs[i].w.run = job_run;
+		jobs[i].w.done = job_count;
+		work_submit(p, &jobs[i].w);
+	}
+	work_pool_resume(p);
+	work_pool_flush(p);
+	for (i = 1; i < 100; i++)
+		EXPECT_EQ(jobs[i].done, jobs[i - 1].done + 1);
+	work_pool_destroy(p);
+}
+
+TEST_F(io, threads_run_where_they_are_placed)
+{
+	cpu_set_t one, got;
+	struct work_pool *p;
+	int cpu = sched_getcpu();
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	ASSERT_EQ(0, work_pool_create(self->io, 2, &p));
+	work_pool_place(p, &one);
+	ASSERT_EQ(0, pthread_getaffinity_np(p->threads[1], sizeof(got), &got));
+	EXPECT_TRUE(CPU_EQUAL(&one, &got));
 	work_pool_destroy(p);
 }
 
