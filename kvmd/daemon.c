@@ -38,13 +38,15 @@
 #include "kvmd/ipc/tenant.h"
 #include "kvmd/trace.h"
 
-#define READY_EXTENTS	4u
-#define NR_WORKERS	4u
-#define TICK_FIRST_NS	100000ull
-#define TICK_MOST_NS	5000000ull
-#define STALL_LOOK_NS	500000ll
-#define AUDIT_PERIOD_NS 250000000ull
-#define SPIN_IO_TURNS	16u /* turns between looks at the kernel's events */
+#define READY_EXTENTS	 4u
+#define NR_WORKERS	 4u
+#define TICK_FIRST_NS	 100000ull
+#define TICK_MOST_NS	 5000000ull
+#define STALL_LOOK_NS	 500000ll
+#define AUDIT_PERIOD_NS	 250000000ull
+#define TURN_LONG_NS	 200000u
+#define TURN_TOO_LONG_NS 1000000u
+#define SPIN_IO_TURNS	 16u /* turns between looks at the kernel's events */
 
 u64 kvmd_clock_ns(void)
 {
@@ -374,21 +376,38 @@ static s64 loop_timeout(struct kvmd *d)
 	return timeout;
 }
 
+/* One in which something was done; the next one begins with it. */
+static void turn_over(struct kvmd *d)
+{
+	u64 now = kvmd_clock_ns(), took = now - d->turn_ns;
+
+	d->turn_ns = now;
+	d->n.turns++;
+	d->n.turns_200us += took > TURN_LONG_NS;
+	d->n.turns_1ms += took > TURN_TOO_LONG_NS;
+	d->n.turn_max_ns = max(d->n.turn_max_ns, took);
+}
+
 int kvmd_run(struct kvmd *d)
 {
 	unsigned int nr, turns = 0;
 	s64 timeout;
-	int rc;
+	int rc = 0;
 
 	favour_loop(); /* threads have been made */
 	while (d->state != KVMD_ENDING) {
 		d->now_ns = kvmd_clock_ns();
+		if (rc <= 0)
+			d->turn_ns = d->now_ns;
 		nr = ring_turn(d);
 		core_tick(d, nr > 0);
 		timer_run(&d->timers, d->now_ns);
 		while (session_reap(d) | conn_reap(d))
 			;
 		swap_kick(d);
+		if (nr || rc > 0)
+			turn_over(d);
+		rc = 0;
 		if (d->state == KVMD_ENDING ||
 		    (d->state == KVMD_DRAINING && !d->nr_sessions))
 			break;
@@ -518,7 +537,7 @@ static void look_at_clock(void *ctx)
 {
 	struct kvmd *d = ctx;
 
-	d->now_ns = kvmd_clock_ns();
+	d->now_ns = d->turn_ns = kvmd_clock_ns();
 }
 
 static int open_loop(struct kvmd *d, char *err)
