@@ -124,3 +124,5 @@ TEST_F(crew, the_loop_is_with_those_who_keep_it_busy)
 		usleep(10000);
 	EXPECT_TRUE(loop_is_on(&self->d, &self->all));
 }
+
+TEST_HARNESS_MAIN

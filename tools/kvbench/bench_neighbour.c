@@ -16,7 +16,9 @@
  * sees is compared: the 99th percentile of its steps, everything in them, and
  * the share of its prompts' tokens that were in its cache; medians over the
  * windows. The aggressor computes as long in both: it is the paging that is
- * measured, not the CPU that it would take anyhow.
+ * measured, not the CPU that it would take anyhow. Where kvmd's threads run is
+ * kvmd's to decide: it may use both CPUs, and what it takes of the protected
+ * one's shows.
  *
  * A window in which others than these took CPUs, as /proc/stat says, is run
  * again.
