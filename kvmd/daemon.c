@@ -31,6 +31,7 @@
 #include "include/kv/errbuf.h"
 #include "kvmd/ctl/ctl.h"
 #include "kvmd/ctl/oom.h"
+#include "kvmd/gate/gate.h"
 #include "kvmd/ipc/conn.h"
 #include "kvmd/ipc/memfd.h"
 #include "kvmd/ipc/ring.h"
@@ -671,6 +672,8 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	if (!rc)
 		rc = swap_open(d, err);
 	if (!rc)
+		rc = gate_create(d) ? err_set(err, -ENOMEM, "no memory") : 0;
+	if (!rc)
 		rc = open_core(d, err);
 	if (!rc)
 		rc = open_socket(d, err);
@@ -716,6 +719,7 @@ void kvmd_destroy(struct kvmd *d)
 	}
 	crew_destroy(d);
 	work_pool_destroy(d->pool);
+	gate_destroy(d);
 	mm_destroy(d->mm);
 	dev_close(d->dev);
 	swap_close(d);

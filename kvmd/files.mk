@@ -43,6 +43,8 @@ mm-y += kvmd/mm/stats.o
 mm-y += kvmd/mm/swap.o
 mm-y += kvmd/mm/tenant.o
 mm-y += kvmd/mm/ticket.o
+# as pure as the core
+mm-y += kvmd/gate/turns.o
 kvmd-y += kvmd/ctl/admin.o
 kvmd-y += kvmd/ctl/audit.o
 kvmd-y += kvmd/ctl/cache.o
@@ -64,6 +66,7 @@ kvmd-y += kvmd/dev/dev.o
 kvmd-y += kvmd/dev/error.o
 kvmd-y += kvmd/dev/wrap.o
 kvmd-y += kvmd/fault.o
+kvmd-y += kvmd/gate/gate.o
 kvmd-y += kvmd/io/blocks.o
 kvmd-y += kvmd/io/epoll.o
 kvmd-y += kvmd/io/io.o

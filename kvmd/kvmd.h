@@ -12,6 +12,7 @@
  *		 (ipc/session.h); outlives its connection until its device
  *		 stream is gone
  *	weights	 file mappings (ipc/weights.h)
+ *	gate	 whose turn it is to compute (gate/gate.h)
  *	keep	 what outlives this process (keep/keep.h)
  *	mm	 the core; knows sessions by its client index
  */
@@ -32,6 +33,7 @@
 #include "kvmd/swap.h"
 
 struct conn;
+struct gate;
 struct session;
 
 /* Counters of `vmstat`; Documentation/abi/ctl.rst names each. */
@@ -43,7 +45,7 @@ struct session;
 	X(detaches) X(kicks) X(kills) X(events_lost) X(populates) \
 	X(scrubs) X(device_errors) X(weights_fills) X(weights_hits) \
 	X(weights_drops) X(audit_faults) X(swap_late) X(swap_faults) \
-	X(swap_discards) X(swap_discarded_bytes)
+	X(swap_discards) X(swap_discarded_bytes) X(turns) X(turn_revokes)
 /* clang-format on */
 
 struct kvmd_counters {
@@ -104,6 +106,7 @@ struct kvmd {
 
 	unsigned int tenant_pinned_nr; /* kvmd holds a reference */
 	struct weights_set weights;
+	struct gate *gate;
 	struct swap swap;
 	struct crews crews;
 	struct event_log events;

@@ -46,6 +46,8 @@ static const char usage[] =
 	"                     misdirected, reordered, enospc, eio, stuck, all\n"
 	"  --io NAME          uring, epoll or auto (auto)\n"
 	"  --spin USEC        spin before sleeping, at most (20)\n"
+	"  --turns WHEN       clients that share processors compute by turns: on,\n"
+	"                     off (on)\n"
 	"  --log-file PATH    append log lines here (standard error)\n"
 	"  --log-level LEVEL  error, warn, info or debug (info)\n"
 	"  --pid-file PATH    write the process id here\n"
@@ -84,6 +86,7 @@ enum {
 	OPT_SWAP_FAULT,
 	OPT_IO,
 	OPT_SPIN,
+	OPT_TURNS,
 	OPT_LOG_FILE,
 	OPT_LOG_LEVEL,
 	OPT_PID_FILE,
@@ -121,6 +124,7 @@ static const struct option long_options[] = {
 	{ "swap-fault", required_argument, NULL, OPT_SWAP_FAULT },
 	{ "io", required_argument, NULL, OPT_IO },
 	{ "spin", required_argument, NULL, OPT_SPIN },
+	{ "turns", required_argument, NULL, OPT_TURNS },
 	{ "log-file", required_argument, NULL, OPT_LOG_FILE },
 	{ "log-level", required_argument, NULL, OPT_LOG_LEVEL },
 	{ "pid-file", required_argument, NULL, OPT_PID_FILE },
@@ -140,6 +144,7 @@ static const struct option long_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
+static const char *const on_off[] = { "off", "on" };
 static const char *const key_names[] = {
 	[TENANT_KEY_UID] = "uid",
 	[TENANT_KEY_CGROUP] = "cgroup",
@@ -372,6 +377,8 @@ static int apply(struct options *o, int opt, const char *arg)
 		return parse_io(arg, &o->io);
 	case OPT_SPIN:
 		return parse_number(arg, 1000, &o->spin_us);
+	case OPT_TURNS:
+		return parse_word(arg, on_off, ARRAY_SIZE(on_off), &o->turns);
 	case OPT_WATERMARKS:
 		return parse_watermarks(arg, o);
 	case OPT_CACHE_POLICY:
@@ -450,6 +457,7 @@ static void options_defaults(struct options *o)
 	o->revoke_ask_ms = 1000;
 	o->revoke_fence_ms = 30000;
 	o->spin_us = 20;
+	o->turns = true;
 	o->ready_fd = -1;
 	o->kept_fd = -1;
 }

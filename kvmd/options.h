@@ -44,6 +44,7 @@ struct options {
 	unsigned int revoke; /* enum mm_revoke_policy */
 	unsigned int revoke_ask_ms, revoke_fence_ms;
 	unsigned int spin_us;
+	unsigned int turns; /* clients that share processors take turns */
 	u64 swap_ram_bytes; /* 0: no such tier */
 	u64 swap_lz4_bytes; /* likewise, of smaller pages */
 	const char *swap_file; /* NULL: no such tier */

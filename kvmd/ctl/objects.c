@@ -110,6 +110,7 @@ static json_t *client_json(struct kvmd *d, const struct session *s)
 	ctl_set(o, "requests", s->nr_requests);
 	ctl_set(o, "invalid", s->nr_invalid);
 	ctl_set(o, "tickets", s->nr_async);
+	gate_json(s, o);
 	set_hex(o, "model", info.ns.model_digest);
 	json_object_set_new(o, "region", region_json(&info, weights));
 	return o;
@@ -231,6 +232,7 @@ static json_t *tenant_json(const struct kvmd *d, u32 id,
 	ctl_set(o, "min_bytes", info->limits.min_bytes);
 	json_object_set_new(o, "high_bytes", limit_json(info->high_bytes));
 	ctl_set(o, "weight", info->limits.weight);
+	ctl_set(o, "turn_held_ns", gate_tenant_ns(d, id));
 	ctl_set(o, "max_seen_bytes", info->max_seen_bytes);
 	ctl_set(o, "limit_hits", info->limit_hits);
 	ctl_set(o, "tickets", info->nr_tickets);
@@ -375,6 +377,7 @@ static int tenant_limit(struct ctl *q, json_t *out)
 		return err_set(q->err, rc, "tenant %s: limits: %s", name,
 			       strerror(-rc));
 	tell_limit(q->d, id, info.limits.max_bytes);
+	gate_weight(q->d, id);
 	return tenant_show(q, out);
 }
 

@@ -390,6 +390,7 @@ static int config_show(struct ctl *q, json_t *out)
 	ctl_set(o, "spin_us", opt->spin_us);
 	ctl_set(o, "drain_ms", opt->drain_ms);
 	ctl_set(o, "stall_ms", opt->stall_ms);
+	json_object_set_new(o, "turns", json_boolean(opt->turns));
 	ctl_set(o, "swap_ram_bytes", opt->swap_ram_bytes);
 	ctl_set(o, "swap_lz4_bytes", opt->swap_lz4_bytes);
 	json_object_set_new(o, "swap_file",

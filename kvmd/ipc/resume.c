@@ -370,6 +370,7 @@ void session_resume_all(struct kvmd *d)
 	}
 	d->adopting = false;
 	kvmd_pump(d);
+	gate_adopt_all(d);
 	TAILQ_FOREACH(s, &d->all, link)
 	{
 		if (s->state != SESSION_LIVE || s->doomed)

@@ -415,6 +415,13 @@ static int prefix_publish_issue(struct session *s, struct ring_req *r,
 		r->sqe.flags & KV_SQE_RESUME, &cqe->extent_seq);
 }
 
+static int turn_issue(struct session *s, struct ring_req *r,
+		      struct kv_cqe *cqe)
+{
+	gate_request(s);
+	return 0;
+}
+
 static const struct op_def op_defs[KV_OP_NR] = {
 	[KV_OP_NOP] = { .name = "nop", .issue = nop_issue },
 	[KV_OP_SPACE_CREATE] = { .name = "space_create",
@@ -444,6 +451,7 @@ static const struct op_def op_defs[KV_OP_NR] = {
 				   .is_long = true,
 				   .prep = prefix_publish_prep,
 				   .issue = prefix_publish_issue },
+	[KV_OP_TURN] = { .name = "turn", .issue = turn_issue },
 };
 
 static int req_prep(struct session *s, struct ring_req *r)

@@ -384,6 +384,7 @@ static void session_leave(struct session *s)
 	io_del(d->io, &s->doorbell);
 	ring_forget(s);
 	weights_session_exit(d, s);
+	gate_leave(s);
 	mm_client_exit(d->mm, s->id);
 	d->n.detaches++;
 	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "client_exit", s->id,

@@ -30,6 +30,7 @@
 #include <kv/ring.h>
 #include <kv/table.h>
 #include "include/kv/types.h"
+#include "kvmd/gate/gate.h"
 #include "kvmd/io/io.h"
 #include "kvmd/io/timer.h"
 #include "kvmd/ipc/peer.h"
@@ -80,6 +81,7 @@ struct session {
 	u32 extent_seq; /* of the last grant that was sent */
 	u32 resuming; /* grants that go out are ones that it had before */
 	struct keep_client *keep;
+	struct gate_client turn;
 	u64 nr_requests, nr_invalid;
 	TAILQ_ENTRY(session) link, hot_link;
 };

@@ -102,7 +102,9 @@ struct kv_counters {
 	uint64_t forgotten_errors; /* destroys that kvmd refused: a bug */
 	uint64_t stray_completions; /* nobody asked for them: a bug */
 	uint64_t resumes; /* kvmd's successor went on with this attachment */
-	uint64_t reserved[9];
+	uint64_t turns_asked; /* kvmd was asked for the turn to compute */
+	uint64_t turns_missed; /* of them not given in time */
+	uint64_t reserved[7];
 };
 
 /* kv_counters_get - the calling thread's view; no system call */
@@ -292,6 +294,31 @@ KV_API int kv_step_commit(struct kv *kv, struct kv_step *step);
 KV_API void kv_step_abandon(struct kv *kv, struct kv_step *step);
 /* kv_shrink - give back extents without pages; how many went */
 KV_API int kv_shrink(struct kv *kv);
+
+/* Turns */
+
+/**
+ * kv_turn_begin - wait until it is this client's turn to compute
+ * @kv: handle
+ * @timeout_ms: how long; negative: for ever
+ *
+ * Clients whose processors meet compute one after the other, by the weights of
+ * their tenants. Called when a step is prepared and before its kernels run:
+ * then it is prepared while others compute. Who shares with nobody asks kvmd
+ * once, and makes no system call afterwards.
+ *
+ * What the turn is worth is time alone: a step may run without it, beside
+ * others.
+ *
+ * Return: 1 it has the turn; 0 it was not given in time, or the stop word was
+ * set; -ESHUTDOWN kvmd is gone. In each case kv_turn_end() ends the step.
+ */
+KV_API int kv_turn_begin(struct kv *kv, int timeout_ms);
+/* kv_turn_end - the step's kernels have ended; the turn may last */
+KV_API void kv_turn_end(struct kv *kv);
+/* kv_turn_pass - no step will come soon, so somebody else's turn begins. Also
+ * done by kv_step_prefetch() without items, and where a call waits for memory */
+KV_API void kv_turn_pass(struct kv *kv);
 
 /* Weights */
 

@@ -188,6 +188,8 @@ static void begin(struct kv *kv)
 {
 	u32 i;
 
+	if (kv->info.features & KV_FEAT_GATE)
+		kv->turn = kv_ring_turn(kv->ring);
 	kv->sq_tail = kv_load_acquire(&kv->hdr->sq_tail.v);
 	kv->cq_head = kv_load_acquire(&kv->hdr->cq_head.v);
 	kv->issued = kv_load_relaxed(&kv->status->rank[0].completed);

@@ -17,6 +17,7 @@
 #include <kv.h>
 #include <kv/step.h>
 #include <kv/table.h>
+#include <kv/turn.h>
 #include "include/kv/errbuf.h"
 #include "include/kv/types.h"
 #include "libkv/src/point.h"
@@ -124,6 +125,7 @@ struct kv {
 
 	struct kv_table_hdr *table; /* read-only mapping */
 	struct kv_status *status;
+	struct kv_turn *turn; /* in the ring; NULL: kvmd has no gate */
 	u8 *base;
 	u32 extent_seq; /* last extent message received */
 	u32 resume_left; /* grants behind RESUME that are still to come */
@@ -186,6 +188,8 @@ int msg_drain(struct kv *kv);
 /* Requests: ring.c */
 void *req_arg(struct kv *kv, enum req_id id);
 const void *req_out(struct kv *kv, enum req_id id);
+/* ring_reap - take what completions there are */
+int ring_reap(struct kv *kv);
 /* ring_post - hand over one request; @sqe's user_data and offsets are set */
 int ring_post(struct kv *kv, enum req_id id, struct kv_sqe *sqe);
 /**

@@ -55,7 +55,11 @@
 	X(135, WEIGHTS_CLOSED, "weights_closed", "unmapped, kvmd not told")    \
 	X(136, PREFIX_MAPPED, "prefix_mapped", "pages there, len not stored")  \
 	X(137, PREFIX_PUBLISHED, "prefix_published", "answered, not noted")    \
-	X(138, RESUMED, "resumed", "another kvmd: grants are numbered anew")
+	X(138, RESUMED, "resumed", "another kvmd: grants are numbered anew")   \
+	X(139, TURN_BUSY, "turn_busy", "says it computes, has not looked")     \
+	X(140, TURN_ASKED, "turn_asked", "says it waits, kvmd not told")       \
+	X(141, TURN_KEPT, "turn_kept", "step ended, has not looked")           \
+	X(142, TURN_IDLE, "turn_idle", "turn given up, kvmd not told")
 
 enum libkv_point {
 #define LIBKV_POINT_ENUM(nr, id, name, what) LIBKV_##id = (nr),

@@ -163,6 +163,7 @@ int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
 	if (!rc && r->state == REQ_TICKET) {
 		KV_POINT(STEP_TICKET);
 		kv->nr.tickets++;
+		kv_turn_pass(kv); /* others compute meanwhile */
 		holders_take(kv, REQ_CALL);
 		if (end != ~0ull) {
 			now = sys_now_ns();

@@ -67,7 +67,7 @@ static void complete(struct kv *kv, const struct kv_cqe *cqe)
 	}
 }
 
-static int ring_reap(struct kv *kv)
+int ring_reap(struct kv *kv)
 {
 	const struct kv_cqe *cq = (void *)(kv->ring + KV_RING_CQ_OFF);
 	u32 tail = kv_ring_avail(&kv->hdr->cq_tail);

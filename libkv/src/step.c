@@ -369,6 +369,7 @@ static int hold_wait(struct kv *kv)
 				       "steps under way first");
 		if (sys_hung_up(kv->sock))
 			return client_dead(kv, -ESHUTDOWN);
+		kv_turn_pass(kv);
 		kv->nr.sleeps++;
 		sys_nap_ns(HOLD_NAP_NS);
 	}
@@ -446,8 +447,10 @@ int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
 	unsigned int i;
 	int rc;
 
-	if (!nr)
+	if (!nr) {
+		kv_turn_pass(kv);
 		return ahead_drop(kv);
+	}
 	if (kv->ahead)
 		return kv_fail(kv, -EBUSY, "a prefetch is under way");
 	rc = items_check(kv, items, nr);

@@ -6,7 +6,7 @@
  *	sched_reserve	their pages, all or nothing
  *	batch		one flat batch, the copies the step was told to make
  *	sched_prefetch	the next step's pages, while this one computes
- *	forward_run
+ *	forward_run	from here to the end of decide: by turns with others
  *	commit		the pages are the sequences' now; -ESTALE: they are not,
  *			and nothing of the step is used
  *	decide		logits of the rows that want them, tokens, ends, forks
@@ -341,6 +341,8 @@ static int compute(struct engine *e, char *err)
 		e->x->ops->copy(e->x, copies, nr);
 	e->stats.nr_copied += nr;
 	sched_prefetch(e);
+	if (e->b->ops->turn_begin)
+		e->b->ops->turn_begin(e->b);
 	start = engine_now(e);
 	rc = e->o.machine ? e->o.machine->run(e->o.machine->ctx, &batch)
 			  : forward_run(e->f, &batch);
@@ -402,7 +404,7 @@ static bool has_work(const struct engine *e)
 	return false;
 }
 
-int engine_step(struct engine *e, char *err)
+static int step_once(struct engine *e, char *err)
 {
 	u32 i;
 	int rc;
@@ -430,6 +432,16 @@ int engine_step(struct engine *e, char *err)
 			sched_share_prompt(e, e->step[i]->req);
 	decide(e);
 	return has_work(e);
+}
+
+/* The turn to compute lasts from forward_run() to the last logits. */
+int engine_step(struct engine *e, char *err)
+{
+	int rc = step_once(e, err);
+
+	if (e->b->ops->turn_end)
+		e->b->ops->turn_end(e->b, rc > 0);
+	return rc;
 }
 
 void engine_give_back(struct engine *e, u64 bytes)

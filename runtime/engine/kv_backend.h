@@ -51,6 +51,13 @@ struct kv_backend_ops {
 			      const struct kv_resv_item *items, u32 nr);
 	/* Copies to run before anything else of the step; their number. */
 	u32 (*step_copies)(struct kv_backend *b, const struct kern_copy **list);
+	/*
+	 * Before a step's first kernel: wait for the turn to compute, but not
+	 * for ever. NULL: there is nobody to take turns with.
+	 */
+	void (*turn_begin)(struct kv_backend *b);
+	/* Behind its last one; @more: another step comes at once. */
+	void (*turn_end)(struct kv_backend *b, bool more);
 	/* Done and valid; -ESTALE: throw away what it computed. */
 	int (*step_commit)(struct kv_backend *b);
 	void (*step_abandon)(struct kv_backend *b);

@@ -15,6 +15,8 @@
 #include "runtime/model/model.h"
 #include "kv.h"
 
+#define TURN_WAIT_MS 2000 /* then a step computes beside others */
+
 struct paged {
 	struct kv_backend b;
 	struct kv *kv;
@@ -142,6 +144,21 @@ static u32 paged_step_copies(struct kv_backend *b,
 	return n;
 }
 
+static void paged_turn_begin(struct kv_backend *b)
+{
+	/* kvmd's end is found by the next call that needs it */
+	(void)kv_turn_begin(to_paged(b)->kv, TURN_WAIT_MS);
+}
+
+static void paged_turn_end(struct kv_backend *b, bool more)
+{
+	struct paged *p = to_paged(b);
+
+	kv_turn_end(p->kv);
+	if (!more)
+		kv_turn_pass(p->kv);
+}
+
 static int paged_step_commit(struct kv_backend *b)
 {
 	struct paged *p = to_paged(b);
@@ -262,6 +279,8 @@ static const struct kv_backend_ops paged_ops = {
 	.step_prepare = paged_step_prepare,
 	.step_prefetch = paged_step_prefetch,
 	.step_copies = paged_step_copies,
+	.turn_begin = paged_turn_begin,
+	.turn_end = paged_turn_end,
 	.step_commit = paged_step_commit,
 	.step_abandon = paged_step_abandon,
 	.prefix_map = paged_prefix_map,

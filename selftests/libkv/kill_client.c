@@ -25,6 +25,7 @@
 #include "libkv/src/space.c"
 #include "libkv/src/step.c"
 #include "libkv/src/sys.c"
+#include "libkv/src/turn.c"
 #include "libkv/src/weights.c"
 
 #include "selftests/libkv/seq.h"

@@ -34,9 +34,10 @@
 #define KV_FEAT_SLOT_MAP (1ull << 5) /* slot-to-position maps (reserved) */
 #define KV_FEAT_PREFIX	 (1ull << 6) /* page cache of published prefixes */
 #define KV_FEAT_RESUME	 (1ull << 7) /* goes on with kvmd's successor */
+#define KV_FEAT_GATE	 (1ull << 8) /* turns to compute (turn.h) */
 #define KV_FEATURES                                                            \
 	(KV_FEAT_WINDOW | KV_FEAT_WEIGHTS | KV_FEAT_EVENTS | KV_FEAT_TICKETS | \
-	 KV_FEAT_PREFIX | KV_FEAT_RESUME)
+	 KV_FEAT_PREFIX | KV_FEAT_RESUME | KV_FEAT_GATE)
 
 #define KV_CHUNK_SHIFT	 21
 #define KV_CHUNK_SIZE	 (1u << KV_CHUNK_SHIFT) /* 2 MiB */

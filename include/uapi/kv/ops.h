@@ -71,6 +71,8 @@ enum kv_op {
 	 * areas with pages of several sizes.
 	 */
 	KV_OP_PREFIX_PUBLISH = 9,
+	/* The words of turn.h have changed: look at them. */
+	KV_OP_TURN = 10,
 	KV_OP_NR
 };
 

@@ -9,6 +9,7 @@
  * reads back what it wrote; what it reads of the client's words it validates.
  *
  *	0		struct kv_ring_hdr	indices, one cache line each
+ *	1024		struct kv_turn		(turn.h)
  *	sq_off		struct kv_sqe [KV_SQ_ENTRIES]
  *	cq_off		struct kv_cqe [KV_CQ_ENTRIES]
  *	eq_off		struct kv_event [KV_EQ_ENTRIES]

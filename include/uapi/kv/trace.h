@@ -106,7 +106,10 @@
 	X(211, KEEP_LEASE, "keep_lease", "weights: lease counted, no reply")  \
 	X(212, KEEP_SEALED, "keep_sealed", "weights: sealed, no reply")       \
 	X(213, ADOPTED, "adopted", "a successor has taken all over")          \
-	X(214, RESUMED, "resumed", "a client was told, nothing served yet")
+	X(214, RESUMED, "resumed", "a client was told, nothing served yet")   \
+	X(215, TURN_BEGIN, "turn_begin", "word says granted, nobody woken")   \
+	X(216, TURN_END, "turn_end", "turn ended, nobody else has it yet")    \
+	X(217, TURN_REVOKE, "turn_revoke", "overrun: its word says nothing")
 
 enum kv_trace_point {
 #define KV_TRACE_ENUM(nr, id, name, what) KV_TP_##id = (nr),
