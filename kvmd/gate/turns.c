@@ -329,14 +329,17 @@ static void tell_holder(struct turns *t, u32 client, const u16 *waiters, u32 nr,
 {
 	struct turns_client *c = &t->clients[client];
 	u64 until = keeps_until(t, c, waiters, nr, now_ns);
+	bool was = c->wanted;
 
-	if (!until && !c->wanted)
+	if (!until && !was)
 		return;
-	if (!until != !c->wanted) {
+	if (!until != !was) {
 		count_by(t, client, until, now_ns);
 		/* what it says it computed was charged just now */
 		until = keeps_until(t, c, waiters, nr, now_ns);
 	}
+	if (was && until && c->until_ns <= now_ns)
+		return; /* its time was over, and stays so */
 	c->until_ns = until;
 	t->ops->want(t->host, client, until);
 }

@@ -40,7 +40,7 @@
 #define TURNS_QUANTUM_NS 4000000ull /* a turn lasts so long, if it is used */
 #define TURNS_SLACK_NS	 50000000ull
 #define TURNS_BEHIND_NS	 200000000ull
-#define TURNS_AHEAD_NS	 10000000000ull
+#define TURNS_AHEAD_NS	 1000000000ull
 
 enum turns_state { TURNS_OUT, TURNS_IDLE, TURNS_WAITS, TURNS_HAS };
 

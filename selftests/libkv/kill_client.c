@@ -167,6 +167,23 @@ static void use_forks(void)
 	append(&s[0], 3);
 }
 
+/* Computing, by turns with the bystanders: the turn is kept, and passed. */
+static void use_turns(void)
+{
+	u32 i;
+
+	for (i = 0; i < 4; i++) {
+		must(kv_turn_begin(c.kv, 1000), "turn");
+		kv_turn_end(c.kv);
+	}
+	kv_turn_pass(c.kv);
+	for (i = 0; i < 4; i++) {
+		must(kv_turn_begin(c.kv, 1000), "turn");
+		usleep(200);
+		kv_turn_end(c.kv);
+	}
+}
+
 /* What is published is mapped, and has the same rows. */
 static void use_prefixes(void)
 {
@@ -274,6 +291,7 @@ int main(int argc, char **argv)
 		return 1;
 	use_forks();
 	use_prefixes();
+	use_turns();
 	use_weights();
 	use_tickets();
 	must(kv_event_wait(c.kv, &ev, 0), "event");

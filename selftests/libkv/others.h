@@ -58,6 +58,9 @@ static void bystander(const struct test_kvmd *d, struct others *o)
 	if (seqs_attach(&m.c, d->socket, "bystander"))
 		_exit(2);
 	while (!o->stop && ok) {
+		(void)kv_turn_begin(m.c.kv, 1000); /* with or without it */
+		usleep(300);
+		kv_turn_end(m.c.kv);
 		digest = one_round(&m, r % NR_ROUNDS, &ok);
 		/* refused memory it wrote something else, and read it back */
 		o->nr_short += m.nr_short > 0;

@@ -326,6 +326,8 @@ static bool is_never_on_behalf(const char *name)
 		"demote",
 		"demoted",
 		"demote_back",
+		/* it would take a second each time: test_turns */
+		"turn_revoke",
 		/* with a successor's: test_restart */
 		"adopted",
 		"resumed",

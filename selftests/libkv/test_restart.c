@@ -111,8 +111,8 @@ static void expect_nothing_held(struct restart_self *self)
 static bool is_passed(const char *name)
 {
 	static const char *const never[] = {
-		"swap_back", "swap_lost", "quarantine",
-		"demote",    "demoted",	  "demote_back",
+		"swap_back", "swap_lost", "quarantine",	 "demote",
+		"demoted",   "demote_back", "turn_revoke",
 	};
 	size_t i;
 
