@@ -173,7 +173,8 @@ static bool take_unused(struct session *s, u64 now)
 			s->turn.steps = READ_ONCE(w->steps);
 			s->turn.kept_ns = now;
 		}
-		return (now >= c->until_ns || now - s->turn.kept_ns >= GAP_NS) &&
+		return (now >= c->until_ns ||
+			now - s->turn.kept_ns >= GAP_NS) &&
 		       take(s);
 	}
 	return take(s); /* idle, or what makes no sense */
@@ -283,8 +284,8 @@ static void read_weight(struct session *s)
 	struct mm_tenant_info info;
 
 	if (!mm_tenant_info(s->d->mm, s->tenant, &info))
-		turns_weight(&s->d->gate->turns, s->tenant,
-			     info.limits.weight, s->d->now_ns);
+		turns_weight(&s->d->gate->turns, s->tenant, info.limits.weight,
+			     s->d->now_ns);
 }
 
 static void join(struct session *s)
@@ -306,8 +307,7 @@ static void ask(struct session *s)
 	struct turns_client *c = turns_of(s);
 	u32 state;
 
-	if (c->state == TURNS_HAS && c->wanted &&
-	    s->d->now_ns >= c->until_ns) {
+	if (c->state == TURNS_HAS && c->wanted && s->d->now_ns >= c->until_ns) {
 		withdraw_word(s, &state);
 		end_turn(s);
 	}
@@ -377,8 +377,8 @@ void gate_adopt_all(struct kvmd *d)
 	if (s->state == SESSION_LIVE)
 		adopt(s);
 	TAILQ_FOREACH(s, &d->all, link)
-	if (s->turn.in && kv_load_acquire(&words_of(s)->state) ==
-				  KV_TURN_WAITING)
+	if (s->turn.in &&
+	    kv_load_acquire(&words_of(s)->state) == KV_TURN_WAITING)
 		turns_ask(&d->gate->turns, s->id, d->now_ns);
 	settle(d->gate);
 }

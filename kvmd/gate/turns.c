@@ -42,8 +42,8 @@ static s64 behind(const struct turns *t, const struct turns_client *c,
 	if (c->tenant == o->tenant)
 		return (s64)(c->v - o->v);
 	d = (s64)(t->tenants[c->tenant].v - t->tenants[o->tenant].v);
-	return d / (s64)TURNS_WEIGHT * max((s64)t->tenants[c->tenant].weight,
-					   (s64)1);
+	return d / (s64)TURNS_WEIGHT *
+	       max((s64)t->tenants[c->tenant].weight, (s64)1);
 }
 
 /* A total order: tenants, then their clients, then who asked first. */
@@ -278,8 +278,8 @@ static u32 order(const struct turns *t, u16 *out)
 
 		if (t->clients[w].state != TURNS_WAITS)
 			continue;
-		for (j = nr++; j && is_before(t, &t->clients[w],
-					      &t->clients[out[j - 1]]);
+		for (j = nr++;
+		     j && is_before(t, &t->clients[w], &t->clients[out[j - 1]]);
 		     j--)
 			out[j] = out[j - 1];
 		out[j] = w;

@@ -415,8 +415,7 @@ static int prefix_publish_issue(struct session *s, struct ring_req *r,
 		r->sqe.flags & KV_SQE_RESUME, &cqe->extent_seq);
 }
 
-static int turn_issue(struct session *s, struct ring_req *r,
-		      struct kv_cqe *cqe)
+static int turn_issue(struct session *s, struct ring_req *r, struct kv_cqe *cqe)
 {
 	gate_request(s);
 	return 0;

@@ -317,7 +317,8 @@ KV_API int kv_turn_begin(struct kv *kv, int timeout_ms);
 /* kv_turn_end - the step's kernels have ended; the turn may last */
 KV_API void kv_turn_end(struct kv *kv);
 /* kv_turn_pass - no step will come soon, so somebody else's turn begins. Also
- * done by kv_step_prefetch() without items, and where a call waits for memory */
+ * done by kv_step_prefetch() without items, and where a call waits for memory
+ */
 KV_API void kv_turn_pass(struct kv *kv);
 
 /* Weights */

@@ -15,7 +15,7 @@
 #include "runtime/model/model.h"
 #include "kv.h"
 
-#define TURN_WAIT_MS 2000 /* then a step computes beside others */
+#define TURN_WAIT_MS 10000 /* then a step computes beside others */
 
 struct paged {
 	struct kv_backend b;

@@ -65,6 +65,21 @@ TEST(options, room_for_less_than_a_page_is_an_error_that_names_the_option)
 	EXPECT_EQ(1u << 20, o.swap_size_bytes);
 }
 
+TEST(options, turns_are_on_or_off)
+{
+	struct options o;
+	char said[500];
+
+	EXPECT_EQ(OPTIONS_RUN, parse(&o, "--spin", "20", said, sizeof(said)));
+	EXPECT_TRUE(o.turns);
+	EXPECT_EQ(OPTIONS_RUN, parse(&o, "--turns", "off", said, sizeof(said)));
+	EXPECT_FALSE(o.turns);
+	EXPECT_EQ(OPTIONS_RUN, parse(&o, "--turns", "on", said, sizeof(said)));
+	EXPECT_TRUE(o.turns);
+	EXPECT_EQ(OPTIONS_WRONG,
+		  parse(&o, "--turns", "maybe", said, sizeof(said)));
+}
+
 TEST(options, what_swap_tiers_are_told)
 {
 	static const struct {

@@ -111,7 +111,7 @@ static void expect_nothing_held(struct restart_self *self)
 static bool is_passed(const char *name)
 {
 	static const char *const never[] = {
-		"swap_back", "swap_lost", "quarantine",	 "demote",
+		"swap_back", "swap_lost",   "quarantine",  "demote",
 		"demoted",   "demote_back", "turn_revoke",
 	};
 	size_t i;

@@ -186,8 +186,7 @@ static void one_computes_one_waits(struct turns_self *self)
 
 TEST_F(turns, one_alone_asks_once_and_makes_no_call_afterwards)
 {
-	struct kv_attach_opts o = { .sz = sizeof(o),
-				    .socket = self->d.socket };
+	struct kv_attach_opts o = { .sz = sizeof(o), .socket = self->d.socket };
 	struct kv_counters before, after;
 	struct kv *kv;
 	int i;
@@ -296,8 +295,7 @@ TEST_F(turns, of_several_never_two_compute)
 		_Atomic int inside, twice, done;
 	} *sh = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
 		     MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct kv_attach_opts o = { .sz = sizeof(o),
-				    .socket = self->d.socket };
+	struct kv_attach_opts o = { .sz = sizeof(o), .socket = self->d.socket };
 	struct kv *kv;
 	pid_t pid[4];
 	int i, k;

@@ -56,7 +56,8 @@ struct runtime {
 };
 
 struct gate_result {
-	double worth[NR_MODES]; /* GATE and FREE; WEIGHTS: second's over first's */
+	double worth[NR_MODES]; /* GATE and FREE; WEIGHTS: second's over first's
+				 */
 	double tps[NR_MODES][2]; /* of the last round */
 	u64 turns, revoked;
 };
@@ -92,7 +93,8 @@ static int keep_going(struct runtime *t)
 		if (t->req[i])
 			engine_forget(t->s.engine, t->req[i]);
 		t->req[i] = NULL;
-		p.max_new = GATE_NEW / 2 + (u32)(bench_rand(&t->rng) % GATE_NEW);
+		p.max_new =
+			GATE_NEW / 2 + (u32)(bench_rand(&t->rng) % GATE_NEW);
 		for (k = 0; k < GATE_PROMPT; k++)
 			ids[k] = (u32)(bench_rand(&t->rng) %
 				       t->s.model->hp.vocab);
@@ -107,7 +109,8 @@ static int run_runtime(struct runtime *t)
 	int rc = 0, mode;
 
 	while (rc >= 0 && (mode = t->sh->mode) >= 0) {
-		if (mode == NR_MODES || (mode <= SECOND && mode != (int)t->who)) {
+		if (mode == NR_MODES ||
+		    (mode <= SECOND && mode != (int)t->who)) {
 			t->sh->ready |= 1 << t->who;
 			nanosleep(&nap, NULL);
 			continue;

@@ -24,10 +24,10 @@
 #include "ring.h"
 
 /* Of word. The bits above count grants, so that a new one is told from old. */
-#define KV_TURN_GRANTED	   (1u << 0)
-#define KV_TURN_WANTED	   (1u << 1) /* others wait: end at until_ns */
-#define KV_TURN_FLAGS	   (KV_TURN_GRANTED | KV_TURN_WANTED)
-#define KV_TURN_SEQ	   4u /* one grant */
+#define KV_TURN_GRANTED (1u << 0)
+#define KV_TURN_WANTED	(1u << 1) /* others wait: end at until_ns */
+#define KV_TURN_FLAGS	(KV_TURN_GRANTED | KV_TURN_WANTED)
+#define KV_TURN_SEQ	4u /* one grant */
 
 enum kv_turn_state {
 	KV_TURN_IDLE = 0, /* no step will come soon */

@@ -11,10 +11,10 @@
 #include "selftests/harness.h"
 #include "kvmd/gate/turns.h"
 
-#define MS	 1000000ull
-#define SECOND	 1000000000ull
-#define NR_MAX	 12u
-#define NR_CPUS	 6u
+#define MS	1000000ull
+#define SECOND	1000000000ull
+#define NR_MAX	12u
+#define NR_CPUS 6u
 
 enum doing { AWAY, THINKS, WAITS, RUNS };
 
@@ -311,7 +311,7 @@ static void disturb(struct world *w)
 {
 	u32 i = 1 + (u32)(test_rand(&w->seed) % (w->nr - 1));
 	u64 set[TURNS_CPU_WORDS] = { 1 + test_rand(&w->seed) %
-					     ((1u << NR_CPUS) - 1) };
+						 ((1u << NR_CPUS) - 1) };
 	struct client *c = &w->c[i];
 
 	switch (test_rand(&w->seed) % 4) {
@@ -362,8 +362,7 @@ TEST(turns, whatever_comes_the_plan_is_right_and_nobody_starves)
 		for (i = 0; i < w.nr; i++) {
 			if (w.c[i].doing == WAITS &&
 			    w.now - w.c[i].asked_ns > w.c[i].waited_most_ns)
-				w.c[i].waited_most_ns =
-					w.now - w.c[i].asked_ns;
+				w.c[i].waited_most_ns = w.now - w.c[i].asked_ns;
 			if (w.c[i].waited_most_ns > most)
 				most = w.c[i].waited_most_ns;
 		}
@@ -393,8 +392,7 @@ TEST(turns, at_random_lengths_and_weights_claims_stay_together)
 		}
 		run(&w, 50 * SECOND);
 		for (i = 0; i < nr; i++) {
-			v = (double)w.c[i].computed_ns /
-			    w.t.tenants[i].weight;
+			v = (double)w.c[i].computed_ns / w.t.tenants[i].weight;
 			lo = v < lo ? v : lo;
 			hi = v > hi ? v : hi;
 		}
