@@ -98,13 +98,15 @@ static void on_want(void *host, u32 client, u64 until_ns)
 	struct session *s = g->d->sessions[client];
 	struct kv_turn *w = words_of(s);
 
+	if (!(s->turn.word & KV_TURN_WANTED)) {
+		s->turn.steps = READ_ONCE(w->steps);
+		s->turn.kept_ns = g->d->now_ns;
+	}
 	s->turn.word &= ~KV_TURN_WANTED;
 	if (until_ns) {
 		kv_store_release(&w->until_ns, until_ns);
 		s->turn.word |= KV_TURN_WANTED;
 	}
-	s->turn.steps = READ_ONCE(w->steps);
-	s->turn.kept_ns = g->d->now_ns;
 	kv_turn_tell(w, s->turn.word);
 }
 
