@@ -306,13 +306,11 @@ static void join(struct session *s)
 static void ask(struct session *s)
 {
 	struct turns *t = &s->d->gate->turns;
-	struct turns_client *c = turns_of(s);
-	u32 state;
+	const struct turns_client *c = turns_of(s);
 
-	if (c->state == TURNS_HAS && c->wanted && s->d->now_ns >= c->until_ns) {
-		withdraw_word(s, &state);
-		end_turn(s);
-	}
+	if (c->state == TURNS_HAS && c->wanted && s->d->now_ns >= c->until_ns &&
+	    !take(s))
+		return; /* it had not seen that grant, and uses it now */
 	look_at(s);
 	turns_ask(t, s->id, s->d->now_ns);
 }

@@ -8,6 +8,10 @@
  * for a rival some times and gives it back. The client's turn is over as soon
  * as it is wanted; so are all of kvmd's grants to it that it has not used.
  *
+ * kvmd puts a grant back that it withdrew from one that was about to use it.
+ * It could do so again and again if the client came to use each at just that
+ * time, so after PUTS times it tries when the client sleeps or does nothing.
+ *
  * Checks: the client does not compute under a grant while the rival does, and
  * nobody waits for ever. Each rule can be taken away and is then missed.
  */
@@ -44,6 +48,7 @@ static struct {
 	u8 steps, rivals;
 } sc;
 
+#define PUTS	  2
 #define HAS(rule) (sc.off != (rule))
 
 static struct kv_turn w;
@@ -59,6 +64,7 @@ enum phase { WANT, BUSY, RIVAL, SERVE, HOLD };
 struct kvmd {
 	u32 word;
 	u8 rivals, phase; /* enum phase */
+	u8 puts; /* grants put back */
 };
 
 struct ghost {
@@ -113,6 +119,18 @@ static u64 ghost_serve(void *ghost, u64 arg)
 		return 0;
 	g->asked = 0;
 	return 1;
+}
+
+/* The client sleeps, or does nothing. */
+static u64 ghost_quiet(void *ghost, u64 arg)
+{
+	u64 state = x_peek(&w.state);
+
+	(void)arg;
+	return ((struct ghost *)ghost)->sleeps || state == KV_TURN_IDLE ||
+			       state == KV_TURN_KEPT
+		       ? 0
+		       : X_BLOCK;
 }
 
 static u64 ghost_wake(void *ghost, u64 arg)
@@ -224,6 +242,7 @@ static void take(struct kvmd *d)
 	if (kv_turn_tell(&w, d->word) == KV_TURN_BUSY &&
 	    HAS(LOOK_BEHIND_WITHDRAWAL)) {
 		grant(d, KV_TURN_WANTED);
+		d->puts++;
 		d->phase = BUSY;
 	} else {
 		d->phase = RIVAL;
@@ -244,6 +263,8 @@ static bool kvmd_run(void *locals)
 		return false;
 	case BUSY:
 		x_do(ghost_serve, 0);
+		if (d->puts >= PUTS)
+			x_do(ghost_quiet, 0);
 		if (kv_load_acquire(&w.state) != KV_TURN_BUSY)
 			take(d);
 		return false;
