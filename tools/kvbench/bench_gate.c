@@ -205,10 +205,18 @@ static void window(struct gate_shared *sh, enum mode mode, double length,
 	nap(SETTLE_S); /* their last steps */
 }
 
+/* What one of them did in a window, in time of its own by hand. */
+static double by_hand(double tps[NR_MODES][2], enum mode mode, u32 who)
+{
+	double alone = tps[who == 0 ? FIRST : SECOND][who];
+
+	return alone > 0 ? tps[mode][who] / alone : 0;
+}
+
 /* Time by hand over time taken. */
 static double worth(double tps[NR_MODES][2], enum mode mode)
 {
-	return tps[mode][0] / tps[FIRST][0] + tps[mode][1] / tps[SECOND][1];
+	return by_hand(tps, mode, 0) + by_hand(tps, mode, 1);
 }
 
 static bool is_alive(pid_t pid)
@@ -221,6 +229,7 @@ static int rounds(const struct bench_opts *o, struct gate_shared *sh,
 {
 	double gate[GATE_ROUNDS], free_[GATE_ROUNDS], share[GATE_ROUNDS];
 	double length = o->tiny ? 0.3 : GATE_WIN_S, until = bench_now() + 120;
+	double first;
 	u32 nr = o->tiny ? 1 : GATE_ROUNDS, i;
 	enum mode m;
 
@@ -240,8 +249,8 @@ static int rounds(const struct bench_opts *o, struct gate_shared *sh,
 		}
 		gate[i] = worth(r->tps, GATE);
 		free_[i] = worth(r->tps, FREE);
-		share[i] = r->tps[WEIGHTS][1] / r->tps[SECOND][1] /
-			   (r->tps[WEIGHTS][0] / r->tps[FIRST][0]);
+		first = by_hand(r->tps, WEIGHTS, 0);
+		share[i] = first > 0 ? by_hand(r->tps, WEIGHTS, 1) / first : 0;
 	}
 	r->worth[GATE] = bench_median(gate, nr);
 	r->worth[FREE] = bench_median(free_, nr);
