@@ -27,7 +27,6 @@ enum rule {
 	LOOK_BEHIND_WITHDRAWAL,
 	NEW_NUMBER,
 	LOOK_BEHIND_GRANT,
-	ASK_AGAIN,
 	TELL_AT_THE_END,
 	NR_RULES
 };
@@ -39,7 +38,6 @@ static const char *const rule_name[NR_RULES] = {
 	"look once more when the grant is withdrawn",
 	"a grant has a number of its own",
 	"look once more at a grant before using it",
-	"ask again when a grant was missed",
 	"tell kvmd at the end of a turn that is wanted",
 };
 
@@ -121,6 +119,17 @@ static u64 ghost_serve(void *ghost, u64 arg)
 	return 1;
 }
 
+static u64 ghost_asked(void *ghost, u64 arg)
+{
+	struct ghost *g = ghost;
+
+	(void)arg;
+	if (!g->asked)
+		return X_BLOCK;
+	g->asked = 0;
+	return 0;
+}
+
 /* The client sleeps, or does nothing. */
 static u64 ghost_quiet(void *ghost, u64 arg)
 {
@@ -190,10 +199,7 @@ static void wait_for_grant(struct client *c)
 		return;
 	}
 	if (!(word & KV_TURN_GRANTED)) {
-		if (HAS(ASK_AGAIN))
-			ask(c, word);
-		else
-			c->old = word / KV_TURN_SEQ;
+		ask(c, word);
 		return;
 	}
 	word = kv_turn_say(&w, KV_TURN_BUSY);
@@ -262,7 +268,7 @@ static bool kvmd_run(void *locals)
 			take(d);
 		return false;
 	case BUSY:
-		x_do(ghost_serve, 0);
+		x_do(ghost_asked, 0);
 		if (d->puts >= PUTS)
 			x_do(ghost_quiet, 0);
 		if (kv_load_acquire(&w.state) != KV_TURN_BUSY)
