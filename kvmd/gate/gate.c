@@ -5,7 +5,7 @@
  * Taking a turn from a client that looks idle follows the words of turn.h:
  * the grant is withdrawn, and if behind the barrier the client computes after
  * all, it may have begun under the old grant: it gets a new one, and is waited
- * for. Only who has overrun its time loses the turn whatever it does.
+ * for; unless behind that barrier it has ended, and saw neither. Only who has overrun its time loses the turn whatever it does.
  */
 #include "kvmd/gate/gate.h"
 
@@ -28,6 +28,7 @@
 #define GAP_NS	    5000000ull /* between two steps, while others wait */
 #define WAKE_NS	    20000000ull /* from a grant to its use */
 #define TURN_MAX_NS 1000000000ull /* a step, after its turn's time */
+#define TAKE_TRIES  3u
 #define LOOK_NS	    1000000000ull /* between looks at clients' processors */
 
 _Static_assert(TURNS_CLIENT_MAX >= MM_CLIENT_MAX &&
@@ -73,15 +74,17 @@ static u64 on_computed(void *host, u32 client)
 }
 
 /* A new grant; nobody else's word can be taken for it. */
-static void grant(struct session *s, u32 flags)
+static u32 grant(struct session *s, u32 flags)
 {
 	struct kv_turn *w = words_of(s);
+	u32 state;
 
 	s->turn.word = ((s->turn.word & ~KV_TURN_FLAGS) + KV_TURN_SEQ) |
 		       KV_TURN_GRANTED | flags;
-	kv_turn_tell(w, s->turn.word);
+	state = kv_turn_tell(w, s->turn.word);
 	trace_point(s->d, KV_TP_TURN_BEGIN, s->id, s->turn.word / KV_TURN_SEQ);
 	syscall(SYS_futex, &w->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	return state;
 }
 
 static void on_grant(void *host, u32 client)
@@ -133,15 +136,19 @@ static void withdraw_word(struct session *s, u32 *state)
 /* From one that does not compute; false: it does, after all. */
 static bool take(struct session *s)
 {
-	u32 state, flags = s->turn.word & KV_TURN_WANTED;
+	u32 state, flags = s->turn.word & KV_TURN_WANTED, i;
 
-	withdraw_word(s, &state);
-	if (state == KV_TURN_BUSY) {
-		grant(s, flags);
-		return false;
+	for (i = 0; i < TAKE_TRIES; i++) {
+		withdraw_word(s, &state);
+		if (state != KV_TURN_BUSY) {
+			end_turn(s);
+			return true;
+		}
+		state = grant(s, flags);
+		if (state == KV_TURN_BUSY || state == KV_TURN_WAITING)
+			return false; /* its end is told */
 	}
-	end_turn(s);
-	return true;
+	return false;
 }
 
 /* From one that has overrun its time. */
@@ -187,11 +194,13 @@ static u64 next_look(const struct session *s, u64 now)
 {
 	const struct turns_client *c = turns_of(s);
 
-	if (kv_load_acquire(&words_of(s)->state) == KV_TURN_WAITING)
+	u32 state = kv_load_acquire(&words_of(s)->state);
+
+	if (state == KV_TURN_WAITING)
 		return max(c->granted_ns + WAKE_NS, now + GAP_NS);
 	if (now < c->until_ns)
 		return min(c->until_ns, now + GAP_NS);
-	return c->until_ns + TURN_MAX_NS;
+	return state == KV_TURN_BUSY ? c->until_ns + TURN_MAX_NS : now + GAP_NS;
 }
 
 static bool take_any(struct gate *g, u64 now)

@@ -25,6 +25,7 @@ enum rule {
 	CLIENT_FENCE,
 	KVMD_FENCE,
 	LOOK_BEHIND_WITHDRAWAL,
+	LOOK_BEHIND_PUT_BACK,
 	NEW_NUMBER,
 	LOOK_BEHIND_GRANT,
 	TELL_AT_THE_END,
@@ -36,6 +37,7 @@ static const char *const rule_name[NR_RULES] = {
 	"fence between what the client does and its look",
 	"fence between the word and kvmd's look",
 	"look once more when the grant is withdrawn",
+	"and when it is put back",
 	"a grant has a number of its own",
 	"look once more at a grant before using it",
 	"tell kvmd at the end of a turn that is wanted",
@@ -57,7 +59,7 @@ struct client {
 	bool waits;
 };
 
-enum phase { WANT, BUSY, RIVAL, SERVE, HOLD };
+enum phase { WANT, TAKE, BUSY, RIVAL, SERVE, HOLD };
 
 struct kvmd {
 	u32 word;
@@ -233,23 +235,31 @@ static bool client_run(void *locals)
 
 /* ---- kvmd ---- */
 
-static void grant(struct kvmd *d, u32 flags)
+static u32 grant(struct kvmd *d, u32 flags)
 {
+	u32 state;
+
 	d->word = (d->word & ~KV_TURN_FLAGS) +
 		  (HAS(NEW_NUMBER) ? KV_TURN_SEQ : 0);
 	d->word |= KV_TURN_GRANTED | flags;
-	kv_turn_tell(&w, d->word);
+	state = kv_turn_tell(&w, d->word);
 	x_do(ghost_wake, 0);
+	return state;
 }
 
 static void take(struct kvmd *d)
 {
+	u32 state;
+
 	d->word &= ~KV_TURN_FLAGS;
 	if (kv_turn_tell(&w, d->word) == KV_TURN_BUSY &&
 	    HAS(LOOK_BEHIND_WITHDRAWAL)) {
-		grant(d, KV_TURN_WANTED);
+		state = grant(d, KV_TURN_WANTED);
 		d->puts++;
-		d->phase = BUSY;
+		d->phase = state == KV_TURN_BUSY || state == KV_TURN_WAITING ||
+					   !HAS(LOOK_BEHIND_PUT_BACK)
+				   ? BUSY
+				   : TAKE;
 	} else {
 		d->phase = RIVAL;
 	}
@@ -266,6 +276,9 @@ static bool kvmd_run(void *locals)
 			d->phase = BUSY;
 		else
 			take(d);
+		return false;
+	case TAKE:
+		take(d);
 		return false;
 	case BUSY:
 		x_do(ghost_asked, 0);
