@@ -5,7 +5,8 @@
  * Taking a turn from a client that looks idle follows the words of turn.h:
  * the grant is withdrawn, and if behind the barrier the client computes after
  * all, it may have begun under the old grant: it gets a new one, and is waited
- * for; unless behind that barrier it has ended, and saw neither. Only who has overrun its time loses the turn whatever it does.
+ * for; unless behind that barrier it has ended, and saw neither. Only who has
+ * overrun its time loses the turn whatever it does.
  */
 #include "kvmd/gate/gate.h"
 
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #include <kv/turn.h>
 #include "include/uapi/kv/trace.h"
@@ -27,8 +29,10 @@
 
 #define GAP_NS	    5000000ull /* between two steps, while others wait */
 #define WAKE_NS	    20000000ull /* from a grant to its use */
-#define TURN_MAX_NS 1000000000ull /* a step, after its turn's time */
+#define LATE_NS	    1000000000ull /* a step, after its turn's time */
+#define TURN_MAX_NS 10000000000ull /* one that does use processors */
 #define TAKE_TRIES  3u
+#define CPU_SHARE   8u /* of the time, that one uses which computes */
 #define LOOK_NS	    1000000000ull /* between looks at clients' processors */
 
 _Static_assert(TURNS_CLIENT_MAX >= MM_CLIENT_MAX &&
@@ -95,6 +99,25 @@ static void on_grant(void *host, u32 client)
 	grant(g->d->sessions[client], 0);
 }
 
+/* Has its process used processors since this was last asked? */
+static bool uses_cpu(struct session *s, u64 now)
+{
+	u64 since = now - min(s->turn.cpu_at_ns, now), used = 0;
+	struct timespec ts;
+	clockid_t clock;
+	bool yes;
+
+	if (!s->peer.hidden && s->peer.pid > 0 &&
+	    !clock_getcpuclockid(s->peer.pid, &clock) &&
+	    !clock_gettime(clock, &ts))
+		used = (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+	yes = used > s->turn.cpu_ns &&
+	      used - s->turn.cpu_ns >= since / CPU_SHARE;
+	s->turn.cpu_ns = used;
+	s->turn.cpu_at_ns = now;
+	return yes;
+}
+
 static void on_want(void *host, u32 client, u64 until_ns)
 {
 	struct gate *g = host;
@@ -102,6 +125,7 @@ static void on_want(void *host, u32 client, u64 until_ns)
 	struct kv_turn *w = words_of(s);
 
 	if (!(s->turn.word & KV_TURN_WANTED)) {
+		(void)uses_cpu(s, g->d->now_ns);
 		s->turn.steps = READ_ONCE(w->steps);
 		s->turn.kept_ns = g->d->now_ns;
 	}
@@ -171,7 +195,10 @@ static bool take_unused(struct session *s, u64 now)
 
 	switch (kv_load_acquire(&w->state)) {
 	case KV_TURN_BUSY:
-		if (until_past(c, now) < TURN_MAX_NS)
+		if (until_past(c, now) < LATE_NS ||
+		    now - s->turn.cpu_at_ns < LATE_NS)
+			return false;
+		if (uses_cpu(s, now) && until_past(c, now) < TURN_MAX_NS)
 			return false;
 		take_overrun(s);
 		return true;
@@ -200,7 +227,9 @@ static u64 next_look(const struct session *s, u64 now)
 		return max(c->granted_ns + WAKE_NS, now + GAP_NS);
 	if (now < c->until_ns)
 		return min(c->until_ns, now + GAP_NS);
-	return state == KV_TURN_BUSY ? c->until_ns + TURN_MAX_NS : now + GAP_NS;
+	if (state != KV_TURN_BUSY)
+		return now + GAP_NS;
+	return max(c->until_ns, s->turn.cpu_at_ns) + LATE_NS;
 }
 
 static bool take_any(struct gate *g, u64 now)

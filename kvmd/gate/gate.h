@@ -11,9 +11,10 @@
  * What happens when somebody dies or stops:
  *
  *	the holder ends		its session leaves, the next one has the turn
- *	the holder stops	in a step: TURN_MAX_NS after its time it has
- *				lost the turn, and goes on beside the others
- *				when it does. Between steps: at its time
+ *	the holder stops	in a step: LATE_NS after its time it has lost
+ *				the turn, and goes on beside the others when it
+ *				does; TURN_MAX_NS if it uses processors.
+ *				Between steps: at its time
  *	a waiter stops		what it was granted and does not take in
  *				WAKE_NS goes on to the next
  *	kvmd is killed		the words stay; its successor goes on with
@@ -31,6 +32,7 @@ struct gate_client {
 	bool in; /* has asked once */
 	u32 word; /* kvmd's own copy */
 	u64 steps, kept_ns; /* KEPT since then, after so many steps */
+	u64 cpu_ns, cpu_at_ns; /* what its process had used, and when */
 };
 
 int __must_check gate_create(struct kvmd *d);

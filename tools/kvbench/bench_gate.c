@@ -11,9 +11,10 @@
  *			weight
  *	FREE		both, each as it likes
  *
- * What a window was worth: the time that its tokens would have taken by hand,
- * the first's and then the second's, over the time that it lasted. So it does
- * not matter who got how much. Medians over the rounds.
+ * The share of WEIGHTS is that of the time that each had the turn, as kvmd
+ * counts it. What another window was worth: the time that its tokens would have
+ *taken by hand, the first's and then the second's, over the time that it
+ *lasted. So it does not matter who got how much. Medians over the rounds.
  */
 #include "tools/kvbench/bench.h"
 
@@ -32,8 +33,9 @@
 #define GATE_SEQS   8u
 #define GATE_PROMPT 48u
 #define GATE_NEW    96u
-#define GATE_ROUNDS 5u
-#define GATE_WIN_S  4.0
+#define GATE_STEP   64u /* tokens of a step */
+#define GATE_ROUNDS 3u
+#define GATE_WIN_S  9.0
 #define GATE_WEIGHT 3u
 #define SETTLE_S    0.3
 
@@ -42,7 +44,7 @@ enum mode { FIRST, SECOND, GATE, WEIGHTS, FREE, NR_MODES };
 /* Between the processes. */
 struct gate_shared {
 	volatile int mode; /* NR_MODES: nothing is to be done; -1: end */
-	volatile u64 tokens[2], steps[2];
+	volatile u64 tokens[2];
 	volatile int ready; /* runtimes that have begun */
 };
 
@@ -56,9 +58,8 @@ struct runtime {
 };
 
 struct gate_result {
-	double worth[NR_MODES]; /* GATE and FREE; WEIGHTS: second's over first's
-				 */
-	double tps[NR_MODES][2]; /* of the last round */
+	double worth[NR_MODES]; /* of GATE, FREE; WEIGHTS: the share */
+	* / double tps[NR_MODES][2]; /* of the last round */
 	u64 turns, revoked;
 };
 
@@ -119,9 +120,8 @@ static int run_runtime(struct runtime *t)
 		rc = keep_going(t);
 		if (!rc)
 			rc = session_step(&t->s);
-		t->sh->steps[t->who]++;
 	}
-	return rc;
+	return min(rc, 0);
 }
 
 static void __attribute__((noreturn))
@@ -132,6 +132,7 @@ runtime(const char *socket, const char *path, u32 threads, u64 seed, u32 who,
 	struct session_opts o = { .model = path,
 				  .socket = socket,
 				  .no_prefix_cache = true,
+				  .step_tokens = GATE_STEP,
 				  .threads = threads };
 	int rc;
 
@@ -172,6 +173,28 @@ static u64 ask_number(const char *socket, const char *what, const char *key)
 	}
 	free(json);
 	return n;
+}
+
+/* Time that a process has had the turn. */
+static double held_s(const char *socket, pid_t pid)
+{
+	json_t *v = NULL, *c;
+	char *json = NULL;
+	double s = 0;
+	size_t i;
+
+	if (!kv_ctl(socket, KV_HELLO_ADMIN, "client list", &json) && json)
+		v = json_loads(json, 0, NULL);
+	json_array_foreach(json_object_get(v, "clients"), i, c)
+	{
+		if (json_integer_value(json_object_get(c, "pid")) == pid)
+			s = (double)json_integer_value(
+				    json_object_get(c, "turn_held_ns")) *
+			    1e-9;
+	}
+	json_decref(v);
+	free(json);
+	return s;
 }
 
 static void set_weight(const char *socket, pid_t pid, u32 weight)
@@ -229,7 +252,7 @@ static int rounds(const struct bench_opts *o, struct gate_shared *sh,
 {
 	double gate[GATE_ROUNDS], free_[GATE_ROUNDS], share[GATE_ROUNDS];
 	double length = o->tiny ? 0.3 : GATE_WIN_S, until = bench_now() + 120;
-	double first;
+	double held[2];
 	u32 nr = o->tiny ? 1 : GATE_ROUNDS, i;
 	enum mode m;
 
@@ -243,14 +266,18 @@ static int rounds(const struct bench_opts *o, struct gate_shared *sh,
 		for (m = FIRST; m < NR_MODES; m++) {
 			set_weight(socket, pid[1],
 				   m == WEIGHTS ? 100 * GATE_WEIGHT : 100);
+			held[0] = held_s(socket, pid[0]);
+			held[1] = held_s(socket, pid[1]);
 			window(sh, m, length, r->tps[m]);
+			held[0] = held_s(socket, pid[0]) - held[0];
+			held[1] = held_s(socket, pid[1]) - held[1];
+			if (m == WEIGHTS)
+				share[i] = held[0] > 0 ? held[1] / held[0] : 0;
 			if (!is_alive(pid[0]) || !is_alive(pid[1]))
 				return -ECHILD;
 		}
 		gate[i] = worth(r->tps, GATE);
 		free_[i] = worth(r->tps, FREE);
-		first = by_hand(r->tps, WEIGHTS, 0);
-		share[i] = first > 0 ? by_hand(r->tps, WEIGHTS, 1) / first : 0;
 	}
 	r->worth[GATE] = bench_median(gate, nr);
 	r->worth[FREE] = bench_median(free_, nr);
