@@ -58,8 +58,8 @@ struct runtime {
 };
 
 struct gate_result {
-	double worth[NR_MODES]; /* of GATE, FREE; WEIGHTS: the share */
-	* / double tps[NR_MODES][2]; /* of the last round */
+	double worth[NR_MODES]; /* GATE, FREE; WEIGHTS: second's over first's */
+	double tps[NR_MODES][2]; /* of the last round */
 	u64 turns, revoked;
 };
 
