@@ -151,7 +151,8 @@ TEST_F_TIMEOUT(restart, at_each_transition_of_kvmd_costs_nobody, 300)
 		unsetenv("KV_KILL_NEXT_AT");
 		if (!tight)
 			others_start(self->o, &self->d);
-		for (try = 0; try < 8; try++) {
+		/* whether a step is long enough to be killed for is chance */
+		for (try = 0; try < 24; try++) {
 			if (successor && !try)
 				kill((pid_t)test_kvmd_u64(&self->d, "status",
 							  "pid"),
@@ -166,7 +167,7 @@ TEST_F_TIMEOUT(restart, at_each_transition_of_kvmd_costs_nobody, 300)
 			    (successor ? 2 : 1))
 				break;
 		}
-		if (try < 8)
+		if (try < 24)
 			done++;
 		else
 			TH_LOG("%s: kvmd was not killed", at);
