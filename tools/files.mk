@@ -2,7 +2,7 @@
 kvrun-y += tools/kvrun/main.o tools/kvrun/cmd_tokenize.o \
 	tools/kvrun/json_text.o \
 	tools/kvrun/cmd_generate.o tools/kvrun/cmd_score.o \
-	tools/kvrun/cmd_chat.o tools/kvrun/answer.o \
+	tools/kvrun/cmd_chat.o tools/kvrun/cmd_serve.o tools/kvrun/answer.o \
 	tools/kvrun/session.o tools/kvrun/private_kvmd.o \
 	tools/kvrun/drop.o tools/kvrun/read_file.o
 kvctl-y += $(addprefix tools/kvctl/,main.o cmd.o complete.o ask.o fmt.o tab.o \

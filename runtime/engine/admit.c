@@ -21,6 +21,8 @@ static void map_prefix(struct engine *e, struct seq *s)
 		return;
 	s->nr_computed = e->b->ops->prefix_map(e->b, s->space, s->ids, nr - 1);
 	e->stats.nr_mapped += s->nr_computed;
+	if (!s->req->nr_preempted)
+		s->req->nr_cached = s->nr_computed;
 }
 
 /* Give a waiting request its first space. */

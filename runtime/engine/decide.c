@@ -168,6 +168,7 @@ static void serve_row(struct engine *e, const struct out_row *o,
 static void block(struct engine *e, u32 first, u32 nr)
 {
 	u32 vocab = e->m->hp.vocab, i;
+	double start = engine_now(e);
 	struct kern_logits p = {
 		.x = forward_logits(e->f, first, nr),
 		.len = vocab,
@@ -185,6 +186,7 @@ static void block(struct engine *e, u32 first, u32 nr)
 			p.lse = e->lse;
 	}
 	e->x->ops->logits(e->x, &p, nr);
+	e->stats.compute_s += engine_now(e) - start;
 	for (i = 0; i < nr; i++) {
 		const struct row_info row = {
 			.logits = logits + (size_t)i * vocab,

@@ -270,6 +270,25 @@ void engine_cancel(struct engine *e, struct request *r)
 	sched_finish(e, r);
 }
 
+void engine_cancel_seq(struct engine *e, struct request *r, u32 seq)
+{
+	bool live = false;
+	struct seq *s;
+	u32 i;
+
+	if (r->state == REQUEST_DONE || r->p.kind != REQUEST_GENERATE ||
+	    seq >= r->nr_seqs || r->seqs[seq]->finish != FINISH_NONE)
+		return;
+	s = r->seqs[seq];
+	s->finish = FINISH_STOP;
+	for (i = 0; i < r->nr_seqs; i++)
+		live |= r->seqs[i]->finish == FINISH_NONE;
+	if (!live)
+		sched_finish(e, r);
+	else if (!r->p.keep)
+		sched_drop_space(e, s);
+}
+
 void engine_forget(struct engine *e, struct request *r)
 {
 	u32 i;
@@ -346,6 +365,7 @@ static int compute(struct engine *e, char *err)
 	start = engine_now(e);
 	rc = e->o.machine ? e->o.machine->run(e->o.machine->ctx, &batch)
 			  : forward_run(e->f, &batch);
+	e->stats.compute_s += engine_now(e) - start;
 	cost_computed(&e->cost, batch.nr_tokens, engine_now(e) - start);
 	if (rc) {
 		e->b->ops->step_abandon(e->b);

@@ -86,6 +86,7 @@ struct engine_stats {
 	u64 nr_copied; /* pages' runs copied on write */
 	u64 nr_mapped; /* tokens that did not have to be computed */
 	u32 max_running; /* most sequences in one step */
+	double compute_s; /* in kernels */
 };
 
 /**
@@ -131,6 +132,8 @@ void engine_set_back(struct engine *e, enum engine_back back);
 
 /* End a request as it is: it is done at once, its spaces are freed. */
 void engine_cancel(struct engine *e, struct request *r);
+/* End one sample of a request that generates; the others go on. */
+void engine_cancel_seq(struct engine *e, struct request *r, u32 seq);
 /* Free a request that is done. */
 void engine_forget(struct engine *e, struct request *r);
 

@@ -100,6 +100,7 @@ struct request {
 	u32 nr_seqs, max_seqs;
 	struct seq **ended; /* beams: [nr_ended] finished hypotheses */
 	u32 nr_ended;
+	u32 nr_cached; /* tokens of its prompt that others had computed */
 	u32 nr_preempted;
 	u32 nr_restarts; /* of them because memory did not come in time */
 	int error; /* -errno of FINISH_FAILED */

@@ -83,9 +83,20 @@ static bool has_penalties(const struct sampling *p)
 	       p->frequency != 0.0f;
 }
 
+static bool has_ends(const struct sampling *p)
+{
+	return p->nr_ends && p->min_new;
+}
+
+/* Is a row looked at as it is? */
+static bool is_plain(const struct sampling *p)
+{
+	return !has_penalties(p) && !p->nr_bias && !has_ends(p);
+}
+
 bool sampler_is_argmax(const struct sampling *p)
 {
-	return p->temperature == 0.0f && !has_penalties(p);
+	return p->temperature == 0.0f && is_plain(p);
 }
 
 /* Each id once: its first occurrence finds the count and clears it. */
@@ -109,6 +120,20 @@ static void penalise(struct sampler *s, const struct sampling *p,
 		if (n)
 			*x -= p->presence + p->frequency * (float)n;
 	}
+}
+
+/* What the caller wants of single tokens, after the penalties. */
+static void lean(struct sampler *s, const struct sampling *p,
+		 const struct sampler_history *h)
+{
+	u32 i;
+
+	for (i = 0; i < p->nr_bias; i++)
+		s->x[p->bias[i].id] += p->bias[i].bias;
+	if (h->nr - h->nr_prompt >= p->min_new)
+		return;
+	for (i = 0; i < p->nr_ends; i++)
+		s->x[p->ends[i]] = -INFINITY;
 }
 
 static u32 argmax(const float *x, u32 nr)
@@ -256,9 +281,11 @@ u32 sampler_pick(struct sampler *s, const struct sampling *p,
 	float top;
 	u32 i, n;
 
-	if (has_penalties(p)) {
+	if (!is_plain(p)) {
 		memcpy(s->x, logits, s->vocab * sizeof(*s->x));
-		penalise(s, p, h);
+		if (has_penalties(p))
+			penalise(s, p, h);
+		lean(s, p, h);
 		x = s->x;
 	}
 	if (p->temperature == 0.0f)

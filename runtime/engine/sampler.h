@@ -4,12 +4,18 @@
 /*
  * sampler.h - from a row of logits to a token
  *
- * In this order: penalties, temperature, min-p, top-k, top-p, one random
- * number. The number is a function of (seed, stream, position), so what a
- * sequence draws depends neither on the batch around it nor on how often it
+ * In this order: penalties, biases, temperature, min-p, top-k, top-p, one
+ * random number. The number is a function of (seed, stream, position), so what
+ * a sequence draws depends neither on the batch around it nor on how often it
  * was recomputed.
  */
 #include "kv/types.h"
+
+/* Added to a token's logit; -INFINITY: it is never chosen. */
+struct sampling_bias {
+	u32 id;
+	float bias;
+};
 
 struct sampling {
 	float temperature; /* 0: the most likely token */
@@ -19,6 +25,11 @@ struct sampling {
 	float presence, frequency; /* 0 = off: output only */
 	u32 top_k; /* 0 = off */
 	u64 seed;
+	/* both lists are the caller's, and outlive what is sampled with them */
+	const struct sampling_bias *bias; /* [nr_bias] ids < vocab */
+	const u32 *ends; /* [nr_ends] not chosen below min_new of output */
+	u32 nr_bias, nr_ends;
+	u32 min_new;
 };
 
 #define SAMPLING_GREEDY                           \

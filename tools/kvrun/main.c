@@ -33,6 +33,11 @@ static const struct {
 		.help = "talk to an instruct model",
 	},
 	{
+		.name = "serve",
+		.fn = cmd_serve,
+		.help = "answer over HTTP, in OpenAI's dialect",
+	},
+	{
 		.name = "tokenize",
 		.fn = cmd_tokenize,
 		.help = "text on standard input to token ids",

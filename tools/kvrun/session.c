@@ -30,7 +30,7 @@
 #include "tools/kvrun/private_kvmd.h"
 #include "tools/kvrun/session.h"
 
-#define CONTIG_SPACES	  64
+#define CONTIG_SPACES	  64u
 #define CONTIG_TOKENS_MAX 32768u
 #define HOLD_POLL_MS	  200
 
@@ -81,6 +81,7 @@ void session_usage(FILE *out)
 	      "reference\n"
 	      "      --context N      refuse longer sequences (the model's)\n"
 	      "      --chunk N        tokens of a step (512)\n"
+	      "      --max-num-seqs N sequences of a step (256)\n"
 	      "      --preempt swap|recompute  what becomes of the pages of a\n"
 	      "                       request that gives way (swap, if there is\n"
 	      "                       any)\n"
@@ -171,6 +172,8 @@ int session_option(struct session_opts *o, int c, const char *arg, char *err)
 		return set_count("--chunk", arg, &o->step_tokens, err);
 	case SESSION_OPT_CONTEXT:
 		return set_count("--context", arg, &o->context, err);
+	case SESSION_OPT_MAX_SEQS:
+		return set_count("--max-num-seqs", arg, &o->max_seqs, err);
 	case SESSION_OPT_KV:
 		o->contig = !strcmp(arg, "contig");
 		if (o->contig || !strcmp(arg, "paged"))
@@ -267,7 +270,7 @@ static int attach(struct session *s, struct kv_namespace *ns)
 		.socket = s->own ? private_kvmd_socket(s->own) : s->o->socket,
 		.name = name,
 		.ns = ns,
-		.stop = &caught,
+		.stop = s->o->stop ? s->o->stop : &caught,
 	};
 	int rc;
 
@@ -335,6 +338,7 @@ static int open_engine(struct session *s)
 {
 	struct engine_opts eo = {
 		.step_tokens = s->o->step_tokens,
+		.max_seqs = s->o->max_seqs,
 		.context = s->o->context
 				   ? min(s->o->context, s->model->hp.context)
 				   : 0,
@@ -344,7 +348,8 @@ static int open_engine(struct session *s)
 	};
 
 	if (s->o->contig)
-		eo.max_seqs = CONTIG_SPACES;
+		eo.max_seqs = min(CONTIG_SPACES,
+				  eo.max_seqs ? eo.max_seqs : CONTIG_SPACES);
 	if (vocab_size(s->vocab) > s->model->hp.vocab)
 		return err_set(s->err, -EINVAL,
 			       "%s: the tokenizer has %u tokens, the network "
@@ -401,7 +406,7 @@ void session_close(struct session *s)
 }
 
 /* Is kvmd still there, and does it want to be? */
-static int look_at_kvmd(struct session *s)
+int session_attend(struct session *s)
 {
 	struct kv_event ev;
 	int rc;
@@ -423,7 +428,7 @@ static int look_at_kvmd(struct session *s)
 
 int session_step(struct session *s)
 {
-	int rc = look_at_kvmd(s);
+	int rc = session_attend(s);
 
 	if (rc)
 		return rc;
@@ -441,7 +446,7 @@ int session_hold(struct session *s)
 	fflush(stdout);
 	fprintf(stderr, "kvrun: holding\n");
 	while (!caught) {
-		rc = look_at_kvmd(s);
+		rc = session_attend(s);
 		if (rc)
 			return rc;
 		rc = poll(&p, 1, HOLD_POLL_MS);

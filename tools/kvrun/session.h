@@ -31,6 +31,9 @@ struct session_opts {
 	bool no_prefix_cache;
 	u32 step_tokens; /* 0: the engine's */
 	u32 context; /* 0: the model's */
+	u32 max_seqs; /* that compute at a time; 0: the engine's */
+	/* ends waits for memory; NULL: SIGTERM and SIGINT do */
+	const volatile int *stop;
 };
 
 enum {
@@ -48,6 +51,7 @@ enum {
 	SESSION_OPT_CHUNK,
 	SESSION_OPT_CONTEXT,
 	SESSION_OPT_PIN,
+	SESSION_OPT_MAX_SEQS,
 	SESSION_OPT_LAST,
 };
 
@@ -70,7 +74,8 @@ enum {
 	  SESSION_OPT_NO_PREFIX_CACHE }, \
 	{ "stats", no_argument, NULL, SESSION_OPT_STATS }, \
 	{ "chunk", required_argument, NULL, SESSION_OPT_CHUNK }, \
-	{ "context", required_argument, NULL, SESSION_OPT_CONTEXT }
+	{ "context", required_argument, NULL, SESSION_OPT_CONTEXT }, \
+	{ "max-num-seqs", required_argument, NULL, SESSION_OPT_MAX_SEQS }
 /* clang-format on */
 
 /* The part of --help that all commands share. */
@@ -122,6 +127,9 @@ void session_close(struct session *s);
  * away, or another -errno; the sentence is in @s->err.
  */
 int __must_check session_step(struct session *s);
+
+/* What session_step() does first: kvmd's events. 0 or -errno, likewise. */
+int __must_check session_attend(struct session *s);
 
 /* Stay attached until SIGTERM, SIGINT or the end of standard input. */
 int __must_check session_hold(struct session *s);

@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * call.c - one request for text, from its body to its last token
+ *
+ * A call has a part per prompt, a part a job of the engine's and a choice per
+ * sample. A token goes through its choice: characters are completed, stop
+ * strings looked for, what may be shown is shown (a chunk of a stream) or kept.
+ *
+ * A call ends when its jobs are all back, however it ends: what was found in
+ * caches is known then, and nobody writes to its memory any more. If its
+ * client goes before, the jobs are cancelled and it is freed when they are
+ * back.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "runtime/server/server_priv.h"
+
+static void call_free(struct call *c)
+{
+	u32 i, k;
+
+	for (i = 0; i < c->nr_parts; i++) {
+		struct part *p = &c->parts[i];
+
+		for (k = 0; p->choices && k < c->g.best_of; k++) {
+			free(p->choices[k].text);
+			lps_free(&p->choices[k].lps);
+		}
+		free(p->choices);
+		free(p->echo);
+		feed_job_free(p->job);
+	}
+	free(c->parts);
+	params_fini(&c->g);
+	json_decref(c->body);
+	strbuf_free(&c->head);
+	strbuf_free(&c->out);
+	free(c);
+}
+
+static void set_id(struct call *c)
+{
+	u64 r[2] = { ++c->sv->next_id, (u64)c };
+
+	if (getrandom(r, sizeof(r), GRND_NONBLOCK) != sizeof(r))
+		r[1] ^= (u64)time(NULL);
+	snprintf(c->id, sizeof(c->id), "%s-%016llx%016llx",
+		 c->g.chat ? "chatcmpl" : "cmpl", (unsigned long long)r[0],
+		 (unsigned long long)r[1]);
+	if (!c->g.has_seed)
+		c->g.sampling.seed = r[0] ^ r[1];
+}
+
+static int check_model(const struct call *c, struct api_error *err)
+{
+	int rc;
+
+	if (!c->g.model || !*c->g.model || !strcmp(c->g.model, c->sv->o->name))
+		return 0;
+	rc = api_refuse(err, 404, "model", "there is no model '%.200s' here",
+			c->g.model);
+	err->code = "model_not_found";
+	return rc;
+}
+
+/* Is there room for it, with all others that compute and wait? */
+static int check_room(const struct call *c, struct api_error *err)
+{
+	struct server *sv = c->sv;
+	u32 nr = c->nr_parts * c->g.best_of;
+
+	if (sv->nr_seqs + nr <= sv->o->max_seqs + sv->o->max_queue ||
+	    !sv->nr_seqs)
+		return 0;
+	sv->metrics.refused++;
+	return api_refuse(err, 429, NULL,
+			  "%u sequences compute or wait already, %u more are "
+			  "too many",
+			  sv->nr_seqs, nr);
+}
+
+int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
+		struct api_error *err)
+{
+	struct call *c = calloc(1, sizeof(*c));
+	int rc;
+
+	if (!c)
+		return api_refuse(err, 500, NULL, "no memory");
+	c->sv = sv;
+	c->fd = -1;
+	c->created = (s64)time(NULL);
+	c->arrived_s = feed_now();
+	rc = params_parse(body, chat, vocab_size(sv->m.vocab), &c->g, err);
+	if (!rc)
+		rc = check_model(c, err);
+	if (!rc && c->g.best_of > sv->m.max_fan)
+		rc = api_refuse(err, 400, "n", "%u samples are more than %u",
+				c->g.best_of, sv->m.max_fan);
+	if (!rc) {
+		set_id(c);
+		rc = prompt_parts(c, err);
+	}
+	if (!rc)
+		rc = check_room(c, err);
+	if (rc) {
+		call_free(c);
+		return rc;
+	}
+	c->body = body;
+	reply_head(c);
+	*out = c;
+	return 0;
+}
+
+void call_submit(struct call *c)
+{
+	struct server *sv = c->sv;
+	u32 i;
+
+	c->nr_live = c->nr_parts * c->g.best_of;
+	c->next = sv->calls;
+	if (c->next)
+		c->next->prev = c;
+	sv->calls = c;
+	sv->nr_seqs += c->nr_live;
+	sv->nr_streams += c->g.stream;
+	for (i = 0; i < c->nr_parts; i++)
+		feed_submit(sv->feed, c->parts[i].job);
+}
+
+static void unlink_call(struct call *c)
+{
+	struct server *sv = c->sv;
+
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		sv->calls = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	sv->nr_seqs -= c->nr_parts * c->g.best_of;
+	sv->nr_streams -= c->g.stream;
+}
+
+void call_cancel(struct call *c)
+{
+	u32 i;
+
+	for (i = 0; i < c->nr_parts; i++)
+		if (c->parts[i].job)
+			feed_cancel(c->sv->feed, c->parts[i].job);
+}
+
+void call_leave(struct call *c)
+{
+	c->conn = NULL;
+	if (c->nr_back == c->nr_parts)
+		call_free(c);
+	else
+		call_cancel(c);
+}
+
+/* ---- tokens ---- */
+
+static bool is_stop_id(const struct call *c, u32 id)
+{
+	u32 i;
+
+	for (i = 0; i < c->g.nr_stop_ids; i++)
+		if (c->g.stop_ids[i] == id)
+			return true;
+	return false;
+}
+
+/* The text that a token adds. Return: 0 or -ENOMEM. */
+static int add_text(struct call *c, struct choice *ch, u32 id, bool last)
+{
+	const struct vocab *v = c->sv->m.vocab;
+	bool ends = vocab_is_eog(v, id) && !c->g.ignore_eos;
+	int rc = 0;
+
+	if (!ends && !is_stop_id(c, id))
+		rc = vocab_stream_push(v, &ch->vs, id,
+				       c->g.special_too ? 0
+							: VOCAB_SKIP_SPECIAL,
+				       &ch->text, &ch->len);
+	if (!rc && last)
+		rc = vocab_stream_end(&ch->vs, &ch->text, &ch->len);
+	return rc;
+}
+
+/* How far the text may be shown now; a stop string ends it. */
+static size_t look(struct call *c, struct choice *ch)
+{
+	const struct stop_list *l = &c->g.stop;
+	size_t at, end;
+
+	if (!l->nr || ch->nr_tokens < c->g.sampling.min_new) {
+		ch->looked = ch->len;
+		return ch->len;
+	}
+	if (stop_find(l, ch->text ? ch->text : "", ch->len, ch->looked, &at,
+		      &end)) {
+		ch->finish = "stop";
+		return c->g.include_stop ? end : max(at, ch->shown);
+	}
+	ch->looked = ch->len;
+	return ch->finish ? ch->len : stop_safe(l, ch->text, ch->len);
+}
+
+static void fail(struct call *c, int status, const char *why)
+{
+	if (!c->error.status)
+		(void)api_refuse(&c->error, status, NULL, "%s", why);
+	call_cancel(c);
+}
+
+static void note_times(struct call *c, struct part *p, double now)
+{
+	struct metrics *m = &c->sv->metrics;
+
+	if (!p->first_s) {
+		p->first_s = now;
+		hist_observe(m, HIST_TTFT, now - c->arrived_s);
+	} else if (p->last_s != now) {
+		hist_observe(m, HIST_ITL, now - p->last_s);
+	}
+	p->last_s = now;
+	if (!c->made_s)
+		c->made_s = now;
+}
+
+void call_event(const struct feed_batch *b, const struct feed_event *ev)
+{
+	struct part *p = ev->job->owner;
+	struct call *c = p->call;
+	struct choice *ch = &p->choices[ev->seq];
+	size_t to;
+
+	if (ch->finish || c->error.status)
+		return;
+	note_times(c, p, b->made_s);
+	ch->nr_tokens++;
+	ch->cum += ev->lp;
+	c->sv->metrics.generation_tokens++;
+	if (c->g.nr_logprobs >= 0)
+		reply_logprob(c, ch, ev, b->top + ev->top);
+	if (is_stop_id(c, ev->id) || ev->finish == FINISH_STOP)
+		ch->finish = "stop";
+	else if (ev->finish == FINISH_LENGTH)
+		ch->finish = "length";
+	if (add_text(c, ch, ev->id, ch->finish)) {
+		fail(c, 500, "no memory for the text");
+		return;
+	}
+	to = look(c, ch);
+	if (ch->finish) {
+		c->nr_live--;
+		if (ev->finish == FINISH_NONE)
+			feed_cancel_seq(c->sv->feed, ev->job, ev->seq);
+	}
+	if (c->g.stream && c->conn)
+		reply_chunk(c, p, ch, to);
+	else
+		ch->len = ch->finish ? to : ch->len;
+	if (c->out.failed)
+		fail(c, 500, "no memory for the answer");
+	if (c->g.stream)
+		call_has_news(c);
+}
+
+/* ---- jobs that are back ---- */
+
+static void note_part(struct call *c, struct part *p, const struct job *j)
+{
+	struct metrics *m = &c->sv->metrics;
+	u32 i, tokens = 0;
+	enum finished how = FINISHED_ABORT;
+
+	for (i = 0; i < c->g.best_of; i++)
+		tokens += p->choices[i].nr_tokens;
+	m->prompt_tokens += p->nr_prompt;
+	m->queried += p->nr_prompt;
+	m->cached += p->nr_cached;
+	if (p->choices[0].finish && !c->error.status)
+		how = strcmp(p->choices[0].finish, "stop") ? FINISHED_LENGTH
+							   : FINISHED_STOP;
+	m->finished[how]++;
+	hist_observe(m, HIST_PROMPT_TOKENS, p->nr_prompt);
+	hist_observe(m, HIST_GENERATION_TOKENS, tokens);
+	if (j->started_s)
+		hist_observe(m, HIST_QUEUE,
+			     max(j->started_s - c->arrived_s, 0.0));
+	if (!p->first_s || how == FINISHED_ABORT)
+		return;
+	hist_observe(m, HIST_E2E, p->last_s - c->arrived_s);
+	hist_observe(m, HIST_PREFILL, p->first_s - j->started_s);
+	hist_observe(m, HIST_DECODE, p->last_s - p->first_s);
+	hist_observe(m, HIST_INFERENCE, p->last_s - j->started_s);
+	if (p->choices[0].nr_tokens > 1)
+		hist_observe(m, HIST_TPOT,
+			     (p->last_s - p->first_s) /
+				     (p->choices[0].nr_tokens - 1));
+}
+
+static int status_of(int rc)
+{
+	switch (rc) {
+	case -EINVAL:
+		return 400;
+	case -ESHUTDOWN:
+	case -ETIMEDOUT:
+	case -EAGAIN:
+		return 503;
+	}
+	return 500;
+}
+
+/* Samples that nobody has ended: the server has cancelled them. */
+static void end_choices(struct call *c, struct part *p)
+{
+	u32 i;
+
+	for (i = 0; i < c->g.best_of; i++) {
+		struct choice *ch = &p->choices[i];
+
+		if (ch->finish)
+			continue;
+		ch->finish = "abort";
+		c->nr_live--;
+		if (c->g.stream && c->conn && !c->error.status)
+			reply_chunk(c, p, ch, ch->len);
+	}
+}
+
+static void end_call(struct call *c)
+{
+	if (c->g.stream && c->error.status)
+		reply_stream_error(c);
+	else if (c->g.stream)
+		reply_stream_end(c);
+	else if (!c->error.status)
+		reply_whole(c);
+	c->ended = true;
+}
+
+void call_job_back(struct job *j)
+{
+	struct part *p = j->owner;
+	struct call *c = p->call;
+
+	p->nr_cached = j->nr_cached;
+	p->started_s = j->started_s;
+	if (j->error)
+		fail(c, status_of(j->error),
+		     j->message ? j->message : strerror(-j->error));
+	end_choices(c, p);
+	note_part(c, p, j);
+	p->job = NULL;
+	feed_job_free(j);
+	if (++c->nr_back < c->nr_parts)
+		return;
+	unlink_call(c);
+	if (!c->conn) {
+		call_free(c);
+		return;
+	}
+	end_call(c);
+	call_has_news(c);
+}

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * params.c - the keys of a body, as rows of a table
+ *
+ * A row says where a number or a switch goes and between which bounds it lies.
+ * What is no number or switch has a function.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/sha.h>
+
+#include "runtime/server/params.h"
+
+#define N_MAX	     128
+#define LOGPROBS_MAX 20
+#define BIAS_MAX     1024
+#define STOP_IDS_MAX 256
+#define COUNT_MAX    0x7fffffff
+
+enum kind { SWITCH, COUNT, REAL, FUNC };
+enum where { BOTH, CHAT_ONLY, TEXT_ONLY };
+
+struct row {
+	const char *key;
+	enum kind kind;
+	enum where where;
+	size_t at, has; /* 0: there is no such switch */
+	double lowest, highest;
+	int (*func)(struct gen_params *p, const char *key, const json_t *v,
+		    u32 vocab, struct api_error *err);
+};
+
+static int take_n_logprobs(struct gen_params *p, const char *key,
+			   const json_t *v, u32 vocab, struct api_error *err)
+{
+	if (p->chat && json_is_boolean(v)) {
+		if (json_is_true(v))
+			p->nr_logprobs = max(p->nr_logprobs, 0);
+		else
+			p->nr_logprobs = -1;
+		return 0;
+	}
+	if (p->chat)
+		return api_refuse(err, 400, key, "%s has to be true or false",
+				  key);
+	if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+	    json_integer_value(v) > LOGPROBS_MAX)
+		return api_refuse(err, 400, key, "%s has to be from 0 to %d",
+				  key, LOGPROBS_MAX);
+	p->nr_logprobs = (s32)json_integer_value(v);
+	return 0;
+}
+
+/* After logprobs, which says whether there are any. */
+static int take_top_logprobs(struct gen_params *p, const char *key,
+			     const json_t *v, u32 vocab, struct api_error *err)
+{
+	json_int_t n = json_integer_value(v);
+
+	if (!json_is_integer(v) || n < 0 || n > LOGPROBS_MAX)
+		return api_refuse(err, 400, key, "%s has to be from 0 to %d",
+				  key, LOGPROBS_MAX);
+	if (n && p->nr_logprobs < 0)
+		return api_refuse(err, 400, key, "%s needs logprobs", key);
+	if (p->nr_logprobs >= 0)
+		p->nr_logprobs = (s32)n;
+	return 0;
+}
+
+static int add_stop(struct gen_params *p, const char *key, const json_t *v,
+		    struct api_error *err)
+{
+	int rc = json_is_string(v) ? stop_add(&p->stop, json_string_value(v),
+					      json_string_length(v))
+				   : -EINVAL;
+
+	if (rc == -EINVAL)
+		return api_refuse(err, 400, key,
+				  "%s has to be a string or a list of strings, "
+				  "none of them empty",
+				  key);
+	if (rc)
+		return api_refuse(err, 400, key,
+				  "%s may have %u strings and %u bytes", key,
+				  STOP_MAX, STOP_BYTES_MAX);
+	return 0;
+}
+
+static int take_stop(struct gen_params *p, const char *key, const json_t *v,
+		     u32 vocab, struct api_error *err)
+{
+	size_t i;
+	json_t *one;
+	int rc = 0;
+
+	if (!json_is_array(v))
+		return add_stop(p, key, v, err);
+	json_array_foreach((json_t *)(uintptr_t)v, i, one)
+	{
+		if (!rc)
+			rc = add_stop(p, key, one, err);
+	}
+	return rc;
+}
+
+static bool is_id(const json_t *v, u32 vocab)
+{
+	return json_is_integer(v) && json_integer_value(v) >= 0 &&
+	       json_integer_value(v) < (json_int_t)vocab;
+}
+
+static int take_stop_ids(struct gen_params *p, const char *key, const json_t *v,
+			 u32 vocab, struct api_error *err)
+{
+	size_t i, nr = json_array_size(v);
+
+	if (!json_is_array(v) || nr > STOP_IDS_MAX)
+		return api_refuse(err, 400, key,
+				  "%s has to be a list of at most %d token ids",
+				  key, STOP_IDS_MAX);
+	free(p->stop_ids);
+	p->nr_stop_ids = 0;
+	p->stop_ids = malloc((nr + 1) * sizeof(*p->stop_ids));
+	if (!p->stop_ids)
+		return api_refuse(err, 500, NULL, "no memory");
+	for (i = 0; i < nr; i++) {
+		const json_t *one = json_array_get(v, i);
+
+		if (!is_id(one, vocab))
+			return api_refuse(err, 400, key,
+					  "%s: ids are from 0 to %u", key,
+					  vocab - 1);
+		p->stop_ids[p->nr_stop_ids++] = (u32)json_integer_value(one);
+	}
+	return 0;
+}
+
+static int take_bias(struct gen_params *p, const char *key, const json_t *v,
+		     u32 vocab, struct api_error *err)
+{
+	const char *id;
+	json_t *bias;
+
+	if (!json_is_object(v) || json_object_size(v) > BIAS_MAX)
+		return api_refuse(err, 400, key,
+				  "%s has to be an object of at most %d token "
+				  "ids",
+				  key, BIAS_MAX);
+	free(p->bias);
+	p->sampling.nr_bias = 0;
+	p->bias = calloc(json_object_size(v) + 1, sizeof(*p->bias));
+	if (!p->bias)
+		return api_refuse(err, 500, NULL, "no memory");
+	json_object_foreach((json_t *)(uintptr_t)v, id, bias)
+	{
+		char *end;
+		unsigned long n = strtoul(id, &end, 10);
+		double d = json_number_value(bias);
+
+		if (*id < '0' || *id > '9' || *end || n >= vocab ||
+		    !json_is_number(bias) || !(fabs(d) <= 100.0))
+			return api_refuse(err, 400, key,
+					  "%s: ids are from 0 to %u, biases "
+					  "from -100 to 100",
+					  key, vocab - 1);
+		p->bias[p->sampling.nr_bias++] =
+			(struct sampling_bias){ (u32)n, (float)d };
+	}
+	p->sampling.bias = p->bias;
+	return 0;
+}
+
+static int take_stream_options(struct gen_params *p, const char *key,
+			       const json_t *v, u32 vocab,
+			       struct api_error *err)
+{
+	const json_t *each = json_object_get(v, "continuous_usage_stats");
+
+	if (!json_is_object(v))
+		return api_refuse(err, 400, key, "%s has to be an object", key);
+	p->include_usage = json_is_true(json_object_get(v, "include_usage"));
+	p->continuous_usage = json_is_true(each);
+	return 0;
+}
+
+/* Whoever does not know the salt does not find the prefix. */
+static int take_salt(struct gen_params *p, const char *key, const json_t *v,
+		     u32 vocab, struct api_error *err)
+{
+	u8 digest[SHA256_DIGEST_LENGTH];
+
+	if (!json_is_string(v) || !json_string_length(v))
+		return api_refuse(err, 400, key,
+				  "%s has to be a string, not empty", key);
+	SHA256((const u8 *)json_string_value(v), json_string_length(v), digest);
+	memcpy(&p->salt, digest, sizeof(p->salt));
+	p->salt += !p->salt;
+	return 0;
+}
+
+static int take_model(struct gen_params *p, const char *key, const json_t *v,
+		      u32 vocab, struct api_error *err)
+{
+	if (!json_is_string(v))
+		return api_refuse(err, 400, key, "%s has to be a string", key);
+	p->model = json_string_value(v);
+	return 0;
+}
+
+static int take_prompt(struct gen_params *p, const char *key, const json_t *v,
+		       u32 vocab, struct api_error *err)
+{
+	if (!json_is_string(v) && !json_is_array(v))
+		return api_refuse(err, 400, key,
+				  "%s has to be a string or a list", key);
+	if (json_is_array(v) && !json_array_size(v))
+		return api_refuse(err, 400, key, "%s is empty", key);
+	p->prompt = v;
+	return 0;
+}
+
+static int take_messages(struct gen_params *p, const char *key, const json_t *v,
+			 u32 vocab, struct api_error *err)
+{
+	if (!json_is_array(v) || !json_array_size(v))
+		return api_refuse(err, 400, key,
+				  "%s has to be a list, not empty", key);
+	p->messages = v;
+	return 0;
+}
+
+#define AT(m) offsetof(struct gen_params, m)
+#define OF(m) offsetof(struct gen_params, sampling.m)
+#define FLAG(k, m)                                    \
+	{                                             \
+		.key = k, .kind = SWITCH, .at = AT(m) \
+	}
+#define BY(k, w, f)                                           \
+	{                                                     \
+		.key = k, .kind = FUNC, .where = w, .func = f \
+	}
+
+/* clang-format off */
+static const struct row rows[] = {
+	BY("model", BOTH, take_model),
+	BY("prompt", TEXT_ONLY, take_prompt),
+	BY("messages", CHAT_ONLY, take_messages),
+	FLAG("stream", stream),
+	BY("stream_options", BOTH, take_stream_options),
+	FLAG("ignore_eos", ignore_eos),
+	FLAG("include_stop_str_in_output", include_stop),
+	{ "echo", SWITCH, TEXT_ONLY, .at = AT(echo) },
+	/* of two names for one thing the later row counts */
+	{ "n_predict", COUNT, BOTH, AT(max_new), AT(has_max), 0, COUNT_MAX, NULL },
+	{ "max_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 0, COUNT_MAX, NULL },
+	{ "max_completion_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 0,
+	  COUNT_MAX, NULL },
+	{ "min_tokens", COUNT, BOTH, OF(min_new), 0, 0, COUNT_MAX, NULL },
+	{ "n", COUNT, BOTH, AT(n), 0, 1, N_MAX, NULL },
+	{ "best_of", COUNT, TEXT_ONLY, AT(best_of), AT(has_best_of), 1, N_MAX, NULL },
+	{ "temperature", REAL, BOTH, OF(temperature), 0, 0, 100, NULL },
+	{ "top_p", REAL, BOTH, OF(top_p), 0, 1e-9, 1, NULL },
+	{ "min_p", REAL, BOTH, OF(min_p), 0, 0, 0.999999, NULL },
+	{ "presence_penalty", REAL, BOTH, OF(presence), 0, -2, 2, NULL },
+	{ "frequency_penalty", REAL, BOTH, OF(frequency), 0, -2, 2, NULL },
+	{ "repetition_penalty", REAL, BOTH, OF(repetition), 0, 1e-3, 1e3, NULL },
+	BY("logit_bias", BOTH, take_bias),
+	BY("stop", BOTH, take_stop),
+	BY("stop_token_ids", BOTH, take_stop_ids),
+	BY("logprobs", BOTH, take_n_logprobs),
+	BY("top_logprobs", CHAT_ONLY, take_top_logprobs),
+	BY("cache_salt", BOTH, take_salt),
+};
+/* clang-format on */
+
+static int take_number(const struct row *r, void *at, const json_t *v,
+		       struct api_error *err)
+{
+	double d = json_number_value(v);
+
+	if (r->kind == COUNT ? !json_is_integer(v) : !json_is_number(v))
+		return api_refuse(err, 400, r->key, "%s has to be a%s", r->key,
+				  r->kind == COUNT ? " whole number"
+						   : " number");
+	if (!(d >= r->lowest && d <= r->highest))
+		return api_refuse(err, 400, r->key,
+				  "%s has to be from %g to %g, not %g", r->key,
+				  r->lowest, r->highest, d);
+	if (r->kind == COUNT)
+		*(u32 *)at = (u32)d;
+	else
+		*(float *)at = (float)d;
+	return 0;
+}
+
+static int take_row(const struct row *r, const json_t *v, u32 vocab,
+		    struct gen_params *p, struct api_error *err)
+{
+	char *base = (char *)p;
+	int rc = 0;
+
+	switch (r->kind) {
+	case FUNC:
+		return r->func(p, r->key, v, vocab, err);
+	case SWITCH:
+		if (!json_is_boolean(v))
+			return api_refuse(err, 400, r->key,
+					  "%s has to be true or false", r->key);
+		*(bool *)(void *)(base + r->at) = json_is_true(v);
+		return 0;
+	case COUNT:
+	case REAL:
+		rc = take_number(r, base + r->at, v, err);
+		break;
+	}
+	if (!rc && r->has)
+		*(bool *)(void *)(base + r->has) = true;
+	return rc;
+}
+
+/* top_k: -1 and 0 are off. seed: any whole number. priority: 0. */
+static int take_odd(const json_t *root, struct gen_params *p,
+		    struct api_error *err)
+{
+	const json_t *k = json_object_get(root, "top_k");
+	const json_t *seed = json_object_get(root, "seed");
+	const json_t *special = json_object_get(root, "skip_special_tokens");
+	const json_t *prio = json_object_get(root, "priority");
+
+	if (k && !json_is_null(k)) {
+		if (!json_is_integer(k) || json_integer_value(k) < -1 ||
+		    json_integer_value(k) > COUNT_MAX)
+			return api_refuse(err, 400, "top_k",
+					  "top_k has to be -1 or more");
+		p->sampling.top_k = (u32)max(json_integer_value(k), 0);
+	}
+	if (seed && !json_is_null(seed)) {
+		if (!json_is_integer(seed))
+			return api_refuse(err, 400, "seed",
+					  "seed has to be a whole number");
+		p->sampling.seed = (u64)json_integer_value(seed);
+		p->has_seed = true;
+	}
+	if (prio && !json_is_null(prio)) {
+		if (!json_is_integer(prio) ||
+		    llabs(json_integer_value(prio)) > COUNT_MAX)
+			return api_refuse(err, 400, "priority",
+					  "priority has to be a whole number");
+		p->priority = (s32)json_integer_value(prio);
+	}
+	p->special_too = json_is_false(special);
+	return 0;
+}
+
+/* What each of two keys allows and both together do not. */
+static int check_pairs(struct gen_params *p, struct api_error *err)
+{
+	if (p->chat ? !p->messages : !p->prompt)
+		return api_refuse(err, 400, p->chat ? "messages" : "prompt",
+				  "%s is missing",
+				  p->chat ? "messages" : "prompt");
+	if (!p->has_best_of)
+		p->best_of = p->n;
+	if (p->best_of < p->n)
+		return api_refuse(err, 400, "best_of",
+				  "best_of %u is less than n %u", p->best_of,
+				  p->n);
+	if (p->best_of > p->n && p->stream)
+		return api_refuse(err, 400, "best_of",
+				  "the best of %u is known at the end and "
+				  "cannot be streamed",
+				  p->best_of);
+	if (p->has_max && !p->max_new)
+		return api_refuse(err, 400, "max_tokens",
+				  "max_tokens has to be at least 1");
+	if (p->echo && p->nr_logprobs >= 0)
+		return api_refuse(err, 400, "echo",
+				  "log-probabilities of the prompt are not "
+				  "given");
+	if (p->has_max && p->sampling.min_new > p->max_new)
+		return api_refuse(err, 400, "min_tokens",
+				  "min_tokens %u is more than max_tokens %u",
+				  p->sampling.min_new, p->max_new);
+	return 0;
+}
+
+int params_parse(const json_t *root, bool chat, u32 vocab,
+		 struct gen_params *out, struct api_error *err)
+{
+	size_t i;
+	int rc;
+
+	*out = (struct gen_params){
+		.chat = chat,
+		.n = 1,
+		.nr_logprobs = -1,
+		.sampling = SAMPLING_GREEDY,
+	};
+	out->sampling.temperature = 1.0f;
+	if (!json_is_object(root))
+		return api_refuse(err, 400, NULL,
+				  "the body has to be a JSON object");
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		const json_t *v = json_object_get(root, rows[i].key);
+
+		if (!v || json_is_null(v) ||
+		    rows[i].where == (chat ? TEXT_ONLY : CHAT_ONLY))
+			continue;
+		rc = take_row(&rows[i], v, vocab, out, err);
+		if (rc)
+			return rc;
+	}
+	rc = take_odd(root, out, err);
+	return rc ? rc : check_pairs(out, err);
+}
+
+void params_fini(struct gen_params *p)
+{
+	stop_fini(&p->stop);
+	free(p->bias);
+	free(p->stop_ids);
+	p->bias = NULL;
+	p->stop_ids = NULL;
+	p->sampling.bias = NULL;
+	p->sampling.nr_bias = 0;
+	p->nr_stop_ids = 0;
+}

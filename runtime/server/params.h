@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef RUNTIME_SERVER_PARAMS_H
+#define RUNTIME_SERVER_PARAMS_H
+/*
+ * params.h - what a body asks for
+ *
+ * A key that is not known says nothing, nor does one that is null. One that is
+ * known and has a value that it cannot have is refused, with its name.
+ */
+#include <jansson.h>
+
+#include "runtime/engine/sampler.h"
+#include "runtime/server/api_error.h"
+#include "runtime/server/stop.h"
+
+struct gen_params {
+	bool chat;
+	bool stream, include_usage, continuous_usage;
+	bool ignore_eos, include_stop, special_too;
+	bool has_max, has_seed, has_best_of, echo;
+	u32 max_new; /* if has_max */
+	u32 n, best_of; /* best_of >= n */
+	s32 nr_logprobs; /* -1: none wanted */
+	struct sampling sampling;
+	struct sampling_bias *bias; /* [sampling.nr_bias] */
+	u32 *stop_ids; /* [nr_stop_ids] */
+	u32 nr_stop_ids;
+	struct stop_list stop;
+	s32 priority;
+	u64 salt; /* 0: none */
+	/* parts of the body, which outlives this */
+	const char *model; /* NULL: not given */
+	const json_t *prompt; /* completions: string or array, not empty */
+	const json_t *messages; /* chat: array, not empty */
+};
+
+/**
+ * params_parse - read a body
+ * @root: lives as long as @out
+ * @vocab: ids are below it
+ * @out: params_fini() it, also after a failure
+ *
+ * Return: 0, or -EINVAL with the refusal.
+ */
+int __must_check params_parse(const json_t *root, bool chat, u32 vocab,
+			      struct gen_params *out, struct api_error *err);
+void params_fini(struct gen_params *p);
+
+#endif
