@@ -231,7 +231,7 @@ static void note_times(struct call *c, struct part *p, double now)
 		hist_observe(m, HIST_ITL, now - p->last_s);
 	}
 	p->last_s = now;
-	if (!c->made_s)
+	if (!c->made_s || !c->g.stream)
 		c->made_s = now;
 }
 

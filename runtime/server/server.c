@@ -25,13 +25,14 @@
 #include "runtime/server/server_priv.h"
 
 #define BACKLOG	    1024
+#define SEND_BYTES  (128 << 10) /* what the kernel keeps of an answer */
 #define EVENTS	    64
 #define DRAIN_MS    50
 #define LAST_WORD_S 2.0 /* for the answers of the last requests to be read */
 
 static int bind_one(const struct addrinfo *a)
 {
-	const int on = 1;
+	const int on = 1, send_bytes = SEND_BYTES;
 	int fd = socket(a->ai_family,
 			a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
 			a->ai_protocol);
@@ -39,6 +40,8 @@ static int bind_one(const struct addrinfo *a)
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	/* its connections have it from the listener */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof(send_bytes));
 	if (bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, BACKLOG)) {
 		int rc = -errno;
 

@@ -4,13 +4,15 @@
 
     bad_gguf.py FOLDER FLIPS SEED
     bad_gguf.py --large FILE
+    bad_gguf.py --chat FILE
 
 The first writes FOLDER/good.gguf (one layer, random F32 weights, a byte vocabulary),
 one file per way of being wrong in FOLDER/bad, and FLIPS copies of the good
 one with a few bits turned over in FOLDER/flip. The name of a bad file is
 WORD__WHAT.gguf: WORD has to appear in the sentence that refuses it, "_" in it
 being any character. The second writes a right one whose pages are large:
-512 KiB for 16 tokens, so that 256 tokens fill an extent.
+512 KiB for 16 tokens, so that 256 tokens fill an extent. The third one can be
+talked to besides: it has a chat template.
 """
 import os
 import random
@@ -182,9 +184,17 @@ def bad_files(good):
         yield f"__first_{part}_bytes", good[:part]
 
 
-def large():
+def large(chat=False):
     """16 layers of 8 heads; the weights repeat, to be made in no time."""
-    ks = [k for k in keys() if not k[0].startswith("qwen2.")] + [
+    tokens = byte_names() + ["<|endoftext|>"]
+    marks = ["<|im_start|>", "<|im_end|>"] if chat else []
+    template = "{% for m in messages %}<|im_start|>...<|im_end|>{% endfor %}"
+    own = ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type")
+    ks = [k for k in keys() if not k[0].startswith("qwen2.") and
+          k[0] not in own] + [
+        (own[0], ARR, (STR, tokens + marks)),
+        (own[1], ARR, (I32, [1] * 256 + [3] * (1 + len(marks)))),
+        *([("tokenizer.chat_template", STR, template)] if chat else []),
         ("qwen2.block_count", U32, 16),
         ("qwen2.context_length", U32, 2048),
         ("qwen2.embedding_length", U32, DIM),
@@ -207,7 +217,7 @@ def large():
                    struct.pack("<f", 1.0) * (nr // 4) if "norm" in name
                    else (some * (nr // len(some) + 1))[:nr]])
 
-    add("token_embd.weight", DIM, 257)
+    add("token_embd.weight", DIM, 257 + len(marks))
     add("output_norm.weight", DIM)
     for i in range(16):
         for t in ("attn_norm", "ffn_norm"):
@@ -223,9 +233,9 @@ def large():
 
 
 def main(argv):
-    if argv[1] == "--large":
+    if argv[1] in ("--large", "--chat"):
         with open(argv[2], "wb") as f:
-            f.write(large())
+            f.write(large(argv[1] == "--chat"))
         return
     top, flips, seed = argv[1], int(argv[2]), int(argv[3])
     good = build(keys(), tensors())

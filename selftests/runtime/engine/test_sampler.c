@@ -109,19 +109,25 @@ static void expect_distribution(const struct sampling *p)
 	sampler_free(s);
 }
 
+#define ROW(t, mass, share, k, s)                                      \
+	{                                                              \
+		.temperature = t, .top_p = mass, .min_p = share,       \
+		.repetition = 1, .top_k = k, .seed = s                 \
+	}
+
 TEST(sampler, draws_have_the_chances_of_the_definition)
 {
 	u64 seed = 7;
 	static const struct sampling p[] = {
-		{ 1.0f, 1.0f, 0, 1, 0, 0, 0, 1 },
-		{ 0.7f, 1.0f, 0, 1, 0, 0, 10, 2 },
-		{ 1.0f, 0.9f, 0, 1, 0, 0, 0, 3 },
-		{ 2.0f, 0.5f, 0, 1, 0, 0, 0, 4 },
-		{ 1.0f, 1.0f, 0.2f, 1, 0, 0, 0, 5 },
-		{ 1.3f, 0.8f, 0.01f, 1, 0, 0, 50, 6 },
-		{ 1.0f, 0.01f, 0, 1, 0, 0, 0, 7 },
-		{ 1.0f, 1.0f, 0, 1, 0, 0, 1, 8 },
-		{ 0.05f, 1.0f, 0, 1, 0, 0, 0, 9 },
+		ROW(1.0f, 1.0f, 0, 0, 1),
+		ROW(0.7f, 1.0f, 0, 10, 2),
+		ROW(1.0f, 0.9f, 0, 0, 3),
+		ROW(2.0f, 0.5f, 0, 0, 4),
+		ROW(1.0f, 1.0f, 0.2f, 0, 5),
+		ROW(1.3f, 0.8f, 0.01f, 50, 6),
+		ROW(1.0f, 0.01f, 0, 0, 7),
+		ROW(1.0f, 1.0f, 0, 1, 8),
+		ROW(0.05f, 1.0f, 0, 0, 9),
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(p); i++) {
@@ -204,6 +210,51 @@ TEST(sampler, penalties_look_at_what_was_said)
 	/* and nothing is left over for the next call */
 	p.repetition = 1;
 	EXPECT_EQ(5, sampler_pick(s, &p, logits, &h, 0));
+	sampler_free(s);
+}
+
+/* The same as adding to the row by hand. */
+TEST(sampler, biases_are_added_and_ends_wait_for_their_time)
+{
+	struct sampler *s = make();
+	u64 seed = test_seed();
+	float plain[V], by_hand[V];
+	u32 ids[64] = { 0 }, ends[2], round, i;
+	const struct sampler_history h = { ids, 12, 4 };
+
+	for (round = 0; round < 200; round++) {
+		struct sampling_bias bias[5];
+		struct sampling p = {
+			.temperature = round % 2 ? 0.0f : 1.0f,
+			.top_p = 0.9f,
+			.repetition = 1.0f + (float)(round % 3) / 4,
+			.presence = 0.3f,
+			.seed = round,
+		};
+		struct sampling q = p;
+
+		random_logits(&seed);
+		memcpy(plain, logits, sizeof(plain));
+		p.bias = bias;
+		p.nr_bias = (u32)(test_rand(&seed) % 6);
+		p.ends = ends;
+		p.nr_ends = 2;
+		p.min_new = (u32)(test_rand(&seed) % 16); /* 8 there are */
+		for (i = 0; i < 2; i++)
+			ends[i] = 60 + (u32)(test_rand(&seed) % 200);
+		/* none of the history: penalties come before biases */
+		for (i = 0; i < p.nr_bias; i++) {
+			bias[i].id = 1 + (u32)(test_rand(&seed) % 50);
+			bias[i].bias = (float)(test_rand(&seed) % 40) - 20;
+			logits[bias[i].id] += bias[i].bias;
+		}
+		for (i = 0; i < 2 && p.min_new > 8; i++)
+			logits[ends[i]] = -INFINITY;
+		memcpy(by_hand, logits, sizeof(by_hand));
+		i = sampler_pick(s, &q, by_hand, &h, 0);
+		EXPECT_EQ(i, sampler_pick(s, &p, plain, &h, 0));
+	}
+	EXPECT_TRUE(sampler_is_argmax(&(struct sampling)SAMPLING_GREEDY));
 	sampler_free(s);
 }
 

@@ -1,0 +1,179 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# serve.sh - kvrun serve: forms, refusals, cancellation, two servers, the end
+#
+# quick: no
+# timeout: 120
+#
+# The model is one of our own writing: 16 tokens take 512 KiB, 256 an extent.
+# What clients do is in serve_client.py; where the real model is, two servers
+# of it share a prefix.
+. selftests/tap.sh
+
+command -v python3 >/dev/null || skip_all "no python3 here"
+model=$T/chat.gguf
+python3 selftests/e2e/bad_gguf.py --chat "$model" || exit 1
+nr=0
+
+# serve [OPTION]... - a server; $port, $server (its pid), $log
+serve() {
+	nr=$((nr + 1))
+	log=$T/serve$nr
+	kvrun serve -t 1 -m "$model" --port 0 "$@" >"$log.out" 2>"$log.err" &
+	server=$!
+	tap_pids+=("$server")
+	wait_for 20 grep -q ready "$log.err" && port=$(sed 's/.*://' "$log.out") &&
+		return 0
+	diag "no server" "$(cat "$log.err")"
+	return 1
+}
+# stop - end the last server; its exit status is returned
+stop() {
+	kill "$server" 2>/dev/null
+	wait "$server"
+}
+# ask CASE [ARG]... - what serve_client.py says becomes results of this test
+ask() {
+	local line n=0
+	while IFS= read -r line; do
+		n=$((n + 1))
+		case $line in
+		'ok '*) ok "$1: ${line#ok }" ;;
+		'not ok '*) not_ok "$1: ${line#not ok }" ;;
+		*) diag "$line" ;;
+		esac
+	done < <(python3 selftests/e2e/serve_client.py "$port" "$@" 2>&1)
+	[ $n -gt 0 ] || not_ok "$1 says something"
+	wait $!
+	expect "$1 came to its end" 0 $?
+}
+client() { python3 selftests/e2e/serve_client.py "$port" "$@"; }
+field() { python3 -c 'import json, sys
+print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+
+# Room for everything
+start_kvmd --size 512M || exit 1
+serve --max-body 100000 || exit 1
+ask forms
+ask bad
+ask many
+want=$(kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos \
+	-n 40 --json | python3 -c '
+import json, sys
+print(json.load(sys.stdin)["sequences"][0]["text"].encode())')
+got=$(client text hello 40 | python3 -c '
+import json, sys
+print(json.load(sys.stdin)["text"].encode())')
+expect "kvrun generate says the same" "$want" "$got"
+ask drain "$server"
+wait "$server"
+expect "a drained server ends well" 0 $?
+
+serve --api-key secret || exit 1
+ask key
+stop
+expect "an idle server told to end ends well" 0 $?
+
+serve --max-unread 8192 || exit 1
+ask slow
+stop
+
+serve --max-num-seqs 1 --max-queue 2 --no-prefix-cache || exit 1
+ask queued
+client lasting 1900 >"$T/cut" &
+wait_for 5 eval 'curl -s localhost:$port/metrics |
+	grep -q "^vllm:num_requests_running{[^}]*} 1"'
+kill "$server"
+kill "$server"
+wait "$server"
+expect "a second signal ends it at once" 143 $?
+wait $!
+
+serve --chunk 16 --no-prefix-cache || exit 1
+ask prefill
+stop
+check "the books are in order" kvctl check
+stop_kvmd
+
+# Memory for one, swap for the rest
+start_kvmd --size 32M --swap-ram 128M || exit 1
+serve --no-prefix-cache || exit 1
+ask swapped
+stop
+expect "nothing is left in swap" 0 "$(kvctl meminfo --json | field swap_used_bytes)"
+check "the books are in order" kvctl check
+stop_kvmd
+
+# Somebody holds most of it and gives nothing
+start_kvmd --size 32M --revoke admin || exit 1
+mkfifo "$T/fifo"
+exec 8<>"$T/fifo"
+kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos -n 300 \
+	--no-prefix-cache --hold <"$T/fifo" >"$T/held" 2>"$T/held.err" &
+holder=$!
+tap_pids+=("$holder")
+wait_for 20 grep -q holding "$T/held.err"
+serve --no-prefix-cache || exit 1
+ask starved
+kill $holder
+stop
+stop_kvmd
+
+# kvmd is killed under a server
+want=$(kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos \
+	-n 1200 --kv contig --json | field sequences | md5sum)
+start_kvmd --size 256M --keeper || exit 1
+serve || exit 1
+client lasting 1200 >"$T/lasting" &
+lasting=$!
+for _ in 1 2 3; do
+	sleep 0.1
+	was=$(kvctl status --json | field pid)
+	kill -KILL "$was"
+	wait_for 10 eval '[ "$(kvctl status --json | field pid)" != '"$was"' ]'
+done
+wait $lasting
+expect "a stream under which kvmd is killed ends with [DONE]" "[DONE]" \
+	"$(field end <"$T/lasting")"
+kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos \
+	-n 1200 --json >"$T/want"
+expect "and says what a runtime says alone" yes "$(python3 - "$T" <<'PY'
+import json, sys
+t = sys.argv[1]
+a = json.load(open(t + "/lasting"))["text"]
+b = json.load(open(t + "/want"))["sequences"][0]["text"]
+print("yes" if a == b else (a[:50], b[:50]))
+PY
+)"
+stop
+expect "the server ends well" 0 $?
+stop_kvmd
+
+# Two servers on the real model
+if [ -z "${KV_GEMMA:-}" ]; then
+	skip "two servers share a prefix" "no model (make fetch)"
+	tap_done
+fi
+model=$KV_GEMMA
+start_kvmd --size 1G || exit 1
+serve -t 2 || exit 1
+first=$port
+prompt=$(printf 'The %s page of the book is torn. ' {1..40})
+client text "$prompt" 16 >"$T/first"
+serve -t 2 || exit 1
+client text "$prompt" 16 >"$T/second"
+expect "the first server computes the prompt" 0 "$(field cached <"$T/first")"
+check "the second one finds it" [ "$(field cached <"$T/second")" -gt 300 ]
+expect "and says the same" "$(field text <"$T/first")" \
+	"$(field text <"$T/second")"
+kvrun generate -m "$model" --prompt "$prompt" --temp 0 --ignore-eos -n 16 \
+	--no-prefix-cache --json >"$T/want"
+expect "what kvrun generate says" "$(field text <"$T/first")" \
+	"$(python3 -c 'import json, sys
+print(json.load(open(sys.argv[1]))["sequences"][0]["text"])' "$T/want")"
+check "the first one still answers" curl -sf "localhost:$first/health"
+stop_kvmd
+wait "$server"
+expect "a server whose kvmd ends says so" 3 $?
+tap_done

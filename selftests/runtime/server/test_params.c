@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_params.c - bodies, right and wrong and random
+ *
+ * san: address
+ */
+#include "runtime/server/params.h"
+#include "selftests/harness.h"
+
+#define VOCAB 300
+
+static json_t *root;
+
+static int parse(const char *body, bool chat, struct gen_params *p,
+		 struct api_error *e)
+{
+	json_decref(root);
+	root = json_loads(body, JSON_DECODE_ANY, NULL);
+	memset(e, 0, sizeof(*e));
+	return params_parse(root, chat, VOCAB, p, e);
+}
+
+static void expect_refused(const char *body, bool chat, const char *param)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	if (!EXPECT_NE(0, parse(body, chat, &p, &e)) ||
+	    !EXPECT_EQ(400, e.status) || !EXPECT_TRUE(e.param) ||
+	    !EXPECT_EQ(0, strcmp(param, e.param)))
+		TH_LOG("%s: %s", body, e.message);
+	params_fini(&p);
+}
+
+TEST(params, what_is_not_said_has_its_default)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	ASSERT_EQ(0, parse("{\"prompt\":\"a\"}", false, &p, &e));
+	EXPECT_EQ(1, p.n);
+	EXPECT_EQ(1, p.best_of);
+	EXPECT_FALSE(p.has_max);
+	EXPECT_FALSE(p.has_seed);
+	EXPECT_FALSE(p.stream);
+	EXPECT_EQ(-1, p.nr_logprobs);
+	EXPECT_EQ(1, (int)p.sampling.temperature);
+	EXPECT_FALSE(sampler_check(&p.sampling));
+	EXPECT_EQ(0, p.salt);
+	params_fini(&p);
+}
+
+TEST(params, null_and_unknown_keys_say_nothing)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	ASSERT_EQ(0, parse("{\"prompt\":\"a\",\"n\":null,\"stop\":null,"
+			   "\"x\":[1],\"seed\":null,\"logit_bias\":null,"
+			   "\"top_k\":null,\"messages\":3}",
+			   false, &p, &e));
+	EXPECT_EQ(1, p.n);
+	EXPECT_EQ(0, p.stop.nr);
+	params_fini(&p);
+}
+
+TEST(params, every_value_arrives)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	ASSERT_EQ(0,
+		  parse("{\"messages\":[1],\"max_completion_tokens\":9,"
+			"\"max_tokens\":4,\"min_tokens\":3,\"n\":2,\"seed\":-1,"
+			"\"temperature\":0,\"top_p\":0.5,\"top_k\":-1,"
+			"\"min_p\":0.25,\"presence_penalty\":1,"
+			"\"frequency_penalty\":-1,\"repetition_penalty\":2,"
+			"\"logit_bias\":{\"7\":-100,\"299\":1.5},"
+			"\"stop\":[\"a\",\"bc\"],\"stop_token_ids\":[1,2],"
+			"\"ignore_eos\":true,\"logprobs\":true,"
+			"\"top_logprobs\":4,\"stream\":true,"
+			"\"stream_options\":{\"include_usage\":true},"
+			"\"skip_special_tokens\":false,\"priority\":-3,"
+			"\"cache_salt\":\"s\",\"model\":\"m\"}",
+			true, &p, &e));
+	EXPECT_EQ(9, p.max_new);
+	EXPECT_EQ(3, p.sampling.min_new);
+	EXPECT_EQ(2, p.n);
+	EXPECT_EQ(2, p.best_of);
+	EXPECT_TRUE(p.has_seed);
+	EXPECT_EQ(~0ull, p.sampling.seed);
+	EXPECT_EQ(0, p.sampling.top_k);
+	EXPECT_EQ(0, p.sampling.temperature != 0.0f);
+	EXPECT_EQ(25, (int)(p.sampling.min_p * 100));
+	EXPECT_EQ(2, p.sampling.nr_bias);
+	EXPECT_EQ(2, p.stop.nr);
+	EXPECT_EQ(2, p.nr_stop_ids);
+	EXPECT_TRUE(p.ignore_eos && p.stream && p.include_usage &&
+		    p.special_too && p.has_max);
+	EXPECT_EQ(4, p.nr_logprobs);
+	EXPECT_EQ(-3, p.priority);
+	EXPECT_NE(0, p.salt);
+	params_fini(&p);
+}
+
+TEST(params, what_cannot_be_is_refused_by_its_name)
+{
+	expect_refused("{}", false, "prompt");
+	expect_refused("{\"prompt\":3}", false, "prompt");
+	expect_refused("{\"prompt\":[]}", false, "prompt");
+	expect_refused("{}", true, "messages");
+	expect_refused("{\"messages\":[]}", true, "messages");
+	expect_refused("{\"prompt\":\"a\",\"n\":1.5}", false, "n");
+	expect_refused("{\"prompt\":\"a\",\"n\":1e3}", false, "n");
+	expect_refused("{\"prompt\":\"a\",\"max_tokens\":-1}", false,
+		       "max_tokens");
+	expect_refused("{\"prompt\":\"a\",\"top_k\":-2}", false, "top_k");
+	expect_refused("{\"prompt\":\"a\",\"best_of\":1,\"n\":2}", false,
+		       "best_of");
+	expect_refused("{\"prompt\":\"a\",\"best_of\":2,\"stream\":true}",
+		       false, "best_of");
+	expect_refused("{\"prompt\":\"a\",\"logit_bias\":{\"300\":1}}", false,
+		       "logit_bias");
+	expect_refused("{\"prompt\":\"a\",\"logit_bias\":{\"1\":101}}", false,
+		       "logit_bias");
+	expect_refused("{\"prompt\":\"a\",\"stop_token_ids\":[300]}", false,
+		       "stop_token_ids");
+	expect_refused("{\"messages\":[1],\"top_logprobs\":1}", true,
+		       "top_logprobs");
+	expect_refused("{\"prompt\":\"a\",\"min_tokens\":5,\"max_tokens\":4}",
+		       false, "min_tokens");
+	expect_refused("{\"prompt\":\"a\",\"cache_salt\":\"\"}", false,
+		       "cache_salt");
+	expect_refused("{\"prompt\":\"a\",\"stop\":[\"a\",\"\"]}", false,
+		       "stop");
+}
+
+static const char *const keys[] = {
+	"prompt",	   "messages",	       "model",
+	"stream",	   "stream_options",   "ignore_eos",
+	"echo",		   "max_tokens",       "max_completion_tokens",
+	"min_tokens",	   "n",		       "best_of",
+	"temperature",	   "top_p",	       "min_p",
+	"top_k",	   "seed",	       "presence_penalty",
+	"logit_bias",	   "stop",	       "stop_token_ids",
+	"logprobs",	   "top_logprobs",     "cache_salt",
+	"priority",	   "frequency_penalty", "repetition_penalty",
+	"skip_special_tokens",
+};
+
+static const char *const values[] = {
+	"null",	 "true",  "false", "0",		"1",   "-1",
+	"2",	 "1e9",	  "1e308", "-1e308",	"0.5", "99999999999999999999e5",
+	"\"\"",	 "\"a\"", "[]",	   "[\"a\"]",	"[1]", "[[1,2]]",
+	"[300]", "{}",	  "{\"1\":2}", "{\"x\":1}", "[null]",
+	"9223372036854775807", "\"\\u0000\"",
+};
+
+/* Whatever is in it: refused with a sentence, or what a sampler takes. */
+TEST(params, random_bodies_are_refused_or_right)
+{
+	u64 seed = test_seed();
+	char body[1024];
+	u32 round, i, n, taken = 0;
+
+	for (round = 0; round < 20000; round++) {
+		struct gen_params p;
+		struct api_error e;
+		bool chat = round % 2;
+
+		n = (u32)snprintf(body, sizeof(body), "{%s",
+				  chat ? "\"messages\":[1]"
+				       : "\"prompt\":\"a\"");
+		for (i = 0; i < test_rand(&seed) % 4; i++)
+			n += (u32)snprintf(
+				body + n, sizeof(body) - n, ",\"%s\":%s",
+				keys[test_rand(&seed) % ARRAY_SIZE(keys)],
+				values[test_rand(&seed) % ARRAY_SIZE(values)]);
+		snprintf(body + n, sizeof(body) - n, "}");
+		if (parse(body, chat, &p, &e)) {
+			EXPECT_TRUE(e.message[0]);
+			EXPECT_TRUE(e.status == 400);
+		} else {
+			taken++;
+			if (!EXPECT_FALSE(sampler_check(&p.sampling)) ||
+			    !EXPECT_LE(p.n, p.best_of))
+				TH_LOG("%s", body);
+		}
+		params_fini(&p);
+	}
+	EXPECT_GT(taken, 1000);
+	json_decref(root);
+}
+
+TEST_HARNESS_MAIN
