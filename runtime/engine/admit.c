@@ -37,6 +37,8 @@ static int admit(struct engine *e, struct request *r)
 	r->comes = false;
 	e->has_come = true;
 	if (leader && leader->space == KV_SPACE_NONE) {
+		if (e->b->ops->salt)
+			e->b->ops->salt(e->b, r->p.salt);
 		rc = e->b->ops->space_create(e->b, &leader->space);
 		if (!rc)
 			map_prefix(e, leader);

@@ -27,6 +27,12 @@ struct kv_backend_ops {
 	const char *name;
 	/* Each returns 0 or -errno; *space is set on success only. */
 	int (*space_create)(struct kv_backend *b, u32 *space);
+	/*
+	 * Spaces created from now on find only what others with the same salt
+	 * have published; 0: those without one. Optional: NULL where nothing
+	 * is found anyway.
+	 */
+	void (*salt)(struct kv_backend *b, u64 salt);
 	int (*space_fork)(struct kv_backend *b, u32 parent, u64 len,
 			  u32 *space);
 	/* -ENODATA: the window has let go of what would be read next. */

@@ -21,6 +21,7 @@ struct paged {
 	struct kv_backend b;
 	struct kv *kv;
 	struct kv_space_args args;
+	u64 salt; /* of all spaces */
 	struct kv_geometry geom[KV_AREA_MAX]; /* as kvmd answered */
 	u32 geom_id[KV_AREA_MAX];
 	struct kv_step *step; /* the open one, or NULL */
@@ -38,6 +39,13 @@ static int paged_space_create(struct kv_backend *b, u32 *space)
 	struct paged *p = to_paged(b);
 
 	return kv_space_create(p->kv, &p->args, space);
+}
+
+static void paged_salt(struct kv_backend *b, u64 salt)
+{
+	struct paged *p = to_paged(b);
+
+	p->args.ns.salt = p->salt ^ salt;
 }
 
 static int paged_space_fork(struct kv_backend *b, u32 parent, u64 len,
@@ -272,6 +280,7 @@ static void paged_destroy(struct kv_backend *b)
 static const struct kv_backend_ops paged_ops = {
 	.name = "paged",
 	.space_create = paged_space_create,
+	.salt = paged_salt,
 	.space_fork = paged_space_fork,
 	.space_truncate = paged_space_truncate,
 	.space_destroy = paged_space_destroy,
@@ -310,6 +319,7 @@ int kv_paged_create(struct kv *kv, const struct model *m,
 	p->kv = kv;
 	p->args.nr_areas = (u16)m->nr_areas;
 	p->args.ns = *ns;
+	p->salt = ns->salt;
 	for (i = 0; i < m->nr_areas; i++) {
 		p->geom[i] = m->area[i].geom;
 		rc = kv_geometry_add(kv, &p->geom[i], &p->geom_id[i]);

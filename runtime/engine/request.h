@@ -67,6 +67,7 @@ struct request_params {
 	u32 nr_logprobs; /* alternatives kept per token */
 	bool ignore_eog;
 	bool keep; /* sequences keep their spaces when done */
+	u64 salt; /* prefixes are shared with those of the same; 0: none */
 	struct sampling sampling;
 	const struct request_events *events;
 	void *ctx;

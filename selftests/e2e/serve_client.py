@@ -221,6 +221,13 @@ def case_forms():
     t = ask("/v1/completions", dict(body, stop_token_ids=[65], min_tokens=4,
                                     logit_bias={"65": 100}))[1]
     say("but not before min_tokens", t["usage"]["completion_tokens"] == 5, t)
+    long = dict(body, prompt="salted " * 40)
+    cached = [ask("/v1/completions", dict(long, **s))[1]["usage"]
+              ["prompt_tokens_details"]["cached_tokens"] for s in (
+                  {}, {"cache_salt": "s"}, {"cache_salt": "s"},
+                  {"cache_salt": "t"}, {})]
+    say("a prefix is found with the same salt, and with no other",
+        [c > 200 for c in cached] == [False, False, True, False, True], cached)
     r = ask("/ping", headers={"X-Request-Id": "q-1"})[2]
     say("a request's id comes back", r.getheader("X-Request-Id") == "q-1")
     text = ask("/metrics")[1]
