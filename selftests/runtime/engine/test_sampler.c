@@ -109,24 +109,20 @@ static void expect_distribution(const struct sampling *p)
 	sampler_free(s);
 }
 
-#define ROW(t, mass, share, k, s)                                      \
-	{                                                              \
-		.temperature = t, .top_p = mass, .min_p = share,       \
-		.repetition = 1, .top_k = k, .seed = s                 \
+#define ROW(t, mass, share, k, s)                                \
+	{                                                        \
+		.temperature = t, .top_p = mass, .min_p = share, \
+		.repetition = 1, .top_k = k, .seed = s           \
 	}
 
 TEST(sampler, draws_have_the_chances_of_the_definition)
 {
 	u64 seed = 7;
 	static const struct sampling p[] = {
-		ROW(1.0f, 1.0f, 0, 0, 1),
-		ROW(0.7f, 1.0f, 0, 10, 2),
-		ROW(1.0f, 0.9f, 0, 0, 3),
-		ROW(2.0f, 0.5f, 0, 0, 4),
-		ROW(1.0f, 1.0f, 0.2f, 0, 5),
-		ROW(1.3f, 0.8f, 0.01f, 50, 6),
-		ROW(1.0f, 0.01f, 0, 0, 7),
-		ROW(1.0f, 1.0f, 0, 1, 8),
+		ROW(1.0f, 1.0f, 0, 0, 1),    ROW(0.7f, 1.0f, 0, 10, 2),
+		ROW(1.0f, 0.9f, 0, 0, 3),    ROW(2.0f, 0.5f, 0, 0, 4),
+		ROW(1.0f, 1.0f, 0.2f, 0, 5), ROW(1.3f, 0.8f, 0.01f, 50, 6),
+		ROW(1.0f, 0.01f, 0, 0, 7),   ROW(1.0f, 1.0f, 0, 1, 8),
 		ROW(0.05f, 1.0f, 0, 0, 9),
 	};
 

@@ -174,9 +174,9 @@ TEST_TIMEOUT(feed, brings_each_token_of_each_sample_once_and_in_order, 120)
 		for (k = 0; k < p.n; k++) {
 			if (!EXPECT_EQ(seq_nr_new(q->seqs[k]), rec[i].nr[k]))
 				continue;
-			EXPECT_EQ(0, memcmp(q->seqs[k]->ids + len,
-					    rec[i].ids[k],
-					    rec[i].nr[k] * sizeof(u32)));
+			EXPECT_EQ(0,
+				  memcmp(q->seqs[k]->ids + len, rec[i].ids[k],
+					 rec[i].nr[k] * sizeof(u32)));
 		}
 	}
 	rig_close(&alone.rig);

@@ -67,7 +67,8 @@ static double value_of(const char *name, const char *label)
 
 TEST(metrics, what_was_counted_is_written)
 {
-	struct metrics m = { .prompt_tokens = 7, .generation_tokens = 1ull << 40 };
+	struct metrics m = { .prompt_tokens = 7,
+			     .generation_tokens = 1ull << 40 };
 
 	m.finished[FINISHED_LENGTH] = 3;
 	m.http[0][2] = 11;

@@ -57,9 +57,11 @@ static json_t *next_event(char **at)
 
 static size_t random_chars(u64 *seed, char *out, u32 nr)
 {
-	static const char *const c[] = { "a", "\"", "\\", "\n", "\r", "\n\n",
-					 "\xc3\xa4", "\xf0\x9f\x98\x80",
-					 "data: ", "\x01", "\xe2\x80\xa8" };
+	static const char *const c[] = {
+		"a",	  "\"",	  "\\",		 "\n",
+		"\r",	  "\n\n", "\xc3\xa4",	 "\xf0\x9f\x98\x80",
+		"data: ", "\x01", "\xe2\x80\xa8"
+	};
 	size_t len = 0, n;
 	u32 i;
 
@@ -106,10 +108,10 @@ static void stream_once(u64 *seed, bool chat)
 					       "content")
 			     : json_object_get(one, "text");
 
-		EXPECT_EQ(1, json_integer_value(
-				     json_object_get(one, "index")));
-		EXPECT_EQ(0, strcmp(opts.name, json_string_value(json_object_get(
-						       v, "model"))));
+		EXPECT_EQ(1, json_integer_value(json_object_get(one, "index")));
+		EXPECT_EQ(0,
+			  strcmp(opts.name, json_string_value(json_object_get(
+						    v, "model"))));
 		strbuf_add(&got, json_string_value(t), json_string_length(t));
 		EXPECT_EQ(chunks == 1, json_is_string(json_object_get(
 					       one, "finish_reason")));
@@ -162,22 +164,28 @@ TEST(reply, a_whole_answer_has_the_likeliest_samples_and_usage)
 
 	make(&c, &p, ch, false, false);
 	c.g.n = 1;
-	ch[0] = (struct choice){ .text = one, .len = 3, .nr_tokens = 1,
-				 .cum = -2, .finish = "stop" };
-	ch[1] = (struct choice){ .text = two, .len = 3, .nr_tokens = 4,
-				 .cum = -4, .finish = "length" };
+	ch[0] = (struct choice){ .text = one,
+				 .len = 3,
+				 .nr_tokens = 1,
+				 .cum = -2,
+				 .finish = "stop" };
+	ch[1] = (struct choice){ .text = two,
+				 .len = 3,
+				 .nr_tokens = 4,
+				 .cum = -4,
+				 .finish = "length" };
 	reply_whole(&c);
 	ASSERT_EQ(0, c.error.status);
 	v = json_loadb(c.out.p, c.out.len, 0, NULL);
 	choices = json_object_get(v, "choices");
 	EXPECT_EQ(1, json_array_size(choices));
-	EXPECT_EQ(0, strcmp("two", json_string_value(json_object_get(
-					   json_array_get(choices, 0),
-					   "text"))));
+	EXPECT_EQ(0,
+		  strcmp("two", json_string_value(json_object_get(
+					json_array_get(choices, 0), "text"))));
 	u = json_object_get(v, "usage");
 	EXPECT_EQ(5, json_integer_value(json_object_get(u, "prompt_tokens")));
-	EXPECT_EQ(5, json_integer_value(
-			     json_object_get(u, "completion_tokens")));
+	EXPECT_EQ(5,
+		  json_integer_value(json_object_get(u, "completion_tokens")));
 	EXPECT_EQ(10, json_integer_value(json_object_get(u, "total_tokens")));
 	EXPECT_EQ(3, json_integer_value(json_object_get(
 			     json_object_get(u, "prompt_tokens_details"),

@@ -56,9 +56,8 @@ TEST(strbuf, any_bytes_become_a_json_string)
 
 TEST(strbuf, numbers_are_json_numbers)
 {
-	static const double v[] = { 0.0,      -0.5,	1e-300, 1e300,
-				    -1e300,   INFINITY, -INFINITY,
-				    -1e-7,    3.0,	NAN };
+	static const double v[] = { 0.0,      -0.5,	 1e-300, 1e300, -1e300,
+				    INFINITY, -INFINITY, -1e-7,	 3.0,	NAN };
 	struct strbuf b = { 0 };
 	size_t i;
 	json_t *j;
@@ -79,8 +78,7 @@ TEST(strbuf, numbers_are_json_numbers)
 	EXPECT_EQ(9999, (int)json_number_value(json_array_get(j, 5)));
 	EXPECT_EQ(-9999, (int)json_number_value(json_array_get(j, 6)));
 	EXPECT_EQ(0, (int)json_number_value(json_array_get(j, 9)));
-	EXPECT_EQ(9007199254740991,
-		  json_integer_value(json_array_get(j, 11)));
+	EXPECT_EQ(9007199254740991, json_integer_value(json_array_get(j, 11)));
 	json_decref(j);
 	strbuf_free(&b);
 }
