@@ -144,8 +144,7 @@ json_t *http_body(struct exchange *x)
 		return v;
 	(void)api_refuse(&e, 400, NULL, "the body is no JSON: %s (line %d)",
 			 why.text, why.line);
-	if (http_refuse(x, &e) != MHD_YES)
-		return NULL;
+	(void)http_refuse(x, &e);
 	return NULL;
 }
 
@@ -215,6 +214,18 @@ static void note_emitted(struct call *c)
 	c->made_s = 0.0;
 }
 
+/* What has been sent does not pile up behind one who is always a bit late. */
+static void drop_sent(struct call *c)
+{
+	struct strbuf *b = &c->out;
+
+	if (c->sent < b->len && c->sent < BLOCK_BYTES)
+		return;
+	b->len -= c->sent;
+	memmove(b->p, b->p + c->sent, b->len);
+	c->sent = 0;
+}
+
 static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t room)
 {
 	struct call *c = cls;
@@ -226,8 +237,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t room)
 		memcpy(buf, c->out.p + c->sent, n);
 		c->sent += n;
 		note_emitted(c);
-		if (c->sent == c->out.len)
-			c->sent = c->out.len = 0;
+		drop_sent(c);
 		return (ssize_t)n;
 	}
 	if (c->ended)
