@@ -72,10 +72,15 @@ static int check_room(const struct call *c, struct api_error *err)
 {
 	struct server *sv = c->sv;
 	u32 nr = c->nr_parts * c->g.best_of;
+	u32 most = sv->o->max_seqs + sv->o->max_queue;
 
-	if (sv->nr_seqs + nr <= sv->o->max_seqs + sv->o->max_queue ||
-	    !sv->nr_seqs)
+	if (sv->nr_seqs + nr <= most)
 		return 0;
+	if (nr > most)
+		return api_refuse(err, 400, NULL,
+				  "%u sequences are more than the %u that may "
+				  "compute and wait here",
+				  nr, most);
 	sv->metrics.refused++;
 	return api_refuse(err, 429, NULL,
 			  "%u sequences compute or wait already, %u more are "

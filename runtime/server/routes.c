@@ -62,6 +62,7 @@ static void read_memory(const struct server *sv, struct metrics_now *now)
 	struct kv_stats s;
 	u64 room;
 
+	now->block_size = sv->m.page_tokens;
 	if (!sv->m.kv || kv_stats_get(sv->m.kv, &s))
 		return;
 	now->frames = s.client.frames;
@@ -95,7 +96,6 @@ static int get_metrics(struct exchange *x)
 	now.host_s = fs.host_s;
 	now.nr_streams = sv->nr_streams;
 	now.nr_connections = http_connections(sv);
-	now.block_size = sv->m.page_tokens;
 	for (i = 0; i < nr_routes; i++)
 		now.handlers[i] = routes[i].path;
 	if (atomic_load(&sv->state) != SERVER_LOADING)
