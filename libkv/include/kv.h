@@ -198,6 +198,8 @@ KV_API int kv_space_truncate(struct kv *kv, uint32_t space, uint64_t len);
 /* kv_space_out - bytes of pages that a row at @pos reads and that are not on
  * the device now: what the next step there will wait for */
 KV_API uint64_t kv_space_out(struct kv *kv, uint32_t space, uint64_t pos);
+/* kv_space_private - bytes of its pages on the device that nobody else has */
+KV_API uint64_t kv_space_private(struct kv *kv, uint32_t space);
 /* kv_space_len - committed tokens */
 KV_API uint64_t kv_space_len(const struct kv *kv, uint32_t space);
 /**

@@ -217,6 +217,10 @@ int mirror_get(struct kv *kv, u32 space);
 void mirror_sync(struct kv *kv, u32 space);
 /* mirror_out - pages that a row at @pos reads and that are not present */
 u32 mirror_out(const struct kv *kv, u32 space, u32 area, u64 pos);
+/* mirror_private - pages that are present and may be written: nobody shares
+ * them
+ */
+u32 mirror_private(const struct kv *kv, u32 space, u32 area);
 /* mirror_can - does what was mirrored allow this item? */
 bool mirror_can(const struct kv *kv, const struct kv_resv_item *it);
 

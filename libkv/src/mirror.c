@@ -146,6 +146,17 @@ u32 mirror_out(const struct kv *kv, u32 space, u32 area, u64 pos)
 	return out;
 }
 
+u32 mirror_private(const struct kv *kv, u32 space, u32 area)
+{
+	const struct space *sp = &kv->space[space];
+	const struct mirror *m = mirror_of(kv, space, area);
+	u32 w, pages = 0;
+
+	for (w = sp->area[area].lo; w < sp->area[area].hi; w++)
+		pages += (u32)__builtin_popcountll(m->present[w] & m->write[w]);
+	return pages;
+}
+
 bool mirror_can(const struct kv *kv, const struct kv_resv_item *it)
 {
 	const struct space *sp = &kv->space[it->space];

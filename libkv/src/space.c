@@ -240,6 +240,20 @@ u64 kv_space_out(struct kv *kv, u32 space, u64 pos)
 	return bytes;
 }
 
+u64 kv_space_private(struct kv *kv, u32 space)
+{
+	u64 bytes = 0;
+	u32 a;
+
+	if (space >= KV_SPACE_MAX || !kv->space[space].live)
+		return 0;
+	mirror_sync(kv, space);
+	for (a = 0; a < kv->space[space].nr_areas; a++)
+		bytes += (u64)mirror_private(kv, space, a) *
+			 kv->space[space].area[a].page_bytes;
+	return bytes;
+}
+
 const u32 *kv_space_table(struct kv *kv, u32 space, u32 area)
 {
 	if (space >= KV_SPACE_MAX || !kv->space[space].live ||
