@@ -3,8 +3,12 @@
  * admit.c - which of those that wait come in
  *
  * Waiting requests are looked at in the order of order.c and admitted as far as
- * the step and memory have room. The first that does not fit ends it: nobody is
- * overtaken by who comes after it in that order.
+ * the step and memory have room, by what those that run are committed
+ * (commit.c). The first that does not fit ends it: nobody is overtaken by who
+ * comes after it in that order.
+ *
+ * After a preemption nobody comes in, but who is of a better priority than
+ * somebody who runs: that one gives way, if need be.
  */
 #include "runtime/engine/engine_priv.h"
 
@@ -62,27 +66,79 @@ void admit_comers(struct engine *e)
 			admit(e, e->reqs[i]);
 }
 
+/* Has the step room for it? */
+static bool step_fits(const struct engine *e, const struct request *r)
+{
+	u32 left = e->step_limit - min(e->step_limit, e->nr_tokens);
+
+	if (e->o.batching == ENGINE_BATCH_REQUEST)
+		return true; /* a batch is formed whatever a step has room for
+			      */
+	if (e->o.prefill == ENGINE_PREFILL_WHOLE && e->nr_chunks)
+		return r->seqs[0]->nr - r->seqs[0]->nr_computed <= left;
+	return left;
+}
+
+/* Does somebody run who gives way to it? */
+static bool is_better(const struct engine *e, const struct request *r)
+{
+	u32 i;
+
+	for (i = e->nr_reqs; i-- > 0;)
+		if (e->reqs[i]->state == REQUEST_RUNNING)
+			return e->reqs[i]->p.priority > r->p.priority;
+	return false;
+}
+
+/* Has memory room for it, as far as one can know? */
+static bool memory_fits(struct engine *e, const struct request *r, u32 running)
+{
+	if (!running)
+		return true;
+	if ((e->admit_hold || running + sched_nr_live(r) > e->admit_cap) &&
+	    !is_better(e, r))
+		return false;
+	if (commit_allows(e, r))
+		return true;
+	e->stats.nr_put_off++;
+	return false;
+}
+
+u32 admit_coming(const struct engine *e)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->comes)
+			n += sched_nr_live(e->reqs[i]);
+	return n;
+}
+
 void admit_waiting(struct engine *e)
 {
-	u32 i, running = sched_running(e);
+	u32 i, tokens, running = sched_running(e), coming = admit_coming(e);
 
-	if (e->admit_hold && running)
+	if (running && e->o.batching == ENGINE_BATCH_REQUEST)
 		return;
-	e->admit_hold = false;
+	if (!running)
+		e->admit_hold = false;
 	order_waiting(e);
 	for (i = 0; i < e->nr_queue; i++) {
 		struct request *r = e->queue[i];
 
 		if (r->state != REQUEST_WAITING)
 			continue; /* cancelled meanwhile */
-		if (e->nr_tokens == e->o.step_tokens ||
-		    running + sched_nr_live(r) > e->o.max_seqs ||
-		    (running && running + sched_nr_live(r) > e->admit_cap))
+		if (!step_fits(e, r) ||
+		    running + coming + sched_nr_live(r) > e->o.max_seqs ||
+		    !memory_fits(e, r, running))
 			break;
 		if (admit(e, r))
 			continue;
 		running += sched_nr_live(r);
+		tokens = e->nr_tokens;
 		sched_take(e, r, true);
+		e->step_limit = min(e->step_limit + e->nr_tokens - tokens,
+				    e->o.step_tokens);
 		sched_take(e, r, false);
 	}
 }

@@ -93,7 +93,7 @@ bool back_prefers_swap(struct engine *e, const struct request *r, u64 bytes)
 	const struct cost_run run = {
 		.bytes = bytes,
 		.tokens = max(tokens_of(r), 1u),
-		.most = is_divisible(e, r) ? e->o.step_tokens : 0,
+		.most = is_divisible(e, r) ? e->step_limit : 0,
 		.grain = MODEL_PAGE_TOKENS,
 	};
 
@@ -120,8 +120,8 @@ static void plan_run(struct engine *e, struct request *r, u64 out)
 	const struct cost_run run = {
 		.bytes = out,
 		.tokens = s->nr_computed - from,
-		.most = e->o.step_tokens -
-			min(sched_running(e), e->o.step_tokens - 1),
+		.most = e->step_limit -
+			min(sched_running(e), e->step_limit - 1),
 		.grain = MODEL_PAGE_TOKENS,
 	};
 

@@ -169,6 +169,7 @@ static void block(struct engine *e, u32 first, u32 nr)
 {
 	u32 vocab = e->m->hp.vocab, i;
 	double start = engine_now(e);
+	double from = host_now();
 	struct kern_logits p = {
 		.x = forward_logits(e->f, first, nr),
 		.len = vocab,
@@ -187,6 +188,7 @@ static void block(struct engine *e, u32 first, u32 nr)
 	}
 	e->x->ops->logits(e->x, &p, nr);
 	e->stats.compute_s += engine_now(e) - start;
+	host_lap(&e->logits_s, from);
 	for (i = 0; i < nr; i++) {
 		const struct row_info row = {
 			.logits = logits + (size_t)i * vocab,

@@ -31,14 +31,15 @@ static int alloc_step(struct engine *e)
 
 	e->step = calloc(e->o.max_seqs, sizeof(*e->step));
 	e->items = calloc(e->o.max_seqs, sizeof(*e->items));
+	e->commit = calloc(e->o.max_seqs + 1, sizeof(*e->commit));
 	e->fseqs = calloc(e->o.max_seqs, sizeof(*e->fseqs));
 	e->ids = calloc(t, sizeof(*e->ids));
 	e->out = calloc(t, sizeof(*e->out));
 	e->out_rows = calloc(t, sizeof(*e->out_rows));
 	e->argmax = calloc(e->o.logit_rows, sizeof(*e->argmax));
 	e->lse = calloc(e->o.logit_rows, sizeof(*e->lse));
-	if (!e->step || !e->items || !e->fseqs || !e->ids || !e->out ||
-	    !e->out_rows || !e->argmax || !e->lse)
+	if (!e->step || !e->items || !e->commit || !e->fseqs || !e->ids ||
+	    !e->out || !e->out_rows || !e->argmax || !e->lse)
 		return -ENOMEM;
 	return sampler_create(e->m->hp.vocab, &e->sampler);
 }
@@ -62,6 +63,9 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	e->o.max_seqs = min(or_default(e->o.max_seqs, 256), KV_RESV_MAX);
 	e->o.max_seqs = min(e->o.max_seqs, e->o.step_tokens);
 	e->admit_cap = e->o.max_seqs;
+	e->step_limit = e->o.step_tokens;
+	budget_init(&e->budget, e->o.tbt_slo_ms * 1e-3, MODEL_PAGE_TOKENS,
+		    e->o.step_tokens);
 	e->o.logit_rows = or_default(e->o.logit_rows, 16);
 	e->o.context = or_default(e->o.context, m->hp.context);
 	e->o.wait_ms = or_default(e->o.wait_ms, 30000);
@@ -85,21 +89,29 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	return 0;
 }
 
-void engine_destroy(struct engine *e)
+static void free_requests(struct engine *e, struct request **v, u32 nr)
 {
 	u32 i, j;
 
+	for (i = 0; i < nr; i++) {
+		for (j = 0; j < v[i]->nr_seqs; j++)
+			sched_drop_space(e, v[i]->seqs[j]);
+		request_destroy(v[i]);
+	}
+}
+
+void engine_destroy(struct engine *e)
+{
 	if (!e)
 		return;
-	for (i = 0; i < e->nr_reqs; i++) {
-		for (j = 0; j < e->reqs[i]->nr_seqs; j++)
-			sched_drop_space(e, e->reqs[i]->seqs[j]);
-		request_destroy(e->reqs[i]);
-	}
+	free_requests(e, e->reqs, e->nr_reqs);
+	free_requests(e, e->done, e->nr_done);
 	forward_free(e->f);
 	sampler_free(e->sampler);
 	free(e->reqs);
+	free(e->done);
 	free(e->queue);
+	free(e->commit);
 	free(e->step);
 	free(e->items);
 	free(e->fseqs);
@@ -189,25 +201,13 @@ static int grow_top(struct engine *e, u32 k)
 int engine_submit(struct engine *e, const struct request_params *p,
 		  struct request **out, char *err)
 {
-	struct request *r, **more;
+	struct request *r;
 	int rc = check_params(e, p, err);
 
 	if (rc)
 		return rc;
-	if (e->nr_reqs == e->max_reqs) {
-		u32 cap = max(16u, 2 * e->max_reqs);
-
-		more = realloc(e->reqs, cap * sizeof(*more));
-		if (!more)
-			return err_set(err, -ENOMEM, "no memory");
-		e->reqs = more;
-		more = realloc(e->queue, cap * sizeof(*more));
-		if (!more)
-			return err_set(err, -ENOMEM, "no memory");
-		e->queue = more;
-		e->max_reqs = cap;
-	}
-	if (grow_top(e, max(p->nr_logprobs,
+	if (reqs_reserve(e) ||
+	    grow_top(e, max(p->nr_logprobs,
 			    p->kind == REQUEST_BEAM ? 2 * p->n : 0)))
 		return err_set(err, -ENOMEM, "no memory");
 	r = request_create(p);
@@ -215,7 +215,7 @@ int engine_submit(struct engine *e, const struct request_params *p,
 		return err_set(err, -ENOMEM, "no memory for the request");
 	r->arrival = e->next_arrival++;
 	r->since_s = engine_now(e);
-	e->reqs[e->nr_reqs++] = r;
+	reqs_add(e, r);
 	*out = r;
 	return 0;
 }
@@ -246,10 +246,14 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->message = NULL;
 	r->error = 0;
 	r->p.max_new = max_new;
-	r->nr_restarts = 0;
+	r->nr_restarts = r->waited_ms = 0;
+	r->nr_iters = 0;
+	r->yields = false;
 	r->state = REQUEST_WAITING;
 	r->arrival = e->next_arrival++;
 	r->since_s = engine_now(e);
+	reqs_remove(e, r);
+	reqs_add(e, r);
 	return 0;
 }
 
@@ -267,6 +271,7 @@ void engine_cancel(struct engine *e, struct request *r)
 	for (i = 0; i < r->nr_seqs; i++)
 		if (r->seqs[i]->finish == FINISH_NONE)
 			r->seqs[i]->finish = FINISH_LENGTH;
+	r->held = true; /* it is done now, whatever its batch is */
 	sched_finish(e, r);
 }
 
@@ -293,13 +298,8 @@ void engine_forget(struct engine *e, struct request *r)
 {
 	u32 i;
 
-	for (i = 0; i < e->nr_reqs && e->reqs[i] != r; i++)
-		;
-	if (i == e->nr_reqs)
+	if (!reqs_remove(e, r))
 		return;
-	memmove(e->reqs + i, e->reqs + i + 1,
-		(e->nr_reqs - i - 1) * sizeof(*e->reqs));
-	e->nr_reqs--;
 	for (i = 0; i < r->nr_seqs; i++)
 		sched_drop_space(e, r->seqs[i]);
 	request_destroy(r);
@@ -348,25 +348,29 @@ static void fill_batch(struct engine *e, struct forward_batch *b)
 
 static int compute(struct engine *e, char *err)
 {
+	double lap = host_now();
 	struct forward_batch batch;
 	const struct kern_copy *copies;
-	double start;
 	u32 nr;
 	int rc;
 
 	fill_batch(e, &batch);
 	nr = e->b->ops->step_copies(e->b, &copies);
+	lap = host_lap(&e->stats.host_batch_s, lap);
 	if (nr && !e->o.machine)
 		e->x->ops->copy(e->x, copies, nr);
 	e->stats.nr_copied += nr;
+	lap = host_now();
 	sched_prefetch(e);
+	host_lap(&e->stats.host_ahead_s, lap);
 	if (e->b->ops->turn_begin)
 		e->b->ops->turn_begin(e->b);
-	start = engine_now(e);
+	/* waiting, for memory or a turn, is nobody's law */
+	e->begun_s = engine_now(e);
 	rc = e->o.machine ? e->o.machine->run(e->o.machine->ctx, &batch)
 			  : forward_run(e->f, &batch);
-	e->stats.compute_s += engine_now(e) - start;
-	cost_computed(&e->cost, batch.nr_tokens, engine_now(e) - start);
+	e->stats.compute_s += engine_now(e) - e->begun_s;
+	cost_computed(&e->cost, batch.nr_tokens, engine_now(e) - e->begun_s);
 	if (rc) {
 		e->b->ops->step_abandon(e->b);
 		return err_set(err, rc, "a step of %u tokens: %s",
@@ -396,6 +400,8 @@ static void account(struct engine *e)
 	for (i = 0; i < e->nr_step; i++) {
 		struct seq *s = e->step[i];
 
+		s->req->nr_iters += s->req->last_step != e->stats.nr_steps;
+		s->req->last_step = e->stats.nr_steps;
 		if (s->step_tokens > 1 || s->nr_computed < s->req->p.nr_prompt)
 			e->stats.nr_prefill += s->step_tokens;
 		if (s->again < s->again_to) {
@@ -424,24 +430,33 @@ static bool has_work(const struct engine *e)
 	return false;
 }
 
-static int step_once(struct engine *e, char *err)
+/* What the step took says what others will take. */
+static void learn(struct engine *e, const struct budget_load *load)
 {
-	u32 i;
-	int rc;
+	struct budget *b = &e->budget;
+	struct engine_stats *st = &e->stats;
 
-	sched_pick(e);
-	rc = sched_reserve(e, err);
-	if (rc)
-		return rc;
-	if (!e->nr_step)
-		return has_work(e);
-	rc = compute(e, err);
-	if (rc)
-		return rc;
-	rc = e->b->ops->step_commit(e->b);
+	if (!e->o.tbt_slo_ms)
+		return;
+	budget_saw(b, load, engine_now(e) - e->begun_s);
+	st->nr_budget_moves = b->nr_moves;
+	st->budget_step_s = b->term[BUDGET_STEP];
+	st->budget_token_s = b->term[BUDGET_TOKEN];
+	st->budget_row_s = b->term[BUDGET_ROW];
+	st->budget_work_s = b->term[BUDGET_WORK];
+	st->budget_noise = b->noise;
+}
+
+/* What follows from a step that was computed. */
+static int complete(struct engine *e, char *err)
+{
+	double lap = host_now();
+	int rc = e->b->ops->step_commit(e->b);
+	u32 i;
+
 	if (rc == -ESTALE) {
 		step_is_stale(e);
-		return 1;
+		return rc;
 	}
 	if (rc)
 		return err_set(err, rc, "the step's commit: %s",
@@ -450,7 +465,41 @@ static int step_once(struct engine *e, char *err)
 	for (i = 0; i < e->nr_step; i++)
 		if (e->step[i]->req->state == REQUEST_RUNNING)
 			sched_share_prompt(e, e->step[i]->req);
+	lap = host_lap(&e->stats.host_commit_s, lap);
+	e->logits_s = 0;
 	decide(e);
+	sched_finish_batch(e);
+	commit_account(e);
+	host_lap(&e->stats.host_decide_s, lap);
+	e->stats.host_decide_s -= e->logits_s;
+	return 0;
+}
+
+static int step_once(struct engine *e, char *err)
+{
+	struct budget_load load;
+	double lap;
+	int rc;
+
+	if (e->o.tbt_slo_ms && !e->is_profiled)
+		profile_run(e);
+	lap = host_now();
+	sched_pick(e);
+	lap = host_lap(&e->stats.host_pick_s, lap);
+	rc = sched_reserve(e, err);
+	host_lap(&e->stats.host_reserve_s, lap);
+	if (rc)
+		return rc;
+	if (!e->nr_step)
+		return has_work(e);
+	sched_load(e, &load);
+	rc = compute(e, err);
+	if (rc)
+		return rc;
+	rc = complete(e, err);
+	if (rc)
+		return rc == -ESTALE ? 1 : rc;
+	learn(e, &load);
 	return has_work(e);
 }
 

@@ -5,9 +5,10 @@
  * engine.h - continuous batching of requests over one model
  *
  * engine_step() runs one step: it takes one token of every decoding sequence
- * and fills the rest of the step with chunks of prompts, in order of arrival;
- * reserves the pages of all of them at once; computes; and decides the next
- * tokens. Requests come and go between steps. One thread owns an engine.
+ * and fills the rest of the step with chunks of prompts, in order of priority
+ * and arrival; reserves the pages of all of them at once; computes; and decides
+ * the next tokens. Requests come and go between steps. One thread owns an
+ * engine.
  */
 #include "kv/errbuf.h"
 #include "runtime/engine/kv_backend.h"
@@ -22,6 +23,37 @@ enum engine_preempt {
 	ENGINE_PREEMPT_SWAP,
 	/* they are freed, and computed again later */
 	ENGINE_PREEMPT_RECOMPUTE,
+	/*
+	 * Nobody gives way: who finds no page waits for one, with its own. With
+	 * ENGINE_ADMIT_STRICT that is never for ever.
+	 */
+	ENGINE_PREEMPT_NONE,
+};
+
+/* When requests join and leave. */
+enum engine_batching {
+	ENGINE_BATCH_ITERATION, /* between any two steps */
+	/*
+	 * As engines did before Orca, to compare with: a batch is formed when
+	 * there is none, and is done when the last of it is.
+	 */
+	ENGINE_BATCH_REQUEST,
+};
+
+/* How prompts come into steps; all but the first to compare with. */
+enum engine_prefill {
+	ENGINE_PREFILL_CHUNKED, /* what decodes leave of the budget */
+	/* one whose rest does not fit into the step waits for the next */
+	ENGINE_PREFILL_WHOLE,
+	/* chunks and decodes take turns: no step has both */
+	ENGINE_PREFILL_APART,
+};
+
+/* What an admitted request is counted for: see commit.c. */
+enum engine_admit {
+	ENGINE_ADMIT_OVERCOMMIT, /* nothing, and who is short gives way */
+	ENGINE_ADMIT_PEAK, /* what all hold when they hold most */
+	ENGINE_ADMIT_STRICT, /* the longest that it may become */
 };
 
 /* Where pages come from that have left the device meanwhile. */
@@ -51,7 +83,12 @@ struct engine_machine {
 };
 
 struct engine_opts {
-	u32 step_tokens; /* tokens of a step; 0: 512 */
+	u32 step_tokens; /* most tokens of a step; 0: 512 */
+	/*
+	 * Milliseconds from one token of a sequence to its next: the budget of
+	 * a step is found and kept for that (budget.h). 0: it is step_tokens.
+	 */
+	u32 tbt_slo_ms;
 	u32 max_seqs; /* sequences with a space; 0: 256 */
 	u32 logit_rows; /* rows of logits held at a time; 0: 16 */
 	u32 context; /* 0: the model's */
@@ -63,6 +100,9 @@ struct engine_opts {
 	 */
 	u32 slice_ms;
 	enum engine_preempt preempt;
+	enum engine_batching batching;
+	enum engine_prefill prefill;
+	enum engine_admit admit;
 	bool prefix_cache; /* map what is published, publish what is computed */
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
 	const struct engine_machine *machine; /* NULL: the kernels */
@@ -85,8 +125,30 @@ struct engine_stats {
 	u64 nr_stale; /* steps whose memory was revoked */
 	u64 nr_copied; /* pages' runs copied on write */
 	u64 nr_mapped; /* tokens that did not have to be computed */
+	u64 nr_put_off; /* steps in which commit accounting let nobody in */
+	u64 nr_stalled; /* steps in which nobody found a page */
 	u32 max_running; /* most sequences in one step */
 	double compute_s; /* in kernels */
+
+	/* after the last step: bytes of pages */
+	u64 resident; /* of the requests that run */
+	u64 committed; /* that they may come to hold; see engine_admit */
+	u64 limit; /* that this client may have; ~0: nothing limits it */
+
+	/* of the budget: budget.h */
+	u32 budget; /* tokens of the last step at most */
+	u64 nr_budget_moves;
+	double budget_step_s, budget_token_s, budget_row_s, budget_work_s;
+	double budget_noise;
+
+	/*
+	 * Seconds of the engine's own work in all steps: who is in the step;
+	 * the reservation, waiting included; tables and the flat batch; asking
+	 * ahead; the commit, and what is published; all of decide() but the
+	 * logits.
+	 */
+	double host_pick_s, host_reserve_s, host_batch_s, host_ahead_s,
+		host_commit_s, host_decide_s;
 };
 
 /**
@@ -161,5 +223,18 @@ int __must_check engine_step(struct engine *e, char *err);
 void engine_give_back(struct engine *e, u64 bytes);
 
 const struct engine_stats *engine_stats(const struct engine *e);
+
+/**
+ * engine_check - is what the engine keeps right? For tests, between two steps
+ * @err: KV_ERRLEN bytes; the sentence
+ *
+ * The lists and their order; that steps and commitments keep to their limits;
+ * and that nobody was overtaken: of two requests of one priority the earlier
+ * one has been in at least as many steps, if neither had to give way or came by
+ * a turn.
+ *
+ * Return: 0 or -EINVAL.
+ */
+int __must_check engine_check(const struct engine *e, char *err);
 
 #endif

@@ -2,11 +2,13 @@
 #ifndef RUNTIME_ENGINE_ENGINE_PRIV_H
 #define RUNTIME_ENGINE_ENGINE_PRIV_H
 /*
- * engine_priv.h - the engine's state, shared by engine.c, sched.c,
- *	admit.c, order.c, back.c, turns.c, decide.c and beam.c
+ * engine_priv.h - the engine's state, shared by the files of its folder
  */
+#include <errno.h>
 #include <time.h>
 
+#include "runtime/engine/budget.h"
+#include "runtime/engine/commit.h"
 #include "runtime/engine/cost.h"
 #include "runtime/engine/engine.h"
 
@@ -35,12 +37,18 @@ struct engine {
 	struct engine_stats stats;
 	u64 next_arrival;
 
-	struct request **reqs; /* [nr_reqs] by arrival, done ones too */
-	u32 nr_reqs, max_reqs;
+	/* reqs.c; each has room for max_reqs */
+	struct request **reqs; /* [nr_reqs] by priority and arrival */
+	struct request **done; /* [nr_done] */
+	u32 nr_reqs, nr_done, max_reqs;
 	struct request **queue; /* [nr_queue of max_reqs] see order.c */
 	u32 nr_queue;
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
+	struct commit_item *commit; /* [max_seqs + 1] */
+	struct budget budget; /* with a target of time only */
+	bool is_profiled;
+	bool turn_of_decodes; /* ENGINE_PREFILL_APART: the last had chunks */
 	struct cost cost;
 	enum engine_back back;
 	bool has_come; /* somebody is in the step who waited */
@@ -50,7 +58,9 @@ struct engine {
 	/* the step at hand */
 	struct seq **step; /* [nr_step] */
 	struct kv_resv_item *items; /* [nr_step] */
-	u32 nr_step, nr_tokens;
+	u32 nr_step, nr_tokens, nr_chunks;
+	double begun_s; /* when its computing began */
+	u32 step_limit; /* tokens that prompts may fill the step up to */
 	struct forward_seq *fseqs; /* [max_seqs] */
 	u32 *ids; /* [step_tokens] */
 	struct out_row *out; /* [step_tokens] */
@@ -64,6 +74,7 @@ struct engine {
 	float *top; /* [logit_rows][max_top] */
 	struct token_logprob *lps; /* [max_top] */
 	u32 max_top;
+	double logits_s; /* of the step at hand: not the engine's own time */
 };
 
 static inline double engine_now(const struct engine *e)
@@ -77,24 +88,56 @@ static inline double engine_now(const struct engine *e)
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
 
+/* Of what the engine itself does, also where a machine is simulated. */
+static inline double host_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
+/* The time since @from is part of @sum; the time now. */
+static inline double host_lap(double *sum, double from)
+{
+	double now = host_now();
+
+	*sum += now - from;
+	return now;
+}
+
+/* ---- reqs.c ---- */
+
+/* Room for one request more. */
+int __must_check reqs_reserve(struct engine *e);
+/* List one that is not done; there is room. */
+void reqs_add(struct engine *e, struct request *r);
+/* Take one out of whichever list it is in. */
+bool reqs_remove(struct engine *e, const struct request *r);
+/* Between two steps: who is done leaves the list of the others. */
+void reqs_tidy(struct engine *e);
+
 /* ---- sched.c ---- */
 
 /* Fill step and items; a nr_step of 0 means that nobody has work. */
 void sched_pick(struct engine *e);
-/* Reserve the pages of the step, preempting as needed; 0 or -errno. */
-int __must_check sched_reserve(struct engine *e, char *err);
+/* Thousands of rows of K and V, of a layer, that @nr tokens at @pos read. */
+double sched_work(const struct engine *e, u32 nr, u32 pos);
+/* What is in the step at hand. */
+void sched_load(const struct engine *e, struct budget_load *l);
 /* Ask for the pages of the step after this one. */
 void sched_prefetch(struct engine *e);
 /* Let others find what a sequence has computed; @resume: and go on there. */
 void sched_publish(struct engine *e, const struct seq *s, bool resume);
-/* Free the request's spaces and let it wait to be computed again. */
-void sched_preempt(struct engine *e, struct request *r);
-/* Free requests' pages until so many bytes have been, and give them back. */
-void sched_give_back(struct engine *e, u64 bytes);
 /* Give back a sequence's space, if it has one. */
 void sched_drop_space(struct engine *e, struct seq *s);
-/* The request is done; spaces are freed but for what it keeps. */
+/*
+ * The request is done; spaces are freed but for what it keeps. As a member of a
+ * batch that others are in it is held until sched_finish_batch().
+ */
 void sched_finish(struct engine *e, struct request *r);
+/* Around a step: if all members of a batch have ended, they are done. */
+void sched_finish_batch(struct engine *e);
 void __printf(4, 5) sched_fail(struct engine *e, struct request *r, int rc,
 			       const char *fmt, ...);
 /* After a resumed prompt: fork it for the sequences without a space. */
@@ -108,17 +151,42 @@ u32 sched_nr_live(const struct request *r);
 struct seq *sched_leader(const struct request *r, bool *others_wait);
 /* Sequences that run. */
 u32 sched_running(const struct engine *e);
-/* It waits, with the pages that it has. */
-void sched_pause(struct engine *e, struct request *r);
 /* Free its pages, whatever becomes of it. */
 void sched_drop_pages(struct engine *e, struct request *r);
+
+/* ---- preempt.c ---- */
+
+/* Reserve the pages of the step, preempting as needed; 0 or -errno. */
+int __must_check sched_reserve(struct engine *e, char *err);
+/* It waits, with the pages that it has. */
+void sched_pause(struct engine *e, struct request *r);
+/* Free the request's spaces and let it wait to be computed again. */
+void sched_preempt(struct engine *e, struct request *r);
+/* Free requests' pages until so many bytes have been, and give them back. */
+void sched_give_back(struct engine *e, u64 bytes);
 /* Bytes of its pages, wherever they are. */
 u64 sched_bytes_of(const struct engine *e, const struct request *r);
+/* Bytes of them on the device that come free when it goes. */
+u64 sched_private_of(const struct engine *e, const struct request *r);
+
+/* ---- commit.c ---- */
+
+/* May it come in, by what those that run are committed already? */
+bool commit_allows(struct engine *e, const struct request *r);
+/* What they hold and may come to hold, for the statistics. */
+void commit_account(struct engine *e);
+
+/* ---- profile.c ---- */
+
+/* Before the first step: what steps of some sizes take. */
+void profile_run(struct engine *e);
 
 /* ---- admit.c ---- */
 
 /* Those who were asked for: their pages came while the last step computed. */
 void admit_comers(struct engine *e);
+/* Sequences of theirs: they have a place in the next step. */
+u32 admit_coming(const struct engine *e);
 /* Waiting requests, as far as the step and memory have room. */
 void admit_waiting(struct engine *e);
 

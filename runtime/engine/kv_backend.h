@@ -92,6 +92,13 @@ struct kv_backend_ops {
 	bool (*space_whole)(struct kv_backend *b, u64 nr);
 	/* Bytes that a space of @nr tokens takes. */
 	u64 (*space_bytes)(struct kv_backend *b, u64 nr);
+	/* Bytes that come free when the space goes: pages of nobody else. */
+	u64 (*space_private)(struct kv_backend *b, u32 space);
+	/*
+	 * Bytes of pages that all spaces may have at most, as things are with
+	 * others; ~0: nothing limits them.
+	 */
+	u64 (*limit)(struct kv_backend *b);
 	/* After -ENODATA of step_prepare(): a space that has lost tokens. */
 	bool (*lost)(struct kv_backend *b, u32 *space);
 	/* Sentence of the last failed call, never NULL. */

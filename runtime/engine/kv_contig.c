@@ -213,6 +213,19 @@ static u64 contig_space_bytes(struct kv_backend *b, u64 nr)
 	return 0; /* its region is there whatever it holds */
 }
 
+static u64 contig_space_private(struct kv_backend *b, u32 space)
+{
+	(void)b;
+	(void)space;
+	return 0;
+}
+
+static u64 contig_limit(struct kv_backend *b)
+{
+	(void)b;
+	return ~0ull;
+}
+
 static bool contig_lost(struct kv_backend *b, u32 *space)
 {
 	return false;
@@ -237,6 +250,8 @@ static const struct kv_backend_ops contig_ops = {
 	.space_out = contig_space_out,
 	.space_whole = contig_space_whole,
 	.space_bytes = contig_space_bytes,
+	.space_private = contig_space_private,
+	.limit = contig_limit,
 	.lost = contig_lost,
 	.error = contig_error,
 	.destroy = contig_destroy,

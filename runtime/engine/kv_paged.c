@@ -255,6 +255,52 @@ static u64 paged_space_bytes(struct kv_backend *b, u64 nr)
 	return bytes;
 }
 
+static u64 paged_space_private(struct kv_backend *b, u32 space)
+{
+	return kv_space_private(to_paged(b)->kv, space);
+}
+
+static u64 slab_bytes(const struct kv_geometry *g)
+{
+	return (u64)g->slab_chunks * KV_CHUNK_SIZE;
+}
+
+/* What pages fill of so many bytes of slabs, at worst. */
+static u64 without_rests(const struct paged *p, u64 bytes)
+{
+	u64 least = bytes;
+	u32 i;
+
+	for (i = 0; i < p->b.nr_areas; i++) {
+		const struct kv_geometry *g = &p->geom[i];
+
+		least = min(least, bytes / slab_bytes(g) * g->slab_pages *
+					   g->page_bytes);
+	}
+	return least;
+}
+
+static u64 paged_limit(struct kv_backend *b)
+{
+	struct paged *p = to_paged(b);
+	u64 others, own, all, rests = 0;
+	struct kv_stats s;
+	u32 i;
+
+	if (kv_stats_get(p->kv, &s))
+		return ~0ull;
+	others = s.tenant.held - min(s.tenant.held, s.client.held);
+	own = s.tenant.max_bytes -
+	      min(s.tenant.max_bytes, s.tenant.charged + others);
+	others = s.device.held - min(s.device.held, s.client.held);
+	all = s.device.bytes - min(s.device.bytes, s.device.charged + others);
+	all = min(own, all) / KV_EXTENT_SIZE * KV_EXTENT_SIZE;
+	for (i = 0; i < b->nr_areas;
+	     i++) /* each area has one it does not fill */
+		rests += slab_bytes(&p->geom[i]);
+	return without_rests(p, all - min(all, rests));
+}
+
 static bool paged_lost(struct kv_backend *b, u32 *space)
 {
 	u64 pos;
@@ -299,6 +345,8 @@ static const struct kv_backend_ops paged_ops = {
 	.space_out = paged_space_out,
 	.space_whole = paged_space_whole,
 	.space_bytes = paged_space_bytes,
+	.space_private = paged_space_private,
+	.limit = paged_limit,
 	.lost = paged_lost,
 	.error = paged_error,
 	.destroy = paged_destroy,

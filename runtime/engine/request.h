@@ -65,6 +65,8 @@ struct request_params {
 	u32 max_new; /* tokens to generate */
 	u32 n; /* samples or beams */
 	u32 nr_logprobs; /* alternatives kept per token */
+	/* lower ones come first, and give way last; by arrival within one */
+	s32 priority;
 	bool ignore_eog;
 	bool keep; /* sequences keep their spaces when done */
 	u64 salt; /* prefixes are shared with those of the same; 0: none */
@@ -96,6 +98,10 @@ struct request {
 	u64 arrival; /* order of submission */
 	double since_s; /* when it began to wait, or its turn began */
 	bool comes; /* it waits, and is in the next step */
+	bool held; /* it has ended, its batch has not */
+	/* others may pass it: it gave way, or comes by a turn */
+	bool yields;
+	u64 nr_iters, last_step; /* steps that it was in, the last of them */
 	enum request_state state;
 	struct seq **seqs; /* [nr_seqs] those of beams change places */
 	u32 nr_seqs, max_seqs;
@@ -104,6 +110,7 @@ struct request {
 	u32 nr_cached; /* tokens of its prompt that others had computed */
 	u32 nr_preempted;
 	u32 nr_restarts; /* of them because memory did not come in time */
+	u32 waited_ms; /* alone, since it last began */
 	int error; /* -errno of FINISH_FAILED */
 	char *message; /* its sentence */
 };

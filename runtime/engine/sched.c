@@ -1,40 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * sched.c - who computes what in a step, and who gives way
+ * sched.c - who computes what in a step
  *
- * First come, first served. A step takes the running requests' sequences
- * that miss one token (they decode), then chunks of those that miss more, by
- * arrival, then admits waiting requests by arrival, until it is full. A
+ * First come, first served, within a priority. A step takes the running
+ * requests' sequences that miss one token (they decode), then chunks of those
+ * that miss more, by arrival, then admits waiting requests by arrival, until
+ * its budget is spent. So no decode waits for a prompt, and the budget bounds
+ * what it waits for (Sarathi-Serve's stall-free batch). Decodes are in the step
+ * whatever the budget is; prompts get what they leave of it, a tile at least. A
  * request whose turn has not come is never overtaken.
  *
- * The pages of all of them are reserved in one call. When memory is short the
- * latest arrival of the running requests gives way. If there is swap with room
- * for it, its pages stay where they are, and idle ones leave the device as
- * others need the memory; when its turn comes again its reservation brings
- * them back. Else its spaces are freed and it waits to be computed again; so
- * it does when swap has lost a page of it. Nobody is admitted until one of the
- * others has finished, or the same would happen at once, and then no more than
- * ran when memory was last short: that number grows by one with each request
- * that finishes while it is not, or every finish would bring in a crowd that
- * has to be thrown out and computed again. The earliest request is never
- * preempted for another one, so it always gets on; alone and still short,
- * because other clients hold the memory, it waits with a ticket, then gives
- * everything back and begins again, and in the end fails.
+ * The budget is step_tokens, or what budget.c finds for a target of time.
  *
  * A request of several samples that is computed again shares its prompt as
  * before: the first live sequence computes it alone, and is forked for the
  * others.
+ *
+ * Who gives way when memory is short is said in preempt.c.
  */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/engine/engine_priv.h"
-
-#define RESTARTS_MAX 3u /* of a request that waits for memory alone */
 
 static bool seq_is_live(const struct seq *s)
 {
@@ -90,20 +80,36 @@ static void take(struct engine *e, struct seq *s, u32 nr)
 	e->nr_tokens += nr;
 }
 
+/* How many of @need tokens the step has room for. */
+static u32 room_for(const struct engine *e, const struct seq *s, u32 need,
+		    bool decode)
+{
+	u32 most = decode ? e->o.step_tokens : e->step_limit;
+	u32 left = most - min(most, e->nr_tokens);
+
+	if (need <= left)
+		return need;
+	if (e->o.prefill == ENGINE_PREFILL_WHOLE && e->nr_chunks)
+		return 0; /* it waits for a step that it fits into */
+	if (s->again < s->again_to)
+		left -= left % MODEL_PAGE_TOKENS; /* whole pages */
+	return left;
+}
+
 /* Sequences of a running request that miss one token, or more. */
 void sched_take(struct engine *e, struct request *r, bool decode)
 {
-	u32 i, need, left;
+	u32 i, need, nr;
 
 	for (i = 0; i < r->nr_seqs; i++) {
-		left = e->o.step_tokens - e->nr_tokens;
 		need = seq_need(r->seqs[i]);
-		if (!need || !left || (need == 1) != decode)
+		if (!need || (need == 1) != decode)
 			continue;
-		if (left < need && r->seqs[i]->again < r->seqs[i]->again_to)
-			left -= left % MODEL_PAGE_TOKENS; /* whole pages */
-		if (left)
-			take(e, r->seqs[i], min(need, left));
+		nr = room_for(e, r->seqs[i], need, decode);
+		if (!nr)
+			continue;
+		take(e, r->seqs[i], nr);
+		e->nr_chunks += !decode;
 	}
 }
 
@@ -153,73 +159,156 @@ u32 sched_running(const struct engine *e)
 	return running;
 }
 
-void sched_pick(struct engine *e)
+double sched_work(const struct engine *e, u32 nr, u32 pos)
 {
-	u32 i, running;
+	double rows = 0, layers = 0, seen = pos + (nr + 1) / 2.0;
+	u32 a;
 
-	e->nr_step = 0;
-	e->nr_tokens = 0;
-	e->has_come = false;
-	admit_comers(e);
-	turns_pass(e);
-	running = sched_running(e);
-	if (!running) /* nothing to compute while they come */
-		admit_comers(e);
+	for (a = 0; a < e->m->nr_areas; a++) {
+		const struct model_area *area = &e->m->area[a];
+		double n = area->nr_layers;
+
+		rows += n *
+			(area->window ? min(seen, (double)area->window) : seen);
+		layers += n;
+	}
+	return nr * rows / layers * 1e-3;
+}
+
+void sched_load(const struct engine *e, struct budget_load *l)
+{
+	u32 i;
+
+	*l = (struct budget_load){ .tokens = e->nr_tokens };
+	for (i = 0; i < e->nr_step; i++) {
+		const struct seq *s = e->step[i];
+		u32 pos = seq_pos(s);
+
+		l->rows += pos + s->step_tokens == s->nr;
+		l->work += sched_work(e, s->step_tokens, pos);
+	}
+}
+
+static bool somebody_decodes(const struct engine *e)
+{
+	u32 i, k;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		for (k = 0; k < e->reqs[i]->nr_seqs; k++)
+			if (e->reqs[i]->state == REQUEST_RUNNING &&
+			    seq_need(e->reqs[i]->seqs[k]) == 1)
+				return true;
+	return false;
+}
+
+/* Decodes are in the step: what prompts may fill it up to. Who decodes and
+ * comes in later is beside that.
+ */
+static void set_limit(struct engine *e)
+{
+	struct budget_load load;
+	u32 i, pos = 0;
+
+	sched_load(e, &load);
+	e->step_limit = e->o.step_tokens;
+	if (!e->o.tbt_slo_ms || !somebody_decodes(e))
+		return; /* nobody waits for a token */
+	for (i = 0; i < e->nr_reqs; i++) {
+		const struct request *r = e->reqs[i];
+
+		if (r->state == REQUEST_RUNNING && seq_need(r->seqs[0]) > 1) {
+			pos = seq_pos(r->seqs[0]);
+			break;
+		}
+	}
+	e->step_limit = budget_tokens(&e->budget, &load, pos);
+}
+
+static void take_all(struct engine *e, bool decode)
+{
+	u32 i;
+
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state == REQUEST_RUNNING)
-			sched_take(e, e->reqs[i], true);
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			sched_take(e, e->reqs[i], false);
+			sched_take(e, e->reqs[i], decode);
+}
+
+static void take_prompts(struct engine *e)
+{
+	set_limit(e);
+	take_all(e, false);
 	admit_waiting(e);
 }
 
-/* Take a request's sequences out of the step at hand. */
-static void untake(struct engine *e, const struct request *r)
+/* Steps of decodes and of chunks take turns while there are both. */
+static void pick_apart(struct engine *e)
 {
-	u32 i, to = 0;
+	if (e->turn_of_decodes)
+		take_all(e, true);
+	if (!e->nr_step)
+		take_prompts(e);
+	if (!e->nr_step)
+		take_all(e, true);
+	e->turn_of_decodes = e->nr_chunks > 0;
+}
 
+void sched_pick(struct engine *e)
+{
+	e->nr_step = 0;
 	e->nr_tokens = 0;
-	for (i = 0; i < e->nr_step; i++) {
-		if (e->step[i]->req == r) {
-			e->step[i]->step_tokens = 0; /* the next one's place */
-			continue;
-		}
-		e->step[to] = e->step[i];
-		e->items[to++] = e->items[i];
-		e->nr_tokens += e->step[i]->step_tokens;
+	e->nr_chunks = 0;
+	e->step_limit = e->o.step_tokens;
+	e->has_come = false;
+	sched_finish_batch(e); /* its last member may have been cancelled */
+	reqs_tidy(e);
+	admit_comers(e);
+	turns_pass(e);
+	if (!sched_running(e)) /* nothing to compute while they come */
+		admit_comers(e);
+	if (e->o.prefill == ENGINE_PREFILL_APART) {
+		pick_apart(e);
+	} else {
+		take_all(e, true);
+		take_prompts(e);
 	}
-	e->nr_step = to;
+	e->stats.budget = e->step_limit;
 }
 
-void sched_pause(struct engine *e, struct request *r)
+/* Does a request that has ended stay until its batch has? */
+static bool is_held(struct engine *e, struct request *r)
 {
-	r->state = REQUEST_WAITING;
-	r->since_s = engine_now(e);
-	untake(e, r);
+	bool failed = r->seqs[0]->finish == FINISH_FAILED;
+
+	if (e->o.batching != ENGINE_BATCH_REQUEST || failed || r->held ||
+	    r->state != REQUEST_RUNNING)
+		return false;
+	r->held = true;
+	if (!r->p.keep) /* its place is kept, its memory is not */
+		sched_drop_pages(e, r);
+	return true;
 }
 
-/* It waits because memory is short. */
-static void pause_request(struct engine *e, struct request *r)
+void sched_finish_batch(struct engine *e)
 {
-	sched_pause(e, r);
-	r->nr_preempted++;
-	e->stats.nr_preempted++;
-	e->admit_hold = true;
-	e->admit_cap = sched_running(e);
-}
+	u32 i;
 
-void sched_preempt(struct engine *e, struct request *r)
-{
-	sched_drop_pages(e, r);
-	pause_request(e, r);
+	if (e->o.batching != ENGINE_BATCH_REQUEST)
+		return;
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_RUNNING && !e->reqs[i]->held)
+			return;
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->held)
+			sched_finish(e, e->reqs[i]);
 }
 
 void sched_finish(struct engine *e, struct request *r)
 {
 	u32 i;
 
-	r->comes = false;
+	if (is_held(e, r))
+		return;
+	r->comes = r->held = false;
 	for (i = 0; i < r->nr_seqs; i++) {
 		struct seq *s = r->seqs[i];
 
@@ -254,220 +343,6 @@ void sched_fail(struct engine *e, struct request *r, int rc, const char *fmt,
 	for (i = 0; i < r->nr_seqs; i++)
 		r->seqs[i]->finish = FINISH_FAILED;
 	sched_finish(e, r);
-}
-
-/*
- * One whose turn is over, else the latest arrival that holds pages; NULL if it
- * is the only one.
- */
-static struct request *victim_of(const struct engine *e)
-{
-	struct request *last = NULL, *over = turns_victim(e);
-	u32 i, n = 0;
-
-	for (i = 0; i < e->nr_reqs; i++) {
-		if (e->reqs[i]->state != REQUEST_RUNNING)
-			continue;
-		last = e->reqs[i];
-		n++;
-	}
-	return n < 2 ? NULL : over ? over : last;
-}
-
-static bool has_computed(const struct request *r)
-{
-	u32 i;
-
-	for (i = 0; i < r->nr_seqs; i++)
-		if (r->seqs[i]->nr_computed)
-			return true;
-	return false;
-}
-
-u64 sched_bytes_of(const struct engine *e, const struct request *r)
-{
-	u64 bytes = 0;
-	u32 i;
-
-	for (i = 0; i < r->nr_seqs; i++)
-		if (r->seqs[i]->space != KV_SPACE_NONE)
-			bytes += e->b->ops->space_bytes(
-				e->b, r->seqs[i]->nr_computed);
-	return bytes;
-}
-
-static void give_way(struct engine *e, struct request *r)
-{
-	u64 bytes = sched_bytes_of(e, r);
-
-	untake(e, r);
-	if (e->o.preempt == ENGINE_PREEMPT_SWAP &&
-	    e->b->ops->swap_room(e->b) > bytes &&
-	    back_prefers_swap(e, r, bytes)) {
-		pause_request(e, r);
-		e->stats.nr_paused++;
-	} else {
-		sched_preempt(e, r);
-	}
-}
-
-/*
- * The latest arrival of those that wait with pages: swap could not take them,
- * or the step would not be short. Return: false if there is none.
- */
-static bool drop_paused(struct engine *e)
-{
-	struct request *last = NULL;
-	u32 i, k;
-
-	for (i = 0; i < e->nr_reqs; i++)
-		for (k = 0; k < e->reqs[i]->nr_seqs; k++)
-			if (e->reqs[i]->state == REQUEST_WAITING &&
-			    e->reqs[i]->seqs[k]->space != KV_SPACE_NONE)
-				last = e->reqs[i];
-	if (last)
-		sched_drop_pages(e, last);
-	return last;
-}
-
-/* Whose pages go when others want them: kept ones, waiting ones, the latest. */
-static struct request *giver_of(const struct engine *e)
-{
-	static const enum request_state order[] = { REQUEST_DONE,
-						    REQUEST_WAITING,
-						    REQUEST_RUNNING };
-	struct request *last = NULL;
-	u32 i, k;
-
-	for (k = 0; k < ARRAY_SIZE(order) && !last; k++)
-		for (i = 0; i < e->nr_reqs; i++)
-			if (e->reqs[i]->state == order[k] &&
-			    has_computed(e->reqs[i]))
-				last = e->reqs[i];
-	return last;
-}
-
-void sched_give_back(struct engine *e, u64 bytes)
-{
-	struct request *r;
-	u64 got = 0;
-
-	e->b->ops->step_prefetch(e->b, NULL, 0);
-	while (got < bytes && (r = giver_of(e))) {
-		got += sched_bytes_of(e, r);
-		e->stats.nr_given++;
-		if (r->state == REQUEST_RUNNING)
-			sched_preempt(e, r);
-		else
-			sched_drop_pages(e, r);
-	}
-	e->b->ops->shrink(e->b);
-}
-
-/* kvmd has lost pages of the step: whose are computed again. */
-static bool drop_lost(struct engine *e)
-{
-	struct request *r;
-	u32 space, i;
-
-	if (!e->b->ops->lost(e->b, &space))
-		return false;
-	for (i = 0; i < e->nr_step; i++) {
-		if (e->step[i]->space != space)
-			continue;
-		r = e->step[i]->req;
-		untake(e, r);
-		sched_drop_pages(e, r);
-		r->state = REQUEST_WAITING;
-		r->since_s = engine_now(e);
-		e->stats.nr_lost++;
-		return true;
-	}
-	return false;
-}
-
-/*
- * How long to wait for others' memory. Who holds pages meanwhile may be what
- * the others wait for in turn: that one waits less, not as long as its like
- * in another process, and longer each time that it has begun again.
- */
-static int wait_of(const struct engine *e, const struct request *r)
-{
-	u32 id = e->o.machine ? e->o.machine->id : (u32)getpid();
-	u32 ms = e->o.wait_ms, part;
-
-	if (!has_computed(r) || ms < 1000)
-		return (int)ms;
-	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_restarts, RESTARTS_MAX);
-	return (int)(part + part * (id * 2654435761u >> 24) / 256);
-}
-
-/*
- * Alone and short: wait, then begin again, then give up. Where clients wait for
- * each other kvmd says which of them is to begin again.
- */
-static int reserve_alone(struct engine *e, struct request *r, int rc)
-{
-	if (rc == -EAGAIN) {
-		e->stats.nr_waits++;
-		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step,
-					     wait_of(e, r));
-		if (!rc)
-			return 0;
-	}
-	if (rc == -EDEADLK ||
-	    (rc == -ETIMEDOUT && r->nr_restarts < RESTARTS_MAX)) {
-		r->nr_restarts += rc == -ETIMEDOUT;
-		untake(e, r);
-		sched_preempt(e, r);
-		e->b->ops->shrink(e->b);
-		return 0;
-	}
-	if (rc != -E2BIG && rc != -ETIMEDOUT && rc != -EAGAIN)
-		return rc;
-	untake(e, r);
-	sched_fail(e, r, rc,
-		   rc == -E2BIG
-			   ? "the sequence needs more device memory than this "
-			     "client may ever have: %s"
-			   : "no device memory came free in time: %s",
-		   e->b->ops->error(e->b));
-	return 0;
-}
-
-int sched_reserve(struct engine *e, char *err)
-{
-	struct request *victim;
-	double start;
-	int rc;
-
-	back_begin(e);
-	while (e->nr_step) {
-		start = engine_now(e);
-		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, 0);
-		if (!rc) {
-			back_end(e, start);
-			return 0;
-		}
-		e->back_bytes = 0; /* other waits are in it by now */
-		if (rc == -ENODATA && drop_lost(e))
-			continue;
-		if (rc == -EAGAIN || rc == -E2BIG) {
-			victim = victim_of(e);
-			if (victim)
-				give_way(e, victim);
-			if (victim || (rc == -EAGAIN && drop_paused(e)))
-				continue;
-			rc = reserve_alone(e, e->step[0]->req, rc);
-			if (!rc)
-				return 0;
-			if (rc == -ENODATA && drop_lost(e))
-				continue;
-		}
-		return err_set(err, rc, "the step's pages: %s",
-			       e->b->ops->error(e->b));
-	}
-	return 0;
 }
 
 /* Tokens of the step after this one, as far as they are known; 0: none. */
@@ -527,6 +402,7 @@ void sched_prefetch(struct engine *e)
 
 	for (i = 0; i < e->nr_reqs && left; i++)
 		prefetch_request(e, e->reqs[i], true, &n, &left);
+	left -= min(left, e->o.step_tokens - e->step_limit);
 	for (i = 0; i < e->nr_reqs && left; i++)
 		prefetch_request(e, e->reqs[i], false, &n, &left);
 	if (n)

@@ -35,16 +35,22 @@ static bool is_over(const struct engine *e, const struct request *r, double now)
 	       max(slice_s(e) / 2, TURN_COST * read * sched_running(e));
 }
 
-/* Who runs longest, if its turn is over and swap has room for it. */
+/* Who runs longest of the last priority, if its turn is over and swap has room
+ * for it.
+ */
 static struct request *longest_running(const struct engine *e, double now)
 {
 	struct request *r, *first = NULL;
 	u32 i;
 
-	for (i = 0; i < e->nr_reqs; i++) {
+	for (i = e->nr_reqs; i-- > 0;) {
 		r = e->reqs[i];
-		if (r->state == REQUEST_RUNNING && r->seqs[0]->nr_computed &&
-		    (!first || r->since_s < first->since_s))
+		if (r->state != REQUEST_RUNNING || r->held ||
+		    !r->seqs[0]->nr_computed)
+			continue;
+		if (first && r->p.priority != first->p.priority)
+			break; /* they are in that order */
+		if (!first || r->since_s <= first->since_s)
 			first = r;
 	}
 	if (!first || !is_over(e, first, now) ||
@@ -53,7 +59,7 @@ static struct request *longest_running(const struct engine *e, double now)
 	return first;
 }
 
-/* Who waits longest, if that is a slice. */
+/* Who waits longest of the first priority, if that is a slice. */
 static struct request *longest_waiting(const struct engine *e, double now)
 {
 	struct request *r, *first = NULL;
@@ -61,6 +67,8 @@ static struct request *longest_waiting(const struct engine *e, double now)
 
 	for (i = 0; i < e->nr_reqs; i++) {
 		r = e->reqs[i];
+		if (first && r->p.priority != first->p.priority)
+			break;
 		if (r->state == REQUEST_WAITING && !r->comes &&
 		    now - r->since_s >= slice_s(e) &&
 		    (!first || r->since_s < first->since_s))
@@ -85,12 +93,13 @@ void turns_pass(struct engine *e)
 		return;
 	while ((comes = longest_waiting(e, now))) {
 		goes = longest_running(e, now);
-		if (!goes || sched_running(e) - goes->nr_seqs + comes->p.n >
-				     e->o.max_seqs)
+		if (!goes || goes->p.priority < comes->p.priority ||
+		    sched_running(e) + admit_coming(e) + sched_nr_live(comes) >
+			    e->o.max_seqs + sched_nr_live(goes))
 			return;
 		sched_pause(e, goes);
 		e->stats.nr_turns++;
-		comes->comes = true;
+		comes->comes = comes->yields = true;
 		back_plan(e, comes);
 	}
 }

@@ -82,9 +82,15 @@ void session_usage(FILE *out)
 	      "      --context N      refuse longer sequences (the model's)\n"
 	      "      --chunk N        tokens of a step (512)\n"
 	      "      --max-num-seqs N sequences of a step (256)\n"
-	      "      --preempt swap|recompute  what becomes of the pages of a\n"
-	      "                       request that gives way (swap, if there is\n"
-	      "                       any)\n"
+	      "      --tbt-slo-ms N   keep steps so short that a token follows the\n"
+	      "                       last one in N ms (no target)\n"
+	      "      --preempt swap|recompute|none  what becomes of the pages of\n"
+	      "                       a request that gives way (swap, if there is\n"
+	      "                       any); none: nobody does\n"
+	      "      --admit overcommit|peak|strict  memory that a request is\n"
+	      "                       counted for before it begins (overcommit)\n"
+	      "      --batching iteration|request, --prefill chunked|whole|apart\n"
+	      "                       other schedules, to compare with\n"
 	      "      --no-prefix-cache  neither use what others have computed\n"
 	      "                       of a prompt nor let them use this\n"
 	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
@@ -124,6 +130,56 @@ static int set_count(const char *name, const char *arg, u32 *out, char *err)
 	return 0;
 }
 
+static int set_word(const char *name, const char *arg,
+		    const char *const words[3], u32 *out, char *err)
+{
+	u32 i;
+
+	for (i = 0; i < 3 && words[i]; i++) {
+		if (strcmp(arg, words[i]))
+			continue;
+		*out = i;
+		return 0;
+	}
+	return err_set(err, -EINVAL, "%s '%s' is none of %s, %s%s%s", name, arg,
+		       words[0], words[1], words[2] ? ", " : "",
+		       words[2] ? words[2] : "");
+}
+
+/* How the engine schedules: words in the order of their enumerations. */
+static int schedule_option(struct session_opts *o, int c, const char *arg,
+			   char *err)
+{
+	static const char *const preempt[3] = { "swap", "recompute", "none" };
+	static const char *const batching[3] = { "iteration", "request" };
+	static const char *const prefill[3] = { "chunked", "whole", "apart" };
+	static const char *const admit[3] = { "overcommit", "peak", "strict" };
+	u32 v = 0;
+	int rc;
+
+	switch (c) {
+	case SESSION_OPT_PREEMPT:
+		rc = set_word("--preempt", arg, preempt, &v, err);
+		o->preempt = v;
+		return rc;
+	case SESSION_OPT_BATCHING:
+		rc = set_word("--batching", arg, batching, &v, err);
+		o->batching = v;
+		return rc;
+	case SESSION_OPT_PREFILL:
+		rc = set_word("--prefill", arg, prefill, &v, err);
+		o->prefill = v;
+		return rc;
+	case SESSION_OPT_ADMIT:
+		rc = set_word("--admit", arg, admit, &v, err);
+		o->admit = v;
+		return rc;
+	case SESSION_OPT_TBT:
+		return set_count("--tbt-slo-ms", arg, &o->tbt_slo_ms, err);
+	}
+	return err_set(err, -EINVAL, "option %d is not known", c);
+}
+
 int session_option(struct session_opts *o, int c, const char *arg, char *err)
 {
 	switch (c) {
@@ -153,15 +209,6 @@ int session_option(struct session_opts *o, int c, const char *arg, char *err)
 	case SESSION_OPT_SWAP:
 		o->swap = arg;
 		return 0;
-	case SESSION_OPT_PREEMPT:
-		o->preempt = !strcmp(arg, "recompute")
-				     ? ENGINE_PREEMPT_RECOMPUTE
-				     : ENGINE_PREEMPT_SWAP;
-		if (o->preempt || !strcmp(arg, "swap"))
-			return 0;
-		return err_set(err, -EINVAL,
-			       "--preempt '%s' is neither swap nor recompute",
-			       arg);
 	case SESSION_OPT_NO_PREFIX_CACHE:
 		o->no_prefix_cache = true;
 		return 0;
@@ -181,7 +228,7 @@ int session_option(struct session_opts *o, int c, const char *arg, char *err)
 		return err_set(err, -EINVAL,
 			       "--kv '%s' is neither paged nor contig", arg);
 	}
-	return err_set(err, -EINVAL, "option %d is not known", c);
+	return schedule_option(o, c, arg, err);
 }
 
 int session_exit_status(int rc)
@@ -344,6 +391,10 @@ static int open_engine(struct session *s)
 				   : 0,
 		.vocab = s->vocab,
 		.preempt = s->o->preempt,
+		.batching = s->o->batching,
+		.prefill = s->o->prefill,
+		.admit = s->o->admit,
+		.tbt_slo_ms = s->o->tbt_slo_ms,
 		.prefix_cache = !s->o->no_prefix_cache,
 	};
 

@@ -28,6 +28,10 @@ struct session_opts {
 	u32 threads; /* 0: all */
 	bool pin;
 	enum engine_preempt preempt;
+	enum engine_batching batching;
+	enum engine_prefill prefill;
+	enum engine_admit admit;
+	u32 tbt_slo_ms; /* 0: no target */
 	bool no_prefix_cache;
 	u32 step_tokens; /* 0: the engine's */
 	u32 context; /* 0: the model's */
@@ -52,6 +56,10 @@ enum {
 	SESSION_OPT_CONTEXT,
 	SESSION_OPT_PIN,
 	SESSION_OPT_MAX_SEQS,
+	SESSION_OPT_BATCHING,
+	SESSION_OPT_PREFILL,
+	SESSION_OPT_ADMIT,
+	SESSION_OPT_TBT,
 	SESSION_OPT_LAST,
 };
 
@@ -70,6 +78,10 @@ enum {
 	{ "size", required_argument, NULL, SESSION_OPT_SIZE }, \
 	{ "swap", required_argument, NULL, SESSION_OPT_SWAP }, \
 	{ "preempt", required_argument, NULL, SESSION_OPT_PREEMPT }, \
+	{ "batching", required_argument, NULL, SESSION_OPT_BATCHING }, \
+	{ "prefill", required_argument, NULL, SESSION_OPT_PREFILL }, \
+	{ "admit", required_argument, NULL, SESSION_OPT_ADMIT }, \
+	{ "tbt-slo-ms", required_argument, NULL, SESSION_OPT_TBT }, \
 	{ "no-prefix-cache", no_argument, NULL, \
 	  SESSION_OPT_NO_PREFIX_CACHE }, \
 	{ "stats", no_argument, NULL, SESSION_OPT_STATS }, \

@@ -424,7 +424,9 @@ static const char *scarce_error(struct kv_backend *b)
 static void scarce_open(struct rig *r, struct scarce *s,
 			const struct tiny_cfg *c, u32 limit)
 {
-	struct engine_opts o = { .step_tokens = 96, .max_seqs = 64 };
+	struct engine_opts o = { .step_tokens = 96,
+				 .max_seqs = 64,
+				 .wait_ms = 100 };
 
 	rig_load(r, c, 1);
 	memset(s, 0, sizeof(*s));

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * preempt.c - the pages of a step, and who gives way when they are short
+ *
+ * The pages of all sequences of a step are reserved in one call. When memory is
+ * short a running request gives way. If there is swap with room for it, its
+ * pages stay where they are, and idle ones leave the device as others need the
+ * memory; when its turn comes again its reservation brings them back. Else its
+ * spaces are freed and it waits to be computed again; so it does when swap has
+ * lost a page of it. Nobody is admitted until one of the others has finished,
+ * or the same would happen at once, and then no more than ran when memory was
+ * last short: that number grows by one with each request that finishes while it
+ * is not, or every finish would bring in a crowd that has to be thrown out and
+ * computed again.
+ *
+ * Who gives way is one of the lowest priority that runs. Of these it is the
+ * latest arrival that has pages alone: what others share does not come free
+ * with it. If none has, it is the one that has most. The first of all that run
+ * never gives way for another one, so it always gets on; alone and still short,
+ * because other clients hold the memory, it waits with a ticket, then gives
+ * everything back and begins again, and in the end fails. It waits in parts, so
+ * that who cancels it meanwhile is heard.
+ *
+ * Where nobody gives way (ENGINE_PREEMPT_NONE) the last of the step are left
+ * out of it until its pages are there. They run on, with what they have, when
+ * somebody has ended. If nobody who runs can end, nothing ever moves: that is
+ * the deadlock that Orca reserves against.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/engine/engine_priv.h"
+
+#define RESTARTS_MAX 3u /* of a request that waits for memory alone */
+#define WAIT_PART_MS 1000u
+#define STALL_MS     10 /* of a step in which nobody found a page */
+
+/* Take a request's sequences out of the step at hand. */
+static void untake(struct engine *e, const struct request *r)
+{
+	u32 i, to = 0;
+
+	e->nr_tokens = 0;
+	for (i = 0; i < e->nr_step; i++) {
+		if (e->step[i]->req == r) {
+			e->step[i]->step_tokens = 0; /* the next one's place */
+			continue;
+		}
+		e->step[to] = e->step[i];
+		e->items[to++] = e->items[i];
+		e->nr_tokens += e->step[i]->step_tokens;
+	}
+	e->nr_step = to;
+}
+
+void sched_pause(struct engine *e, struct request *r)
+{
+	r->state = REQUEST_WAITING;
+	r->yields = true;
+	r->since_s = engine_now(e);
+	untake(e, r);
+}
+
+/* It waits because memory is short. */
+static void pause_request(struct engine *e, struct request *r)
+{
+	sched_pause(e, r);
+	r->nr_preempted++;
+	e->stats.nr_preempted++;
+	e->admit_hold = true;
+	e->admit_cap = sched_running(e);
+}
+
+void sched_preempt(struct engine *e, struct request *r)
+{
+	sched_drop_pages(e, r);
+	pause_request(e, r);
+}
+
+static bool has_computed(const struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->nr_computed)
+			return true;
+	return false;
+}
+
+u64 sched_bytes_of(const struct engine *e, const struct request *r)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->space != KV_SPACE_NONE)
+			bytes += e->b->ops->space_bytes(
+				e->b, r->seqs[i]->nr_computed);
+	return bytes;
+}
+
+u64 sched_private_of(const struct engine *e, const struct request *r)
+{
+	u64 bytes = 0;
+	u32 i, nr = 0;
+
+	for (i = 0; i < r->nr_seqs; i++) {
+		if (r->seqs[i]->space == KV_SPACE_NONE)
+			continue;
+		bytes += e->b->ops->space_private(e->b, r->seqs[i]->space);
+		nr++;
+	}
+	/* what they share with each other goes with all of them */
+	if (nr > 1)
+		bytes += e->b->ops->space_bytes(e->b, r->p.nr_prompt);
+	return bytes;
+}
+
+static bool can_give_way(const struct request *r)
+{
+	return r->state == REQUEST_RUNNING && !r->held;
+}
+
+/*
+ * One whose turn is over, else the latest arrival of the lowest priority that
+ * has pages alone, else of them who has most; NULL if only one runs.
+ */
+static struct request *victim_of(const struct engine *e)
+{
+	struct request *r, *most = NULL, *over = turns_victim(e);
+	u64 bytes, most_bytes = 0, enough = e->b->ops->space_bytes(e->b, 1);
+	u32 i, first = 0;
+
+	while (first < e->nr_reqs && !can_give_way(e->reqs[first]))
+		first++;
+	for (i = e->nr_reqs; i-- > first + 1;) {
+		r = e->reqs[i];
+		if (!can_give_way(r))
+			continue;
+		if (most && r->p.priority != most->p.priority)
+			break; /* they are in that order */
+		if (over && over->p.priority == r->p.priority)
+			return over;
+		bytes = sched_private_of(e, r);
+		if (bytes >= enough)
+			return r;
+		if (!most || bytes > most_bytes) {
+			most = r;
+			most_bytes = bytes;
+		}
+	}
+	return most;
+}
+
+static void give_way(struct engine *e, struct request *r)
+{
+	u64 bytes = sched_bytes_of(e, r);
+
+	untake(e, r);
+	if (e->o.preempt == ENGINE_PREEMPT_SWAP &&
+	    e->b->ops->swap_room(e->b) > bytes &&
+	    back_prefers_swap(e, r, bytes)) {
+		pause_request(e, r);
+		e->stats.nr_paused++;
+	} else {
+		sched_preempt(e, r);
+	}
+}
+
+/*
+ * The latest arrival of those that wait with pages: swap could not take them,
+ * or the step would not be short. Return: false if there is none.
+ */
+static bool drop_paused(struct engine *e)
+{
+	struct request *last = NULL;
+	u32 i, k;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		for (k = 0; k < e->reqs[i]->nr_seqs; k++)
+			if (e->reqs[i]->state == REQUEST_WAITING &&
+			    e->reqs[i]->seqs[k]->space != KV_SPACE_NONE)
+				last = e->reqs[i];
+	if (last)
+		sched_drop_pages(e, last);
+	return last;
+}
+
+static struct request *last_with_pages(struct request *const *v, u32 nr,
+				       enum request_state state)
+{
+	u32 i;
+
+	for (i = nr; i-- > 0;)
+		if (v[i]->state == state && has_computed(v[i]))
+			return v[i];
+	return NULL;
+}
+
+/* Whose pages go when others want them: kept ones, waiting ones, the latest. */
+static struct request *giver_of(const struct engine *e)
+{
+	struct request *r;
+
+	r = last_with_pages(e->done, e->nr_done, REQUEST_DONE);
+	if (!r)
+		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_DONE);
+	if (!r)
+		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_WAITING);
+	if (!r)
+		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_RUNNING);
+	return r;
+}
+
+void sched_give_back(struct engine *e, u64 bytes)
+{
+	struct request *r;
+	u64 got = 0;
+
+	e->b->ops->step_prefetch(e->b, NULL, 0);
+	while (got < bytes && (r = giver_of(e))) {
+		got += sched_bytes_of(e, r);
+		e->stats.nr_given++;
+		if (r->state == REQUEST_RUNNING)
+			sched_preempt(e, r);
+		else
+			sched_drop_pages(e, r);
+	}
+	e->b->ops->shrink(e->b);
+}
+
+/* kvmd has lost pages of the step: whose are computed again. */
+static bool drop_lost(struct engine *e)
+{
+	struct request *r;
+	u32 space, i;
+
+	if (!e->b->ops->lost(e->b, &space))
+		return false;
+	for (i = 0; i < e->nr_step; i++) {
+		if (e->step[i]->space != space)
+			continue;
+		r = e->step[i]->req;
+		untake(e, r);
+		sched_drop_pages(e, r);
+		r->state = REQUEST_WAITING;
+		r->yields = true;
+		r->since_s = engine_now(e);
+		e->stats.nr_lost++;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * How long to wait for others' memory. Who holds pages meanwhile may be what
+ * the others wait for in turn: that one waits less, not as long as its like
+ * in another process, and longer each time that it has begun again.
+ */
+static int wait_of(const struct engine *e, const struct request *r)
+{
+	u32 id = e->o.machine ? e->o.machine->id : (u32)getpid();
+	u32 ms = e->o.wait_ms, part;
+
+	if (!has_computed(r) || ms < 1000)
+		return (int)ms;
+	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_restarts, RESTARTS_MAX);
+	return (int)(part + part * (id * 2654435761u >> 24) / 256);
+}
+
+/*
+ * Wait for a part of the time that there is; -EAGAIN: it is not over, and the
+ * step is for others to be in.
+ */
+static int wait_part(struct engine *e, struct request *r)
+{
+	u32 all = (u32)wait_of(e, r), left = all - min(all, r->waited_ms);
+	u32 part = min(left, WAIT_PART_MS);
+	int rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, (int)part);
+
+	if (rc != -ETIMEDOUT) {
+		r->waited_ms = 0;
+		return rc;
+	}
+	r->waited_ms += part;
+	if (r->waited_ms < all)
+		return -EAGAIN;
+	r->waited_ms = 0;
+	return rc;
+}
+
+/*
+ * Alone and short: wait, then begin again, then give up. Where clients wait for
+ * each other kvmd says which of them is to begin again.
+ */
+static int reserve_alone(struct engine *e, struct request *r, int rc)
+{
+	if (rc == -EAGAIN) {
+		e->stats.nr_waits += !r->waited_ms;
+		rc = wait_part(e, r);
+		if (rc == -EAGAIN)
+			untake(e, r);
+		if (!rc || rc == -EAGAIN)
+			return 0;
+	}
+	if (rc == -EDEADLK ||
+	    (rc == -ETIMEDOUT && r->nr_restarts < RESTARTS_MAX)) {
+		r->nr_restarts += rc == -ETIMEDOUT;
+		untake(e, r);
+		sched_preempt(e, r);
+		e->b->ops->shrink(e->b);
+		return 0;
+	}
+	if (rc != -E2BIG && rc != -ETIMEDOUT)
+		return rc;
+	untake(e, r);
+	sched_fail(e, r, rc,
+		   rc == -E2BIG
+			   ? "the sequence needs more device memory than this "
+			     "client may ever have: %s"
+			   : "no device memory came free in time: %s",
+		   e->b->ops->error(e->b));
+	return 0;
+}
+
+/* Nobody gives way: the last is left out; 0: nobody is left, or it came. */
+static int leave_out(struct engine *e, int rc)
+{
+	const struct seq *s = e->step[e->nr_step - 1];
+
+	if (e->nr_step > 1) {
+		e->nr_tokens -= s->step_tokens;
+		e->step[--e->nr_step]->step_tokens = 0;
+		return -EAGAIN;
+	}
+	if (rc == -E2BIG)
+		return reserve_alone(e, s->req, rc);
+	rc = e->b->ops->step_prepare(e->b, e->items, 1, STALL_MS);
+	if (rc && rc != -ETIMEDOUT)
+		return rc;
+	if (rc) {
+		e->stats.nr_stalled++;
+		untake(e, s->req);
+	}
+	return 0;
+}
+
+/* The step is short; 0: it is not any more, -EAGAIN: try again. */
+static int make_room(struct engine *e, int rc)
+{
+	struct request *victim;
+
+	if (e->o.preempt == ENGINE_PREEMPT_NONE)
+		return leave_out(e, rc);
+	victim = victim_of(e);
+	if (victim)
+		give_way(e, victim);
+	if (victim || (rc == -EAGAIN && drop_paused(e)))
+		return -EAGAIN;
+	return reserve_alone(e, e->step[0]->req, rc);
+}
+
+int sched_reserve(struct engine *e, char *err)
+{
+	double start;
+	int rc;
+
+	back_begin(e);
+	while (e->nr_step) {
+		start = engine_now(e);
+		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, 0);
+		if (!rc) {
+			back_end(e, start);
+			return 0;
+		}
+		e->back_bytes = 0; /* other waits are in it by now */
+		if (rc == -EAGAIN || rc == -E2BIG) {
+			rc = make_room(e, rc);
+			if (!rc)
+				return 0;
+		}
+		if (rc == -EAGAIN || (rc == -ENODATA && drop_lost(e)))
+			continue;
+		while (e->nr_step)
+			e->step[--e->nr_step]->step_tokens = 0;
+		return err_set(err, rc, "the step's pages: %s",
+			       e->b->ops->error(e->b));
+	}
+	return 0;
+}

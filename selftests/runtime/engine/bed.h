@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SELFTESTS_ENGINE_BED_H
+#define SELFTESTS_ENGINE_BED_H
+/*
+ * bed.h - an engine on pages that are only counted and in time that is not real
+ */
+#include "selftests/runtime/engine/rig.h"
+#include "selftests/runtime/engine/sim_pages.h"
+
+struct bed {
+	struct rig r;
+	struct sim_pages p;
+	struct sim_machine m;
+};
+
+static inline void bed_open(struct bed *b, struct engine_opts o, u32 frames)
+{
+	struct tiny_cfg c = tiny_qwen(KV_DTYPE_Q8_0);
+
+	memset(b, 0, sizeof(*b));
+	rig_load(&b->r, &c, 1);
+	sim_machine_init(&b->m);
+	b->p.b.ops = &sim_ops;
+	b->p.b.nr_areas = 1;
+	b->p.nr_frames = frames;
+	b->r.b = &b->p.b;
+	o.machine = &b->m.m;
+	o.context = SIM_PAGES * SIM_P;
+	rig_start(&b->r, &o);
+}
+
+static inline void bed_close(struct bed *b)
+{
+	rig_close(&b->r);
+	EXPECT_EQ(0, b->p.nr_used);
+	EXPECT_EQ(0, b->p.nr_out);
+	EXPECT_EQ(0, b->p.nr_spaces);
+}
+
+static inline const struct engine_stats *stats(const struct bed *b)
+{
+	return engine_stats(b->r.e);
+}
+
+static inline struct request *submit(struct bed *b, u32 prompt, u32 max_new,
+				     s32 prio, u32 n)
+{
+	static u32 ids[SIM_PAGES * SIM_P];
+	struct request_params p = { .prompt = ids,
+				    .nr_prompt = prompt,
+				    .max_new = max_new,
+				    .n = n,
+				    .priority = prio,
+				    .sampling = SAMPLING_GREEDY };
+
+	return rig_submit(&b->r, &p);
+}
+
+/* One step, and what must hold after it. */
+static inline int step(struct bed *b)
+{
+	int rc = engine_step(b->r.e, b->r.err);
+
+	if (!EXPECT_TRUE(rc >= 0))
+		TH_LOG("%s", b->r.err);
+	if (!EXPECT_EQ(0, engine_check(b->r.e, b->r.err)))
+		TH_LOG("%s", b->r.err);
+	return rc;
+}
+
+/* Steps until all are done, @most; the number of them. */
+static inline u32 run(struct bed *b, u32 most)
+{
+	u32 n = 0;
+
+	while (n < most && step(b) == 1)
+		n++;
+	return n;
+}
+
+static inline u32 tokens_of(const struct request *q)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < q->nr_seqs; i++)
+		n += seq_nr_new(q->seqs[i]);
+	return n;
+}
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_cancel.c - a request that is cancelled gives its pages up at once, in
+ *	whatever state it is
+ */
+#include "selftests/runtime/engine/bed.h"
+
+/* Cancelled, what it held is free before the next step has run. */
+static void cancel_frees(struct bed *b, struct request *q, u32 others)
+{
+	engine_cancel(b->r.e, q);
+	EXPECT_EQ(REQUEST_DONE, q->state);
+	EXPECT_EQ(others, b->p.nr_used);
+	EXPECT_EQ(0, b->p.nr_out);
+}
+
+TEST(cancel, queued)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 1 };
+	struct request *q;
+	struct bed b;
+
+	bed_open(&b, o, 64);
+	submit(&b, 10, 50, 0, 1);
+	q = submit(&b, 100, 50, 0, 1);
+	step(&b);
+	cancel_frees(&b, q, 1);
+	run(&b, 100);
+	EXPECT_EQ(0, q->nr_iters);
+	bed_close(&b);
+}
+
+TEST(cancel, between_two_chunks_of_its_prompt)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *q;
+	struct bed b;
+
+	bed_open(&b, o, 64);
+	q = submit(&b, 300, 50, 0, 1);
+	step(&b);
+	step(&b);
+	EXPECT_EQ(8, b.p.nr_used);
+	cancel_frees(&b, q, 0);
+	bed_close(&b);
+}
+
+TEST(cancel, decoding_with_samples)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 8 };
+	struct request *q;
+	struct bed b;
+
+	bed_open(&b, o, 64);
+	q = submit(&b, 40, 50, 0, 4);
+	step(&b);
+	step(&b);
+	EXPECT_GT(b.p.nr_used, 4);
+	cancel_frees(&b, q, 0);
+	bed_close(&b);
+}
+
+TEST(cancel, waiting_to_be_computed_again)
+{
+	struct engine_opts o = { .step_tokens = 64,
+				 .max_seqs = 4,
+				 .preempt = ENGINE_PREEMPT_RECOMPUTE };
+	struct request *q, *other;
+	struct bed b;
+
+	bed_open(&b, o, 16);
+	other = submit(&b, 60, 150, 0, 1);
+	q = submit(&b, 60, 150, 0, 1);
+	while (!q->nr_preempted)
+		step(&b);
+	EXPECT_EQ(REQUEST_WAITING, q->state);
+	cancel_frees(&b, q, b.p.nr_used);
+	run(&b, 300);
+	EXPECT_EQ(150, tokens_of(other));
+	bed_close(&b);
+}
+
+TEST(cancel, waiting_with_its_pages_in_swap)
+{
+	struct engine_opts o = { .step_tokens = 64,
+				 .max_seqs = 4,
+				 .slice_ms = 60000,
+				 .preempt = ENGINE_PREEMPT_SWAP };
+	struct request *q, *other;
+	struct bed b;
+
+	bed_open(&b, o, 16);
+	b.p.swap_pages = 64;
+	other = submit(&b, 60, 150, 0, 1);
+	q = submit(&b, 60, 150, 0, 1);
+	while (!b.p.nr_out)
+		step(&b);
+	EXPECT_EQ(REQUEST_WAITING, q->state);
+	engine_cancel(b.r.e, q);
+	EXPECT_EQ(0, b.p.nr_out);
+	EXPECT_EQ(DIV_ROUND_UP(other->seqs[0]->nr_computed, SIM_P),
+		  b.p.nr_used);
+	run(&b, 300);
+	EXPECT_EQ(150, tokens_of(other));
+	bed_close(&b);
+}
+
+TEST(cancel, waiting_alone_for_memory_that_others_have)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *q;
+	struct bed b;
+	u32 i;
+
+	bed_open(&b, o, 16);
+	q = submit(&b, 60, 150, 0, 1);
+	step(&b);
+	b.p.hog = 16 - b.p.nr_used;
+	/* it returns between two waits, and does nothing meanwhile */
+	for (i = 0; i < 6; i++)
+		EXPECT_EQ(1, step(&b));
+	EXPECT_GT(stats(&b)->nr_waits, 0);
+	EXPECT_EQ(REQUEST_RUNNING, q->state);
+	cancel_frees(&b, q, 0);
+	EXPECT_EQ(0, step(&b));
+	bed_close(&b);
+}
+
+TEST_HARNESS_MAIN
