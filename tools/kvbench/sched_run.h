@@ -12,8 +12,8 @@
  * Where the products of a second sequence take as long as reading the weights,
  * batches gain nothing, nor does scheduling them. So figures of the law have
  * beside them what they are by SCHED_TILES, which multiplies fast enough: the
- * same model at Q8_0 on two cores with AMX, as its products and reads at their
- * measured peaks would take. That one is a prediction.
+ * same model at Q8_0 on two cores with AMX, reckoned as 10.6 ms to read the
+ * weights, 0.13 ms a token and 0.36 ms one with logits. It is a prediction.
  */
 #include "tools/kvbench/bench.h"
 #include "tools/kvrun/session.h"
