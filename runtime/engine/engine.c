@@ -402,6 +402,7 @@ static void account(struct engine *e)
 
 		s->req->nr_iters += s->req->last_step != e->stats.nr_steps;
 		s->req->last_step = e->stats.nr_steps;
+		s->req->waited_ms = 0;
 		if (s->step_tokens > 1 || s->nr_computed < s->req->p.nr_prompt)
 			e->stats.nr_prefill += s->step_tokens;
 		if (s->again < s->again_to) {

@@ -223,7 +223,7 @@ void sched_give_back(struct engine *e, u64 bytes)
 	while (got < bytes && (r = giver_of(e))) {
 		got += sched_bytes_of(e, r);
 		e->stats.nr_given++;
-		if (r->state == REQUEST_RUNNING)
+		if (can_give_way(r))
 			sched_preempt(e, r);
 		else
 			sched_drop_pages(e, r);
@@ -278,8 +278,11 @@ static int wait_part(struct engine *e, struct request *r)
 {
 	u32 all = (u32)wait_of(e, r), left = all - min(all, r->waited_ms);
 	u32 part = min(left, WAIT_PART_MS);
-	int rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step, (int)part);
+	int rc = -ETIMEDOUT;
 
+	if (part)
+		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step,
+					     (int)part);
 	if (rc != -ETIMEDOUT) {
 		r->waited_ms = 0;
 		return rc;
