@@ -383,10 +383,10 @@ static void turn_over(struct kvmd *d)
 	u64 now = kvmd_clock_ns(), took = now - d->turn_ns;
 
 	d->turn_ns = now;
-	d->n.turns++;
-	d->n.turns_200us += took > TURN_LONG_NS;
-	d->n.turns_1ms += took > TURN_TOO_LONG_NS;
-	d->n.turn_max_ns = max(d->n.turn_max_ns, took);
+	d->n.loops++;
+	d->n.loops_200us += took > TURN_LONG_NS;
+	d->n.loops_1ms += took > TURN_TOO_LONG_NS;
+	d->n.loop_max_ns = max(d->n.loop_max_ns, took);
 }
 
 int kvmd_run(struct kvmd *d)

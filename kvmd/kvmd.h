@@ -40,8 +40,8 @@ struct session;
 /* clang-format off */
 #define KVMD_COUNTERS(X) \
 	X(ring_requests) X(ring_batches) X(ring_invalid) X(doorbells) \
-	X(wakes) X(sleeps) X(spin_ns) X(turns) X(turns_200us) \
-	X(turns_1ms) X(turn_max_ns) X(messages) X(attaches) \
+	X(wakes) X(sleeps) X(spin_ns) X(loops) X(loops_200us) \
+	X(loops_1ms) X(loop_max_ns) X(messages) X(attaches) \
 	X(detaches) X(kicks) X(kills) X(events_lost) X(populates) \
 	X(scrubs) X(device_errors) X(weights_fills) X(weights_hits) \
 	X(weights_drops) X(audit_faults) X(swap_late) X(swap_faults) \
