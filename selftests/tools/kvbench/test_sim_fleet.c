@@ -174,6 +174,8 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 	static const char *const kinds[] = { "random",	      "sharegpt",
 					     "shared-prefix", "fewshot",
 					     "tot",	      "chat" };
+	static const char *const prefills[] = { "chunked", "whole", "apart" };
+	static const char *const admits[] = { "overcommit", "peak", "strict" };
 	u64 seed = test_seed(), wanted, done = 0, short_runs = 0;
 	u32 n = getenv("KV_LONG") ? 400 : 40, i, engines;
 
@@ -186,7 +188,8 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 			 "workload=%s requests=%u rate=%u pool=%uM "
 			 "swap-ram=%uM swap-disk=%uM engines=%u "
 			 "share-cores=%s step-tokens=%u max-seqs=%u "
-			 "preempt=%s prefix-cache=%s input-len=20:300 "
+			 "preempt=%s batching=%s prefill=%s admit=%s "
+			 "tbt-slo-ms=%u prefix-cache=%s input-len=20:300 "
 			 "output-len=1:120 model=%s think=1 wait-ms=1000000 "
 			 "most-s=100000",
 			 kinds[test_rand(&seed) % ARRAY_SIZE(kinds)],
@@ -199,6 +202,10 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 			 16u << test_rand(&seed) % 5,
 			 1u << test_rand(&seed) % 7,
 			 test_rand(&seed) % 2 ? "swap" : "recompute",
+			 test_rand(&seed) % 5 ? "iteration" : "request",
+			 prefills[test_rand(&seed) % 3],
+			 admits[test_rand(&seed) % 3],
+			 (u32)(test_rand(&seed) % 3 * 150),
 			 test_rand(&seed) % 4 ? "yes" : "no",
 			 test_rand(&seed) % 2 ? "gemma" : "qwen");
 		if (!EXPECT_EQ(0, run(text, i, &r, &wanted)))

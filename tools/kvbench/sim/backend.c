@@ -470,6 +470,33 @@ static u64 sim_space_bytes(struct kv_backend *b, u64 nr)
 	return bytes;
 }
 
+static u64 sim_space_private(struct kv_backend *b, u32 space)
+{
+	struct simkv *s = to_sim(b);
+	struct mm_space_info si;
+
+	return mm_space_info(world_mm(s->w), s->c.index, space, &si)
+		       ? 0
+		       : si.uss_bytes;
+}
+
+/* As paged_limit(): what others hold, and what each area cannot fill, is not
+ * to be had. */
+static u64 sim_limit(struct kv_backend *b)
+{
+	struct simkv *s = to_sim(b);
+	struct mm_client_info ci;
+	struct mm_usage u;
+	u64 others, all;
+
+	mm_usage_get(world_mm(s->w), &u);
+	if (mm_client_info(world_mm(s->w), s->c.index, &ci))
+		return ~0ull;
+	others = u.held_bytes - min(u.held_bytes, ci.held_bytes);
+	all = u.device_bytes - min(u.device_bytes, others);
+	return all - min(all, (u64)b->nr_areas * KV_EXTENT_SIZE);
+}
+
 static bool sim_lost(struct kv_backend *b, u32 *space)
 {
 	struct simkv *s = to_sim(b);
@@ -511,6 +538,8 @@ static const struct kv_backend_ops sim_ops = {
 	.space_out = sim_space_out,
 	.space_whole = sim_space_whole,
 	.space_bytes = sim_space_bytes,
+	.space_private = sim_space_private,
+	.limit = sim_limit,
 	.lost = sim_lost,
 	.error = sim_error,
 	.destroy = sim_destroy,

@@ -43,7 +43,10 @@ struct key {
 static const char *const workloads[] = { "random", "sharegpt", "shared-prefix",
 					 "trace",  "fewshot",  "tot",
 					 "chat",   NULL };
-static const char *const preempts[] = { "swap", "recompute", NULL };
+static const char *const preempts[] = { "swap", "recompute", "none", NULL };
+static const char *const batchings[] = { "iteration", "request", NULL };
+static const char *const prefills[] = { "chunked", "whole", "apart", NULL };
+static const char *const admits[] = { "overcommit", "peak", "strict", NULL };
 static const char *const models[] = { "gemma", "qwen", NULL };
 
 #define AT(field) offsetof(struct sim_setup, field)
@@ -81,7 +84,15 @@ static const struct key keys[] = {
 	  AT(fleet.engine.slice_ms), NULL },
 	{ "wait-ms", "for memory, before a request fails", V_U32,
 	  AT(fleet.engine.wait_ms), NULL },
-	{ "preempt", "swap or recompute", V_NAME, AT(fleet.engine.preempt),
+	{ "tbt-slo-ms", "from token to token", V_U32,
+	  AT(fleet.engine.tbt_slo_ms), NULL },
+	{ "batching", "iteration or request", V_NAME,
+	  AT(fleet.engine.batching), batchings },
+	{ "prefill", "chunked, whole, apart", V_NAME,
+	  AT(fleet.engine.prefill), prefills },
+	{ "admit", "overcommit, peak, strict", V_NAME,
+	  AT(fleet.engine.admit), admits },
+	{ "preempt", "swap, recompute, none", V_NAME, AT(fleet.engine.preempt),
 	  preempts },
 	{ "prefix-cache", "yes or no", V_BOOL, AT(fleet.engine.prefix_cache),
 	  NULL },
