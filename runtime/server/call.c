@@ -103,10 +103,6 @@ int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
 	rc = params_parse(body, chat, vocab_size(sv->m.vocab), &c->g, err);
 	if (!rc)
 		rc = check_model(c, err);
-	if (!rc && c->g.priority)
-		rc = api_refuse(err, 400, "priority",
-				"requests have no priorities here: they come "
-				"in the order of their arrival");
 	if (!rc && c->g.best_of > sv->m.max_fan)
 		rc = api_refuse(err, 400, "n", "%u samples are more than %u",
 				c->g.best_of, sv->m.max_fan);

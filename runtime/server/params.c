@@ -321,7 +321,7 @@ static int take_row(const struct row *r, const json_t *v, u32 vocab,
 	return rc;
 }
 
-/* top_k: -1 and 0 are off. seed: any whole number. priority: 0. */
+/* top_k: -1 and 0 are off. seed and priority: any whole number. */
 static int take_odd(const json_t *root, struct gen_params *p,
 		    struct api_error *err)
 {

@@ -26,7 +26,7 @@ struct gen_params {
 	u32 *stop_ids; /* [nr_stop_ids] */
 	u32 nr_stop_ids;
 	struct stop_list stop;
-	s32 priority;
+	s32 priority; /* lower ones come first */
 	u64 salt; /* 0: none */
 	/* parts of the body, which outlives this */
 	const char *model; /* NULL: not given */

@@ -251,6 +251,7 @@ static int add_part(struct call *c, u32 *ids, size_t nr, struct api_error *err)
 	if (g->nr_logprobs >= 0 || g->best_of > g->n)
 		j->p.nr_logprobs = (u32)max(g->nr_logprobs, 1);
 	j->p.ignore_eog = g->ignore_eos;
+	j->p.priority = g->priority;
 	j->p.salt = g->salt;
 	j->p.sampling = g->sampling;
 	if (set_ends(c, j))

@@ -366,6 +366,19 @@ def case_queued():
         until(lambda: own_spaces() == 0, 1), own_spaces())
     say("nothing runs", until(
         lambda: metric("vllm:num_requests_running") == 0, 1))
+    a = Stream(dict(long, max_tokens=400)).open()
+    a.event()
+    order = []
+    ts = [threading.Thread(target=lambda p=p: (ask("/v1/completions", dict(
+        long, max_tokens=3, priority=p)), order.append(p))) for p in (5, -5)]
+    for i, t in enumerate(ts):
+        t.start()
+        until(lambda: metric("vllm:num_requests_waiting") == i + 1, 2)
+    a.hang_up()
+    for t in ts:
+        t.join()
+    say("of two that wait the one of lower priority comes first",
+        order == [-5, 5], order)
     say("two ended as aborted", metric("vllm:request_success_total") >= 2)
 
 
