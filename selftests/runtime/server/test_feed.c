@@ -6,6 +6,7 @@
  */
 #include <poll.h>
 #include <pthread.h>
+#include <unistd.h>
 
 #include "runtime/server/feed.h"
 #include "selftests/runtime/engine/rig.h"
