@@ -19,6 +19,7 @@ static json_t *tree_json(u32 id, const struct mm_tree_info *t,
 	ctl_set(o, "areas", t->nr_areas);
 	ctl_set(o, "pages", t->nodes);
 	ctl_set(o, "pages_held", t->nodes_held);
+	ctl_set(o, "pages_copying", t->nodes_copying);
 	ctl_set(o, "tokens", t->tokens);
 	ctl_set(o, "bytes", t->bytes);
 	ctl_set(o, "asked_tokens", t->asked_tokens);

@@ -313,6 +313,7 @@ int mm_tree_info(const struct mm *mm, u32 i, struct mm_tree_info *out)
 		if (x->state != NODE_LIVE || x->tree != i)
 			continue;
 		out->nodes_held += x->holds > 0;
+		out->nodes_copying += x->copying != 0;
 		out->tokens += x->nr_tokens;
 		out->bytes += node_bytes(mm, n);
 	}

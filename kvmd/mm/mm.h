@@ -596,7 +596,7 @@ struct mm_tenant_info {
 struct mm_tree_info {
 	u32 tenant, nr_areas;
 	struct kv_namespace ns;
-	u64 nodes, nodes_held, tokens, bytes;
+	u64 nodes, nodes_held, nodes_copying, tokens, bytes;
 	u64 asked_tokens, hit_tokens;
 };
 

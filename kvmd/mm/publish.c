@@ -109,6 +109,31 @@ static bool is_wanted(const struct publish *p, u32 k, u32 page)
 	       (p->resume && page >= area_first_needed(p->c, a, p->len));
 }
 
+/*
+ * Is a page of the space still being copied to another node, its tail so far?
+ * A node made now would lack it, and hide the one that has it.
+ */
+static bool is_copied_from(const struct mm *mm, const struct publish *p,
+			   u32 page)
+{
+	kv_pte_t pte;
+	u32 k, from;
+
+	for (k = 0; k < p->sp->nr_areas; k++) {
+		const struct space_area *a = &p->sp->area[k];
+
+		if (page < a->page_first || page >= a->page_end ||
+		    !is_wanted(p, k, page))
+			continue;
+		pte = *pte_at(p->c, a, page);
+		from = kv_pte_is_present(pte) ? pte_frame(mm, p->c, a, pte)
+					      : MM_NONE;
+		if (from != MM_NONE && mm_frames(mm)[from].state == FRAME_PUB)
+			return true;
+	}
+	return false;
+}
+
 /* The pages of a node that are missing. Return: none that has to be there is.
  */
 static bool fill_node(struct mm *mm, const struct publish *p, u32 n)
@@ -152,8 +177,11 @@ static bool fill_windows(struct mm *mm, const struct publish *p, u32 n)
 static u32 node_new(struct mm *mm, const struct publish *p, u32 parent,
 		    const u32 *tokens, u32 nr)
 {
-	u32 n = node_make(mm, p->tree, parent, tokens, nr);
+	u32 n;
 
+	if (is_copied_from(mm, p, p->sp->chain))
+		return MM_NONE;
+	n = node_make(mm, p->tree, parent, tokens, nr);
 	if (n == MM_NONE && cache_evict_one(mm, p->c->tenant))
 		n = node_make(mm, p->tree, parent, tokens, nr);
 	if (n == MM_NONE)

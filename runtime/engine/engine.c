@@ -248,6 +248,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->p.max_new = max_new;
 	r->nr_restarts = r->waited_ms = 0;
 	r->nr_iters = 0;
+	r->reached = 0;
 	r->yields = false;
 	r->state = REQUEST_WAITING;
 	r->arrival = e->next_arrival++;

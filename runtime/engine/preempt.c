@@ -294,6 +294,21 @@ static int wait_part(struct engine *e, struct request *r)
 	return rc;
 }
 
+/* May it begin again? As often as before, if it got further than ever. */
+static bool may_restart(struct request *r)
+{
+	u64 nr = 0;
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		nr += r->seqs[i]->nr_computed;
+	if (nr > r->reached) {
+		r->reached = nr;
+		r->nr_restarts = 0;
+	}
+	return r->nr_restarts++ < RESTARTS_MAX;
+}
+
 /*
  * Alone and short: wait, then begin again, then give up. Where clients wait for
  * each other kvmd says which of them is to begin again.
@@ -308,9 +323,7 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 		if (!rc || rc == -EAGAIN)
 			return 0;
 	}
-	if (rc == -EDEADLK ||
-	    (rc == -ETIMEDOUT && r->nr_restarts < RESTARTS_MAX)) {
-		r->nr_restarts += rc == -ETIMEDOUT;
+	if (rc == -EDEADLK || (rc == -ETIMEDOUT && may_restart(r))) {
 		untake(e, r);
 		sched_preempt(e, r);
 		e->b->ops->shrink(e->b);

@@ -110,6 +110,7 @@ struct request {
 	u32 nr_cached; /* tokens of its prompt that others had computed */
 	u32 nr_preempted;
 	u32 nr_restarts; /* of them because memory did not come in time */
+	u64 reached; /* most tokens that it had computed then */
 	u32 waited_ms; /* alone, since it last began */
 	int error; /* -errno of FINISH_FAILED */
 	char *message; /* its sentence */

@@ -133,6 +133,7 @@ static const struct col cache_cols[] = {
 	{ "SALT", "ns.salt", NULL, COL_STR, COL_HIDDEN },
 	{ "PAGES", "pages", NULL, COL_COUNT, 0 },
 	{ "HELD", "pages_held", NULL, COL_COUNT, 0 },
+	{ "COPYING", "pages_copying", NULL, COL_COUNT, COL_HIDDEN },
 	{ "TOKENS", "tokens", NULL, COL_COUNT, 0 },
 	{ "BYTES", "bytes", NULL, COL_BYTES, 0 },
 	{ "ASKED", "asked_tokens", NULL, COL_COUNT, 0 },

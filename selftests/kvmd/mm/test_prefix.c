@@ -440,6 +440,51 @@ TEST_F(prefix, a_window_that_found_no_room_is_asked_for_again)
 	mt_check(t);
 }
 
+/*
+ * The end of a prompt is still being copied when the answer ends in the same
+ * page: a page without the window there would hide the tail that has it.
+ */
+TEST_F(prefix, a_page_that_is_copied_hides_no_tail)
+{
+	struct mt *t = &self->t;
+	u32 wa = mt_geom(t, self->a, 64 << 10), wb, m, s, i;
+	int rc;
+
+	wb = mt_geom(t, self->b, 64 << 10);
+	rc = mt_space2(t, self->a, self->geom, 0, wa, 32);
+	ASSERT_GE(rc, 0);
+	s = (u32)rc;
+	ASSERT_EQ(mt_reserve(t, self->a, s, 0, 40, 0, NULL), 0);
+	set_len(t, self->a, s, 40);
+	mt_complete_all(t, self->a);
+	t->hold_copies = true;
+	ASSERT_EQ(publish(t, self->a, s, self->tokens, 0, 40, &self->seq), 40);
+	/* the pages without a window are there first */
+	for (i = 0; i < t->nr_copy; i++)
+		if (!t->copy[i].area)
+			mm_copy_done(t->mm, t->copy[i].node, 0, 0);
+	ASSERT_EQ(mt_reserve(t, self->a, s, 40, 9, 0, NULL), 0);
+	set_len(t, self->a, s, 49);
+	mt_complete_all(t, self->a);
+	rc = publish(t, self->a, s, self->tokens, 32, 49, &self->seq);
+	EXPECT_LE(rc, 32);
+	for (i = 0; i < t->nr_copy; i++)
+		if (t->copy[i].area)
+			mm_copy_done(t->mm, t->copy[i].node, 1, 0);
+	t->nr_copy = 0;
+	t->hold_copies = false;
+	mt_check(t);
+	rc = mt_space2(t, self->b, self->geom, 0, wb, 32);
+	ASSERT_GE(rc, 0);
+	m = (u32)rc;
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 40, &self->seq), 40);
+	ASSERT_EQ(mm_space_truncate(t->mm, self->b, m, 0), 0);
+	/* what was left out is made up for */
+	EXPECT_EQ(publish(t, self->a, s, self->tokens, 32, 49, &self->seq), 49);
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 60, &self->seq), 49);
+	mt_check(t);
+}
+
 TEST_F(prefix, the_cache_outlives_its_clients_and_can_be_dropped)
 {
 	struct mt *t = &self->t;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_prefix.c - engines of several clients over one cache of prefixes
+ * timeout: 240
  *
  * What one of them has computed, the others map; every request says what it
  * says over contiguous memory, token by token and bit by bit.
@@ -18,12 +19,19 @@ struct user {
 	struct kv *kv;
 };
 
+/*
+ * Who waits here is waited for by nobody outside: however slow the machine is,
+ * no wait is to end for good before the test does.
+ */
+#define WAIT_MS 60000
+
 static void user_open(struct user *u, const struct tiny_cfg *c,
 		      const char *socket, bool prefix_cache)
 {
 	struct kv_attach_opts ao = { .sz = sizeof(ao), .socket = socket };
 	struct engine_opts eo = { .step_tokens = 128,
 				  .max_seqs = 32,
+				  .wait_ms = WAIT_MS,
 				  .prefix_cache = prefix_cache };
 	struct kv_namespace ns = { .salt = 1 };
 
@@ -39,23 +47,27 @@ static void user_close(struct user *u)
 	kv_detach(u->kv);
 }
 
-/* What somebody has published is filled. */
+/*
+ * What somebody has published is filled: a publication is answered when its
+ * copies have been asked for, and is found when they have ended.
+ */
 static void settle(const struct test_kvmd *d)
 {
+	static const char key[] = "\"pages_copying\":";
+	const char *at;
+	u64 copying;
 	char *json;
-	u64 published = 0, was;
-	int i;
 
-	for (i = 0; i < 100; i++) {
-		was = published;
-		json = test_kvmd_ctl(d, "vmstat");
+	do {
+		copying = 0;
+		json = test_kvmd_ctl(d, "cache list");
 		ASSERT_TRUE(json != NULL);
-		test_json_u64(json, "pages_alloc", &published);
+		for (at = json; (at = strstr(at, key)); at += strlen(key))
+			copying += strtoull(at + strlen(key), NULL, 10);
 		free(json);
-		usleep(5000);
-		if (published == was)
-			return;
-	}
+		if (copying)
+			usleep(1000);
+	} while (copying);
 }
 
 /* The same prompt over contiguous memory. */
