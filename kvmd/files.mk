@@ -82,6 +82,7 @@ kvmd-y += kvmd/io/tier_ram.o
 kvmd-y += kvmd/io/uring.o
 kvmd-y += kvmd/io/favour.o kvmd/io/work.o
 kvmd-y += kvmd/ipc/conn.o
+kvmd-y += kvmd/ipc/growing.o
 kvmd-y += kvmd/ipc/listen.o
 kvmd-y += kvmd/ipc/memfd.o
 kvmd-y += kvmd/ipc/peer.o

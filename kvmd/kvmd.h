@@ -20,6 +20,7 @@
 #include <sys/queue.h>
 #include "include/kv/types.h"
 #include "kvmd/crew.h"
+#include "kvmd/ipc/growing.h"
 #include "kvmd/ctl/events.h"
 #include "kvmd/dev/dev.h"
 #include "kvmd/io/io.h"
@@ -107,6 +108,7 @@ struct kvmd {
 	unsigned int tenant_pinned_nr; /* kvmd holds a reference */
 	struct weights_set weights;
 	struct gate *gate;
+	struct growing growing; /* announced, gone with this process */
 	struct swap swap;
 	struct crews crews;
 	struct event_log events;

@@ -280,6 +280,7 @@ static int space_create_issue(struct session *s, struct ring_req *r,
 static int space_destroy_issue(struct session *s, struct ring_req *r,
 			       struct kv_cqe *cqe)
 {
+	growing_drop(&s->d->growing, s->id, r->sqe.space);
 	return mm_space_destroy(s->d->mm, s->id, r->sqe.space);
 }
 
@@ -292,6 +293,7 @@ static int space_fork_issue(struct session *s, struct ring_req *r,
 static int space_truncate_issue(struct session *s, struct ring_req *r,
 				struct kv_cqe *cqe)
 {
+	growing_drop(&s->d->growing, s->id, r->sqe.space);
 	return mm_space_truncate(s->d->mm, s->id, r->sqe.space, r->sqe.arg[0]);
 }
 
@@ -399,6 +401,31 @@ static int prefix_map_issue(struct session *s, struct ring_req *r,
 			     (u32)r->sqe.arg[0], &cqe->extent_seq);
 }
 
+static int prefix_find_prep(struct session *s, struct ring_req *r)
+{
+	return r->sqe.arg[1] > 1 ? -EINVAL : tokens_prep(s, r, r->sqe.arg[0]);
+}
+
+static int prefix_find_issue(struct session *s, struct ring_req *r,
+			     struct kv_cqe *cqe)
+{
+	struct growing *g = &s->d->growing;
+	u32 nr = (u32)r->sqe.arg[0];
+	struct mm_found f;
+	u64 others;
+	int rc;
+
+	rc = mm_prefix_find(s->d->mm, s->id, r->sqe.space, r->tokens, nr, &f);
+	if (rc)
+		return rc;
+	others = growing_find(g, s->id, &f, r->tokens, nr);
+	others = max(others, (u64)f.soon);
+	cqe->extra = f.known | others << 32;
+	if (r->sqe.arg[1] && others < f.len + GROWING_WORTH)
+		growing_add(g, s->id, r->sqe.space, &f, r->tokens, nr);
+	return (int)f.len;
+}
+
 static int prefix_publish_prep(struct session *s, struct ring_req *r)
 {
 	if (r->sqe.arg[1] < r->sqe.arg[0])
@@ -409,6 +436,7 @@ static int prefix_publish_prep(struct session *s, struct ring_req *r)
 static int prefix_publish_issue(struct session *s, struct ring_req *r,
 				struct kv_cqe *cqe)
 {
+	growing_published(&s->d->growing, s->id, r->sqe.space, r->sqe.arg[1]);
 	return mm_prefix_publish(
 		s->d->mm, s->id, r->sqe.space, r->sqe.arg[0], r->tokens,
 		(u32)(r->sqe.arg[1] - r->sqe.arg[0]),
@@ -451,6 +479,10 @@ static const struct op_def op_defs[KV_OP_NR] = {
 				   .prep = prefix_publish_prep,
 				   .issue = prefix_publish_issue },
 	[KV_OP_TURN] = { .name = "turn", .issue = turn_issue },
+	[KV_OP_PREFIX_FIND] = { .name = "prefix_find",
+				.is_long = true,
+				.prep = prefix_find_prep,
+				.issue = prefix_find_issue },
 };
 
 static int req_prep(struct session *s, struct ring_req *r)

@@ -385,6 +385,7 @@ static void session_leave(struct session *s)
 	ring_forget(s);
 	weights_session_exit(d, s);
 	gate_leave(s);
+	growing_drop(&d->growing, s->id, MM_NONE);
 	mm_client_exit(d->mm, s->id);
 	d->n.detaches++;
 	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "client_exit", s->id,

@@ -484,6 +484,36 @@ int mm_revoke(struct mm *mm, u32 client, u64 bytes, u64 *asked);
 int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 		  u32 nr, u32 *extent_seq);
 /**
+ * struct mm_found - what is published of a sequence
+ * @len: tokens that could be mapped
+ * @soon: the same, when the copies that are on their way have ended
+ * @known: tokens that nodes spell, whatever pages they have
+ * @key: of the tenant, the namespace and the layout
+ * @page_shift: log2 of a page's tokens
+ * @windows: an area has one
+ */
+struct mm_found {
+	u32 len, soon, known;
+	u64 key;
+	u32 page_shift;
+	bool windows;
+};
+
+/**
+ * mm_prefix_find - what mm_prefix_map() would map
+ * @mm: core
+ * @client: index
+ * @space: without a page
+ * @tokens: ids
+ * @nr: how many
+ * @out: on success
+ *
+ * Return: 0, -ENOENT, -EINVAL, -ESHUTDOWN.
+ */
+int mm_prefix_find(struct mm *mm, u32 client, u32 space, const u32 *tokens,
+		   u32 nr, struct mm_found *out);
+
+/**
  * mm_prefix_publish - let others find what a space has computed
  * @mm: core
  * @client: index

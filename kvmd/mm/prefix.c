@@ -47,6 +47,7 @@
 #include "kvmd/mm/oplog.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
+#include "lib/hash.h"
 
 #define TAKE_BATCH 64u
 
@@ -292,9 +293,20 @@ void prefix_client_gone(struct mm *mm, struct client *c)
 
 /* ---- map ---- */
 
-static bool node_has(const struct prefix_node *x, u32 area)
+/* What is looked for, by whom; @soon: pages that are being copied count. */
+struct lookup {
+	const struct client *c;
+	const struct space *sp;
+	u32 tree, nr;
+	const u32 *tokens; /* [nr] */
+	bool soon;
+};
+
+static bool node_has(const struct lookup *l, const struct prefix_node *x,
+		     u32 area)
 {
-	return x->frame[area] != MM_NONE && !(x->copying & (1u << area));
+	return x->frame[area] != MM_NONE &&
+	       (l->soon || !(x->copying & (1u << area)));
 }
 
 /* A match: so many nodes of mm_path(), whole pages but for the last. */
@@ -304,71 +316,152 @@ struct match {
 };
 
 /* Can a row at @len go on where each area has @run[] pages before @pages? */
-static bool can_resume(const struct client *c, const struct space *sp,
-		       const u32 run[KV_AREA_MAX], u32 pages, u64 len)
+static bool can_resume(const struct lookup *l, const u32 run[KV_AREA_MAX],
+		       u32 pages, u64 len)
 {
+	const struct space *sp = l->sp;
 	u32 k;
 
 	for (k = 0; k < sp->nr_areas; k++)
 		if (sp->area[k].window &&
-		    pages - min(area_first_needed(c, &sp->area[k], len),
+		    pages - min(area_first_needed(l->c, &sp->area[k], len),
 				pages) >
 			    run[k])
 			return false;
 	return true;
 }
 
-/* Can the child that has most of @tokens be gone on from in its middle? */
-static void match_tail(const struct mm *mm, const struct client *c,
-		       const struct space *sp, u32 root, const u32 *tokens,
-		       u32 nr, const u32 run[KV_AREA_MAX], u32 pages,
-		       struct match *m)
+/* Can the child that has most of the tokens be gone on from in its middle? */
+static void match_tail(const struct mm *mm, const struct lookup *l, u32 root,
+		       const u32 run[KV_AREA_MAX], u32 pages, struct match *m)
 {
-	u32 shift = c->cls[sp->area[0].geom].page_shift, common, n, k;
-	u64 len = (u64)pages << shift;
+	u32 pt = 1u << mm->trees[l->tree].page_shift, at = pages * pt;
+	u32 nr = min(l->nr - at, pt), common = 0, n, k;
 
-	n = nr ? node_find(mm, root, tokens, nr, &common) : MM_NONE;
-	if (n == MM_NONE || !can_resume(c, sp, run, pages, len + common))
+	n = nr ? node_find(mm, root, l->tokens + at, nr, &common) : MM_NONE;
+	if (n == MM_NONE || !can_resume(l, run, pages, (u64)at + common))
 		return;
-	for (k = 0; k < sp->nr_areas; k++)
-		if (!node_has(&mm_nodes(mm)[n], k))
+	for (k = 0; k < l->sp->nr_areas; k++)
+		if (!node_has(l, &mm_nodes(mm)[n], k))
 			return;
 	mm_path(mm)[pages] = n;
-	*m = (struct match){ .nr = pages + 1, .len = len + common };
+	*m = (struct match){ .nr = pages + 1, .len = (u64)at + common };
 }
 
-static struct match match_find(struct mm *mm, const struct client *c,
-			       const struct space *sp, u32 tree,
-			       const u32 *tokens, u32 nr)
+static struct match match_find(struct mm *mm, const struct lookup *l)
 {
-	u32 pt = 1u << mm->trees[tree].page_shift, n = MM_NONE, pages = 0;
+	u32 pt = 1u << mm->trees[l->tree].page_shift, n = MM_NONE, pages = 0;
 	u32 run[KV_AREA_MAX] = { 0 }, common, k, next;
+	const struct space *sp = l->sp;
 	u32 *path = mm_path(mm);
 	struct match m = { 0 };
 	bool whole;
 
 	for (;; pages++) {
-		u32 root = *node_children(mm, tree, n), left = nr - pages * pt;
+		u32 root = *node_children(mm, l->tree, n), at = pages * pt;
 
-		next = left < pt ? MM_NONE
-				 : node_find(mm, root, tokens + pages * pt, pt,
-					     &common);
+		next = l->nr - at < pt ? MM_NONE
+				       : node_find(mm, root, l->tokens + at, pt,
+						   &common);
 		whole = next != MM_NONE && common == pt;
 		for (k = 0; whole && k < sp->nr_areas; k++)
 			whole = sp->area[k].window ||
-				node_has(&mm_nodes(mm)[next], k);
+				node_has(l, &mm_nodes(mm)[next], k);
 		if (!whole) {
-			match_tail(mm, c, sp, root, tokens + pages * pt,
-				   min(left, pt), run, pages, &m);
+			match_tail(mm, l, root, run, pages, &m);
 			return m;
 		}
 		n = path[pages] = next;
 		for (k = 0; k < sp->nr_areas; k++)
-			run[k] = node_has(&mm_nodes(mm)[n], k) ? run[k] + 1 : 0;
-		if (can_resume(c, sp, run, pages + 1, (pages + 1ull) * pt))
+			run[k] = node_has(l, &mm_nodes(mm)[n], k) ? run[k] + 1
+								  : 0;
+		if (can_resume(l, run, pages + 1, (pages + 1ull) * pt))
 			m = (struct match){ .nr = pages + 1,
 					    .len = (pages + 1ull) * pt };
 	}
+}
+
+static bool is_empty(const struct space *sp)
+{
+	u32 k;
+
+	for (k = 0; k < sp->nr_areas; k++)
+		if (sp->area[k].page_first || sp->area[k].page_end)
+			return false;
+	return !sp->ref;
+}
+
+/* What nodes spell of a sequence, whether they have pages or not. */
+static u32 known_tokens(const struct mm *mm, u32 tree, const u32 *tokens,
+			u32 nr)
+{
+	u32 pt = 1u << mm->trees[tree].page_shift, at, n, common;
+	u32 root = mm->trees[tree].child;
+
+	for (at = 0; at < nr; at += pt) {
+		n = node_find(mm, root, tokens + at, min(nr - at, pt),
+			      &common);
+		if (n == MM_NONE || common < pt)
+			return at + common;
+		root = mm_nodes(mm)[n].child;
+	}
+	return nr;
+}
+
+/* The same for all spaces that could map the same tree. */
+static u64 tree_key(const struct mm *mm, const struct client *c,
+		    const struct space *sp)
+{
+	const struct kv_space_desc *d = space_desc(mm, c, sp);
+	u64 h = hash_bytes(&d->ns, sizeof(d->ns), c->tenant);
+	u32 k;
+
+	for (k = 0; k < sp->nr_areas; k++) {
+		const struct frame_class *cls = &c->cls[sp->area[k].geom];
+
+		h = hash_bytes(&cls->geom, sizeof(cls->geom), h);
+		h = hash_add(h, sp->area[k].window);
+		h = hash_add(h, (u64)d->area[k].head_first << 32 |
+					d->area[k].nr_heads);
+	}
+	return h;
+}
+
+int mm_prefix_find(struct mm *mm, u32 client, u32 space, const u32 *tokens,
+		   u32 nr, struct mm_found *out)
+{
+	struct lookup l = { .tokens = tokens };
+	struct client *c;
+	struct space *sp;
+	u32 tree, k;
+	int rc;
+
+	rc = mm_client_live(mm, client, &c);
+	if (rc)
+		return rc;
+	sp = space_find(mm, c, space);
+	if (!sp)
+		return -ENOENT;
+	if (!is_empty(sp))
+		return -EINVAL;
+	*out = (struct mm_found){
+		.key = tree_key(mm, c, sp),
+		.page_shift = c->cls[sp->area[0].geom].page_shift,
+	};
+	for (k = 0; k < sp->nr_areas; k++)
+		out->windows |= sp->area[k].window != 0;
+	tree = tree_find(mm, c, sp);
+	if (tree == MM_NONE)
+		return 0;
+	l.c = c;
+	l.sp = sp;
+	l.tree = tree;
+	l.nr = min(nr, KV_AREA_PAGES << out->page_shift);
+	out->len = (u32)match_find(mm, &l).len;
+	l.soon = true;
+	out->soon = (u32)match_find(mm, &l).len;
+	out->known = known_tokens(mm, tree, tokens, l.nr);
+	return 0;
 }
 
 static int map_leaves(struct mm *mm, struct client *c, struct space *sp,
@@ -404,20 +497,11 @@ static void map_area(struct mm *mm, struct client *c, struct space *sp, u32 k,
 	mm->counts.faults_prefix += m->nr - a->page_first;
 }
 
-static bool is_empty(const struct space *sp)
-{
-	u32 k;
-
-	for (k = 0; k < sp->nr_areas; k++)
-		if (sp->area[k].page_first || sp->area[k].page_end)
-			return false;
-	return !sp->ref;
-}
-
 int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 		  u32 nr, u32 *extent_seq)
 {
 	struct match m = { 0 };
+	struct lookup l;
 	struct client *c;
 	struct space *sp;
 	u32 tree, k;
@@ -435,7 +519,8 @@ int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 	tree = tree_find(mm, c, sp);
 	if (tree != MM_NONE) {
 		nr = min(nr, KV_AREA_PAGES << mm->trees[tree].page_shift);
-		m = match_find(mm, c, sp, tree, tokens, nr);
+		l = (struct lookup){ c, sp, tree, nr, tokens, false };
+		m = match_find(mm, &l);
 		mm->trees[tree].asked_tokens += nr;
 	}
 	mm->counts.prefix_maps++;

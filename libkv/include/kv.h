@@ -171,6 +171,37 @@ KV_API int kv_space_fork(struct kv *kv, uint32_t parent, uint64_t len,
  */
 KV_API int kv_prefix_map(struct kv *kv, uint32_t space, const uint32_t *tokens,
 			 uint64_t nr, uint64_t *len);
+/**
+ * struct kv_prefix_found - what is published of a sequence
+ * @len: tokens that kv_prefix_map() would map now
+ * @soon: tokens that it would when copies have ended that are on their way, or
+ *	when another client has computed what it announced
+ * @known: tokens whose rows have been published, be they enough to go on from
+ *	or not (windows)
+ */
+struct kv_prefix_found {
+	uint64_t len, soon, known;
+};
+#define KV_FIND_ANNOUNCE (1u << 0) /* they are computed in @space now */
+/**
+ * kv_prefix_find - how much of a sequence is published, or will be
+ * @kv: handle
+ * @space: without tokens; nothing is mapped into it
+ * @tokens: ids of the sequence from its start
+ * @nr: how many
+ * @flags: KV_FIND_*
+ * @found: the answer; zeros where kvmd knows no prefixes
+ *
+ * Another client that is told of an announcement may wait for it, for a while:
+ * it is a hint, and ends when @space has published as much, is truncated or
+ * destroyed, and with either side. Nothing is announced if at least 32 tokens
+ * more could be mapped soon than now: wait for them.
+ *
+ * Return: 0, -ENOENT, -EINVAL (it has tokens).
+ */
+KV_API int kv_prefix_find(struct kv *kv, uint32_t space, const uint32_t *tokens,
+			  uint64_t nr, unsigned int flags,
+			  struct kv_prefix_found *found);
 #define KV_PUBLISH_RESUME (1u << 0) /* windows: others may go on at its end */
 /**
  * kv_prefix_publish - let others find what a space has computed

@@ -61,6 +61,39 @@ int kv_prefix_map(struct kv *kv, u32 space, const u32 *tokens, u64 nr, u64 *len)
 	return 0;
 }
 
+int kv_prefix_find(struct kv *kv, u32 space, const u32 *tokens, u64 nr,
+		   unsigned int flags, struct kv_prefix_found *found)
+{
+	struct kv_sqe sqe = { .opcode = KV_OP_PREFIX_FIND, .space = space };
+	struct space *sp = space_get(kv, space);
+	u64 extra;
+	int rc;
+
+	*found = (struct kv_prefix_found){ 0 };
+	if (!sp)
+		return -ENOENT;
+	if (sp->end)
+		return kv_fail(kv, -EINVAL, "space %u has tokens", space);
+	if (!nr || !has_prefixes(kv))
+		return 0;
+	sqe.arg[0] = min(nr, TOKENS_MAX);
+	sqe.arg[1] = flags & KV_FIND_ANNOUNCE ? 1 : 0;
+	memcpy(req_arg(kv, REQ_PREFIX), tokens, sqe.arg[0] * sizeof(*tokens));
+	rc = ring_call_as(kv, REQ_PREFIX, &sqe);
+	if (rc == -EOPNOTSUPP)
+		return 0; /* an older kvmd */
+	if (kv->dead)
+		return rc;
+	if (rc < 0)
+		return kv_fail(kv, rc, "space %u cannot be asked for: %s",
+			       space, strerror(-rc));
+	extra = kv->req[REQ_PREFIX].cqe.extra;
+	found->len = (u64)rc;
+	found->known = extra & 0xffffffffu;
+	found->soon = extra >> 32;
+	return 0;
+}
+
 /* Once, from token @from on. Return: tokens published, or -errno. */
 static int publish(struct kv *kv, u32 space, u64 from, const u32 *tokens,
 		   u64 nr, unsigned int flags)

@@ -73,6 +73,17 @@ enum kv_op {
 	KV_OP_PREFIX_PUBLISH = 9,
 	/* The words of turn.h have changed: look at them. */
 	KV_OP_TURN = 10,
+	/*
+	 * How much of arg[0] tokens could @space, which has no page, map?
+	 * arg_off as for PREFIX_MAP; nothing is mapped. res: tokens. extra:
+	 * tokens known, be there a window to go on from or not | tokens << 32
+	 * that could be mapped soon: they are being copied, or another client
+	 * of the tenant computes them. arg[1] 1: this client computes them in
+	 * @space from now on, until it has published them, or cut or destroyed
+	 * the space. Left out if there is no room for the hint, and if 32
+	 * tokens more could be mapped soon than now.
+	 */
+	KV_OP_PREFIX_FIND = 11,
 	KV_OP_NR
 };
 

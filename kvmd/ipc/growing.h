@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef KVMD_IPC_GROWING_H
+#define KVMD_IPC_GROWING_H
+/*
+ * growing.h - prefixes that clients have said they are computing
+ */
+#include "include/kv/types.h"
+#include "kvmd/mm/mm.h"
+
+#define GROWING_MAX   512u /* of all clients */
+#define GROWING_WORTH 32u /* tokens that it is worth to wait for */
+
+struct growing_one {
+	u32 client, space;
+	u64 key; /* of the tree: nobody else can map it */
+	u64 *hash; /* [nr] of the tokens up to the end of each page */
+	u32 nr;
+	u64 len; /* tokens announced */
+};
+
+struct growing {
+	struct growing_one one[GROWING_MAX];
+	u32 nr;
+};
+
+/**
+ * growing_find - how much of a sequence another client is computing
+ * @g: set
+ * @client: who asks; what it announced itself is left out
+ * @f: what the core found of the sequence
+ * @tokens: the sequence
+ * @nr: how many
+ *
+ * Whole pages. Where pages have windows a sequence can be gone on from only
+ * where the other one's prompt ends: only prompts that lie wholly in this one
+ * count there.
+ *
+ * Return: tokens; 0: none.
+ */
+u64 growing_find(const struct growing *g, u32 client, const struct mm_found *f,
+		 const u32 *tokens, u32 nr);
+
+/* growing_add - @client computes these in @space; left out if there is no room
+ */
+void growing_add(struct growing *g, u32 client, u32 space,
+		 const struct mm_found *f, const u32 *tokens, u32 nr);
+
+/* growing_published - @space has published so many; all: it is done with */
+void growing_published(struct growing *g, u32 client, u32 space, u64 len);
+
+/* growing_drop - @space computes nothing any more; MM_NONE: no space does */
+void growing_drop(struct growing *g, u32 client, u32 space);
+
+#endif
