@@ -9,9 +9,12 @@ runtime-y += runtime/model/hparams.o runtime/model/model.o \
 	runtime/model/forward.o runtime/model/digest.o \
 	runtime/model/packing.o
 runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
+	runtime/engine/kv_ideal.o \
 	runtime/engine/sampler.o runtime/engine/request.o \
 	runtime/engine/engine.o runtime/engine/sched.o \
 	runtime/engine/admit.o runtime/engine/order.o \
+	runtime/engine/index.o runtime/engine/twins.o \
+	runtime/engine/program.o \
 	runtime/engine/decide.o runtime/engine/beam.o \
 	runtime/engine/cost.o runtime/engine/back.o runtime/engine/turns.o \
 	runtime/engine/reqs.o runtime/engine/preempt.o runtime/engine/commit.o \

@@ -88,10 +88,9 @@ u64 growing_find(const struct growing *g, u32 client, const struct mm_found *f,
 void growing_add(struct growing *g, u32 client, u32 space,
 		 const struct mm_found *f, const u32 *tokens, u32 nr)
 {
-	struct growing_one o = { .client = client,
-				 .space = space,
-				 .key = f->key,
-				 .len = nr };
+	struct growing_one o = {
+		.client = client, .space = space, .key = f->key, .len = nr
+	};
 
 	growing_drop(g, client, space);
 	if (g->nr == GROWING_MAX)

@@ -399,8 +399,7 @@ static u32 known_tokens(const struct mm *mm, u32 tree, const u32 *tokens,
 	u32 root = mm->trees[tree].child;
 
 	for (at = 0; at < nr; at += pt) {
-		n = node_find(mm, root, tokens + at, min(nr - at, pt),
-			      &common);
+		n = node_find(mm, root, tokens + at, min(nr - at, pt), &common);
 		if (n == MM_NONE || common < pt)
 			return at + common;
 		root = mm_nodes(mm)[n].child;

@@ -123,7 +123,10 @@ int kv_prefix_publish(struct kv *kv, u32 space, const u32 *tokens, u64 nr,
 		return -ENOENT;
 	nr = min(nr, sp->len);
 	*len = min(nr, sp->published);
-	if (!has_prefixes(kv) || nr <= sp->published)
+	if (!has_prefixes(kv) || nr < sp->published)
+		return 0;
+	/* all of it is known: but for the windows, to go on from here */
+	if (nr == sp->published && !(nr && flags & KV_PUBLISH_RESUME))
 		return 0;
 	rc = publish(kv, space, sp->published, tokens, nr, flags);
 	if (rc == -ENODATA && sp->published) {

@@ -10,6 +10,8 @@
  * After a preemption nobody comes in, but who is of a better priority than
  * somebody who runs: that one gives way, if need be.
  */
+#include <errno.h>
+
 #include "runtime/engine/engine_priv.h"
 
 /*
@@ -19,14 +21,36 @@
  */
 static void map_prefix(struct engine *e, struct seq *s)
 {
-	u32 nr = s->req->p.n > 1 ? s->req->p.nr_prompt : s->nr;
+	u32 nr = twins_nr(s), len, more;
 
-	if (!e->o.prefix_cache || s->req->p.kind == REQUEST_SCORE)
+	if (!e->o.prefix_cache || nr < 2)
 		return;
-	s->nr_computed = e->b->ops->prefix_map(e->b, s->space, s->ids, nr - 1);
-	e->stats.nr_mapped += s->nr_computed;
+	len = e->b->ops->prefix_map(e->b, s->space, s->ids, nr - 1);
+	more = e->o.prefix_unit ? len % e->o.prefix_unit : 0;
+	if (more && !e->b->ops->space_truncate(e->b, s->space, len - more))
+		len -= more;
+	s->nr_computed = len;
+	e->stats.nr_mapped += len;
 	if (!s->req->nr_preempted)
-		s->req->nr_cached = s->nr_computed;
+		s->req->nr_cached = len;
+}
+
+/* Its first space, with what is published; -EAGAIN: that will be more soon. */
+static int begin(struct engine *e, struct request *r, struct seq *s)
+{
+	int rc;
+
+	if (e->b->ops->salt)
+		e->b->ops->salt(e->b, r->p.salt);
+	rc = e->b->ops->space_create(e->b, &s->space);
+	if (rc)
+		return rc;
+	if (!twins_announce(e, r, s)) {
+		sched_drop_space(e, s);
+		return -EAGAIN;
+	}
+	map_prefix(e, s);
+	return 0;
 }
 
 /* Give a waiting request its first space. */
@@ -40,13 +64,10 @@ static int admit(struct engine *e, struct request *r)
 		back_plan(e, r);
 	r->comes = false;
 	e->has_come = true;
-	if (leader && leader->space == KV_SPACE_NONE) {
-		if (e->b->ops->salt)
-			e->b->ops->salt(e->b, r->p.salt);
-		rc = e->b->ops->space_create(e->b, &leader->space);
-		if (!rc)
-			map_prefix(e, leader);
-	}
+	if (leader && leader->space == KV_SPACE_NONE)
+		rc = begin(e, r, leader);
+	if (rc == -EAGAIN)
+		return rc;
 	if (!leader || rc) {
 		sched_fail(e, r, rc, "no space for the sequence: %s",
 			   e->b->ops->error(e->b));
@@ -54,6 +75,7 @@ static int admit(struct engine *e, struct request *r)
 	}
 	r->state = REQUEST_RUNNING;
 	r->since_s = engine_now(e);
+	order_admitted(e, r);
 	return 0;
 }
 
@@ -132,6 +154,8 @@ void admit_waiting(struct engine *e)
 		    running + coming + sched_nr_live(r) > e->o.max_seqs ||
 		    !memory_fits(e, r, running))
 			break;
+		if (!twins_may_come(e, &i))
+			continue;
 		if (admit(e, r))
 			continue;
 		running += sched_nr_live(r);

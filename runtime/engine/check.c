@@ -41,7 +41,8 @@ static int check_turn(const struct engine *e, char *err)
 	const struct request *r, *before = NULL;
 	u32 i;
 
-	if (e->o.batching == ENGINE_BATCH_REQUEST)
+	/* with prefixes the order is another one, and twins wait */
+	if (e->o.batching == ENGINE_BATCH_REQUEST || e->o.prefix_cache)
 		return 0;
 	for (i = 0; i < e->nr_reqs; i++) {
 		r = e->reqs[i];

@@ -70,6 +70,9 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	e->o.context = or_default(e->o.context, m->hp.context);
 	e->o.wait_ms = or_default(e->o.wait_ms, 30000);
 	e->o.slice_ms = or_default(e->o.slice_ms, 700);
+	e->o.overtake_max = or_default(e->o.overtake_max, 256);
+	e->o.twin_ms = or_default(e->o.twin_ms, 2000);
+	e->probe = KV_SPACE_NONE;
 	caps = (struct forward_caps){
 		.tokens = e->o.step_tokens,
 		.seqs = e->o.max_seqs,
@@ -106,12 +109,15 @@ void engine_destroy(struct engine *e)
 		return;
 	free_requests(e, e->reqs, e->nr_reqs);
 	free_requests(e, e->done, e->nr_done);
+	if (e->probe != KV_SPACE_NONE)
+		e->b->ops->space_destroy(e->b, e->probe);
 	forward_free(e->f);
 	sampler_free(e->sampler);
 	free(e->reqs);
 	free(e->done);
 	free(e->queue);
 	free(e->commit);
+	free(e->index);
 	free(e->step);
 	free(e->items);
 	free(e->fseqs);
@@ -162,6 +168,9 @@ static int check_params(const struct engine *e, const struct request_params *p,
 			       "%u sequences at a time are not possible "
 			       "(1 to %u are)",
 			       p->n, most);
+	if (p->kind == REQUEST_SCORE && p->score_from >= p->nr_prompt)
+		return err_set(err, -EINVAL, "there is no token %u to score",
+			       p->score_from);
 	if (p->kind != REQUEST_SCORE && !p->max_new)
 		return err_set(err, -EINVAL, "no token is asked for");
 	if (p->nr_logprobs > min(LOGPROBS_MAX, e->m->hp.vocab))
@@ -216,6 +225,7 @@ int engine_submit(struct engine *e, const struct request_params *p,
 	r->arrival = e->next_arrival++;
 	r->since_s = engine_now(e);
 	reqs_add(e, r);
+	index_add(e, r);
 	*out = r;
 	return 0;
 }
@@ -255,6 +265,10 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->since_s = engine_now(e);
 	reqs_remove(e, r);
 	reqs_add(e, r);
+	r->asked = r->twin_off = false;
+	r->match = r->soon = r->known = r->overtaken = 0;
+	r->twin_s = 0;
+	index_add(e, r);
 	return 0;
 }
 
@@ -301,6 +315,7 @@ void engine_forget(struct engine *e, struct request *r)
 
 	if (!reqs_remove(e, r))
 		return;
+	index_remove(e, r);
 	for (i = 0; i < r->nr_seqs; i++)
 		sched_drop_space(e, r->seqs[i]);
 	request_destroy(r);
@@ -310,7 +325,7 @@ void engine_forget(struct engine *e, struct request *r)
 static bool wants_logits(const struct seq *s, u32 pos)
 {
 	if (s->req->p.kind == REQUEST_SCORE)
-		return pos + 1 < s->nr;
+		return pos + 1 < s->nr && pos + 1 >= s->req->p.score_from;
 	return pos + 1 == s->nr;
 }
 
@@ -492,8 +507,10 @@ static int step_once(struct engine *e, char *err)
 	host_lap(&e->stats.host_reserve_s, lap);
 	if (rc)
 		return rc;
-	if (!e->nr_step)
+	if (!e->nr_step) {
+		twins_nap(e);
 		return has_work(e);
+	}
 	sched_load(e, &load);
 	rc = compute(e, err);
 	if (rc)

@@ -56,6 +56,14 @@ enum engine_admit {
 	ENGINE_ADMIT_STRICT, /* the longest that it may become */
 };
 
+/* In which order those that wait come in; see order.c. */
+enum engine_order {
+	ENGINE_ORDER_LPM, /* who finds most of its prompt published */
+	ENGINE_ORDER_DFS, /* a subtree of the prompts at a time */
+	ENGINE_ORDER_FCFS, /* by arrival; without prefix_cache always */
+	ENGINE_ORDER_NR
+};
+
 /* Where pages come from that have left the device meanwhile. */
 enum engine_back {
 	ENGINE_BACK_CHEAPER, /* by the measured rates, or in part from both */
@@ -104,6 +112,16 @@ struct engine_opts {
 	enum engine_prefill prefill;
 	enum engine_admit admit;
 	bool prefix_cache; /* map what is published, publish what is computed */
+	/*
+	 * A prefix is mapped up to a multiple of so many tokens, as a cache of
+	 * hashed blocks would; 0: to the token.
+	 */
+	u32 prefix_unit;
+	enum engine_order order;
+	/* later arrivals that may be admitted before a request; 0: 256 */
+	u32 overtake_max;
+	/* a request waits so long for one that does not get on; 0: 2000 */
+	u32 twin_ms;
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
 	const struct engine_machine *machine; /* NULL: the kernels */
 };
@@ -127,6 +145,8 @@ struct engine_stats {
 	u64 nr_mapped; /* tokens that did not have to be computed */
 	u64 nr_put_off; /* steps in which commit accounting let nobody in */
 	u64 nr_stalled; /* steps in which nobody found a page */
+	u64 nr_twins; /* requests that waited for another one's prefix */
+	u32 max_overtaken; /* later arrivals that were admitted before one */
 	u32 max_running; /* most sequences in one step */
 	double compute_s; /* in kernels */
 

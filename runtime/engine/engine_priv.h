@@ -27,6 +27,12 @@ struct row_info {
 	const float *top;
 };
 
+/* A prompt, and how many tokens it shares with the one before it. */
+struct index_entry {
+	struct request *r;
+	u32 shared;
+};
+
 struct engine {
 	const struct model *m;
 	struct kern_exec *x;
@@ -43,6 +49,11 @@ struct engine {
 	u32 nr_reqs, nr_done, max_reqs;
 	struct request **queue; /* [nr_queue of max_reqs] see order.c */
 	u32 nr_queue;
+	struct index_entry *index; /* [nr_index of max_reqs] see index.c */
+	u32 nr_index;
+	u32 probe; /* a space without pages, to ask with */
+	u64 probe_salt;
+	bool naps; /* somebody waits for what is done elsewhere */
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
 	struct commit_item *commit; /* [max_seqs + 1] */
@@ -194,6 +205,48 @@ void admit_waiting(struct engine *e);
 
 /* Fill the queue with those that wait, first the one to be admitted first. */
 void order_waiting(struct engine *e);
+/* The same for queue[from] and what follows, of which less is hoped for. */
+void order_rest(struct engine *e, u32 from);
+/* It came in: who arrived before it and waits has been overtaken. */
+void order_admitted(struct engine *e, struct request *r);
+
+/* ---- index.c ---- */
+
+int __must_check index_grow(struct engine *e, u32 cap);
+void index_add(struct engine *e, struct request *r);
+/* Nothing happens if it is not there. */
+void index_remove(struct engine *e, const struct request *r);
+
+/* A way through those that share @least tokens or more with a request. */
+struct index_walk {
+	u32 at, to, least;
+	u32 shared; /* with the one that was last returned */
+	bool down;
+};
+
+struct index_walk index_from(const struct engine *e, const struct request *r,
+			     u32 least);
+struct request *index_next(const struct engine *e, struct index_walk *w);
+
+/* ---- twins.c ---- */
+
+/* One more than the tokens that a sequence may begin with by mapping them. */
+u32 twins_nr(const struct seq *s);
+/* Ask what is published of a request's prompt. */
+void twins_ask(struct engine *e, struct request *r);
+/*
+ * May queue[*at] come in, or does it wait for another one's prefix? If others
+ * should come before it after all they take its place, and *at is one less.
+ */
+bool twins_may_come(struct engine *e, u32 *at);
+/* Tell others what @s will compute; false: somebody was faster, wait. */
+bool twins_announce(struct engine *e, struct request *r, struct seq *s);
+/* Nobody computes: let time pass if what is waited for is elsewhere. */
+void twins_nap(struct engine *e);
+/* Of @nr tokens to be computed, those up to where windows are to be kept. */
+u32 twins_cut(const struct engine *e, const struct seq *s, u32 nr);
+/* Publish what @s has computed. */
+void twins_publish(struct engine *e, const struct seq *s, bool resume);
 
 /* ---- back.c ---- */
 

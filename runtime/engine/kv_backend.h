@@ -4,10 +4,10 @@
 /*
  * kv_backend.h - where the engine's K and V pages come from
  *
- * Two rows: "paged" asks kvmd through libkv, "contig" gives each sequence a
+ * Three rows: "paged" asks kvmd through libkv, "contig" gives each sequence a
  * run of one private region with an identity table. contig exists to be
  * compared with and for tests without a daemon; it shares nothing, so a fork
- * copies.
+ * copies. "ideal" counts tokens, for simulated machines.
  *
  * All calls come from the engine's thread. One step is open at a time: from
  * a step_prepare() that returned 0 to step_commit() or step_abandon().
@@ -22,6 +22,13 @@ struct kv;
 struct kv_backend;
 
 #define KV_SPACE_NONE (~0u)
+
+/* How much of a sequence is published. */
+struct kv_found {
+	u32 len; /* tokens that prefix_map() would map */
+	u32 soon; /* that it would when others have done what they are at */
+	u32 known; /* published, be they enough to go on from or not */
+};
 
 struct kv_backend_ops {
 	const char *name;
@@ -74,6 +81,12 @@ struct kv_backend_ops {
 	u32 (*prefix_map)(struct kv_backend *b, u32 space, const u32 *ids,
 			  u32 nr);
 	/*
+	 * What prefix_map() would find for an empty space. @announce: these
+	 * tokens are computed in it now, unless others are at them (soon).
+	 */
+	void (*prefix_find)(struct kv_backend *b, u32 space, const u32 *ids,
+			    u32 nr, bool announce, struct kv_found *out);
+	/*
 	 * Let others find the first @nr tokens of a space; @resume: and go on
 	 * from there. A hint, never fails.
 	 */
@@ -109,6 +122,7 @@ struct kv_backend_ops {
 struct kv_backend {
 	const struct kv_backend_ops *ops;
 	u32 nr_areas;
+	bool windows; /* a prefix can be gone on from in some places only */
 	struct kern_kv kv[KV_AREA_MAX]; /* what kernels are given */
 };
 
@@ -135,5 +149,16 @@ int __must_check kv_paged_create(struct kv *kv, const struct model *m,
 int __must_check kv_contig_create(const struct model *m, u32 max_spaces,
 				  u32 max_tokens, struct kv_backend **out,
 				  char *err);
+
+/**
+ * kv_ideal_create - a pool that is counted in tokens, without memory
+ * @tokens: cached ones and those of sequences together
+ * @out: on success only; out->ops->destroy() it
+ * @err: KV_ERRLEN bytes
+ *
+ * For engines with a simulated machine: the cache that theorems are about.
+ */
+int __must_check kv_ideal_create(u32 tokens, struct kv_backend **out,
+				 char *err);
 
 #endif

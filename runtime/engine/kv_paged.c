@@ -194,6 +194,21 @@ static u32 paged_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
 								    : (u32)len;
 }
 
+static void paged_prefix_find(struct kv_backend *b, u32 space, const u32 *ids,
+			      u32 nr, bool announce, struct kv_found *out)
+{
+	struct kv_prefix_found f;
+
+	if (kv_prefix_find(to_paged(b)->kv, space, ids, nr,
+			   announce ? KV_FIND_ANNOUNCE : 0, &f))
+		f = (struct kv_prefix_found){ 0 };
+	*out = (struct kv_found){
+		.len = (u32)f.len,
+		.soon = (u32)f.soon,
+		.known = (u32)f.known,
+	};
+}
+
 static void paged_prefix_publish(struct kv_backend *b, u32 space,
 				 const u32 *ids, u32 nr, bool resume)
 {
@@ -339,6 +354,7 @@ static const struct kv_backend_ops paged_ops = {
 	.step_commit = paged_step_commit,
 	.step_abandon = paged_step_abandon,
 	.prefix_map = paged_prefix_map,
+	.prefix_find = paged_prefix_find,
 	.prefix_publish = paged_prefix_publish,
 	.shrink = paged_shrink,
 	.swap_room = paged_swap_room,
@@ -382,6 +398,7 @@ int kv_paged_create(struct kv *kv, const struct model *m,
 			.window = m->area[i].window,
 			.nr_heads = p->geom[i].nr_kv_heads,
 		};
+		p->b.windows |= m->area[i].window != 0;
 		model_area_kv(&m->area[i], &p->b.kv[i]);
 		p->b.kv[i].base = kv_base(kv);
 		p->b.kv[i].unit = p->geom[i].unit_bytes;

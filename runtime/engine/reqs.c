@@ -32,7 +32,8 @@ int reqs_reserve(struct engine *e)
 
 	if (e->nr_reqs + e->nr_done < e->max_reqs)
 		return 0;
-	if (grow(&e->reqs, cap) || grow(&e->queue, cap) || grow(&e->done, cap))
+	if (grow(&e->reqs, cap) || grow(&e->queue, cap) ||
+	    grow(&e->done, cap) || index_grow(e, cap))
 		return -ENOMEM;
 	e->max_reqs = cap;
 	return 0;

@@ -68,6 +68,7 @@ struct request_params {
 	/* lower ones come first, and give way last; by arrival within one */
 	s32 priority;
 	bool ignore_eog;
+	u32 score_from; /* of a score: the first token that wants one */
 	bool keep; /* sequences keep their spaces when done */
 	u64 salt; /* prefixes are shared with those of the same; 0: none */
 	struct sampling sampling;
@@ -109,6 +110,15 @@ struct request {
 	u32 nr_ended;
 	u32 nr_cached; /* tokens of its prompt that others had computed */
 	u32 nr_preempted;
+	/* what it would find published: see order.c and twins.c */
+	bool asked;
+	bool listed; /* while a queue is put in order */
+	u32 match; /* tokens, at most */
+	u32 soon, known; /* by the pager's last answer */
+	u32 overtaken; /* by later arrivals */
+	bool twin_off; /* it waits for nobody any more */
+	u64 twin_seen; /* how far the one that it waits for had got, */
+	double twin_s; /* when; 0: it waits for nobody */
 	u32 nr_restarts; /* of them because memory did not come in time */
 	u64 reached; /* most tokens that it had computed then */
 	u32 waited_ms; /* alone, since it last began */

@@ -108,7 +108,7 @@ void sched_take(struct engine *e, struct request *r, bool decode)
 		nr = room_for(e, r->seqs[i], need, decode);
 		if (!nr)
 			continue;
-		take(e, r->seqs[i], nr);
+		take(e, r->seqs[i], twins_cut(e, r->seqs[i], nr));
 		e->nr_chunks += !decode;
 	}
 }
@@ -125,10 +125,10 @@ u32 sched_nr_live(const struct request *r)
 
 void sched_publish(struct engine *e, const struct seq *s, bool resume)
 {
-	if (e->o.prefix_cache && s->space != KV_SPACE_NONE && s->nr_computed &&
-	    s->again >= s->again_to)
-		e->b->ops->prefix_publish(e->b, s->space, s->ids,
-					  s->nr_computed, resume);
+	if (!e->o.prefix_cache || s->space == KV_SPACE_NONE ||
+	    !s->nr_computed || s->again < s->again_to)
+		return;
+	twins_publish(e, s, resume);
 }
 
 void sched_drop_space(struct engine *e, struct seq *s)
@@ -258,7 +258,7 @@ void sched_pick(struct engine *e)
 	e->nr_tokens = 0;
 	e->nr_chunks = 0;
 	e->step_limit = e->o.step_tokens;
-	e->has_come = false;
+	e->has_come = e->naps = false;
 	sched_finish_batch(e); /* its last member may have been cancelled */
 	reqs_tidy(e);
 	admit_comers(e);
@@ -319,6 +319,7 @@ void sched_finish(struct engine *e, struct request *r)
 			sched_drop_space(e, s);
 	}
 	r->state = REQUEST_DONE;
+	index_remove(e, r);
 	if (!e->admit_hold && e->admit_cap < e->o.max_seqs)
 		e->admit_cap++;
 	e->admit_hold = false;

@@ -91,6 +91,9 @@ void session_usage(FILE *out)
 	      "                       counted for before it begins (overcommit)\n"
 	      "      --batching iteration|request, --prefill chunked|whole|apart\n"
 	      "                       other schedules, to compare with\n"
+	      "      --order lpm|dfs|fcfs  who is admitted first: who finds most\n"
+	      "                       of its prompt computed (lpm), a subtree of\n"
+	      "                       prompts at a time, or by arrival\n"
 	      "      --no-prefix-cache  neither use what others have computed\n"
 	      "                       of a prompt nor let them use this\n"
 	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
@@ -151,6 +154,7 @@ static int schedule_option(struct session_opts *o, int c, const char *arg,
 			   char *err)
 {
 	static const char *const preempt[3] = { "swap", "recompute", "none" };
+	static const char *const order[3] = { "lpm", "dfs", "fcfs" };
 	static const char *const batching[3] = { "iteration", "request" };
 	static const char *const prefill[3] = { "chunked", "whole", "apart" };
 	static const char *const admit[3] = { "overcommit", "peak", "strict" };
@@ -173,6 +177,10 @@ static int schedule_option(struct session_opts *o, int c, const char *arg,
 	case SESSION_OPT_ADMIT:
 		rc = set_word("--admit", arg, admit, &v, err);
 		o->admit = v;
+		return rc;
+	case SESSION_OPT_ORDER:
+		rc = set_word("--order", arg, order, &v, err);
+		o->order = v;
 		return rc;
 	case SESSION_OPT_TBT:
 		return set_count("--tbt-slo-ms", arg, &o->tbt_slo_ms, err);
@@ -395,6 +403,7 @@ static int open_engine(struct session *s)
 		.prefill = s->o->prefill,
 		.admit = s->o->admit,
 		.tbt_slo_ms = s->o->tbt_slo_ms,
+		.order = s->o->order,
 		.prefix_cache = !s->o->no_prefix_cache,
 	};
 

@@ -32,6 +32,7 @@ struct session_opts {
 	enum engine_prefill prefill;
 	enum engine_admit admit;
 	u32 tbt_slo_ms; /* 0: no target */
+	enum engine_order order;
 	bool no_prefix_cache;
 	u32 step_tokens; /* 0: the engine's */
 	u32 context; /* 0: the model's */
@@ -50,6 +51,7 @@ enum {
 	SESSION_OPT_SIZE,
 	SESSION_OPT_SWAP,
 	SESSION_OPT_PREEMPT,
+	SESSION_OPT_ORDER,
 	SESSION_OPT_NO_PREFIX_CACHE,
 	SESSION_OPT_STATS,
 	SESSION_OPT_CHUNK,
@@ -82,6 +84,7 @@ enum {
 	{ "prefill", required_argument, NULL, SESSION_OPT_PREFILL }, \
 	{ "admit", required_argument, NULL, SESSION_OPT_ADMIT }, \
 	{ "tbt-slo-ms", required_argument, NULL, SESSION_OPT_TBT }, \
+	{ "order", required_argument, NULL, SESSION_OPT_ORDER }, \
 	{ "no-prefix-cache", no_argument, NULL, \
 	  SESSION_OPT_NO_PREFIX_CACHE }, \
 	{ "stats", no_argument, NULL, SESSION_OPT_STATS }, \

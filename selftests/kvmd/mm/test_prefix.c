@@ -196,6 +196,34 @@ TEST_F(prefix, a_page_that_is_copied_is_found_later)
 	mt_check(t);
 }
 
+TEST_F(prefix, what_would_be_mapped_is_told_and_what_will_be)
+{
+	struct mt *t = &self->t;
+	u32 s = computed(t, self->a, self->geom, 40), m;
+	struct mm_found f;
+
+	m = mt_space(t, self->b, self->geom);
+	ASSERT_EQ(mm_prefix_find(t->mm, self->b, m, self->tokens, 64, &f), 0);
+	EXPECT_EQ(f.len + f.soon + f.known, 0);
+	t->hold_copies = true;
+	ASSERT_EQ(publish(t, self->a, s, self->tokens, 0, 40, &self->seq), 40);
+	ASSERT_EQ(mm_prefix_find(t->mm, self->b, m, self->tokens, 64, &f), 0);
+	EXPECT_EQ(f.len, 0);
+	EXPECT_EQ(f.soon, 40);
+	EXPECT_EQ(f.known, 40);
+	mt_copy_answer(t, 0);
+	ASSERT_EQ(mm_prefix_find(t->mm, self->b, m, self->tokens, 37, &f), 0);
+	EXPECT_EQ(f.len, 37);
+	self->tokens[20]++;
+	ASSERT_EQ(mm_prefix_find(t->mm, self->b, m, self->tokens, 64, &f), 0);
+	EXPECT_EQ(f.len, 20);
+	EXPECT_EQ(f.known, 20);
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 64, &self->seq), 20);
+	EXPECT_EQ(mm_prefix_find(t->mm, self->b, m, self->tokens, 64, &f),
+		  -EINVAL);
+	mt_check(t);
+}
+
 TEST_F(prefix, a_failed_copy_is_made_up_for_by_the_next)
 {
 	struct mt *t = &self->t;

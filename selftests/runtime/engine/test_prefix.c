@@ -204,6 +204,96 @@ TEST_F(prefix, a_client_that_is_gone_leaves_what_it_has_computed)
 }
 
 /*
+ * Two servers of one model are given the same prompt at once: the second one
+ * waits for what the first computes, unless that gives up.
+ */
+static void twins(const char *socket, int model, bool cancel)
+{
+	struct tiny_cfg c = config(model);
+	struct request_params p;
+	struct request *first, *q;
+	struct user a, b;
+	struct rig want;
+	u32 ids[400];
+
+	user_open(&a, &c, socket, true);
+	user_open(&b, &c, socket, true);
+	rig_open(&want, &c, 1, 128);
+	rig_ids(&want, ids, 400, 11 + 2 * (u64)model + cancel);
+	p = rig_params(ids, 400, 5);
+	first = rig_submit(&a.r, &p);
+	ASSERT_EQ(1, engine_step(a.r.e, a.r.err));
+	q = rig_submit(&b.r, &p);
+	ASSERT_EQ(1, engine_step(b.r.e, b.r.err));
+	EXPECT_EQ(REQUEST_WAITING, q->state);
+	if (cancel) {
+		engine_cancel(a.r.e, first);
+	} else {
+		rig_run(&a.r);
+		expect_same(&want, first, &p);
+	}
+	rig_run(&b.r);
+	expect_same(&want, q, &p);
+	EXPECT_EQ(1, engine_stats(b.r.e)->nr_twins);
+	EXPECT_EQ(cancel ? 128 : 399, engine_stats(b.r.e)->nr_mapped);
+	user_close(&b);
+	user_close(&a);
+	rig_close(&want);
+}
+
+TEST_F(prefix, the_second_of_two_servers_waits_for_the_prompt_of_the_first)
+{
+	twins(self->d.socket, 0, false);
+	twins(self->d.socket, 1, false);
+}
+
+TEST_F(prefix, who_waits_for_another_server_goes_on_when_that_gives_up)
+{
+	twins(self->d.socket, 0, true);
+	twins(self->d.socket, 1, true);
+}
+
+/*
+ * Prompts that part inside a chunk, where the windows have no reason to be kept
+ * but that somebody waits; then one of another server that parts where nobody
+ * did, and one more there.
+ */
+TEST_F(prefix, windows_are_kept_where_prompts_part)
+{
+	struct tiny_cfg c = config(0);
+	struct request_params p;
+	struct request *q[2];
+	struct user a, b;
+	struct rig want;
+	u32 ids[300], i;
+
+	user_open(&a, &c, self->d.socket, true);
+	user_open(&b, &c, self->d.socket, true);
+	rig_open(&want, &c, 1, 128);
+	rig_ids(&want, ids, 300, 31);
+	for (i = 0; i < 2; i++) {
+		ids[200] = i;
+		p = rig_params(ids, 300, 4);
+		q[i] = rig_submit(&a.r, &p);
+	}
+	rig_run(&a.r);
+	expect_same(&want, q[1], &p);
+	EXPECT_GE(engine_stats(a.r.e)->nr_mapped, 192);
+	for (i = 0; i < 2; i++) {
+		settle(&self->d);
+		ids[100] = 3 + i - (ids[100] == 3 + i);
+		p = rig_params(ids, 300, 4);
+		q[i] = rig_submit(&b.r, &p);
+		rig_run(&b.r);
+		expect_same(&want, q[i], &p);
+	}
+	EXPECT_GE(engine_stats(b.r.e)->nr_mapped, 96);
+	user_close(&b);
+	user_close(&a);
+	rig_close(&want);
+}
+
+/*
  * Conversations that share a beginning, under a limit that they and the cache
  * do not fit in, with and without swap: whatever is evicted, given up, swapped
  * or computed again, every answer is the unlimited one. Where there is swap
