@@ -15,7 +15,7 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	models.o bench_score.o bench_tokens.o bench_weights.o bench_prefill.o \
 	bench_gate.o bench_handover.o bench_load.o bench_neighbour.o bench_turns.o bench_ttft.o bench_cache.o cache_trace.o cache_gen.o cache_replay.o cache_tree.o \
 	bench_swap.o bench_sim.o sched_run.o bench_orca.o bench_sarathi.o \
-	bench_host.o)
+	bench_host.o bench_radix.o bench_radix_model.o radix_load.o)
 kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o fleet.o setup.o \
 	fit.o measure.o)
 kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o text.o \

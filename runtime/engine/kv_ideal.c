@@ -327,6 +327,16 @@ static u64 ideal_space_bytes(struct kv_backend *b, u64 nr)
 	return nr;
 }
 
+static u64 ideal_space_private(struct kv_backend *b, u32 space)
+{
+	return to_ideal(b)->space[space].own;
+}
+
+static u64 ideal_limit(struct kv_backend *b)
+{
+	return to_ideal(b)->size;
+}
+
 static bool ideal_lost(struct kv_backend *b, u32 *space)
 {
 	(void)b;
@@ -366,6 +376,8 @@ static const struct kv_backend_ops ideal_ops = {
 	.space_out = ideal_space_out,
 	.space_whole = ideal_space_whole,
 	.space_bytes = ideal_space_bytes,
+	.space_private = ideal_space_private,
+	.limit = ideal_limit,
 	.lost = ideal_lost,
 	.error = ideal_error,
 	.destroy = ideal_destroy,
