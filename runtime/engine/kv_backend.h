@@ -83,6 +83,7 @@ struct kv_backend_ops {
 	/*
 	 * What prefix_map() would find for an empty space. @announce: these
 	 * tokens are computed in it now, unless others are at them (soon).
+	 * Optional: NULL where nothing is found anyway.
 	 */
 	void (*prefix_find)(struct kv_backend *b, u32 space, const u32 *ids,
 			    u32 nr, bool announce, struct kv_found *out);

@@ -155,17 +155,6 @@ static u32 contig_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
 	return 0; /* nobody shares this memory */
 }
 
-static void contig_prefix_find(struct kv_backend *b, u32 space, const u32 *ids,
-			       u32 nr, bool announce, struct kv_found *out)
-{
-	(void)b;
-	(void)space;
-	(void)ids;
-	(void)nr;
-	(void)announce;
-	*out = (struct kv_found){ 0 };
-}
-
 static void contig_prefix_publish(struct kv_backend *b, u32 space,
 				  const u32 *ids, u32 nr, bool resume)
 {
@@ -255,7 +244,6 @@ static const struct kv_backend_ops contig_ops = {
 	.step_commit = contig_step_commit,
 	.step_abandon = contig_step_abandon,
 	.prefix_map = contig_prefix_map,
-	.prefix_find = contig_prefix_find,
 	.prefix_publish = contig_prefix_publish,
 	.shrink = contig_shrink,
 	.swap_room = contig_swap_room,

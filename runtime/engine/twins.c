@@ -42,7 +42,8 @@ static double real_now(void)
 
 static bool may_map(const struct engine *e, const struct request *r)
 {
-	return e->o.prefix_cache && r->seqs[0]->space == KV_SPACE_NONE &&
+	return e->o.prefix_cache && e->b->ops->prefix_find &&
+	       r->seqs[0]->space == KV_SPACE_NONE &&
 	       twins_nr(r->seqs[0]) > 1;
 }
 
@@ -172,7 +173,7 @@ bool twins_announce(struct engine *e, struct request *r, struct seq *s)
 {
 	struct kv_found f = { 0 };
 
-	if (!e->o.prefix_cache || twins_nr(s) < 2)
+	if (!e->o.prefix_cache || !e->b->ops->prefix_find || twins_nr(s) < 2)
 		return true;
 	e->b->ops->prefix_find(e->b, s->space, s->ids, twins_nr(s) - 1, true,
 			       &f);
