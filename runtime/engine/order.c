@@ -17,10 +17,10 @@
  * was less.
  *
  * Nobody starves within a priority. A request that has been overtaken
- * overtake_max times, by later arrivals that were admitted before it, is due: those that are due come
- * first, by arrival. Nobody else can overtake it then, as who is due and before
- * it has arrived before it. The count is also kept ahead, for those of the
- * queue that are placed before it.
+ * overtake_max times, by later arrivals that were admitted before it, is due:
+ * those that are due come first, by arrival. Nobody else can overtake it then,
+ * as who is due and before it has arrived before it. The count is also kept
+ * ahead, for those of the queue that are placed before it.
  *
  * Only the ORDER_WINDOW oldest that wait are ordered, the others follow by
  * arrival: the time that it takes is bounded, and so is how far one may jump.

@@ -43,8 +43,7 @@ static double real_now(void)
 static bool may_map(const struct engine *e, const struct request *r)
 {
 	return e->o.prefix_cache && e->b->ops->prefix_find &&
-	       r->seqs[0]->space == KV_SPACE_NONE &&
-	       twins_nr(r->seqs[0]) > 1;
+	       r->seqs[0]->space == KV_SPACE_NONE && twins_nr(r->seqs[0]) > 1;
 }
 
 u32 twins_nr(const struct seq *s)

@@ -60,8 +60,10 @@ static void fake_open(struct fake *f, u32 pool, const struct engine_opts *o)
 	memset(f, 0, sizeof(*f));
 	f->m.hp.vocab = VOCAB;
 	f->m.hp.context = 2 * LEN_MAX;
-	f->machine = (struct engine_machine){ machine_now, machine_run,
-					      machine_token, &f->clock };
+	f->machine = (struct engine_machine){ .now = machine_now,
+					      .run = machine_run,
+					      .token = machine_token,
+					      .ctx = &f->clock };
 	eo.machine = &f->machine;
 	eo.prefix_cache = true;
 	ASSERT_EQ(0, kv_ideal_create(pool, &f->b, f->err));
