@@ -5,12 +5,13 @@
  * The same requests run on Gemma with the cache on and off, each time on a
  * private kvmd of its own:
  *
- *	few-shot  a preamble of 640 tokens, then a question of 20 to 60, and one
- *		  token for an answer; all at once
- *	chat	  conversations of short turns and long answers: decoding is
- *what takes the time, so little is won. The control apart	  prompts that
- *share nothing: what looking for prefixes costs second	  a second server of the
- *model on the same kvmd is given what the first has computed
+ *	shot	a preamble of 640 tokens, then a question of 20 to 60, and one
+ *		token for an answer; all at once
+ *	chat	conversations of short turns and long answers: decoding is
+ *		what takes the time, so little is won. The control
+ *	apart	prompts that share nothing: what looking for prefixes costs
+ *	second	a second server of the model on the same kvmd is given what
+ *		the first has computed
  */
 #include "tools/kvbench/bench.h"
 

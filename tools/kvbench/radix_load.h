@@ -9,7 +9,7 @@
 enum radix_kind {
 	RADIX_FEW_SHOT, /* a preamble and five examples, then a question */
 	RADIX_CHAT, /* four turns, each the one before and more */
-	RADIX_TREE, /* of thought: a question, four branches of 24, three deep */
+	RADIX_TREE, /* of thought: four branches of 24 tokens, three deep */
 	RADIX_AGENT, /* a template, a task, then what tools answered */
 	RADIX_KINDS,
 };
