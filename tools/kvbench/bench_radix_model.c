@@ -283,8 +283,8 @@ static int run_second(const struct bench_opts *o, struct figure_result *f)
 			    err);
 	private_kvmd_stop(kvmd);
 	f->measured = rc ? 0 : (double)mapped / (nr - 1);
-	snprintf(f->note, sizeof(f->note), "%.100s%llu of %u tokens", err,
-		 (unsigned long long)mapped, nr);
+	snprintf(f->note, sizeof(f->note), "%.100s%llu of %u tokens",
+		 rc ? err : "", (unsigned long long)mapped, nr);
 	return rc;
 }
 
