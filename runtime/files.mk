@@ -10,7 +10,7 @@ runtime-y += runtime/model/hparams.o runtime/model/model.o \
 	runtime/model/packing.o
 runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
 	runtime/engine/kv_ideal.o \
-	runtime/engine/sampler.o runtime/engine/request.o \
+	runtime/engine/draw.o runtime/engine/sampler.o runtime/engine/request.o \
 	runtime/engine/engine.o runtime/engine/sched.o \
 	runtime/engine/admit.o runtime/engine/order.o \
 	runtime/engine/index.o runtime/engine/twins.o \

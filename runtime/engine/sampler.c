@@ -8,6 +8,9 @@
  * equal, and a pivot that depends on the candidates alone, so the result is
  * the same everywhere and the expected time is linear.
  *
+ * A row without top-k and top-p is not copied at all: see draw.h. With them only
+ * what could be chosen is (raise_floor()).
+ *
  * Candidates more than TAIL_NATS below the largest after temperature are
  * left out from the start: e^-40 each, a quarter of a million of them weigh
  * less than 2^-39 of the whole.
@@ -17,9 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/engine/draw.h"
 #include "runtime/engine/sampler.h"
 
-#define TAIL_NATS 40.0f
+#define TAIL_NATS   40.0f
+#define SHARE_SLACK 0.01f /* more than rounding makes of a sum's logarithm */
 
 struct cand {
 	float x; /* logit / temperature */
@@ -32,6 +37,9 @@ struct sampler {
 	float *x; /* [vocab] penalised logits */
 	u32 *count; /* [vocab] all zero between calls */
 	struct cand *cand; /* [vocab] */
+	double *sums; /* [nr_blocks] */
+	float *tops, *ranks; /* [nr_blocks] largest of each; to be sorted */
+	u32 nr_blocks;
 };
 
 const char *sampler_check(const struct sampling *p)
@@ -59,7 +67,12 @@ int sampler_create(u32 vocab, struct sampler **out)
 	s->x = malloc(vocab * sizeof(*s->x));
 	s->count = calloc(vocab, sizeof(*s->count));
 	s->cand = malloc(vocab * sizeof(*s->cand));
-	if (!s->x || !s->count || !s->cand) {
+	s->nr_blocks = DIV_ROUND_UP(vocab, DRAW_BLOCK);
+	s->sums = malloc(s->nr_blocks * sizeof(*s->sums));
+	s->tops = malloc(s->nr_blocks * sizeof(*s->tops));
+	s->ranks = malloc(s->nr_blocks * sizeof(*s->ranks));
+	if (!s->x || !s->count || !s->cand || !s->sums || !s->tops ||
+	    !s->ranks) {
 		sampler_free(s);
 		return -ENOMEM;
 	}
@@ -74,6 +87,9 @@ void sampler_free(struct sampler *s)
 	free(s->x);
 	free(s->count);
 	free(s->cand);
+	free(s->sums);
+	free(s->tops);
+	free(s->ranks);
 	free(s);
 }
 
@@ -246,20 +262,61 @@ static double mass(const struct cand *c, u32 n)
 	return sum;
 }
 
-/* Candidates within reach of the largest, in the order of their ids. */
-static u32 collect(struct sampler *s, const struct sampling *p, const float *x,
-		   float top)
+/* What is below it, after temperature, is not within reach of the largest. */
+static float floor_of(const struct sampling *p, float top)
 {
-	float inv = 1.0f / p->temperature, floor = top - TAIL_NATS;
-	u32 i, n = 0;
-
 	if (p->min_p > 0.0f)
-		floor = fmaxf(floor, top + logf(p->min_p));
-	for (i = 0; i < s->vocab; i++) {
-		float v = x[i] * inv;
+		return fmaxf(top - TAIL_NATS, top + logf(p->min_p));
+	return top - TAIL_NATS;
+}
 
-		if (v >= floor)
-			s->cand[n++] = (struct cand){ .x = v, .id = i };
+static int by_fall(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return (x < y) - (x > y);
+}
+
+/*
+ * Below which no candidate is chosen, whatever else there is. Of k blocks each
+ * has one as large as the k-th largest of the blocks' largest. And all that
+ * are below a share of the mass that top-p leaves out, a share for each, weigh
+ * less than that together. *@all: the mass of all candidates, if that was
+ * needed.
+ */
+static float raise_floor(struct sampler *s, const struct sampling *p,
+			 const struct draw *d, double *all)
+{
+	float share;
+
+	*all = 0;
+	if (p->top_k && p->top_k <= s->nr_blocks) {
+		memcpy(s->ranks, s->tops, s->nr_blocks * sizeof(*s->ranks));
+		qsort(s->ranks, s->nr_blocks, sizeof(*s->ranks), by_fall);
+		return fmaxf(d->floor, s->ranks[p->top_k - 1] * d->inv);
+	}
+	if (p->top_k)
+		return d->floor;
+	*all = draw_sum(d, s->sums);
+	share = (1.0f - p->top_p) * (float)*all / (float)s->vocab;
+	return fmaxf(d->floor, d->top + logf(share) - SHARE_SLACK);
+}
+
+/* Candidates that reach the floor, in the order of their ids. */
+static u32 collect(struct sampler *s, const struct draw *d, float floor)
+{
+	u32 b, i, end, n = 0;
+
+	for (b = 0; b < s->nr_blocks; b++) {
+		if (!(s->tops[b] * d->inv >= floor))
+			continue;
+		end = min((b + 1) * DRAW_BLOCK, s->vocab);
+		for (i = b * DRAW_BLOCK; i < end; i++) {
+			float v = d->x[i] * d->inv;
+
+			if (v >= floor)
+				s->cand[n++] = (struct cand){ .x = v, .id = i };
+		}
 	}
 	return n;
 }
@@ -269,16 +326,16 @@ static void weigh(struct cand *c, u32 n, float top)
 	u32 i;
 
 	for (i = 0; i < n; i++)
-		c[i].p = exp((double)c[i].x - (double)top);
+		c[i].p = (double)draw_exp(c[i].x - top);
 }
 
 u32 sampler_pick(struct sampler *s, const struct sampling *p,
 		 const float *logits, const struct sampler_history *h,
 		 u64 stream)
 {
+	struct draw d = { .nr = s->vocab, .inv = 1.0f / p->temperature };
 	const float *x = logits;
-	double u, sum;
-	float top;
+	double u, sum, all;
 	u32 i, n;
 
 	if (!is_plain(p)) {
@@ -290,20 +347,27 @@ u32 sampler_pick(struct sampler *s, const struct sampling *p,
 	}
 	if (p->temperature == 0.0f)
 		return argmax(x, s->vocab);
-	top = x[argmax(x, s->vocab)] * (1.0f / p->temperature);
-	n = collect(s, p, x, top);
-	if (!n) /* nothing finite */
+	draw_tops(x, s->vocab, s->tops);
+	d.x = x;
+	d.top = draw_max(s->tops, s->nr_blocks) * d.inv;
+	d.floor = floor_of(p, d.top);
+	if (!isfinite(d.top))
 		return argmax(x, s->vocab);
+	u = uniform(p->seed, stream, h->nr);
+	if (!p->top_k && p->top_p >= 1.0f)
+		return draw_pick(&d, s->sums, u);
+	n = collect(s, &d, raise_floor(s, p, &d, &all));
 	if (p->top_k && p->top_k < n) {
 		select_count(s->cand, n, p->top_k);
 		n = p->top_k;
 	}
-	weigh(s->cand, n, top);
+	weigh(s->cand, n, d.top);
 	if (p->top_p < 1.0f)
 		n = select_mass(s->cand, n,
-				(double)p->top_p * mass(s->cand, n));
+				(double)p->top_p *
+					(all > 0 ? all : mass(s->cand, n)));
 	sum = mass(s->cand, n);
-	u = uniform(p->seed, stream, h->nr) * sum;
+	u *= sum;
 	for (i = 0; i + 1 < n; i++) {
 		u -= s->cand[i].p;
 		if (u < 0.0)
