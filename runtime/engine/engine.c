@@ -494,6 +494,7 @@ static int complete(struct engine *e, char *err)
 
 static int step_once(struct engine *e, char *err)
 {
+	u64 prefill = e->stats.nr_prefill;
 	struct budget_load load;
 	double lap;
 	int rc;
@@ -519,6 +520,7 @@ static int step_once(struct engine *e, char *err)
 	if (rc)
 		return rc == -ESTALE ? 1 : rc;
 	learn(e, &load);
+	step_log(e, e->stats.nr_prefill - prefill);
 	return has_work(e);
 }
 

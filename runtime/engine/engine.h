@@ -10,6 +10,8 @@
  * the next tokens. Requests come and go between steps. One thread owns an
  * engine.
  */
+#include <stdio.h>
+
 #include "kv/errbuf.h"
 #include "runtime/engine/kv_backend.h"
 #include "runtime/engine/request.h"
@@ -124,6 +126,7 @@ struct engine_opts {
 	u32 twin_ms;
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
 	const struct engine_machine *machine; /* NULL: the kernels */
+	FILE *steps; /* the caller's: a line of JSON for each; or NULL */
 };
 
 struct engine_stats {

@@ -192,6 +192,11 @@ void commit_account(struct engine *e);
 /* Before the first step: what steps of some sizes take. */
 void profile_run(struct engine *e);
 
+/* ---- step_log.c ---- */
+
+/* The step at hand has ended; so many of its tokens are of prompts. */
+void step_log(const struct engine *e, u64 prefill);
+
 /* ---- admit.c ---- */
 
 /* Those who were asked for: their pages came while the last step computed. */

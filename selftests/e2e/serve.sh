@@ -4,7 +4,7 @@
 # serve.sh - kvrun serve: forms, refusals, cancellation, two servers, the end
 #
 # quick: no
-# timeout: 120
+# timeout: 240
 #
 # The model is one of our own writing: 16 tokens take 512 KiB, 256 an extent.
 # What clients do is in serve_client.py; where the real model is, two servers
@@ -54,8 +54,12 @@ print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 
 # Room for everything
 start_kvmd --size 512M || exit 1
-serve --max-body 100000 || exit 1
+serve --max-body 100000 --step-log "$T/steps" || exit 1
 ask forms
+check "each step is a line of JSON" \
+	jq -se 'map(.prefill + .decode) | add > 0' "$T/steps"
+check "kvbench draws the steps" \
+	kvbench plot steps "$T/steps" -o "$T/steps.svg"
 ask bad
 ask many
 want=$(kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos \

@@ -204,10 +204,10 @@ static int set_option(struct sim_run *s, int c)
 			optarg);
 		return 2;
 	case 'l':
-		if (s->setup.fleet.steps)
-			fclose(s->setup.fleet.steps);
-		s->setup.fleet.steps = fopen(optarg, "we");
-		if (s->setup.fleet.steps)
+		if (s->setup.fleet.engine.steps)
+			fclose(s->setup.fleet.engine.steps);
+		s->setup.fleet.engine.steps = fopen(optarg, "we");
+		if (s->setup.fleet.engine.steps)
 			return 0;
 		fprintf(stderr, "kvbench: sim: %s: %s\n", optarg,
 			strerror(errno));
@@ -288,7 +288,7 @@ int sim_main(int argc, char **argv)
 			rc = 1;
 		report_fini(&s.rep);
 	}
-	if (s.setup.fleet.steps && fclose(s.setup.fleet.steps))
+	if (s.setup.fleet.engine.steps && fclose(s.setup.fleet.engine.steps))
 		rc = 1;
 	for (i = 0; i < s.nr_compares; i++)
 		free(s.compare[i].text);

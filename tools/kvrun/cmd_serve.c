@@ -43,6 +43,7 @@ enum {
 	OPT_MAX_BODY,
 	OPT_MAX_UNREAD,
 	OPT_DRAIN,
+	OPT_STEP_LOG,
 };
 
 static const struct option long_options[] = {
@@ -55,6 +56,7 @@ static const struct option long_options[] = {
 	{ "max-body", required_argument, NULL, OPT_MAX_BODY },
 	{ "max-unread", required_argument, NULL, OPT_MAX_UNREAD },
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN },
+	{ "step-log", required_argument, NULL, OPT_STEP_LOG },
 	/* vLLM's names of what all commands have */
 	{ "max-model-len", required_argument, NULL, SESSION_OPT_CONTEXT },
 	{ "max-num-batched-tokens", required_argument, NULL,
@@ -80,6 +82,8 @@ static void usage(FILE *out)
 	      "                       read; then it is ended (262144)\n"
 	      "      --drain-timeout N  seconds for running requests at the "
 	      "end (30)\n"
+	      "      --step-log FILE  a line of JSON for each step "
+	      "(kvbench plot)\n"
 	      "      --max-model-len, --max-num-batched-tokens: --context, "
 	      "--chunk\n",
 	      out);
@@ -92,6 +96,19 @@ static int set_count(const char *name, const char *arg, u32 lowest, u32 highest,
 	if (parse_count(arg, out) || *out < lowest || *out > highest)
 		return err_set(err, -EINVAL, "--%s '%s' is not from %u to %u",
 			       name, arg, lowest, highest);
+	return 0;
+}
+
+/* Lines are whole when somebody looks at them. */
+static int open_step_log(struct serve *v, const char *path, char *err)
+{
+	if (v->so.steps)
+		fclose(v->so.steps);
+	v->so.steps = fopen(path, "we");
+	if (!v->so.steps)
+		return err_set(err, -errno, "--step-log %s: %s", path,
+			       strerror(errno));
+	setvbuf(v->so.steps, NULL, _IOLBF, 0);
 	return 0;
 }
 
@@ -127,6 +144,8 @@ static int take_option(struct serve *v, int c, const char *arg, char *err)
 		rc = set_count("drain-timeout", arg, 0, 86400, &n, err);
 		v->o.drain_s = n;
 		return rc;
+	case OPT_STEP_LOG:
+		return open_step_log(v, arg, err);
 	}
 	return session_option(&v->so, c, arg, err);
 }
@@ -284,5 +303,7 @@ int cmd_serve(int argc, char **argv)
 		chat_template_fini(&v.tmpl);
 	session_close(&v.s);
 	feed_destroy(v.feed);
+	if (v.so.steps)
+		fclose(v.so.steps);
 	return status;
 }

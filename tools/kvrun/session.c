@@ -404,6 +404,7 @@ static int open_engine(struct session *s)
 		.admit = s->o->admit,
 		.tbt_slo_ms = s->o->tbt_slo_ms,
 		.order = s->o->order,
+		.steps = s->o->steps,
 		.prefix_cache = !s->o->no_prefix_cache,
 	};
 

@@ -18,6 +18,7 @@ struct vocab;
 struct session_opts {
 	const char *model; /* -m */
 	const char *socket; /* NULL: the environment's, or the usual one */
+	FILE *steps; /* the caller's, or NULL: the engine's step log */
 	const char *user; /* drop to this user before attaching */
 	const char *isa; /* NULL: the best */
 	const char *size; /* of a private device, as kvmd takes it */

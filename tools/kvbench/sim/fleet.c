@@ -48,7 +48,6 @@ struct fleet {
 	struct one *one; /* [nr_engines] */
 	struct call *call; /* [work->nr] */
 	u64 end;
-	u32 nr_inside; /* submitted, not ended */
 	/* the cores, if they are shared: first come, first served */
 	bool cores_busy;
 	struct world_cond **queue; /* [nr_engines] */
@@ -101,38 +100,19 @@ static void cores_give(struct fleet *f)
 	memmove(f->queue, f->queue + 1, f->nr_queue * sizeof(struct call *));
 }
 
-static void log_step(const struct one *o, const struct forward_batch *b,
-		     u64 from)
-{
-	u32 i, decode = 0, waiting = o->f->nr_inside;
-
-	for (i = 0; i < b->nr_seqs; i++)
-		decode += b->seqs[i].nr_rows == 1;
-	waiting -= min(waiting, b->nr_seqs);
-	fprintf(o->f->cfg->steps,
-		"{\"t\":%.6f,\"dur_ms\":%.3f,\"prefill\":%u,\"decode\":%u,"
-		"\"running\":%u,\"waiting\":%u}\n",
-		sec(from), sec(world_now(o->f->w) - from) * 1e3,
-		b->nr_tokens - decode, decode, b->nr_seqs, waiting);
-}
-
 static int machine_run(void *ctx, const struct forward_batch *b)
 {
 	struct one *o = ctx;
 	struct fleet *f = o->f;
 	double took = sim_cost_of(&f->cfg->cost, b);
-	u64 from;
 
 	if (f->cfg->share_cores)
 		cores_take(f, o);
-	from = world_now(f->w);
 	world_sleep(f->w, (u64)(took * 1e9));
 	if (f->cfg->share_cores)
 		cores_give(f);
 	f->r->busy += took;
 	world_note(f->w, (u64)b->nr_tokens << 32 | b->nr_seqs);
-	if (f->cfg->steps)
-		log_step(o, b, from);
 	return 0;
 }
 
@@ -188,7 +168,6 @@ static void ended(struct call *c)
 {
 	struct one *o = c->at;
 
-	o->f->nr_inside--;
 	c->next = o->ended;
 	o->ended = c;
 	o->nr_left--;
@@ -256,7 +235,6 @@ static int submit(struct one *o, struct call *c)
 	if (!ids)
 		return err_set(o->err, -ENOMEM, "no memory");
 	p.nr_prompt = render(f, c->index, ids, f->cfg->context);
-	f->nr_inside++;
 	rc = engine_submit(o->e, &p, &c->r, o->err);
 	free(ids);
 	f->r->input += p.nr_prompt;

@@ -8,8 +8,6 @@
  * time that a cost model says and computes nothing. A session stays with one
  * engine.
  */
-#include <stdio.h>
-
 #include "runtime/engine/engine.h"
 #include "tools/kvbench/serve/samples.h"
 #include "tools/kvbench/serve/work.h"
@@ -37,7 +35,6 @@ struct fleet_cfg {
 	bool share_cores; /* one step at a time of all engines */
 	u32 context;
 	double most_s; /* of the world's time; -ETIMEDOUT afterwards */
-	FILE *steps; /* a line of JSON for each step, or NULL */
 };
 
 struct fleet_result {
