@@ -87,8 +87,7 @@ void draw_tops(const float *x, u32 nr, float *tops)
 	u32 i;
 
 	for (i = 0; i < nr; i += DRAW_BLOCK)
-		tops[i / DRAW_BLOCK] =
-			draw_max(x + i, min(nr - i, DRAW_BLOCK));
+		tops[i / DRAW_BLOCK] = draw_max(x + i, min(nr - i, DRAW_BLOCK));
 }
 
 /* Chances of four elements; a NaN has none. */

@@ -8,8 +8,8 @@
  * equal, and a pivot that depends on the candidates alone, so the result is
  * the same everywhere and the expected time is linear.
  *
- * A row without top-k and top-p is not copied at all: see draw.h. With them only
- * what could be chosen is (raise_floor()).
+ * A row without top-k and top-p is not copied at all: see draw.h. With them
+ * only what could be chosen is (raise_floor()).
  *
  * Candidates more than TAIL_NATS below the largest after temperature are
  * left out from the start: e^-40 each, a quarter of a million of them weigh
