@@ -46,12 +46,30 @@ static s64 behind(const struct turns *t, const struct turns_client *c,
 	       max((s64)t->tenants[c->tenant].weight, (s64)1);
 }
 
-/* A total order: tenants, then their clients, then who asked first. */
+/* Is @x's claim on what @w wants so good that @w leaves it alone? */
+static bool keeps_off(const struct turns *t, const struct turns_client *x,
+		      const struct turns_client *w)
+{
+	if (x->starved != w->starved)
+		return x->starved;
+	if (x->starved)
+		return x->asked_ns < w->asked_ns;
+	return behind(t, w, x) > (s64)TURNS_SLACK_NS;
+}
+
+/*
+ * A total order: who starves, then tenants, then their clients, then who asked
+ * first.
+ */
 static bool is_before(const struct turns *t, const struct turns_client *a,
 		      const struct turns_client *b)
 {
 	u64 va = t->tenants[a->tenant].v, vb = t->tenants[b->tenant].v;
 
+	if (a->starved != b->starved)
+		return a->starved;
+	if (a->starved && a->asked_ns != b->asked_ns)
+		return a->asked_ns < b->asked_ns;
 	if (va != vb)
 		return va < vb;
 	if (a->tenant != b->tenant)
@@ -242,7 +260,7 @@ void turns_give(struct turns *t, u32 client, u64 now_ns)
 		return;
 	act_del(t, client);
 	c->state = TURNS_IDLE;
-	c->wanted = false;
+	c->wanted = c->starved = false;
 }
 
 static void take(struct turns *t, u32 client, u64 now_ns)
@@ -250,7 +268,7 @@ static void take(struct turns *t, u32 client, u64 now_ns)
 	struct turns_client *c = &t->clients[client];
 
 	c->state = TURNS_HAS;
-	c->wanted = false;
+	c->wanted = c->starved = false;
 	c->granted_ns = c->mark_ns = now_ns;
 	c->seen_ns = t->ops->computed(t->host, client);
 }
@@ -297,7 +315,7 @@ static bool is_reserved(const struct turns *t, const struct turns_client *w,
 	for (i = 0; i < nr; i++) {
 		x = &t->clients[before[i]];
 		if (x->state == TURNS_WAITS && meet(x, w) &&
-		    behind(t, w, x) > (s64)TURNS_SLACK_NS)
+		    keeps_off(t, x, w))
 			return true;
 	}
 	return false;
@@ -316,7 +334,7 @@ static u64 keeps_until(const struct turns *t, const struct turns_client *h,
 		w = &t->clients[waiters[i]];
 		if (w->state != TURNS_WAITS || !meet(w, h))
 			continue;
-		lead = -behind(t, h, w);
+		lead = w->starved ? 0 : -behind(t, h, w);
 		own = now_ns + (lead > 0 ? (u64)lead : 0);
 		own = max(own, h->granted_ns + TURNS_QUANTUM_NS);
 		until = until ? min(until, own) : own;
@@ -350,9 +368,13 @@ void turns_plan(struct turns *t, u64 now_ns)
 	struct turns_client *c;
 	u32 nr, i;
 
-	for (i = 0; i < t->nr_act; i++)
-		if (t->clients[t->act[i]].wanted)
+	for (i = 0; i < t->nr_act; i++) {
+		c = &t->clients[t->act[i]];
+		if (c->wanted)
 			settle(t, t->act[i], now_ns);
+		c->starved = c->state == TURNS_WAITS &&
+			     now_ns >= c->asked_ns + TURNS_STARVE_NS;
+	}
 	nr = order(t, waiters);
 	for (i = 0; i < nr; i++) {
 		c = &t->clients[waiters[i]];
@@ -394,7 +416,7 @@ static const char *check_waiter(const struct turns *t,
 		for (i = 0; i < t->nr_act; i++) {
 			o = &t->clients[t->act[i]];
 			if (o != w && o->state == TURNS_WAITS && meet(o, w) &&
-			    behind(t, w, o) > (s64)TURNS_SLACK_NS)
+			    keeps_off(t, o, w))
 				return NULL;
 		}
 		return "one waits for what nobody has";

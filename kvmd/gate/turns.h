@@ -27,6 +27,11 @@
  * that had its processors for itself does not pay for that among others: at
  * each asking a claim is brought near those that it competes with
  * (TURNS_BEHIND_NS, TURNS_AHEAD_NS).
+ *
+ * A tenant has its share of all processors together: one that gets it on some of
+ * them may have no claim on others for as long as that lasts, and so may its
+ * client there. So who has waited for TURNS_STARVE_NS goes before all others,
+ * whatever was charged; of several, who asked first.
  */
 #include "include/kv/types.h"
 
@@ -41,6 +46,7 @@
 #define TURNS_SLACK_NS	 50000000ull
 #define TURNS_BEHIND_NS	 200000000ull
 #define TURNS_AHEAD_NS	 1000000000ull
+#define TURNS_STARVE_NS	 10000000000ull
 
 enum turns_state { TURNS_OUT, TURNS_IDLE, TURNS_WAITS, TURNS_HAS };
 
@@ -48,6 +54,7 @@ struct turns_client {
 	u8 state; /* enum turns_state */
 	bool wanted; /* HAS: another waits for it */
 	bool fresh; /* was never active */
+	bool starved; /* WAITS: for TURNS_STARVE_NS */
 	u16 at; /* place in act[] */
 	u32 tenant;
 	u64 cpus[TURNS_CPU_WORDS];

@@ -281,6 +281,23 @@ TEST(turns, of_a_holder_that_does_nothing_none_is_charged)
 	EXPECT_LE(w.t.clients[0].held_ns, 40 * MS);
 }
 
+/*
+ * Of a tenant that gets its share on one processor the client on the other one
+ * has no claim there, and computes all the same.
+ */
+TEST(turns, one_whose_tenant_has_its_share_elsewhere_does_not_starve)
+{
+	static struct world w;
+
+	world_begin(&w, 1);
+	add(&w, 0, 100, 1)->step_ns = 90 * MS; /* alone there */
+	add(&w, 0, 100, 2)->step_ns = 90 * MS;
+	add(&w, 1, 400, 2)->step_ns = 90 * MS;
+	run(&w, 200 * SECOND);
+	EXPECT_GT(w.c[1].computed_ns, 0);
+	EXPECT_LT(w.c[1].waited_most_ns, TURNS_STARVE_NS + SECOND);
+}
+
 /* Anything at all, from a seed. */
 static void random_world(struct world *w, uint64_t seed)
 {

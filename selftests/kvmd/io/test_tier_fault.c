@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/io/tier.h"
 #include "selftests/harness.h"
@@ -199,7 +200,10 @@ TEST_F(fault, an_error_is_an_error)
 	once(self, "eio:1", -EIO, -EIO, false);
 }
 
-/* Each read of another page lets what was held back go on. */
+/*
+ * Each read of another page lets what was held back go on, on a thread that may
+ * have to wait for its CPU.
+ */
 static bool lands(struct fault_self *self, unsigned char with,
 		  unsigned char *got)
 {
@@ -210,6 +214,7 @@ static bool lands(struct fault_self *self, unsigned char with,
 		EXPECT_EQ(0, run(self, false, 0, got));
 		if (got[0] == with && got[PAGE - 1] == with)
 			return true;
+		usleep(10 * (unsigned int)i);
 	}
 	return false;
 }
