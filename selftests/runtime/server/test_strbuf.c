@@ -87,17 +87,19 @@ TEST(strbuf, a_refusal_has_the_four_members)
 {
 	struct api_error e = { 0 };
 	struct strbuf b = { 0 };
-	json_t *j;
+	json_t *all, *j;
 
 	EXPECT_EQ(-EINVAL, api_refuse(&e, 400, "top_p", "\"%s\"", "\xff"));
 	api_error_put(&b, &e);
-	j = json_object_get(json_loadb(b.p, b.len, 0, NULL), "error");
+	all = json_loadb(b.p, b.len, 0, NULL);
+	j = json_object_get(all, "error");
 	EXPECT_EQ(4, json_object_size(j));
 	EXPECT_EQ(0, strcmp("top_p",
 			    json_string_value(json_object_get(j, "param"))));
 	EXPECT_EQ(0, strcmp("invalid_request_error",
 			    json_string_value(json_object_get(j, "type"))));
 	EXPECT_TRUE(json_is_null(json_object_get(j, "code")));
+	json_decref(all);
 	strbuf_free(&b);
 }
 
