@@ -314,8 +314,7 @@ static bool is_reserved(const struct turns *t, const struct turns_client *w,
 
 	for (i = 0; i < nr; i++) {
 		x = &t->clients[before[i]];
-		if (x->state == TURNS_WAITS && meet(x, w) &&
-		    keeps_off(t, x, w))
+		if (x->state == TURNS_WAITS && meet(x, w) && keeps_off(t, x, w))
 			return true;
 	}
 	return false;

@@ -109,8 +109,7 @@ void engine_destroy(struct engine *e)
 		return;
 	free_requests(e, e->reqs, e->nr_reqs);
 	free_requests(e, e->done, e->nr_done);
-	if (e->probe != KV_SPACE_NONE)
-		e->b->ops->space_destroy(e->b, e->probe);
+	twins_rest(e);
 	forward_free(e->f);
 	sampler_free(e->sampler);
 	free(e->reqs);
@@ -256,7 +255,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->message = NULL;
 	r->error = 0;
 	r->p.max_new = max_new;
-	r->nr_restarts = r->waited_ms = 0;
+	r->nr_restarts = 0;
 	r->nr_iters = 0;
 	r->reached = 0;
 	r->yields = false;
@@ -418,7 +417,6 @@ static void account(struct engine *e)
 
 		s->req->nr_iters += s->req->last_step != e->stats.nr_steps;
 		s->req->last_step = e->stats.nr_steps;
-		s->req->waited_ms = 0;
 		if (s->step_tokens > 1 || s->nr_computed < s->req->p.nr_prompt)
 			e->stats.nr_prefill += s->step_tokens;
 		if (s->again < s->again_to) {
@@ -435,8 +433,8 @@ static void account(struct engine *e)
 	}
 }
 
-/* Is there more to do? If not, nothing stays asked for ahead. */
-static bool has_work(const struct engine *e)
+/* Is there more to do? If not, nothing stays asked for, or kept to ask with. */
+static bool has_work(struct engine *e)
 {
 	u32 i;
 
@@ -444,6 +442,7 @@ static bool has_work(const struct engine *e)
 		if (e->reqs[i]->state != REQUEST_DONE)
 			return true;
 	e->b->ops->step_prefetch(e->b, NULL, 0);
+	twins_rest(e);
 	return false;
 }
 

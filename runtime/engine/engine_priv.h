@@ -246,6 +246,8 @@ void twins_ask(struct engine *e, struct request *r);
 bool twins_may_come(struct engine *e, u32 *at);
 /* Tell others what @s will compute; false: somebody was faster, wait. */
 bool twins_announce(struct engine *e, struct request *r, struct seq *s);
+/* Nothing is kept to ask with. */
+void twins_rest(struct engine *e);
 /* Nobody computes: let time pass if what is waited for is elsewhere. */
 void twins_nap(struct engine *e);
 /* Of @nr tokens to be computed, those up to where windows are to be kept. */

@@ -18,8 +18,9 @@
  * with it. If none has, it is the one that has most. The first of all that run
  * never gives way for another one, so it always gets on; alone and still short,
  * because other clients hold the memory, it waits with a ticket, then gives
- * everything back and begins again, and in the end fails. It waits in parts, so
- * that who cancels it meanwhile is heard.
+ * everything back and begins again, and in the end fails. It waits with one
+ * ticket, whose age counts in kvmd; who cancels it meanwhile sets the stop word
+ * (struct kv_attach_opts).
  *
  * Where nobody gives way (ENGINE_PREEMPT_NONE) the last of the step are left
  * out of it until its pages are there. They run on, with what they have, when
@@ -34,7 +35,6 @@
 #include "runtime/engine/engine_priv.h"
 
 #define RESTARTS_MAX 3u /* of a request that waits for memory alone */
-#define WAIT_PART_MS 1000u
 #define STALL_MS     10 /* of a step in which nobody found a page */
 
 /* Take a request's sequences out of the step at hand. */
@@ -270,30 +270,6 @@ static int wait_of(const struct engine *e, const struct request *r)
 	return (int)(part + part * (id * 2654435761u >> 24) / 256);
 }
 
-/*
- * Wait for a part of the time that there is; -EAGAIN: it is not over, and the
- * step is for others to be in.
- */
-static int wait_part(struct engine *e, struct request *r)
-{
-	u32 all = (u32)wait_of(e, r), left = all - min(all, r->waited_ms);
-	u32 part = min(left, WAIT_PART_MS);
-	int rc = -ETIMEDOUT;
-
-	if (part)
-		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step,
-					     (int)part);
-	if (rc != -ETIMEDOUT) {
-		r->waited_ms = 0;
-		return rc;
-	}
-	r->waited_ms += part;
-	if (r->waited_ms < all)
-		return -EAGAIN;
-	r->waited_ms = 0;
-	return rc;
-}
-
 /* May it begin again? As often as before, if it got further than ever. */
 static bool may_restart(struct request *r)
 {
@@ -316,11 +292,10 @@ static bool may_restart(struct request *r)
 static int reserve_alone(struct engine *e, struct request *r, int rc)
 {
 	if (rc == -EAGAIN) {
-		e->stats.nr_waits += !r->waited_ms;
-		rc = wait_part(e, r);
-		if (rc == -EAGAIN)
-			untake(e, r);
-		if (!rc || rc == -EAGAIN)
+		e->stats.nr_waits++;
+		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step,
+					     wait_of(e, r));
+		if (!rc)
 			return 0;
 	}
 	if (rc == -EDEADLK || (rc == -ETIMEDOUT && may_restart(r))) {
@@ -329,7 +304,7 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 		e->b->ops->shrink(e->b);
 		return 0;
 	}
-	if (rc != -E2BIG && rc != -ETIMEDOUT)
+	if (rc != -E2BIG && rc != -ETIMEDOUT && rc != -EAGAIN)
 		return rc;
 	untake(e, r);
 	sched_fail(e, r, rc,

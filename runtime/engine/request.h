@@ -121,7 +121,6 @@ struct request {
 	double twin_s; /* when; 0: it waits for nobody */
 	u32 nr_restarts; /* of them because memory did not come in time */
 	u64 reached; /* most tokens that it had computed then */
-	u32 waited_ms; /* alone, since it last began */
 	int error; /* -errno of FINISH_FAILED */
 	char *message; /* its sentence */
 };

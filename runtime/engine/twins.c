@@ -91,14 +91,19 @@ static struct request *leader_of(const struct engine *e,
 	return NULL;
 }
 
+void twins_rest(struct engine *e)
+{
+	if (e->probe != KV_SPACE_NONE)
+		e->b->ops->space_destroy(e->b, e->probe);
+	e->probe = KV_SPACE_NONE;
+}
+
 /* A space without pages that finds what requests of this salt do. */
 static bool probe_for(struct engine *e, u64 salt)
 {
 	if (e->probe != KV_SPACE_NONE && e->probe_salt == salt)
 		return true;
-	if (e->probe != KV_SPACE_NONE)
-		e->b->ops->space_destroy(e->b, e->probe);
-	e->probe = KV_SPACE_NONE;
+	twins_rest(e);
 	if (e->b->ops->salt)
 		e->b->ops->salt(e->b, salt);
 	if (e->b->ops->space_create(e->b, &e->probe)) {
