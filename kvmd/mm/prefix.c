@@ -426,6 +426,20 @@ static u64 tree_key(const struct mm *mm, const struct client *c,
 	return h;
 }
 
+/* A client's space that maps no page yet, to look for a prefix with. */
+static int find_empty(struct mm *mm, u32 client, u32 space, struct client **c,
+		      struct space **sp)
+{
+	int rc = mm_client_live(mm, client, c);
+
+	if (rc)
+		return rc;
+	*sp = space_find(mm, *c, space);
+	if (!*sp)
+		return -ENOENT;
+	return is_empty(*sp) ? 0 : -EINVAL;
+}
+
 int mm_prefix_find(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 		   u32 nr, struct mm_found *out)
 {
@@ -435,14 +449,9 @@ int mm_prefix_find(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 	u32 tree, k;
 	int rc;
 
-	rc = mm_client_live(mm, client, &c);
+	rc = find_empty(mm, client, space, &c, &sp);
 	if (rc)
 		return rc;
-	sp = space_find(mm, c, space);
-	if (!sp)
-		return -ENOENT;
-	if (!is_empty(sp))
-		return -EINVAL;
 	*out = (struct mm_found){
 		.key = tree_key(mm, c, sp),
 		.page_shift = c->cls[sp->area[0].geom].page_shift,
@@ -506,14 +515,9 @@ int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 	u32 tree, k;
 	int rc;
 
-	rc = mm_client_live(mm, client, &c);
+	rc = find_empty(mm, client, space, &c, &sp);
 	if (rc)
 		return rc;
-	sp = space_find(mm, c, space);
-	if (!sp)
-		return -ENOENT;
-	if (!is_empty(sp))
-		return -EINVAL;
 	client_reap(mm, c);
 	tree = tree_find(mm, c, sp);
 	if (tree != MM_NONE) {
