@@ -127,6 +127,24 @@ struct kv_backend {
 	struct kern_kv kv[KV_AREA_MAX]; /* what kernels are given */
 };
 
+/* Bytes of the pages of @nr tokens in an area; @window 0: it keeps all. */
+static inline u64 kv_area_bytes(u64 nr, u32 window, u32 page_tokens,
+				u32 page_bytes)
+{
+	if (window)
+		nr = min(nr, (u64)window + page_tokens);
+	return DIV_ROUND_UP(nr, (u64)page_tokens) * page_bytes;
+}
+
+/*
+ * Has an area let go of none of @nr tokens? What has been reserved may be two
+ * ahead of what is computed.
+ */
+static inline bool kv_area_whole(u64 nr, u32 window)
+{
+	return !window || nr + 2 <= window;
+}
+
 /**
  * kv_paged_create - pages from kvmd
  * @kv: attached; stays the caller's, and outlives the backend

@@ -246,9 +246,8 @@ static bool paged_space_whole(struct kv_backend *b, u64 nr)
 	const struct paged *p = to_paged(b);
 	u32 i;
 
-	/* what has been reserved may be two tokens ahead of what is computed */
 	for (i = 0; i < b->nr_areas; i++)
-		if (p->args.area[i].window && nr + 2 > p->args.area[i].window)
+		if (!kv_area_whole(nr, p->args.area[i].window))
 			return false;
 	return true;
 }
@@ -256,17 +255,13 @@ static bool paged_space_whole(struct kv_backend *b, u64 nr)
 static u64 paged_space_bytes(struct kv_backend *b, u64 nr)
 {
 	const struct paged *p = to_paged(b);
-	u64 bytes = 0, tokens;
+	u64 bytes = 0;
 	u32 i;
 
-	for (i = 0; i < b->nr_areas; i++) {
-		const struct kv_geometry *g = &p->geom[i];
-		u32 window = p->args.area[i].window;
-
-		tokens = window ? min(nr, (u64)window + g->page_tokens) : nr;
-		bytes += DIV_ROUND_UP(tokens, (u64)g->page_tokens) *
-			 g->page_bytes;
-	}
+	for (i = 0; i < b->nr_areas; i++)
+		bytes += kv_area_bytes(nr, p->args.area[i].window,
+				       p->geom[i].page_tokens,
+				       p->geom[i].page_bytes);
 	return bytes;
 }
 

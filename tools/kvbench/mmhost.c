@@ -19,9 +19,9 @@ static int table_grow(void *host, u32 client, u32 nr_leaves)
 	return nr_leaves <= KV_LEAF_MAX ? 0 : -ENOSPC;
 }
 
-static const struct mm_host_ops host_ops = { .table_grow = table_grow };
+const struct mm_host_ops mmhost_ops = { .table_grow = table_grow };
 
-static void *map_anon(size_t bytes)
+void *mmhost_map(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -52,11 +52,11 @@ int mmhost_init(struct mmhost *h, u64 device_bytes, u64 cache_pages)
 
 	memset(h, 0, sizeof(*h));
 	h->state_bytes = mm_state_bytes(&cfg);
-	h->state = map_anon(h->state_bytes);
-	h->table = map_anon(KV_TABLE_SIZE_MAX);
-	h->status = map_anon(sizeof(*h->status));
+	h->state = mmhost_map(h->state_bytes);
+	h->table = mmhost_map(KV_TABLE_SIZE_MAX);
+	h->status = mmhost_map(sizeof(*h->status));
 	if (h->state && h->table && h->status)
-		rc = mm_create(&cfg, h->state, &host_ops, h, &h->mm);
+		rc = mm_create(&cfg, h->state, &mmhost_ops, h, &h->mm);
 	if (!rc)
 		rc = attach(h);
 	if (rc) {

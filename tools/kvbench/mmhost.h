@@ -25,6 +25,13 @@ struct mmhost {
 	u32 nr_copies;
 };
 
+/* What a core in this process needs at once: its tables are whole from the
+ * start. */
+extern const struct mm_host_ops mmhost_ops;
+/* mmhost_map - zeroed memory that costs nothing before it is touched; or NULL
+ */
+void *mmhost_map(size_t bytes);
+
 /* @cache_pages: published pages at most; 0: as memory allows */
 int mmhost_init(struct mmhost *h, u64 device_bytes, u64 cache_pages);
 void mmhost_fini(struct mmhost *h);

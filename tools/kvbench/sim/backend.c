@@ -461,8 +461,7 @@ static bool sim_space_whole(struct kv_backend *b, u64 nr)
 	u32 i;
 
 	for (i = 0; i < b->nr_areas; i++)
-		if (s->shape->area[i].window &&
-		    nr + 2 > s->shape->area[i].window)
+		if (!kv_area_whole(nr, s->shape->area[i].window))
 			return false;
 	return true;
 }
@@ -470,16 +469,13 @@ static bool sim_space_whole(struct kv_backend *b, u64 nr)
 static u64 sim_space_bytes(struct kv_backend *b, u64 nr)
 {
 	const struct simkv *s = to_sim(b);
-	u64 bytes = 0, tokens;
+	u64 bytes = 0;
 	u32 i;
 
-	for (i = 0; i < b->nr_areas; i++) {
-		u32 window = s->shape->area[i].window;
-		u32 pt = s->geom[i].page_tokens;
-
-		tokens = window ? min(nr, (u64)window + pt) : nr;
-		bytes += DIV_ROUND_UP(tokens, (u64)pt) * s->geom[i].page_bytes;
-	}
+	for (i = 0; i < b->nr_areas; i++)
+		bytes += kv_area_bytes(nr, s->shape->area[i].window,
+				       s->geom[i].page_tokens,
+				       s->geom[i].page_bytes);
 	return bytes;
 }
 

@@ -97,7 +97,8 @@ static void cores_give(struct fleet *f)
 	f->cores_busy = true; /* it is the next one's already */
 	world_raise(f->w, f->queue[0]);
 	f->nr_queue--;
-	memmove(f->queue, f->queue + 1, f->nr_queue * sizeof(struct call *));
+	memmove(f->queue, f->queue + 1,
+		f->nr_queue * sizeof(struct world_cond *));
 }
 
 static int machine_run(void *ctx, const struct forward_batch *b)

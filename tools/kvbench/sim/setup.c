@@ -25,11 +25,11 @@ static const struct sim_cost costs[] = {
 enum value {
 	V_U32,
 	V_BYTES,
-	V_SECONDS,
 	V_DIST,
 	V_BOOL,
 	V_TEXT,
 	V_NAME,
+	V_WORKLOAD,
 	V_RATE
 };
 
@@ -40,9 +40,6 @@ struct key {
 	const char *const *names; /* V_NAME */
 };
 
-static const char *const workloads[] = { "random", "sharegpt", "shared-prefix",
-					 "trace",  "fewshot",  "tot",
-					 "chat",   NULL };
 static const char *const preempts[] = { "swap", "recompute", "none", NULL };
 static const char *const batchings[] = { "iteration", "request", NULL };
 static const char *const prefills[] = { "chunked", "whole", "apart", NULL };
@@ -96,8 +93,8 @@ static const struct key keys[] = {
 	  preempts },
 	{ "prefix-cache", "yes or no", V_BOOL, AT(fleet.engine.prefix_cache),
 	  NULL },
-	{ "workload", "random, sharegpt, shared-prefix, trace, ...", V_NAME,
-	  AT(work.kind), workloads },
+	{ "workload", "random, sharegpt, shared-prefix, trace, ...", V_WORKLOAD,
+	  AT(work.kind), NULL },
 	{ "requests", "how many", V_U32, AT(work.nr), NULL },
 	{ "rate", "requests a second, or inf", V_RATE, AT(work.rate), NULL },
 	{ "burstiness", "1: Poisson, less: bursts", V_RATE, AT(work.burstiness),
@@ -170,6 +167,16 @@ static bool to_name(const char *const *names, const char *v, u32 *out)
 	return false;
 }
 
+static bool to_workload(const char *v, u32 *out)
+{
+	const char *name;
+
+	for (*out = 0; (name = work_kind_name(*out)); ++*out)
+		if (!strcmp(name, v))
+			return true;
+	return false;
+}
+
 static bool to_text(struct sim_setup *s, const char *v, const char **out)
 {
 	char *copy = s->nr_texts < ARRAY_SIZE(s->texts) ? strdup(v) : NULL;
@@ -196,7 +203,6 @@ static bool set(struct sim_setup *s, const struct key *k, const char *v)
 		return to_u32(v, at);
 	case V_BYTES:
 		return to_bytes(v, at);
-	case V_SECONDS:
 	case V_RATE:
 		return to_double(v, at);
 	case V_DIST:
@@ -210,6 +216,8 @@ static bool set(struct sim_setup *s, const struct key *k, const char *v)
 		return *(bool *)at || !strcmp(v, "no");
 	case V_TEXT:
 		return to_text(s, v, at);
+	case V_WORKLOAD:
+		return to_workload(v, at);
 	case V_NAME:
 		if (!to_name(k->names, v, &i))
 			return false;

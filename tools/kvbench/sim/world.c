@@ -11,6 +11,7 @@
 #include <ucontext.h>
 
 #include "lib/hash.h"
+#include "tools/kvbench/mmhost.h"
 
 #define STACK_BYTES (256u << 10)
 #define POPULATE_NS (300 * WORLD_US) /* of an extent of 2 MiB */
@@ -134,13 +135,6 @@ static struct event event_pop(struct world *w)
 }
 
 /* ---- the host ---- */
-
-static int table_grow(void *host, u32 client, u32 nr_leaves)
-{
-	return nr_leaves <= KV_LEAF_MAX ? 0 : -ENOSPC;
-}
-
-static const struct mm_host_ops host_ops = { .table_grow = table_grow };
 
 static void host_later(struct world *w, const struct mm_request *q, u64 at)
 {
@@ -395,14 +389,6 @@ int world_run(struct world *w, u64 most_ns)
 	return w->failed ? -ENOMEM : w->killed ? -EPERM : 0;
 }
 
-static void *map_anon(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static void unmap(void *p, size_t bytes)
 {
 	if (p)
@@ -438,9 +424,9 @@ int world_create(const struct world_cfg *cfg, struct world **out)
 			w->cfg.swap_bps[i] = 1e9;
 	}
 	w->state_bytes = mm_state_bytes(&mc);
-	w->state = map_anon(w->state_bytes);
+	w->state = mmhost_map(w->state_bytes);
 	if (w->state)
-		rc = mm_create(&mc, w->state, &host_ops, w, &w->mm);
+		rc = mm_create(&mc, w->state, &mmhost_ops, w, &w->mm);
 	if (!rc && cfg->cache_policy)
 		rc = mm_cache_policy(w->mm, cfg->cache_policy);
 	if (rc) {
@@ -481,8 +467,8 @@ int world_attach(struct world *w, const char *tenant, struct world_client *c)
 	struct mm_attach at = { .rank = { .tp_size = 1, .pp_size = 1 } };
 	int rc;
 
-	c->table = map_anon(KV_TABLE_SIZE_MAX);
-	c->status = map_anon(sizeof(*c->status));
+	c->table = mmhost_map(KV_TABLE_SIZE_MAX);
+	c->status = mmhost_map(sizeof(*c->status));
 	at.table = c->table;
 	at.status = c->status;
 	snprintf(at.name, sizeof(at.name), "%s", tenant);
