@@ -17,6 +17,7 @@
  *lasted. So it does not matter who got how much. Medians over the rounds.
  */
 #include "tools/kvbench/bench.h"
+#include "tools/kvbench/client.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -162,19 +163,6 @@ static void nap(double s)
 	nanosleep(&ts, NULL);
 }
 
-static u64 ask_number(const char *socket, const char *what, const char *key)
-{
-	char *json = NULL, *at;
-	u64 n = 0;
-
-	if (!kv_ctl(socket, KV_HELLO_ADMIN, what, &json) && json) {
-		at = strstr(json, key);
-		n = at ? strtoull(at + strlen(key), NULL, 10) : 0;
-	}
-	free(json);
-	return n;
-}
-
 /* Time that a process has had the turn. */
 static double held_s(const char *socket, pid_t pid)
 {
@@ -282,8 +270,8 @@ static int rounds(const struct bench_opts *o, struct gate_shared *sh,
 	r->worth[GATE] = bench_median(gate, nr);
 	r->worth[FREE] = bench_median(free_, nr);
 	r->worth[WEIGHTS] = bench_median(share, nr);
-	r->turns = ask_number(socket, "vmstat", "\"turns\":");
-	r->revoked = ask_number(socket, "vmstat", "\"turn_revokes\":");
+	r->turns = bench_ask_number(socket, "vmstat", "\"turns\":");
+	r->revoked = bench_ask_number(socket, "vmstat", "\"turn_revokes\":");
 	return 0;
 }
 

@@ -317,20 +317,6 @@ static json_t *ask(const char *socket, const char *what)
 	return v;
 }
 
-/* The first number behind @key in what kvmd answers. */
-static u64 ask_number(const char *socket, const char *what, const char *key)
-{
-	char *json = NULL, *at;
-	u64 n = 0;
-
-	if (!kv_ctl(socket, KV_HELLO_ADMIN, what, &json) && json) {
-		at = strstr(json, key);
-		n = at ? strtoull(at + strlen(key), NULL, 10) : 0;
-	}
-	free(json);
-	return n;
-}
-
 static void look(const char *socket, const char *own, const char *other,
 		 struct neighbour_result *r)
 {
@@ -581,7 +567,7 @@ static int measure(const struct bench_opts *o, struct neighbour_result *r,
 		snprintf(w.name[i], sizeof(w.name[i]), "pid:%d", (int)pid[i]);
 	}
 	w.pid[2] = getpid();
-	w.pid[3] = (pid_t)ask_number(w.socket, "status", "\"pid\":");
+	w.pid[3] = (pid_t)bench_ask_number(w.socket, "status", "\"pid\":");
 	rc = pid[0] < 0 || pid[1] < 0 ? -ECHILD : warm_up(o, sh, pid);
 	if (!rc)
 		rc = all_windows(o, sh, &w, r);
@@ -589,7 +575,7 @@ static int measure(const struct bench_opts *o, struct neighbour_result *r,
 		err_set(err, rc, "a tenant's process has ended");
 	else
 		evaluate(sh, r);
-	r->swap_in = ask_number(w.socket, "vmstat", "\"swap_in\":");
+	r->swap_in = bench_ask_number(w.socket, "vmstat", "\"swap_in\":");
 	v = ask(private_kvmd_socket(d), "check");
 	r->checked = json_is_true(json_object_get(v, "ok"));
 	json_decref(v);

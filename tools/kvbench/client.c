@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "tools/kvbench/mmhost.h"
 
@@ -74,4 +75,17 @@ int bench_client_step(struct bench_client *c, u32 space, u64 pos, u32 nr,
 	kv_step_run_copies(c->kv, st);
 	kv_step_complete(c->kv, st);
 	return kv_step_commit(c->kv, st);
+}
+
+u64 bench_ask_number(const char *socket, const char *what, const char *key)
+{
+	char *json = NULL, *at;
+	u64 n = 0;
+
+	if (!kv_ctl(socket, KV_HELLO_ADMIN, what, &json) && json) {
+		at = strstr(json, key);
+		n = at ? strtoull(at + strlen(key), NULL, 10) : 0;
+	}
+	free(json);
+	return n;
 }

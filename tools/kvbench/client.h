@@ -31,4 +31,8 @@ void bench_client_close(struct bench_client *c);
 int bench_client_step(struct bench_client *c, u32 space, u64 pos, u32 nr,
 		      u64 *copied_tokens);
 
+/* The first number behind @key in what kvmd answers to @what; 0: there is none
+ */
+u64 bench_ask_number(const char *socket, const char *what, const char *key);
+
 #endif
