@@ -18,7 +18,7 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	bench_host.o bench_radix.o bench_radix_model.o radix_load.o)
 kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o fleet.o setup.o \
 	fit.o measure.o)
-kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o text.o \
+kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	failures.o samples.o dist.o work.o work_tree.o work_trace.o render.o \
 	target.o conn.o run.o server.o slo.o figures.o sweep.o options.o serve.o \
 	svg.o plot.o plot_steps.o heap.o values.o)

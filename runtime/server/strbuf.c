@@ -111,12 +111,11 @@ static void put_special(struct strbuf *b, unsigned char c)
 	}
 }
 
-void strbuf_put_json(struct strbuf *b, const char *s, size_t len)
+void strbuf_put_escaped(struct strbuf *b, const char *s, size_t len)
 {
 	size_t i = 0, from;
 	u32 cp;
 
-	strbuf_add(b, "\"", 1);
 	while (i < len) {
 		for (from = i; i < len && is_plain((unsigned char)s[i]); i++)
 			;
@@ -134,6 +133,12 @@ void strbuf_put_json(struct strbuf *b, const char *s, size_t len)
 		else
 			strbuf_add(b, s + from, i - from);
 	}
+}
+
+void strbuf_put_json(struct strbuf *b, const char *s, size_t len)
+{
+	strbuf_add(b, "\"", 1);
+	strbuf_put_escaped(b, s, len);
 	strbuf_add(b, "\"", 1);
 }
 

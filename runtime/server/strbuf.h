@@ -23,6 +23,8 @@ void strbuf_put_uint(struct strbuf *b, u64 v);
 
 /* A JSON string, quotes included; what is no UTF-8 becomes U+FFFD. */
 void strbuf_put_json(struct strbuf *b, const char *s, size_t len);
+/* What stands within its quotes. */
+void strbuf_put_escaped(struct strbuf *b, const char *s, size_t len);
 
 /* A JSON number; what JSON has no number for becomes the largest it has. */
 void strbuf_put_real(struct strbuf *b, double v);

@@ -33,7 +33,7 @@ void answer_init(struct answer *a, bool is_chat, void (*token)(void *arg),
 void answer_fini(struct answer *a)
 {
 	sse_fini(&a->sse);
-	text_fini(&a->text);
+	strbuf_free(&a->text);
 	free(a->ids);
 	a->ids = NULL;
 }
@@ -133,7 +133,7 @@ static void take_choice(struct answer *a, const json_t *c)
 		a->token(a->arg);
 	if (!a->keep)
 		return;
-	text_put(&a->text, json_string_value(t), json_string_length(t));
+	strbuf_add(&a->text, json_string_value(t), json_string_length(t));
 	keep_ids(a, json_object_get(c, "token_ids"));
 }
 
@@ -189,8 +189,8 @@ static int take_body(void *arg, const char *p, size_t len)
 
 	if (a->http.status != 200 || !a->http.event_stream) {
 		if (a->text.len < ERROR_BODY_MAX)
-			text_put(&a->text, p,
-				 min(len, ERROR_BODY_MAX - a->text.len));
+			strbuf_add(&a->text, p,
+				   min(len, ERROR_BODY_MAX - a->text.len));
 		return 0;
 	}
 	rc = sse_parse(&a->sse, p, len);

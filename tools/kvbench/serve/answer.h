@@ -7,7 +7,7 @@
 #include "tools/kvbench/serve/failures.h"
 #include "tools/kvbench/serve/http.h"
 #include "tools/kvbench/serve/sse.h"
-#include "tools/kvbench/serve/text.h"
+#include "runtime/server/strbuf.h"
 
 struct answer {
 	struct http http;
@@ -20,7 +20,7 @@ struct answer {
 	u32 prompt_tokens, output_tokens, cached_tokens;
 	bool has_usage, has_cached;
 	bool is_finished; /* a reason was given, or [DONE] */
-	struct text text; /* with keep; of an error: what the server said */
+	struct strbuf text; /* with keep; of an error: what the server said */
 	u32 *ids;
 	u32 nr_ids, ids_room;
 	struct failure failure;

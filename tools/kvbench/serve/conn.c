@@ -38,7 +38,7 @@ void conn_fini(struct conn *c)
 {
 	conn_close(c);
 	answer_fini(&c->answer);
-	text_fini(&c->out);
+	strbuf_free(&c->out);
 	samples_fini(&c->itl);
 }
 

@@ -15,7 +15,7 @@ struct conn {
 	int fd;
 	bool is_reused; /* another request went over it before */
 	u32 request;
-	struct text out;
+	struct strbuf out;
 	size_t sent;
 	struct answer answer;
 	double moved; /* when something went over it last */

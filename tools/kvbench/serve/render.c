@@ -44,18 +44,18 @@ static u64 token(u64 name, u32 n)
 	return hash_mix(hash_mix(name) + n);
 }
 
-void render_words(u64 name, u32 nr, struct text *out)
+void render_words(u64 name, u32 nr, struct strbuf *out)
 {
 	u32 i;
 
 	for (i = 0; i < nr; i++) {
-		text_put(out, " ", 1);
-		text_puts(out, words[token(name, i) % NR_WORDS]);
+		strbuf_add(out, " ", 1);
+		strbuf_puts(out, words[token(name, i) % NR_WORDS]);
 	}
 }
 
 static void put_ids(const struct render *r, const struct segment *s,
-		    const struct quote *q, struct text *out)
+		    const struct quote *q, struct strbuf *out)
 {
 	u32 i, nr = s->len;
 	const u32 *ids = NULL;
@@ -65,21 +65,22 @@ static void put_ids(const struct render *r, const struct segment *s,
 		nr = q[s->of].nr_ids;
 	}
 	for (i = 0; i < nr; i++) {
-		text_put_u32(out, ids ? ids[i]
-				      : r->first_id + (u32)(token(s->name, i) %
-							    r->nr_ids));
-		text_put(out, ",", 1);
+		strbuf_put_uint(out,
+				ids ? ids[i]
+				    : r->first_id + (u32)(token(s->name, i) %
+							  r->nr_ids));
+		strbuf_add(out, ",", 1);
 	}
 }
 
 /* @less: tokens that come to the prompt without being asked for */
 static void put_text(const struct render *r, const struct segment *s,
-		     const struct quote *q, double less, struct text *out)
+		     const struct quote *q, double less, struct strbuf *out)
 {
 	double nr = (s->len - less) * r->words_per_token;
 
 	if (s->role == SEGMENT_ANSWER && q && q[s->of].text) {
-		text_put_escaped(out, q[s->of].text, strlen(q[s->of].text));
+		strbuf_put_escaped(out, q[s->of].text, strlen(q[s->of].text));
 		return;
 	}
 	render_words(s->name, (u32)max(1.0, floor(nr + 0.5)), out);
@@ -87,12 +88,12 @@ static void put_text(const struct render *r, const struct segment *s,
 
 static void put_prompt(const struct render *r, const struct work *w,
 		       const struct work_request *q, const struct quote *quotes,
-		       struct text *out)
+		       struct strbuf *out)
 {
 	const struct segment *s = w->segment + q->first_segment;
 	u32 i;
 
-	text_puts(out, r->as_ids ? "\"prompt\":[" : "\"prompt\":\"");
+	strbuf_puts(out, r->as_ids ? "\"prompt\":[" : "\"prompt\":\"");
 	for (i = 0; i < q->nr_segments; i++) {
 		if (r->as_ids)
 			put_ids(r, &s[i], quotes, out);
@@ -103,80 +104,80 @@ static void put_prompt(const struct render *r, const struct work *w,
 	}
 	if (r->as_ids && out->len && out->p[out->len - 1] == ',')
 		out->len--;
-	text_puts(out, r->as_ids ? "]" : "\"");
+	strbuf_puts(out, r->as_ids ? "]" : "\"");
 }
 
 /* Segments of one role that follow each other are one message. */
 static void put_messages(const struct render *r, const struct work *w,
 			 const struct work_request *q,
-			 const struct quote *quotes, struct text *out)
+			 const struct quote *quotes, struct strbuf *out)
 {
 	static const char *const roles[] = { "system", "user", "assistant" };
 	const struct segment *s = w->segment + q->first_segment;
 	u32 i;
 
-	text_puts(out, "\"messages\":[");
+	strbuf_puts(out, "\"messages\":[");
 	for (i = 0; i < q->nr_segments; i++) {
 		if (!i || s[i].role != s[i - 1].role)
-			text_printf(out, "%s{\"role\":\"%s\",\"content\":\"",
-				    i ? "\"}," : "", roles[s[i].role]);
+			strbuf_printf(out, "%s{\"role\":\"%s\",\"content\":\"",
+				      i ? "\"}," : "", roles[s[i].role]);
 		put_text(r, &s[i], quotes,
 			 i + 1 == q->nr_segments ? r->extra_tokens : 0, out);
 	}
-	text_puts(out, i ? "\"}]" : "]");
+	strbuf_puts(out, i ? "\"}]" : "]");
 }
 
 static void put_body(const struct render *r, const struct work *w, u32 i,
-		     const struct quote *quotes, struct text *out)
+		     const struct quote *quotes, struct strbuf *out)
 {
 	const struct work_request *q = &w->request[i];
 
-	text_puts(out, "{");
+	strbuf_puts(out, "{");
 	if (r->model) {
-		text_puts(out, "\"model\":\"");
-		text_put_escaped(out, r->model, strlen(r->model));
-		text_puts(out, "\",");
+		strbuf_puts(out, "\"model\":\"");
+		strbuf_put_escaped(out, r->model, strlen(r->model));
+		strbuf_puts(out, "\",");
 	}
 	if (r->is_chat)
 		put_messages(r, w, q, quotes, out);
 	else
 		put_prompt(r, w, q, quotes, out);
-	text_printf(out, ",\"max_tokens\":%u", q->output);
+	strbuf_printf(out, ",\"max_tokens\":%u", q->output);
 	if (r->is_chat)
-		text_printf(out, ",\"max_completion_tokens\":%u", q->output);
-	text_printf(out,
-		    ",\"temperature\":%g,\"stream\":true,"
-		    "\"stream_options\":{\"include_usage\":true}",
-		    r->temperature);
+		strbuf_printf(out, ",\"max_completion_tokens\":%u", q->output);
+	strbuf_printf(out,
+		      ",\"temperature\":%g,\"stream\":true,"
+		      "\"stream_options\":{\"include_usage\":true}",
+		      r->temperature);
 	if (r->ignore_eos)
-		text_puts(out, ",\"ignore_eos\":true");
+		strbuf_puts(out, ",\"ignore_eos\":true");
 	if (r->want_ids && q->is_quoted)
-		text_puts(out, ",\"return_token_ids\":true");
-	text_puts(out, "}");
+		strbuf_puts(out, ",\"return_token_ids\":true");
+	strbuf_puts(out, "}");
 }
 
 int render_post(const struct render *r, const char *path,
-		const struct text *body, struct text *out)
+		const struct strbuf *body, struct strbuf *out)
 {
 	out->len = 0;
-	text_printf(out,
-		    "POST %s HTTP/1.1\r\nHost: %s\r\n"
-		    "Content-Type: application/json\r\nAccept: "
-		    "text/event-stream, application/json\r\n%s"
-		    "Content-Length: %zu\r\n\r\n",
-		    path, r->host, r->headers, body->len);
-	text_put(out, body->p, body->len);
+	strbuf_printf(out,
+		      "POST %s HTTP/1.1\r\nHost: %s\r\n"
+		      "Content-Type: application/json\r\nAccept: "
+		      "text/event-stream, application/json\r\n%s"
+		      "Content-Length: %zu\r\n\r\n",
+		      path, r->host, r->headers, body->len);
+	strbuf_add(out, body->p, body->len);
 	return out->failed || body->failed ? -ENOMEM : 0;
 }
 
 int render_request(const struct render *r, const struct work *w, u32 i,
-		   const struct quote *quotes, struct text *out)
+		   const struct quote *quotes, struct strbuf *out)
 {
-	struct text body = { 0 };
+	struct strbuf body = { 0 };
 	int rc;
 
 	put_body(r, w, i, quotes, &body);
 	rc = render_post(r, r->path, &body, out);
-	text_fini(&body);
+	strbuf_free(&body);
 	return rc;
 }

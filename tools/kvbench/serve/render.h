@@ -4,7 +4,7 @@
 /*
  * render.h - a request as the bytes that are sent
  */
-#include "tools/kvbench/serve/text.h"
+#include "runtime/server/strbuf.h"
 #include "tools/kvbench/serve/work.h"
 
 /* The answer of a request that another one quotes. */
@@ -36,11 +36,11 @@ struct render {
  */
 int __must_check render_request(const struct render *r, const struct work *w,
 				u32 i, const struct quote *quotes,
-				struct text *out);
+				struct strbuf *out);
 /* render_post - a request with a body of JSON */
 int __must_check render_post(const struct render *r, const char *path,
-			     const struct text *body, struct text *out);
+			     const struct strbuf *body, struct strbuf *out);
 /* render_words - @nr words that the name stands for */
-void render_words(u64 name, u32 nr, struct text *out);
+void render_words(u64 name, u32 nr, struct strbuf *out);
 
 #endif

@@ -130,7 +130,7 @@ static void keep_answer(struct run *u, struct conn *c)
 	struct answer *a = &c->answer;
 
 	if (a->text.failed)
-		text_fini(&a->text);
+		strbuf_free(&a->text);
 	q->text = a->text.p;
 	q->ids = a->ids;
 	q->nr_ids = a->nr_ids;

@@ -25,7 +25,7 @@
 #define PROBE_NAME 0x5eed
 
 static int ask(const struct server *s, const char *path,
-	       const struct text *body, int *status, json_t **out, char *err)
+	       const struct strbuf *body, int *status, json_t **out, char *err)
 {
 	return target_call(&s->target, &s->render, path, body, CALL_S, status,
 			   out, err);
@@ -58,11 +58,11 @@ static int find_model(const struct serve_opts *o, struct server *s, char *err)
 	return rc || s->model ? rc : -ENOMEM;
 }
 
-static void begin_body(const struct server *s, struct text *b)
+static void begin_body(const struct server *s, struct strbuf *b)
 {
-	text_puts(b, "{\"model\":\"");
-	text_put_escaped(b, s->model, strlen(s->model));
-	text_puts(b, "\",");
+	strbuf_puts(b, "{\"model\":\"");
+	strbuf_put_escaped(b, s->model, strlen(s->model));
+	strbuf_puts(b, "\",");
 }
 
 static json_int_t prompt_tokens(const json_t *v)
@@ -75,20 +75,21 @@ static json_int_t prompt_tokens(const json_t *v)
 static int try_ids(const struct serve_opts *o, struct server *s, bool *takes,
 		   bool *says, char *err)
 {
-	struct text b = { 0 };
+	struct strbuf b = { 0 };
 	json_t *v = NULL, *c;
 	int status = 0, rc, i;
 	json_int_t n;
 
 	begin_body(s, &b);
-	text_puts(&b, "\"prompt\":[");
+	strbuf_puts(&b, "\"prompt\":[");
 	for (i = 0; i < PROBE_IDS; i++)
-		text_printf(&b, "%s%u", i ? "," : "",
-			    s->render.first_id + (u32)i * 7 % s->render.nr_ids);
-	text_puts(&b, "],\"max_tokens\":1,\"temperature\":0,"
-		      "\"return_token_ids\":true}");
+		strbuf_printf(&b, "%s%u", i ? "," : "",
+			      s->render.first_id +
+				      (u32)i * 7 % s->render.nr_ids);
+	strbuf_puts(&b, "],\"max_tokens\":1,\"temperature\":0,"
+			"\"return_token_ids\":true}");
 	rc = ask(s, "/v1/completions", &b, &status, &v, err);
-	text_fini(&b);
+	strbuf_free(&b);
 	n = prompt_tokens(v);
 	c = json_array_get(json_object_get(v, "choices"), 0);
 	*takes = !rc && status == 200 && n >= PROBE_IDS && n <= PROBE_IDS + 4;
@@ -98,30 +99,31 @@ static int try_ids(const struct serve_opts *o, struct server *s, bool *takes,
 }
 
 static void put_words(const struct server *s, u32 nr, bool tokenize,
-		      struct text *b)
+		      struct strbuf *b)
 {
 	begin_body(s, b);
 	if (tokenize) {
-		text_puts(b, "\"add_special_tokens\":false,\"prompt\":\"");
+		strbuf_puts(b, "\"add_special_tokens\":false,\"prompt\":\"");
 		render_words(PROBE_NAME, nr, b);
-		text_puts(b, "\",\"content\":\"");
+		strbuf_puts(b, "\",\"content\":\"");
 		render_words(PROBE_NAME, nr, b);
-		text_puts(b, "\"}");
+		strbuf_puts(b, "\"}");
 		return;
 	}
-	text_puts(b, s->render.is_chat
-			     ? "\"messages\":[{\"role\":\"user\",\"content\":\""
-			     : "\"prompt\":\"");
+	strbuf_puts(b,
+		    s->render.is_chat
+			    ? "\"messages\":[{\"role\":\"user\",\"content\":\""
+			    : "\"prompt\":\"");
 	render_words(PROBE_NAME, nr, b);
-	text_puts(b, s->render.is_chat ? "\"}]" : "\"");
-	text_puts(b, ",\"max_tokens\":1,\"temperature\":0}");
+	strbuf_puts(b, s->render.is_chat ? "\"}]" : "\"");
+	strbuf_puts(b, ",\"max_tokens\":1,\"temperature\":0}");
 }
 
 /* Tokens of @nr words; 0: it does not say. */
 static double count_words(const struct server *s, u32 nr, bool tokenize,
 			  char *err)
 {
-	struct text b = { 0 };
+	struct strbuf b = { 0 };
 	const char *msg;
 	json_t *v = NULL;
 	json_int_t n = 0;
@@ -143,7 +145,7 @@ static double count_words(const struct server *s, u32 nr, bool tokenize,
 		snprintf(err, 256, "status %d to a prompt of %u words: %.160s",
 			 status, nr, msg ? msg : "it does not say why");
 	}
-	text_fini(&b);
+	strbuf_free(&b);
 	json_decref(v);
 	return (double)n;
 }

@@ -111,7 +111,7 @@ struct call {
 	int fd;
 	double end;
 	struct http http;
-	struct text body;
+	struct strbuf body;
 };
 
 static int wait_for(const struct call *c, short events)
@@ -126,7 +126,7 @@ static int wait_for(const struct call *c, short events)
 	return n > 0 ? 0 : n ? -errno : -ETIMEDOUT;
 }
 
-static int call_send(struct call *c, const struct text *out)
+static int call_send(struct call *c, const struct strbuf *out)
 {
 	int e = 0, rc = wait_for(c, POLLOUT);
 	socklen_t len = sizeof(e);
@@ -153,7 +153,7 @@ static int call_body(void *arg, const char *p, size_t len)
 
 	if (c->body.len + len > CALL_BODY_MAX)
 		return -E2BIG;
-	text_put(&c->body, p, len);
+	strbuf_add(&c->body, p, len);
 	return 0;
 }
 
@@ -180,19 +180,19 @@ static int call_receive(struct call *c)
 }
 
 static int render_get(const struct render *r, const char *path,
-		      struct text *out)
+		      struct strbuf *out)
 {
-	text_printf(out, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path, r->host,
-		    r->headers);
+	strbuf_printf(out, "GET %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", path,
+		      r->host, r->headers);
 	return out->failed ? -ENOMEM : 0;
 }
 
 int target_call(const struct target *t, const struct render *r,
-		const char *path, const struct text *body, double seconds,
+		const char *path, const struct strbuf *body, double seconds,
 		int *status, json_t **out, char *err)
 {
 	struct call *c = calloc(1, sizeof(*c));
-	struct text head = { 0 };
+	struct strbuf head = { 0 };
 	char full[512];
 	int rc;
 
@@ -220,8 +220,8 @@ out_free:
 	if (rc)
 		snprintf(err, 256, "http://%.100s%.80s: %s", t->host, full,
 			 rc == -EPROTO ? c->http.why : strerror(-rc));
-	text_fini(&c->body);
-	text_fini(&head);
+	strbuf_free(&c->body);
+	strbuf_free(&head);
 	free(c);
 	return rc;
 }

@@ -35,7 +35,7 @@ int target_connect(const struct target *t);
  * Return: 0 if there was an answer, whatever its status; -errno.
  */
 int __must_check target_call(const struct target *t, const struct render *r,
-			     const char *path, const struct text *body,
+			     const char *path, const struct strbuf *body,
 			     double seconds, int *status, json_t **out,
 			     char *err);
 

@@ -34,7 +34,7 @@ static int make_and_render(const struct work_opts *o)
 			    .host = "h",
 			    .path = "/",
 			    .headers = "" };
-	struct text t = { 0 };
+	struct strbuf t = { 0 };
 	struct work w;
 	char err[256];
 	int rc = work_make(o, &w, err);
@@ -45,7 +45,7 @@ static int make_and_render(const struct work_opts *o)
 		rc = render_request(&r, &w, NR - 1, NULL, &t);
 	if (!rc && (t.len < 100 || t.p[t.len - 1] != '}'))
 		rc = 1;
-	text_fini(&t);
+	strbuf_free(&t);
 	work_fini(&w);
 	return rc;
 }

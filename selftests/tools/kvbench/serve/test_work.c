@@ -333,7 +333,7 @@ TEST(work, nothing_comes_after_its_seconds)
 
 /* ---- what is sent ---- */
 
-static const char *body(const struct text *t)
+static const char *body(const struct strbuf *t)
 {
 	return strstr(t->p, "\r\n\r\n") + 4;
 }
@@ -349,7 +349,7 @@ TEST(render, prompts_with_one_prefix_begin_with_the_same_ids)
 			    .path = "/p",
 			    .headers = "",
 			    .ignore_eos = true };
-	struct text t = { 0 };
+	struct strbuf t = { 0 };
 	json_t *v[2], *ids;
 	struct work w;
 	u32 i, k;
@@ -382,7 +382,7 @@ TEST(render, prompts_with_one_prefix_begin_with_the_same_ids)
 		json_array_get(json_object_get(v[1], "prompt"), 41)));
 	json_decref(v[0]);
 	json_decref(v[1]);
-	text_fini(&t);
+	strbuf_free(&t);
 	work_fini(&w);
 }
 
@@ -395,7 +395,7 @@ TEST(render, a_chat_quotes_the_answer_as_it_came)
 			    .path = "/p",
 			    .headers = "A: b\r\n" };
 	struct quote q[2] = { { .text = (char *)(uintptr_t) "say \"\x01\"" } };
-	struct text t = { 0 };
+	struct strbuf t = { 0 };
 	struct work w;
 	json_t *v, *m;
 
@@ -412,7 +412,7 @@ TEST(render, a_chat_quotes_the_answer_as_it_came)
 			     json_object_get(json_array_get(m, 2), "content")),
 		     q[0].text);
 	json_decref(v);
-	text_fini(&t);
+	strbuf_free(&t);
 	work_fini(&w);
 }
 
