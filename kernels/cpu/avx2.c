@@ -33,3 +33,9 @@ const struct kern_ops kern_ops_avx2int8 = {
 	.numerics = KERN_NUMERICS_INT8,
 	.gemm = avx2_gemm_int8,
 };
+
+const struct kern_ops kern_ops_avx2int16 = {
+	.name = "avx2int16",
+	.numerics = KERN_NUMERICS_INT16,
+	.gemm = avx2_gemm_int16,
+};

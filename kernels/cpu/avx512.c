@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * avx512.c - the rows for AVX-512 (F, BW, VL, DQ), with BF16, with tiles;
- * with VNNI and int8 tiles for the products of KERN_NUMERICS_INT8
+ * with VNNI and int8 tiles for the products in integers
  */
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows.h"
@@ -55,4 +55,10 @@ const struct kern_ops kern_ops_amxint8 = {
 	.name = "amxint8",
 	.numerics = KERN_NUMERICS_INT8,
 	.gemm = amx_gemm_int8,
+};
+
+const struct kern_ops kern_ops_avx512int16 = {
+	.name = "avx512int16",
+	.numerics = KERN_NUMERICS_INT16,
+	.gemm = avx512vnni_gemm_int16,
 };

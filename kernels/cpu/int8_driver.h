@@ -25,6 +25,7 @@
  */
 #include "kernels/cpu/int8_scale.h"
 #include "kernels/cpu/store_sums.h"
+#include "kernels/cpu/strip_rows.h"
 
 #define INT8_COLS   512u
 #define INT8_STRIPS (INT8_COLS / KERN_STRIP)
@@ -41,8 +42,7 @@ struct int8_scratch {
 	struct int8_x x[INT8_X], low[INT8_X];
 	float c[INT8_STRIPS][INT8_PASS][KERN_STRIP];
 	struct int8_panel panel;
-	u8 strip[STRIP_BLOCK_MAX];
-	u8 rows[STRIP_BLOCK_MAX];
+	struct strip_rows rows;
 	u8 fine[INT8_X / 8];
 	/* Low blocks by block, then row; 8 in front are no block's. */
 	struct int8_x packed[8 + INT8_X + INT8_BEHIND];
@@ -52,23 +52,6 @@ struct int8_scratch {
 
 _Static_assert(sizeof(struct int8_scratch) <= KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds it");
-
-/* nr columns, at most 256, of up to 16 rows of blocks as a strip. */
-static struct strip_at int8_pack(const struct kern_mat *w, u32 row, u32 k0,
-				 u32 nr, struct int8_scratch *s)
-{
-	struct strip_type t = strip_type(w->dtype);
-	u64 bytes = dtype_row_bytes(w->dtype, nr);
-	u32 rows = min(w->rows - row, KERN_STRIP);
-	const u8 *b = (const u8 *)w->data + row * w->stride +
-		      dtype_row_bytes(w->dtype, k0);
-
-	for (u32 i = 0; i < rows; i++)
-		memcpy(s->rows + i * bytes, b + i * w->stride, bytes);
-	kern_pack_strip(w->dtype, nr, s->rows, rows, s->strip);
-	return (struct strip_at){ s->strip,
-				  s->strip + strip_quant_bytes(&t, nr) };
-}
 
 /* Puts the low blocks of mr rows together that are of the same k. */
 static void int8_pack_low(struct int8_scratch *s, u32 blocks, u32 mr,
@@ -121,7 +104,8 @@ static void int8_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
 	struct int8_w w = {
 		.at = p->w.layout == KERN_LAYOUT_STRIP
 			      ? strip_at(&p->w, n, k0)
-			      : int8_pack(&p->w, n, k0, nr, s),
+			      : strip_of_rows(&p->w, n, k0, nr,
+						      &s->rows),
 	};
 
 	if (mr > INT8_FEW) {

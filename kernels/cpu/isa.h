@@ -16,6 +16,7 @@ void avx2_attn_merge(const struct kern_attn *p,
 		     const struct kern_attn_plan *plan, u32 lo, u32 hi);
 
 void avx2_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+void avx2_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void amx_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,
@@ -23,6 +24,8 @@ void amx_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,
 void amx_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 
 void avx512vnni_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+void avx512vnni_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi,
+			   void *scratch);
 
 void avx512bf16_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 

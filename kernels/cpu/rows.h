@@ -18,6 +18,9 @@ extern const struct kern_ops kern_ops_refint8;
 extern const struct kern_ops kern_ops_avx2int8;
 extern const struct kern_ops kern_ops_avx512vnni;
 extern const struct kern_ops kern_ops_amxint8;
+extern const struct kern_ops kern_ops_refint16;
+extern const struct kern_ops kern_ops_avx2int16;
+extern const struct kern_ops kern_ops_avx512int16;
 
 extern const struct kern_ops kern_ops_ref_bf16attn;
 extern const struct kern_ops kern_ops_avx2_bf16attn;

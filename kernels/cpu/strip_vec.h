@@ -24,6 +24,7 @@ typedef __m512 vn_float;
 #define vn_shl(a, n)	     _mm512_slli_epi32(a, n)
 #define vn_sub_int(a, b)     _mm512_sub_epi32(a, b)
 #define vn_mul16(a, b)	     _mm512_mullo_epi16(a, b)
+#define vn_sub16(a, b)	     _mm512_sub_epi16(a, b)
 #define vn_to_float(a)	     _mm512_cvtepi32_ps(a)
 #define vn_set1(f)	     _mm512_set1_ps(f)
 #define vn_mul(a, b)	     _mm512_mul_ps(a, b)
@@ -37,6 +38,13 @@ typedef __m512 vn_float;
 #define vn_load_u8(p)	     _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(vn_bytes(p)))
 #define vn_load_s8(p)	     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(vn_bytes(p)))
 #define vn_load_half(p)	     _mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
+
+/* sum + a * b of each pair of words */
+#ifdef __AVX512VNNI__
+#define vn_madd16(sum, a, b) _mm512_dpwssd_epi32(sum, a, b)
+#else
+#define vn_madd16(sum, a, b) _mm512_add_epi32(sum, _mm512_madd_epi16(a, b))
+#endif
 
 vec_inline __m128i vn_bytes(const u8 *p)
 {
@@ -56,6 +64,8 @@ typedef __m256 vn_float;
 #define vn_shl(a, n)	     _mm256_slli_epi32(a, n)
 #define vn_sub_int(a, b)     _mm256_sub_epi32(a, b)
 #define vn_mul16(a, b)	     _mm256_mullo_epi16(a, b)
+#define vn_sub16(a, b)	     _mm256_sub_epi16(a, b)
+#define vn_madd16(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
 #define vn_to_float(a)	     _mm256_cvtepi32_ps(a)
 #define vn_set1(f)	     _mm256_set1_ps(f)
 #define vn_mul(a, b)	     _mm256_mul_ps(a, b)

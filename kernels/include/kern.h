@@ -309,9 +309,10 @@ struct kern_copy {
  * with what the others have.
  */
 enum kern_numerics {
-	KERN_NUMERICS_BF16 = 0, /* the default: bf16 products, fp32 attention */
+	KERN_NUMERICS_BF16 = 0, /* bf16 products, fp32 attention */
 	KERN_NUMERICS_BF16_ATTN = 1, /* q and attention's weights in bf16 */
 	KERN_NUMERICS_INT8 = 2, /* x quantised to int8, 32 k at a time */
+	KERN_NUMERICS_INT16 = 3, /* x quantised to int16, likewise */
 	KERN_NUMERICS_NR,
 };
 
@@ -319,7 +320,8 @@ enum kern_numerics {
  * struct kern_ops - one row per instruction set and definition
  * @name: "ref", "avx2", "avx512", "avx512bf16", "amx"; with attention in bf16
  *	  "refbf16attn", "avx2bf16attn", "avx512bf16attn", "amxbf16attn"; with
- *	  products in int8 "refint8", "avx2int8", "avx512vnni", "amxint8"
+ *	  products in int8 "refint8", "avx2int8", "avx512vnni", "amxint8"; in
+ *	  int16 "refint16", "avx2int16", "avx512int16"
  * @numerics: enum kern_numerics
  *
  * Every function computes [lo, hi) of its unit, may run at the same time on
@@ -351,8 +353,8 @@ struct kern_ops {
 
 /**
  * kern_select - the row for an instruction set
- * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the best that
- *	 this CPU has for the default numerics
+ * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the fastest
+ *	 that this CPU has of bf16 and int16 numerics
  *
  * Return: a constant row with every function set, or NULL if @isa (or
  * $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the rest.
@@ -360,8 +362,8 @@ struct kern_ops {
 const struct kern_ops *kern_select(const char *isa);
 
 /*
- * Names that kern_select() takes on this CPU, NULL at the end: those of the
- * default numerics, best first, then those of others.
+ * Names that kern_select() takes on this CPU, NULL at the end: those of
+ * KERN_NUMERICS_BF16, best first, then those of each of the others.
  */
 const char *const *kern_isa_list(void);
 

@@ -29,6 +29,7 @@ void ref_gated(const struct kern_gated *p, u32 lo, u32 hi);
 void ref_softcap(const struct kern_softcap *p, u32 lo, u32 hi);
 void ref_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void ref_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+void ref_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void ref_rope_table(const struct kern_rope_table *p, u32 lo, u32 hi);
 void ref_rope(const struct kern_rope *p, u32 lo, u32 hi);
 void ref_attn(const struct kern_attn *p, const struct kern_attn_plan *plan,

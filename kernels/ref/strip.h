@@ -72,4 +72,8 @@ void ref_strip_quants(const struct kern_mat *w, u32 row, u32 k,
 /* A sum of magnitudes of bytes below which these are too coarse. */
 #define INT8_FINE 500u
 
+/* The same of int16 products (gemm_int16.c). */
+#define INT16_TOP_MIN 0x0800u /* 2^-111 */
+#define INT16_TOP_END 0x7f80u
+
 #endif

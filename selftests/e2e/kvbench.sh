@@ -65,8 +65,8 @@ expect "a figure by its name" "util.frames" \
 	jq -r '.figures[].name')"
 theirs='^(load|margin|score|tokens|weights)[.]'
 expect "the models' figures are among them" "load.attach load.cold \
-load.second margin.bf16attn margin.gemma margin.int8 margin.qwen \
-score.bf16attn score.gemma score.int8 score.qwen tokens.differ weights.once \
+load.second margin.bf16 margin.bf16attn margin.gemma margin.int16 margin.int8 margin.qwen \
+score.bf16 score.bf16attn score.gemma score.int16 score.int8 score.qwen tokens.differ weights.once \
 weights.told" \
 	"$(echo "$list" | grep -E "$theirs" | sort | xargs)"
 if [ -n "${KV_GEMMA:-}" ] && [ -n "${KV_QWEN:-}" ]; then

@@ -29,6 +29,8 @@ static const u32 kt_types[] = {
 /* The row that defines what those with these numerics compute. */
 static inline const struct kern_ops *kt_ref(u32 numerics)
 {
+	if (numerics == KERN_NUMERICS_INT16)
+		return kern_select("refint16");
 	return kern_select(numerics == KERN_NUMERICS_INT8 ? "refint8" : "ref");
 }
 

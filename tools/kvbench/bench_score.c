@@ -17,8 +17,8 @@
  * A difference at a small margin is no fault: both tokens are as good. The
  * figure is the largest margin at which there was one.
  *
- * Each kind of numerics that the kernels know has figures of its own: the
- * default by model, int8 products by the worse of both.
+ * Each kind of numerics that the kernels know has figures of its own, the worse
+ * of both models; what this CPU chooses unasked has them by model.
  */
 #include "tools/kvbench/bench.h"
 
@@ -318,7 +318,7 @@ static int run_score(const struct bench_opts *o, enum model_id id,
 		     struct figure_result *f)
 {
 	const struct score_result *r;
-	int rc = score_once(o, id, KERN_NUMERICS_BF16, &r, f->note);
+	int rc = score_once(o, id, kern_select(NULL)->numerics, &r, f->note);
 
 	if (rc)
 		return rc;
@@ -332,7 +332,7 @@ static int run_margin(const struct bench_opts *o, enum model_id id,
 		      struct figure_result *f)
 {
 	const struct score_result *r;
-	int rc = score_once(o, id, KERN_NUMERICS_BF16, &r, f->note);
+	int rc = score_once(o, id, kern_select(NULL)->numerics, &r, f->note);
 
 	if (rc)
 		return rc;
@@ -344,7 +344,7 @@ static int run_margin(const struct bench_opts *o, enum model_id id,
 	return 0;
 }
 
-/* Both models' results with numerics that are not the default. */
+/* Both models' results with these numerics. */
 static int score_other(const struct bench_opts *o, enum kern_numerics how,
 		       const struct score_result *r[MODEL_NR],
 		       struct figure_result *f)
@@ -385,6 +385,26 @@ static int run_margin_other(const struct bench_opts *o, enum kern_numerics how,
 		 r[MODEL_GEMMA]->nr_differ, r[MODEL_QWEN]->nr_choices,
 		 r[MODEL_QWEN]->nr_differ);
 	return 0;
+}
+
+static int run_score_bf16(const struct bench_opts *o, struct figure_result *f)
+{
+	return run_score_other(o, KERN_NUMERICS_BF16, f);
+}
+
+static int run_margin_bf16(const struct bench_opts *o, struct figure_result *f)
+{
+	return run_margin_other(o, KERN_NUMERICS_BF16, f);
+}
+
+static int run_score_int16(const struct bench_opts *o, struct figure_result *f)
+{
+	return run_score_other(o, KERN_NUMERICS_INT16, f);
+}
+
+static int run_margin_int16(const struct bench_opts *o, struct figure_result *f)
+{
+	return run_margin_other(o, KERN_NUMERICS_INT16, f);
 }
 
 static int run_score_int8(const struct bench_opts *o, struct figure_result *f)
@@ -449,6 +469,26 @@ FIGURE(margin_qwen, .name = "margin.qwen",
 	       "reference's",
        .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.1,
        .run = run_margin_qwen);
+FIGURE(score_bf16, .name = "score.bf16",
+       .what = "mean |log-probability - fp32 reference's| with bf16 products, "
+	       "the worst text's of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.02,
+       .run = run_score_bf16);
+FIGURE(margin_bf16, .name = "margin.bf16",
+       .what = "largest margin at which the best token with bf16 products is "
+	       "not the reference's, of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.1,
+       .run = run_margin_bf16);
+FIGURE(score_int16, .name = "score.int16",
+       .what = "mean |log-probability - fp32 reference's| with int16 products, "
+	       "the worst text's of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.02,
+       .run = run_score_int16);
+FIGURE(margin_int16, .name = "margin.int16",
+       .what = "largest margin at which the best token with int16 products is "
+	       "not the reference's, of both models",
+       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.1,
+       .run = run_margin_int16);
 FIGURE(score_int8, .name = "score.int8",
        .what = "mean |log-probability - fp32 reference's| with int8 "
 	       "products, the worst text's of both models",

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SELFTESTS_GEMM_INTS_H
+#define SELFTESTS_GEMM_INTS_H
+/*
+ * gemm_ints.h - every row's matrix product in integers gives its ref's bits
+ *
+ * And that the definition is what it says: near the exact product, NaN where
+ * x has no number, the default's product where w has no integers.
+ *
+ * Included with INTS_SUITE, the tests' subject, INTS_NUMERICS, and INTS_WORST,
+ * the distance from exact arithmetic as a share of the sum of magnitudes.
+ */
+#include <math.h>
+
+#include "selftests/kernels/gemm_check.h"
+
+/* Weights with integer quants; others are the default's product. */
+static const u32 types[] = {
+	KV_DTYPE_Q4_0, KV_DTYPE_Q5_0, KV_DTYPE_Q8_0,
+	KV_DTYPE_Q4_K, KV_DTYPE_Q5_K, KV_DTYPE_Q6_K,
+};
+
+static void check(u64 *seed, u32 type, struct shape s, bool extras)
+{
+	const struct kern_ops *rows[8], *ops;
+	u32 nr = 0;
+
+	for_each_row_of(ops, INTS_NUMERICS) rows[nr++] = ops;
+	rows[nr] = NULL;
+	if (nr)
+		check_rows(seed, type, s, extras, rows);
+}
+
+TEST(INTS_SUITE, gives_the_reference_bits_for_every_type_and_m)
+{
+	static const u32 ms[] = { 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 17, 33, 70 };
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 t = 0; t < ARRAY_SIZE(kt_types); t++)
+		for (u32 i = 0; i < ARRAY_SIZE(ms); i++)
+			check(&seed, kt_types[t],
+			      (struct shape){ ms[i], 1 + kt_below(&seed, 70),
+					      256 * (1 + kt_below(&seed, 3)) },
+			      i & 1);
+}
+
+TEST(INTS_SUITE, cuts_columns_and_k_at_any_multiple_of_a_block)
+{
+	static const u32 ns[] = { 1,  15,  16,	17,  31,  32,
+				  33, 127, 128, 129, 511, 530 };
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 i = 0; i < ARRAY_SIZE(ns); i++)
+		for (u32 m = 1; m < 40; m += 19) {
+			check(&seed, KV_DTYPE_Q8_0,
+			      (struct shape){ m, ns[i], 32 * (1 + i) }, true);
+			check(&seed, KV_DTYPE_Q5_0,
+			      (struct shape){ m + 1, ns[i], 32 * (7 + i) },
+			      false);
+			check(&seed, KV_DTYPE_Q4_0,
+			      (struct shape){ m, 3, 32 * (1 + i) }, false);
+		}
+}
+
+TEST(INTS_SUITE, takes_more_rows_than_one_pass_and_more_k_than_one_step_serves)
+{
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 600, 40, 512 }, true);
+	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 385, 17, 256 }, false);
+	check(&seed, KV_DTYPE_Q4_0, (struct shape){ 1, 17, 32 * 3080 }, false);
+	check(&seed, KV_DTYPE_Q5_K, (struct shape){ 5, 16, 256 * 70 }, false);
+}
+
+/* The promised range, of the default's rows too: a prompt of 4096 at once. */
+TEST(INTS_SUITE, takes_4096_rows_of_x)
+{
+	const struct kern_ops *rows[8], *ops;
+	u64 seed = test_seed();
+	u32 nr = 0;
+
+	kern_thread_init();
+	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 4096, 18, 256 }, true);
+	for_each_row(ops) rows[nr++] = ops;
+	rows[nr] = NULL;
+	if (nr)
+		check_rows(&seed, KV_DTYPE_Q4_K,
+			   (struct shape){ 4096, 18, 256 }, true, rows);
+}
+
+TEST(INTS_SUITE, a_row_has_the_same_bits_alone_and_in_a_batch)
+{
+	enum { M = 37, N = 100, K = 768 };
+	u64 seed = test_seed();
+	struct kern_mat w = kt_mat(&seed, KV_DTYPE_Q4_K, N, K);
+	struct kern_mat strips = kt_strips(&w);
+	u16 *x = kt_bf16s(&seed, M * K, 1);
+	float *all = kt_alloc(M * N * 4), *one = kt_alloc(N * 4);
+	const struct kern_ops *ops;
+
+	kern_thread_init();
+	for_each_row_of(ops, INTS_NUMERICS)
+	{
+		struct kern_gemm p = { strips, x, all, NULL, NULL, M, K, N };
+
+		ops->gemm(&p, 0, N, scratch);
+		for (u32 m = 0; m < M; m++) {
+			struct kern_gemm q = { w,    x + m * K, one, NULL,
+					       NULL, 1,		K,   N };
+
+			ops->gemm(&q, 0, N, scratch);
+			EXPECT_SAME(one, all + m * N, N, ops->name);
+		}
+	}
+	free((void *)w.data);
+	free((void *)strips.data);
+	free(x);
+	free(all);
+	free(one);
+}
+
+/*
+ * fp64 sum of the products of x and the exact weights: what is lost is x's
+ * rounding, for normal x of this length.
+ */
+TEST(INTS_SUITE, is_near_exact_arithmetic)
+{
+	enum { M = 3, N = 20, K = 2048 };
+	u64 seed = test_seed();
+	double worst = 0;
+
+	kern_thread_init();
+	for (u32 t = 0; t < ARRAY_SIZE(types); t++) {
+		struct kern_mat w = kt_mat(&seed, types[t], N, K);
+		u16 *x = kt_bf16s(&seed, M * K, 1);
+		float *y = kt_alloc(M * N * 4), *f = kt_alloc(N * K * 4);
+		struct kern_gemm p = { w, x, y, NULL, NULL, M, K, N };
+		struct kern_dequant d = { w, 0, f, NULL };
+
+		kt_ref(KERN_NUMERICS_BF16)->dequant(&d, 0, N);
+		kt_ref(INTS_NUMERICS)->gemm(&p, 0, N, scratch);
+		for (u32 i = 0; i < M * N; i++) {
+			double sum = 0, abs = 0;
+
+			for (u32 k = 0; k < K; k++) {
+				double v = (double)kern_bf16_to_f32(
+						   x[i / N * K + k]) *
+					   (double)f[i % N * K + k];
+
+				sum += v;
+				abs += fabs(v);
+			}
+			worst = max(worst, fabs((double)y[i] - sum) / abs);
+		}
+		free((void *)w.data);
+		free(x);
+		free(y);
+		free(f);
+	}
+	TH_LOG("worst: %.2g of the sum of magnitudes", worst);
+	EXPECT_LE(worst, INTS_WORST);
+}
+
+/* A row of x with this in block 1, beside one that is sound. */
+static void check_odd(u64 *seed, const struct kern_ops *ops, u32 type, u16 odd,
+		      bool nan)
+{
+	enum { N = 20, K = 256 };
+	struct kern_mat w = kt_mat(seed, type, N, K), s = kt_strips(&w);
+	u16 *x = kt_bf16s(seed, 9 * K, 1);
+	float *y = kt_alloc(9 * N * 4), *one = kt_alloc(N * 4);
+
+	for (u32 m = 1; m < 10; m += 8) {
+		struct kern_gemm p = { s, x, y, NULL, NULL, m, K, N };
+
+		x[40] = odd;
+		ops->gemm(&p, 0, N, scratch);
+		for (u32 n = 0; n < N; n++)
+			EXPECT_EQ(nan, (bool)isnan(y[n]));
+		if (m == 1)
+			continue;
+		p = (struct kern_gemm){ w, x + K, one, NULL, NULL, 1, K, N };
+		ops->gemm(&p, 0, N, scratch);
+		EXPECT_SAME(y + N, one, N, "the row below");
+	}
+	free((void *)w.data);
+	free((void *)s.data);
+	free(x);
+	free(y);
+	free(one);
+}
+
+TEST(INTS_SUITE, an_infinity_or_a_nan_makes_its_row_nan_and_no_other)
+{
+	static const u16 odd[] = { 0x7f80, 0xff80, 0x7fc0, 0xffff, 0x7f81 };
+	u64 seed = test_seed();
+	const struct kern_ops *ops;
+
+	kern_thread_init();
+	for (u32 i = 0; i < ARRAY_SIZE(odd); i++)
+		for (u32 t = 0; t < ARRAY_SIZE(types); t++) {
+			for_each_row_of(ops, INTS_NUMERICS)
+				check_odd(&seed, ops, types[t], odd[i], true);
+			check_odd(&seed, kt_ref(INTS_NUMERICS), types[t],
+				  odd[i], true);
+		}
+	check_odd(&seed, kt_ref(INTS_NUMERICS), KV_DTYPE_Q4_K, 0x7f7f,
+		  false);
+}
+
+/* Blocks of x around the least that counts, and the largest there is. */
+TEST(INTS_SUITE, quantises_blocks_of_any_size_as_ref_does)
+{
+	static const u16 tops[] = { 0x0000, 0x8000, 0x0001, 0x007f, 0x0080,
+				    0x0400, 0x07ff, 0x0800, 0x8800, 0x0801,
+				    0x3f80, 0x7f00, 0x7f7f, 0xff7f };
+	enum { N = 16, K = 32, M = ARRAY_SIZE(tops) };
+	u64 seed = test_seed();
+	struct kern_mat w = kt_mat(&seed, KV_DTYPE_Q8_0, N, K);
+	struct kern_mat s = kt_strips(&w);
+	u16 *x = kt_bf16s(&seed, M * K, 1);
+	float *want = kt_alloc(M * N * 4), *got = kt_alloc(M * N * 4);
+	float *start = kt_alloc(M * N * 4);
+	const struct kern_ops *ops;
+
+	kern_thread_init();
+	for (u32 m = 0; m < M; m++)
+		for (u32 k = 0; k < K; k++) {
+			float f = (float)kt_below(&seed, 256) / 256.0f;
+
+			x[m * K + k] =
+				k ? kern_f32_to_bf16(f *
+						     kern_bf16_to_f32(tops[m]))
+				  : tops[m];
+		}
+	for_each_row_of(ops, INTS_NUMERICS)
+	{
+		struct kern_gemm p = { s, x, want, NULL, NULL, M, K, N };
+
+		kt_ref(INTS_NUMERICS)->gemm(&p, 0, N, scratch);
+		compare(ops, p, 0, start, want, got);
+		for (u32 i = 0; i < 7 * N; i++)
+			EXPECT_TRUE(want[i] == 0);
+	}
+	free((void *)w.data);
+	free((void *)s.data);
+	free(x);
+	free(want);
+	free(got);
+	free(start);
+}
+
+#endif
