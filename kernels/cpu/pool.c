@@ -22,6 +22,15 @@
  *	futex_wait(wake_seq)		wake_seq++, futex_wake
  *
  * so that at least one sees the other.
+ *
+ * An errand is one call that is to be made beside the jobs that follow. A
+ * worker takes it before its next item, so it displaces no thread that
+ * computes, as one more thread would, and the others take what items it does
+ * not. It is nobody's or one thread's, by a word of its own:
+ *
+ *	idle -> posted -> taken -> idle
+ *
+ * The caller takes it itself when it waits for one that nobody has taken.
  */
 #include <errno.h>
 #include <limits.h>
@@ -49,6 +58,8 @@ struct worker {
 	void *scratch;
 };
 
+enum { ERRAND_IDLE, ERRAND_POSTED, ERRAND_TAKEN };
+
 struct pool {
 	u64 ticket __attribute__((aligned(KV_CACHELINE))); /* atomic */
 	u32 nr_done __attribute__((aligned(KV_CACHELINE))); /* atomic, futex */
@@ -59,6 +70,11 @@ struct pool {
 	/* Written by the caller before the ticket, read after taking one. */
 	pool_fn fn __attribute__((aligned(KV_CACHELINE)));
 	void *arg;
+	u32 errand __attribute__((aligned(KV_CACHELINE))); /* atomic, futex */
+	u32 errand_awaited; /* atomic: the caller sleeps on it */
+	/* Written by the caller before the word, read after taking it. */
+	pool_errand_fn errand_fn;
+	void *errand_arg;
 	/* Set once. */
 	u32 nr_workers; /* threads of our own */
 	struct worker *workers; /* [nr_workers + 1], the last is the caller */
@@ -97,6 +113,22 @@ static bool ticket_has_item(u64 t)
 	return ticket_next(t) < ticket_nr(t);
 }
 
+/* Run the errand, if there is one that nobody has taken. */
+static void errand_run(struct pool *p)
+{
+	u32 posted = ERRAND_POSTED;
+
+	if (__atomic_load_n(&p->errand, __ATOMIC_SEQ_CST) != ERRAND_POSTED ||
+	    !__atomic_compare_exchange_n(&p->errand, &posted, ERRAND_TAKEN,
+					 false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_SEQ_CST))
+		return;
+	p->errand_fn(p->errand_arg);
+	__atomic_store_n(&p->errand, ERRAND_IDLE, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&p->errand_awaited, __ATOMIC_SEQ_CST))
+		futex_wake(&p->errand, 1);
+}
+
 /* Take and run items until there is none. */
 static void work(struct pool *p, void *scratch)
 {
@@ -121,6 +153,7 @@ static void work(struct pool *p, void *scratch)
 static bool should_wake(struct pool *p)
 {
 	return ticket_has_item(__atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST)) ||
+	       __atomic_load_n(&p->errand, __ATOMIC_SEQ_CST) == ERRAND_POSTED ||
 	       __atomic_load_n(&p->stop, __ATOMIC_SEQ_CST);
 }
 
@@ -152,6 +185,7 @@ static void *worker_main(void *arg)
 
 	kern_thread_init();
 	while (!__atomic_load_n(&w->pool->stop, __ATOMIC_SEQ_CST)) {
+		errand_run(w->pool);
 		work(w->pool, w->scratch);
 		worker_idle(w->pool);
 	}
@@ -233,6 +267,35 @@ void pool_run(struct pool *p, pool_fn fn, void *arg, u32 nr_items)
 	}
 	if (nr_items > s.first)
 		run_job(p, run_shifted, &s, nr_items - s.first);
+}
+
+void pool_post(struct pool *p, pool_errand_fn fn, void *arg)
+{
+	p->errand_fn = fn;
+	p->errand_arg = arg;
+	__atomic_store_n(&p->errand, ERRAND_POSTED, __ATOMIC_SEQ_CST);
+	if (p->nr_workers)
+		wake_workers(p, 1);
+}
+
+void pool_collect(struct pool *p)
+{
+	u64 until = 0;
+	u32 state;
+
+	errand_run(p);
+	while (__atomic_load_n(&p->errand, __ATOMIC_SEQ_CST) != ERRAND_IDLE) {
+		_mm_pause();
+		if (!until)
+			until = now_ns() + POOL_SPIN_NS;
+		else if (now_ns() >= until)
+			break;
+	}
+	__atomic_store_n(&p->errand_awaited, 1, __ATOMIC_SEQ_CST);
+	while ((state = __atomic_load_n(&p->errand, __ATOMIC_SEQ_CST)) !=
+	       ERRAND_IDLE)
+		futex_wait(&p->errand, state);
+	__atomic_store_n(&p->errand_awaited, 0, __ATOMIC_SEQ_CST);
 }
 
 u32 pool_nr_threads(const struct pool *p)

@@ -13,6 +13,7 @@ struct pool;
 
 /* Item @item of a job; @scratch is the running thread's. */
 typedef void (*pool_fn)(void *arg, u32 item, void *scratch);
+typedef void (*pool_errand_fn)(void *arg);
 
 /**
  * pool_create - start the threads
@@ -36,6 +37,22 @@ int __must_check pool_create(u32 nr_threads, struct pool **out);
  * What items wrote is visible to the caller afterwards.
  */
 void pool_run(struct pool *pool, pool_fn fn, void *arg, u32 nr_items);
+
+/**
+ * pool_post - have something done beside the jobs that follow
+ * @pool: the pool; one errand at a time
+ * @fn: called once, by a worker, or by the caller in pool_collect()
+ * @arg: handed to @fn
+ *
+ * A worker takes it before its next item, and while it is at it the others
+ * share the items out among them. @fn runs no job.
+ */
+void pool_post(struct pool *pool, pool_errand_fn fn, void *arg);
+/*
+ * pool_collect - until the errand is done; nothing happens if there is none.
+ * What it wrote is visible to the caller afterwards.
+ */
+void pool_collect(struct pool *pool);
 
 /**
  * pool_pin - give each thread of the pool a CPU of its own, for good

@@ -152,6 +152,96 @@ TEST(pool, wakes_a_sleeping_worker)
 	pool_destroy(p);
 }
 
+struct errand {
+	pthread_t caller;
+	u32 done, by_worker;
+	u32 plain; /* handed over without an atomic */
+};
+
+static void run_errand(void *arg)
+{
+	struct errand *e = arg;
+
+	e->plain++;
+	e->by_worker += !pthread_equal(pthread_self(), e->caller);
+	e->done++;
+}
+
+TEST(pool, an_errand_is_done_once_beside_the_jobs)
+{
+	struct errand e = { .caller = pthread_self() };
+	u64 seed = test_seed();
+	u32 i, k, threads;
+
+	for (threads = 1; threads <= 4; threads++) {
+		struct marks m = { calloc(50, sizeof(u32)), 0 };
+		struct pool *p;
+		u32 jobs, sum = 0, want = 0;
+
+		ASSERT_EQ(0, pool_create(threads, &p));
+		e.done = e.by_worker = 0;
+		for (i = 1; i <= 600; i++) {
+			pool_post(p, run_errand, &e);
+			jobs = kt_below(&seed, 4);
+			for (k = 0; k < jobs; k++, want += 50)
+				pool_run(p, mark, &m, 50);
+			pool_collect(p);
+			ASSERT_EQ(i, e.done);
+			e.plain = 0;
+			if (i % 100 == 0)
+				usleep(1000); /* let them fall asleep */
+		}
+		for (k = 0; k < 50; k++)
+			sum += m.count[k];
+		EXPECT_EQ(want, sum);
+		if (threads == 1)
+			EXPECT_EQ(0, e.by_worker);
+		pool_collect(p); /* there is none */
+		EXPECT_EQ(600, e.done);
+		pool_destroy(p);
+		free(m.count);
+	}
+}
+
+struct long_errand {
+	u32 begun, may_end, done; /* atomic, but for the last */
+};
+
+static void run_long_errand(void *arg)
+{
+	struct long_errand *e = arg;
+
+	__atomic_store_n(&e->begun, 1, __ATOMIC_SEQ_CST);
+	while (!__atomic_load_n(&e->may_end, __ATOMIC_SEQ_CST))
+		usleep(500);
+	usleep(5000); /* who collects is asleep by then */
+	e->done = 1;
+}
+
+TEST(pool, jobs_go_on_while_a_worker_is_at_an_errand)
+{
+	struct marks m = { calloc(8, sizeof(u32)), 0 };
+	struct pool *p;
+	u32 i;
+
+	ASSERT_EQ(0, pool_create(2, &p));
+	for (i = 1; i <= 5; i++) {
+		struct long_errand e = { 0 };
+
+		usleep(2000); /* the worker is asleep */
+		pool_post(p, run_long_errand, &e);
+		while (!__atomic_load_n(&e.begun, __ATOMIC_SEQ_CST))
+			usleep(500);
+		pool_run(p, mark, &m, 8); /* all of it on this thread */
+		EXPECT_EQ(i, m.count[7]);
+		__atomic_store_n(&e.may_end, 1, __ATOMIC_SEQ_CST);
+		pool_collect(p);
+		EXPECT_EQ(1, e.done);
+	}
+	pool_destroy(p);
+	free(m.count);
+}
+
 static u64 cpu_us(void)
 {
 	struct rusage r;
