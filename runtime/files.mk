@@ -11,7 +11,8 @@ runtime-y += runtime/model/hparams.o runtime/model/model.o \
 runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
 	runtime/engine/kv_ideal.o \
 	runtime/engine/draw.o runtime/engine/sampler.o runtime/engine/request.o \
-	runtime/engine/engine.o runtime/engine/sched.o \
+	runtime/engine/engine.o runtime/engine/ahead.o \
+	runtime/engine/plan.o runtime/engine/batch.o runtime/engine/sched.o \
 	runtime/engine/admit.o runtime/engine/order.o \
 	runtime/engine/index.o runtime/engine/twins.o \
 	runtime/engine/program.o \

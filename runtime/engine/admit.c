@@ -75,6 +75,7 @@ static int admit(struct engine *e, struct request *r)
 	}
 	r->state = REQUEST_RUNNING;
 	r->since_s = engine_now(e);
+	e->nr_joined++;
 	order_admitted(e, r);
 	return 0;
 }

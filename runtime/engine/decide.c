@@ -8,6 +8,11 @@
  * row's sequence is served in the order of the rows, so that what happens
  * depends on arrival only.
  *
+ * A draw looks at a whole row, so it is computed like the rest: the rows of a
+ * block are shared out to the threads of the pool, each with a sampler of its
+ * own, before the first is served. What is drawn depends on nothing but the
+ * row and its sequence.
+ *
  * The row that ends a prompt of n samples decides the first token of all of
  * them: the sequence is forked n - 1 times at the prompt's length, before any
  * of them writes.
@@ -17,6 +22,7 @@
 
 #include "runtime/engine/engine_priv.h"
 #include "runtime/model/vocab.h"
+#include "kernels/cpu/pool.h"
 
 bool decide_is_end(const struct engine *e, const struct request *r, u32 id)
 {
@@ -61,8 +67,8 @@ static void accept(struct engine *e, struct seq *s, u32 id,
 		sched_drop_space(e, s);
 }
 
-static void sample_row(struct engine *e, struct seq *s,
-		       const struct row_info *row)
+static u32 draw(struct sampler *sampler, const struct seq *s,
+		const float *logits)
 {
 	const struct request *r = s->req;
 	const struct sampler_history h = {
@@ -70,11 +76,19 @@ static void sample_row(struct engine *e, struct seq *s,
 		.nr = s->nr,
 		.nr_prompt = r->p.nr_prompt,
 	};
+
+	return sampler_pick(sampler, &r->p.sampling, logits, &h, s->index);
+}
+
+/* @own: the sequence that computed the row. */
+static void sample_row(struct engine *e, struct seq *s, bool own,
+		       const struct row_info *row)
+{
+	const struct request *r = s->req;
 	u32 i, id = row->argmax;
 
 	if (!sampler_is_argmax(&r->p.sampling))
-		id = sampler_pick(e->sampler, &r->p.sampling, row->logits, &h,
-				  s->index);
+		id = own ? row->drawn : draw(e->samplers[0], s, row->logits);
 	for (i = 0; i < r->p.nr_logprobs; i++)
 		e->lps[i] = (struct token_logprob){
 			row->top_ids[i],
@@ -109,6 +123,7 @@ static int fork_samples(struct engine *e, struct seq *s)
 		}
 		c->nr_computed = s->nr_computed;
 		c->index = r->nr_seqs;
+		e->nr_joined++;
 		r->seqs[r->nr_seqs++] = c;
 	}
 	return 0;
@@ -128,7 +143,7 @@ static void generate_row(struct engine *e, struct seq *s,
 		nr = r->p.n;
 	}
 	for (i = first; i < first + nr && r->state == REQUEST_RUNNING; i++)
-		sample_row(e, r->seqs[i], row);
+		sample_row(e, r->seqs[i], r->seqs[i] == s, row);
 	for (i = 0; i < r->nr_seqs; i++)
 		live |= r->seqs[i]->finish == FINISH_NONE;
 	if (!live && r->state == REQUEST_RUNNING)
@@ -165,6 +180,57 @@ static void serve_row(struct engine *e, const struct out_row *o,
 	}
 }
 
+/* ---- draws ---- */
+
+struct draws {
+	struct engine *e;
+	const struct out_row *rows; /* [nr] */
+	const float *logits; /* [nr][vocab] */
+	u32 nr;
+	u32 next; /* atomic */
+};
+
+static bool is_drawn(const struct request *r)
+{
+	return r->state == REQUEST_RUNNING && r->p.kind == REQUEST_GENERATE &&
+	       !sampler_is_argmax(&r->p.sampling);
+}
+
+/* One who draws: the next row, until there is none. */
+static void draw_rows(void *arg, u32 who, void *scratch)
+{
+	struct draws *d = arg;
+	struct engine *e = d->e;
+	u32 i;
+
+	(void)scratch;
+	while ((i = __atomic_fetch_add(&d->next, 1, __ATOMIC_RELAXED)) <
+	       d->nr) {
+		const struct seq *s = d->rows[i].seq;
+
+		if (is_drawn(s->req))
+			e->drawn[i] =
+				draw(e->samplers[who], s,
+				     d->logits + (size_t)i * e->m->hp.vocab);
+	}
+}
+
+static void draw_block(struct engine *e, u32 first, u32 nr, const float *logits)
+{
+	struct draws d = {
+		.e = e,
+		.rows = e->batch.out + first,
+		.logits = logits,
+		.nr = nr,
+	};
+	u32 i, n = 0;
+
+	for (i = 0; i < nr; i++)
+		n += is_drawn(d.rows[i].seq->req);
+	if (n)
+		pool_run(e->x->pool, draw_rows, &d, min(n, e->nr_samplers));
+}
+
 static void block(struct engine *e, u32 first, u32 nr)
 {
 	u32 vocab = e->m->hp.vocab, i;
@@ -180,25 +246,27 @@ static void block(struct engine *e, u32 first, u32 nr)
 	float *logits = (float *)p.x;
 
 	for (i = 0; i < nr; i++) {
-		const struct request *r = e->out[first + i].seq->req;
+		const struct request *r = e->batch.out[first + i].seq->req;
 
 		p.k = max(p.k, row_nr_top(e, r));
 		if (row_wants_lse(e, r))
 			p.lse = e->lse;
 	}
 	e->x->ops->logits(e->x, &p, nr);
+	draw_block(e, first, nr, logits);
 	e->stats.compute_s += engine_now(e) - start;
 	host_lap(&e->logits_s, from);
 	for (i = 0; i < nr; i++) {
 		const struct row_info row = {
 			.logits = logits + (size_t)i * vocab,
 			.argmax = e->argmax[i],
+			.drawn = e->drawn[i],
 			.lse = p.lse ? e->lse[i] : 0.0,
 			.top_ids = e->top_ids + (size_t)i * p.k,
 			.top = e->top + (size_t)i * p.k,
 		};
 
-		serve_row(e, &e->out[first + i], &row);
+		serve_row(e, &e->batch.out[first + i], &row);
 	}
 }
 
@@ -208,12 +276,12 @@ static void simulated(struct engine *e)
 	const struct engine_machine *m = e->o.machine;
 	u32 i;
 
-	for (i = 0; i < e->nr_out; i++) {
+	for (i = 0; i < e->batch.nr_out; i++) {
 		const struct row_info row = {
-			.argmax = m->token(m->ctx, e->out[i].seq),
+			.argmax = m->token(m->ctx, e->batch.out[i].seq),
 		};
 
-		serve_row(e, &e->out[i], &row);
+		serve_row(e, &e->batch.out[i], &row);
 	}
 }
 
@@ -223,8 +291,8 @@ void decide(struct engine *e)
 
 	if (e->o.machine)
 		simulated(e);
-	for (i = 0; i < e->nr_out && !e->o.machine; i += nr) {
-		nr = min(e->nr_out - i, e->o.logit_rows);
+	for (i = 0; i < e->batch.nr_out && !e->o.machine; i += nr) {
+		nr = min(e->batch.nr_out - i, e->o.logit_rows);
 		block(e, i, nr);
 	}
 	for (i = 0; i < e->nr_step; i++) {

@@ -5,8 +5,9 @@
  *	sched_pick	who computes how many tokens
  *	sched_reserve	their pages, all or nothing
  *	batch		one flat batch, the copies the step was told to make
- *	sched_prefetch	the next step's pages, while this one computes
- *	forward_run	from here to the end of decide: by turns with others
+ *	ahead		from here to the end of decide: by turns with others.
+ *			What can be known of the next step is prepared
+ *	forward_run	while this one computes: see ahead.c and plan.c
  *	commit		the pages are the sequences' now; -ESTALE: they are not,
  *			and nothing of the step is used
  *	decide		logits of the rows that want them, tokens, ends, forks
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #include "runtime/engine/engine_priv.h"
+#include "kernels/cpu/pool.h"
 
 #define LOGPROBS_MAX 1024u
 #define FAN_OUT_MAX  256u
@@ -25,6 +27,24 @@ static u32 or_default(u32 v, u32 def)
 	return v ? v : def;
 }
 
+/* One for each thread that may have a row; memory only when it is used. */
+static int alloc_samplers(struct engine *e)
+{
+	u32 nr = e->o.machine ? 1 : pool_nr_threads(e->x->pool);
+	int rc = 0;
+
+	nr = min(nr, e->o.logit_rows);
+	e->samplers = calloc(nr, sizeof(struct sampler *));
+	if (!e->samplers)
+		return -ENOMEM;
+	while (!rc && e->nr_samplers < nr) {
+		rc = sampler_create(e->m->hp.vocab,
+				    &e->samplers[e->nr_samplers]);
+		e->nr_samplers += !rc;
+	}
+	return rc;
+}
+
 static int alloc_step(struct engine *e)
 {
 	u32 t = e->o.step_tokens;
@@ -32,16 +52,15 @@ static int alloc_step(struct engine *e)
 	e->step = calloc(e->o.max_seqs, sizeof(*e->step));
 	e->items = calloc(e->o.max_seqs, sizeof(*e->items));
 	e->commit = calloc(e->o.max_seqs + 1, sizeof(*e->commit));
-	e->fseqs = calloc(e->o.max_seqs, sizeof(*e->fseqs));
-	e->ids = calloc(t, sizeof(*e->ids));
-	e->out = calloc(t, sizeof(*e->out));
-	e->out_rows = calloc(t, sizeof(*e->out_rows));
+	e->asks = calloc(e->o.max_seqs, sizeof(*e->asks));
 	e->argmax = calloc(e->o.logit_rows, sizeof(*e->argmax));
+	e->drawn = calloc(e->o.logit_rows, sizeof(*e->drawn));
 	e->lse = calloc(e->o.logit_rows, sizeof(*e->lse));
-	if (!e->step || !e->items || !e->commit || !e->fseqs || !e->ids ||
-	    !e->out || !e->out_rows || !e->argmax || !e->lse)
+	if (!e->step || !e->items || !e->commit || !e->asks ||
+	    !e->argmax || !e->drawn || !e->lse ||
+	    batch_init(&e->batch, e->o.max_seqs, t) || plan_init(e))
 		return -ENOMEM;
-	return sampler_create(e->m->hp.vocab, &e->sampler);
+	return alloc_samplers(e);
 }
 
 int engine_create(const struct model *m, struct kern_exec *x,
@@ -111,7 +130,9 @@ void engine_destroy(struct engine *e)
 	free_requests(e, e->done, e->nr_done);
 	twins_rest(e);
 	forward_free(e->f);
-	sampler_free(e->sampler);
+	while (e->nr_samplers)
+		sampler_free(e->samplers[--e->nr_samplers]);
+	free(e->samplers);
 	free(e->reqs);
 	free(e->done);
 	free(e->queue);
@@ -119,11 +140,11 @@ void engine_destroy(struct engine *e)
 	free(e->index);
 	free(e->step);
 	free(e->items);
-	free(e->fseqs);
-	free(e->ids);
-	free(e->out);
-	free(e->out_rows);
+	free(e->asks);
+	batch_fini(&e->batch);
+	plan_fini(e);
 	free(e->argmax);
+	free(e->drawn);
 	free(e->lse);
 	free(e->top_ids);
 	free(e->top);
@@ -315,77 +336,49 @@ void engine_forget(struct engine *e, struct request *r)
 	if (!reqs_remove(e, r))
 		return;
 	index_remove(e, r);
+	plan_forget(e, r);
 	for (i = 0; i < r->nr_seqs; i++)
 		sched_drop_space(e, r->seqs[i]);
 	request_destroy(r);
 }
 
-/* Does position @pos of this sequence want logits? */
-static bool wants_logits(const struct seq *s, u32 pos)
+/* The kernels, or what is instead of them. */
+static int compute(struct engine *e, const struct forward_batch *b)
 {
-	if (s->req->p.kind == REQUEST_SCORE)
-		return pos + 1 < s->nr && pos + 1 >= s->req->p.score_from;
-	return pos + 1 == s->nr;
+	/* waiting, for memory or a turn, is nobody's law */
+	e->begun_s = engine_now(e);
+	return e->o.machine ? e->o.machine->run(e->o.machine->ctx, b)
+			    : forward_run(e->f, b);
 }
 
-static void fill_batch(struct engine *e, struct forward_batch *b)
+static int run(struct engine *e, char *err)
 {
-	u32 i, a, t, row = 0;
-
-	e->nr_out = 0;
-	for (i = 0; i < e->nr_step; i++) {
-		struct seq *s = e->step[i];
-		struct forward_seq *q = &e->fseqs[i];
-
-		q->nr_rows = s->step_tokens;
-		q->pos0 = seq_pos(s);
-		for (a = 0; a < e->b->nr_areas; a++)
-			q->table[a] = e->b->ops->space_table(e->b, s->space, a);
-		for (t = 0; t < q->nr_rows; t++, row++) {
-			u32 pos = q->pos0 + t;
-
-			e->ids[row] = s->ids[pos];
-			if (!wants_logits(s, pos))
-				continue;
-			e->out[e->nr_out] = (struct out_row){ s, pos };
-			e->out_rows[e->nr_out++] = row;
-		}
-	}
-	*b = (struct forward_batch){
-		.nr_tokens = row,
-		.nr_seqs = e->nr_step,
-		.nr_out = e->nr_out,
-		.ids = e->ids,
-		.seqs = e->fseqs,
-		.out_rows = e->out_rows,
-	};
-}
-
-static int compute(struct engine *e, char *err)
-{
-	double lap = host_now();
-	struct forward_batch batch;
+	double lap = host_now(), took;
 	const struct kern_copy *copies;
+	struct forward_batch batch;
 	u32 nr;
 	int rc;
 
-	fill_batch(e, &batch);
+	batch_complete(e, &e->batch);
+	batch = (struct forward_batch){
+		.nr_tokens = e->batch.nr_rows,
+		.nr_seqs = e->batch.nr_seqs,
+		.nr_out = e->batch.nr_out,
+		.ids = e->batch.ids,
+		.seqs = e->batch.seqs,
+		.out_rows = e->batch.out_rows,
+	};
 	nr = e->b->ops->step_copies(e->b, &copies);
-	lap = host_lap(&e->stats.host_batch_s, lap);
+	host_lap(&e->stats.host_batch_s, lap);
 	if (nr && !e->o.machine)
 		e->x->ops->copy(e->x, copies, nr);
 	e->stats.nr_copied += nr;
-	lap = host_now();
-	sched_prefetch(e);
-	host_lap(&e->stats.host_ahead_s, lap);
-	if (e->b->ops->turn_begin)
-		e->b->ops->turn_begin(e->b);
-	/* waiting, for memory or a turn, is nobody's law */
-	e->begun_s = engine_now(e);
-	rc = e->o.machine ? e->o.machine->run(e->o.machine->ctx, &batch)
-			  : forward_run(e->f, &batch);
-	e->stats.compute_s += engine_now(e) - e->begun_s;
-	cost_computed(&e->cost, batch.nr_tokens, engine_now(e) - e->begun_s);
+	ahead_begin(e);
+	rc = compute(e, &batch);
+	took = engine_now(e) - e->begun_s;
+	ahead_end(e);
+	e->stats.compute_s += took;
+	cost_computed(&e->cost, batch.nr_tokens, took);
 	if (rc) {
 		e->b->ops->step_abandon(e->b);
 		return err_set(err, rc, "a step of %u tokens: %s",
@@ -443,6 +436,7 @@ static bool has_work(struct engine *e)
 			return true;
 	e->b->ops->step_prefetch(e->b, NULL, 0);
 	twins_rest(e);
+	commit_account(e);
 	return false;
 }
 
@@ -485,7 +479,6 @@ static int complete(struct engine *e, char *err)
 	e->logits_s = 0;
 	decide(e);
 	sched_finish_batch(e);
-	commit_account(e);
 	host_lap(&e->stats.host_decide_s, lap);
 	e->stats.host_decide_s -= e->logits_s;
 	return 0;
@@ -512,7 +505,7 @@ static int step_once(struct engine *e, char *err)
 		return has_work(e);
 	}
 	sched_load(e, &load);
-	rc = compute(e, err);
+	rc = run(e, err);
 	if (rc)
 		return rc;
 	rc = complete(e, err);

@@ -126,6 +126,7 @@ struct engine_opts {
 	u32 twin_ms;
 	const struct vocab *vocab; /* for end tokens; NULL: there are none */
 	const struct engine_machine *machine; /* NULL: the kernels */
+	bool one_by_one; /* nothing is done beside a step; to compare with */
 	FILE *steps; /* the caller's: a line of JSON for each; or NULL */
 };
 
@@ -148,12 +149,14 @@ struct engine_stats {
 	u64 nr_mapped; /* tokens that did not have to be computed */
 	u64 nr_put_off; /* steps in which commit accounting let nobody in */
 	u64 nr_stalled; /* steps in which nobody found a page */
+	u64 nr_planned; /* steps that were as planned beside the one before */
+	u64 nr_replanned; /* that were not */
 	u64 nr_twins; /* requests that waited for another one's prefix */
 	u32 max_overtaken; /* later arrivals that were admitted before one */
 	u32 max_running; /* most sequences in one step */
 	double compute_s; /* in kernels */
 
-	/* after the last step: bytes of pages */
+	/* while the last step computed: bytes of pages */
 	u64 resident; /* of the requests that run */
 	u64 committed; /* that they may come to hold; see engine_admit */
 	u64 limit; /* that this client may have; ~0: nothing limits it */
@@ -165,13 +168,15 @@ struct engine_stats {
 	double budget_noise;
 
 	/*
-	 * Seconds of the engine's own work in all steps: who is in the step;
-	 * the reservation, waiting included; tables and the flat batch; asking
-	 * ahead; the commit, and what is published; all of decide() but the
-	 * logits.
+	 * Seconds of the engine's own work in all steps, between what the steps
+	 * compute: who is in the step; the reservation, waiting included;
+	 * tables and the flat batch; the errand's begin and end, or all that it
+	 * would do where there is none; the commit, and what is published; all
+	 * of decide() but the logits.
 	 */
 	double host_pick_s, host_reserve_s, host_batch_s, host_ahead_s,
 		host_commit_s, host_decide_s;
+	double host_beside_s; /* while steps computed: ahead.c */
 };
 
 /**

@@ -18,10 +18,32 @@ struct out_row {
 	u32 pos;
 };
 
+/* The flat batch of a step, see batch.c. */
+struct batch {
+	struct forward_seq *seqs; /* [nr_seqs of max_seqs] */
+	u32 *ids; /* [nr_rows of step_tokens] */
+	struct out_row *out; /* [nr_out of step_tokens] */
+	u32 *out_rows; /* [nr_out] which row each is */
+	u32 nr_seqs, nr_rows, nr_out;
+};
+
+/* The step after this one, see plan.c. */
+struct plan {
+	bool made;
+	bool full; /* somebody was left out, or cut, for want of room */
+	u64 nr_joined; /* the engine's when it was made */
+	struct seq **seqs; /* [nr of max_seqs]; NULL: it has been freed */
+	struct kv_resv_item *items; /* [nr] */
+	u32 *needs; /* [nr] tokens that they could compute */
+	u32 nr, nr_tokens, nr_chunks;
+	struct batch batch;
+};
+
 /* What is known of a row of logits, valid until the next block. */
 struct row_info {
 	float *logits; /* [vocab] */
 	u32 argmax;
+	u32 drawn; /* by the row's own sequence, unless it is argmax */
 	double lse; /* only where row_wants_lse() */
 	const u32 *top_ids; /* [k of the row] in falling order */
 	const float *top;
@@ -38,7 +60,8 @@ struct engine {
 	struct kern_exec *x;
 	struct kv_backend *b;
 	struct forward *f;
-	struct sampler *sampler;
+	struct sampler **samplers; /* [nr_samplers] one for each that draws */
+	u32 nr_samplers;
 	struct engine_opts o;
 	struct engine_stats stats;
 	u64 next_arrival;
@@ -72,14 +95,18 @@ struct engine {
 	u32 nr_step, nr_tokens, nr_chunks;
 	double begun_s; /* when its computing began */
 	u32 step_limit; /* tokens that prompts may fill the step up to */
-	struct forward_seq *fseqs; /* [max_seqs] */
-	u32 *ids; /* [step_tokens] */
-	struct out_row *out; /* [step_tokens] */
-	u32 *out_rows; /* [step_tokens] */
-	u32 nr_out;
+	struct batch batch; /* of the first of them, until it is complete */
+
+	/* the step after it; an errand's while is_beside */
+	struct plan plan;
+	u64 nr_joined; /* sequences that others could not foresee */
+	struct kv_resv_item *asks; /* [max_seqs] asked for ahead */
+	bool is_beside; /* an errand may be under way */
+	bool has_rival; /* another process had the turn before this step */
 
 	/* one block of logits */
 	u32 *argmax; /* [logit_rows] */
+	u32 *drawn; /* [logit_rows] */
 	double *lse; /* [logit_rows] */
 	u32 *top_ids; /* [logit_rows][max_top] */
 	float *top; /* [logit_rows][max_top] */
@@ -136,8 +163,10 @@ void sched_pick(struct engine *e);
 double sched_work(const struct engine *e, u32 nr, u32 pos);
 /* What is in the step at hand. */
 void sched_load(const struct engine *e, struct budget_load *l);
-/* Ask for the pages of the step after this one. */
+/* Ask for the pages of the step after this one, of which there is no plan. */
 void sched_prefetch(struct engine *e);
+/* Tokens that a sequence could compute now. */
+u32 sched_need(const struct seq *s);
 /* Let others find what a sequence has computed; @resume: and go on there. */
 void sched_publish(struct engine *e, const struct seq *s, bool resume);
 /* Give back a sequence's space, if it has one. */
@@ -164,6 +193,39 @@ struct seq *sched_leader(const struct request *r, bool *others_wait);
 u32 sched_running(const struct engine *e);
 /* Free its pages, whatever becomes of it. */
 void sched_drop_pages(struct engine *e, struct request *r);
+
+/* ---- batch.c ---- */
+
+/* -ENOMEM: batch_fini() frees what there is. */
+int __must_check batch_init(struct batch *b, u32 seqs, u32 tokens);
+void batch_fini(struct batch *b);
+/* @nr rows of @s at @pos, when it has @len tokens. */
+void batch_add(const struct engine *e, struct batch *b, struct seq *s, u32 pos,
+	       u32 nr, u32 len);
+/* Only the first @nr sequences stay. */
+void batch_cut(struct batch *b, u32 nr);
+/* All of the step is in it, with all ids. */
+void batch_complete(const struct engine *e, struct batch *b);
+
+/* ---- plan.c ---- */
+
+int __must_check plan_init(struct engine *e);
+void plan_fini(struct engine *e);
+/* What the next step will be; false: that cannot be said. */
+bool plan_make(struct engine *e);
+/* Its pages are asked for. */
+void plan_ask(struct engine *e);
+/* The step at hand is what was planned; false: it was not, or there is none. */
+bool plan_take(struct engine *e);
+/* A request is freed. */
+void plan_forget(struct engine *e, const struct request *r);
+
+/* ---- ahead.c ---- */
+
+/* The turn to compute, and what is done beside the step begins. */
+void ahead_begin(struct engine *e);
+/* It has ended. */
+void ahead_end(struct engine *e);
 
 /* ---- preempt.c ---- */
 
@@ -212,6 +274,8 @@ void admit_waiting(struct engine *e);
 void order_waiting(struct engine *e);
 /* The same for queue[from] and what follows, of which less is hoped for. */
 void order_rest(struct engine *e, u32 from);
+/* Ask what those that wait would find, before they are put in order. */
+void order_ahead(struct engine *e);
 /* It came in: who arrived before it and waits has been overtaken. */
 void order_admitted(struct engine *e, struct request *r);
 

@@ -45,7 +45,7 @@ struct kv_backend_ops {
 	/* -ENODATA: the window has let go of what would be read next. */
 	int (*space_truncate)(struct kv_backend *b, u32 space, u64 len);
 	void (*space_destroy)(struct kv_backend *b, u32 space);
-	/* Block table for the prepared step. */
+	/* Block table: the words stay there, and are right in a step. */
 	const u32 *(*space_table)(struct kv_backend *b, u32 space, u32 area);
 	/*
 	 * Make all pages of the step usable. @timeout_ms 0: -EAGAIN when

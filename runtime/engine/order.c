@@ -257,6 +257,20 @@ void order_waiting(struct engine *e)
 	order_rest(e, 0);
 }
 
+void order_ahead(struct engine *e)
+{
+	u32 i, n = 0;
+
+	if (order_ops_of(e) == &orders[ENGINE_ORDER_FCFS])
+		return;
+	for (i = 0; i < e->nr_reqs && n < ORDER_WINDOW; i++) {
+		if (e->reqs[i]->state != REQUEST_WAITING || e->reqs[i]->comes)
+			continue;
+		ask(e, e->reqs[i]);
+		n++;
+	}
+}
+
 void order_admitted(struct engine *e, struct request *r)
 {
 	u32 i;

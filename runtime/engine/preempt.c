@@ -45,6 +45,7 @@ static void untake(struct engine *e, const struct request *r)
 	e->nr_tokens = 0;
 	for (i = 0; i < e->nr_step; i++) {
 		if (e->step[i]->req == r) {
+			batch_cut(&e->batch, to);
 			e->step[i]->step_tokens = 0; /* the next one's place */
 			continue;
 		}
@@ -324,6 +325,7 @@ static int leave_out(struct engine *e, int rc)
 	if (e->nr_step > 1) {
 		e->nr_tokens -= s->step_tokens;
 		e->step[--e->nr_step]->step_tokens = 0;
+		batch_cut(&e->batch, e->nr_step);
 		return -EAGAIN;
 	}
 	if (rc == -E2BIG)

@@ -42,21 +42,22 @@ static int compute(struct engine *e, u32 space, u32 pos, const struct piece *p)
 		.nr_tokens = p->tokens,
 		.nr_seqs = 1,
 		.nr_out = p->rows,
-		.ids = e->ids,
-		.seqs = e->fseqs,
-		.out_rows = e->out_rows,
+		.ids = e->batch.ids,
+		.seqs = e->batch.seqs,
+		.out_rows = e->batch.out_rows,
 	};
 	u32 i, a;
 	int rc;
 
-	e->fseqs[0].nr_rows = p->tokens;
-	e->fseqs[0].pos0 = pos;
+	e->batch.seqs[0].nr_rows = p->tokens;
+	e->batch.seqs[0].pos0 = pos;
 	for (a = 0; a < e->b->nr_areas; a++)
-		e->fseqs[0].table[a] = e->b->ops->space_table(e->b, space, a);
+		e->batch.seqs[0].table[a] =
+			e->b->ops->space_table(e->b, space, a);
 	for (i = 0; i < p->tokens; i++)
-		e->ids[i] = (pos + i) * 7919 % e->m->hp.vocab;
+		e->batch.ids[i] = (pos + i) * 7919 % e->m->hp.vocab;
 	for (i = 0; i < p->rows; i++)
-		e->out_rows[i] = p->tokens - p->rows + i;
+		e->batch.out_rows[i] = p->tokens - p->rows + i;
 	rc = e->o.machine ? e->o.machine->run(e->o.machine->ctx, &batch)
 			  : forward_run(e->f, &batch);
 	if (!rc)

@@ -49,8 +49,7 @@ struct seq *sched_leader(const struct request *r, bool *others_wait)
 	return leader;
 }
 
-/* Tokens this sequence could compute now. */
-static u32 seq_need(const struct seq *s)
+u32 sched_need(const struct seq *s)
 {
 	bool others_wait;
 	struct seq *leader = sched_leader(s->req, &others_wait);
@@ -102,7 +101,7 @@ void sched_take(struct engine *e, struct request *r, bool decode)
 	u32 i, need, nr;
 
 	for (i = 0; i < r->nr_seqs; i++) {
-		need = seq_need(r->seqs[i]);
+		need = sched_need(r->seqs[i]);
 		if (!need || (need == 1) != decode)
 			continue;
 		nr = room_for(e, r->seqs[i], need, decode);
@@ -196,7 +195,7 @@ static bool somebody_decodes(const struct engine *e)
 	for (i = 0; i < e->nr_reqs; i++)
 		for (k = 0; k < e->reqs[i]->nr_seqs; k++)
 			if (e->reqs[i]->state == REQUEST_RUNNING &&
-			    seq_need(e->reqs[i]->seqs[k]) == 1)
+			    sched_need(e->reqs[i]->seqs[k]) == 1)
 				return true;
 	return false;
 }
@@ -216,7 +215,7 @@ static void set_limit(struct engine *e)
 	for (i = 0; i < e->nr_reqs; i++) {
 		const struct request *r = e->reqs[i];
 
-		if (r->state == REQUEST_RUNNING && seq_need(r->seqs[0]) > 1) {
+		if (r->state == REQUEST_RUNNING && sched_need(r->seqs[0]) > 1) {
 			pos = seq_pos(r->seqs[0]);
 			break;
 		}
@@ -257,6 +256,7 @@ void sched_pick(struct engine *e)
 	e->nr_step = 0;
 	e->nr_tokens = 0;
 	e->nr_chunks = 0;
+	batch_cut(&e->batch, 0);
 	e->step_limit = e->o.step_tokens;
 	e->has_come = e->naps = false;
 	sched_finish_batch(e); /* its last member may have been cancelled */
@@ -265,7 +265,10 @@ void sched_pick(struct engine *e)
 	turns_pass(e);
 	if (!sched_running(e)) /* nothing to compute while they come */
 		admit_comers(e);
-	if (e->o.prefill == ENGINE_PREFILL_APART) {
+	if (plan_take(e)) {
+		set_limit(e);
+		admit_waiting(e);
+	} else if (e->o.prefill == ENGINE_PREFILL_APART) {
 		pick_apart(e);
 	} else {
 		take_all(e, true);
@@ -385,7 +388,7 @@ static void prefetch_request(struct engine *e, const struct request *r,
 		return;
 	if (r->comes || s->again < s->again_to)
 		back_ask(e, s, pos);
-	e->items[(*n)++] = (struct kv_resv_item){
+	e->asks[(*n)++] = (struct kv_resv_item){
 		.space = s->space,
 		.nr_tokens = nr,
 		.pos = pos,
@@ -407,7 +410,7 @@ void sched_prefetch(struct engine *e)
 	for (i = 0; i < e->nr_reqs && left; i++)
 		prefetch_request(e, e->reqs[i], false, &n, &left);
 	if (n)
-		e->b->ops->step_prefetch(e->b, e->items, n);
+		e->b->ops->step_prefetch(e->b, e->asks, n);
 }
 
 void sched_share_prompt(struct engine *e, struct request *r)
@@ -433,5 +436,6 @@ void sched_share_prompt(struct engine *e, struct request *r)
 			return;
 		}
 		s->nr_computed = leader->nr_computed;
+		e->nr_joined++;
 	}
 }

@@ -349,6 +349,7 @@ struct sim_machine {
 	u32 nr_tokens, nr_decodes, nr_chunks; /* of the last step */
 };
 
+	u64 hash; /* of all that it was to compute */
 static inline double sim_now(void *ctx)
 {
 	return ((struct sim_machine *)ctx)->now;
@@ -356,12 +357,34 @@ static inline double sim_now(void *ctx)
 
 static inline int sim_run(void *ctx, const struct forward_batch *b)
 {
+static inline void sim_hash(u64 *hash, u64 v)
+{
+	*hash = (*hash ^ v) * 0x100000001b3ull;
+	*hash ^= *hash >> 29;
+}
+
+static inline u64 sim_hash_batch(u64 hash, const struct forward_batch *b)
+{
+	u32 i;
+
+	sim_hash(&hash, (u64)b->nr_seqs << 32 | b->nr_tokens);
+	for (i = 0; i < b->nr_seqs; i++)
+		sim_hash(&hash,
+			 (u64)b->seqs[i].pos0 << 32 | b->seqs[i].nr_rows);
+	for (i = 0; i < b->nr_tokens; i++)
+		sim_hash(&hash, b->ids[i]);
+	for (i = 0; i < b->nr_out; i++)
+		sim_hash(&hash, b->out_rows[i]);
+	return hash;
+}
+
 	struct sim_machine *m = ctx;
 	double work = 0;
 	u32 i;
 
 	m->nr_tokens = b->nr_tokens;
 	m->nr_decodes = m->nr_chunks = 0;
+	m->hash = sim_hash_batch(m->hash, b);
 	for (i = 0; i < b->nr_seqs; i++) {
 		u32 n = b->seqs[i].nr_rows;
 

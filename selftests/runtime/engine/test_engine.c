@@ -94,6 +94,84 @@ TEST(engine, more_threads_give_the_same_bits)
 	same_in(&c, 2, 512, true);
 }
 
+/* What is asked of one engine at a time. */
+#define NR_MIXED 14u
+
+static void mixed_params(struct request_params *p, u32 i)
+{
+	p->sampling.seed = i;
+	if (i % 2) {
+		p->sampling.temperature = 0.9f;
+		p->sampling.top_p = i % 3 ? 1.0f : 0.8f;
+		p->sampling.top_k = i % 5 ? 0 : 20;
+		p->sampling.repetition = i % 7 ? 1.0f : 1.2f;
+	}
+	if (i == 4 || i == 9)
+		p->n = 3;
+	if (i == 6) {
+		p->kind = REQUEST_BEAM;
+		p->n = 2;
+	}
+	if (i == 8)
+		p->kind = REQUEST_SCORE;
+}
+
+/* They come one by one, and one of them goes. */
+static void mixed_run(struct rig *r, bool one_by_one, struct request **q)
+{
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_Q8_0);
+	struct engine_opts o = { .step_tokens = 96,
+				 .max_seqs = 24,
+				 .logit_rows = 4,
+				 .one_by_one = one_by_one };
+	u32 ids[64], i, at = 0;
+	int rc = 1;
+
+	rig_load(r, &c, 3);
+	ASSERT_EQ(0, kv_contig_create(r->m, 64, 1024, &r->b, r->err));
+	rig_start(r, &o);
+	for (i = 0; rc == 1 || at < NR_MIXED; i++) {
+		if (at < NR_MIXED && i % 3 == 0) {
+			struct request_params p;
+
+			rig_ids(r, ids, 20 + 3 * at, 300 + at);
+			p = rig_params(ids, 20 + 3 * at, 25);
+			mixed_params(&p, at);
+			q[at++] = rig_submit(r, &p);
+		}
+		if (i == 12)
+			engine_cancel(r->e, q[2]);
+		rc = engine_step(r->e, r->err);
+		EXPECT_LE(0, rc);
+		EXPECT_EQ(0, engine_check(r->e, r->err));
+	}
+}
+
+TEST(engine, what_is_done_beside_a_step_changes_no_bit)
+{
+	struct request *a[NR_MIXED], *b[NR_MIXED];
+	static struct rig one, beside;
+	u32 i, k;
+
+	mixed_run(&one, true, a);
+	mixed_run(&beside, false, b);
+	for (i = 0; i < NR_MIXED; i++) {
+		ASSERT_EQ(a[i]->nr_seqs, b[i]->nr_seqs);
+		for (k = 0; k < a[i]->nr_seqs; k++)
+			if (!EXPECT_TRUE(
+				    rig_same(a[i]->seqs[k], b[i]->seqs[k])))
+				TH_LOG("request %u", i);
+		EXPECT_EQ(a[i]->nr_iters, b[i]->nr_iters);
+	}
+	EXPECT_EQ(engine_stats(one.e)->nr_steps,
+		  engine_stats(beside.e)->nr_steps);
+	EXPECT_EQ(0, engine_stats(one.e)->nr_planned);
+	EXPECT_GT(engine_stats(beside.e)->nr_planned, 10);
+	EXPECT_GT(engine_stats(beside.e)->host_beside_s, 0);
+	rig_close(&one);
+	rig_close(&beside);
+}
+
 static void keep_score(struct request *r, u32 pos, double lp, u32 best,
 		       void *ctx)
 {

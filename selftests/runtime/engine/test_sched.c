@@ -67,8 +67,9 @@ static void crowd_cancel(struct bed *b, struct crowd *c, u64 *seed)
 	EXPECT_LE(b->p.nr_used, used);
 }
 
-static void crowd_run(struct engine_opts o, u32 frames, u32 swap, u32 nr,
-		      u64 seed, struct engine_stats *out)
+/* A hash of all that was computed, in that order. */
+static u64 crowd_run(struct engine_opts o, u32 frames, u32 swap, u32 nr,
+		     u64 seed, struct engine_stats *out)
 {
 	static struct crowd c;
 	static struct bed b;
@@ -101,6 +102,7 @@ static void crowd_run(struct engine_opts o, u32 frames, u32 swap, u32 nr,
 	       (unsigned long long)out->nr_preempted,
 	       (unsigned long long)out->nr_put_off);
 	bed_close(&b);
+	return b.m.hash;
 }
 
 TEST_TIMEOUT(sched, thousands_of_requests_in_every_mode, 120)
@@ -293,6 +295,81 @@ TEST(prefill, apart_chunks_and_decodes_take_turns)
 	EXPECT_EQ(5, m.parts); /* 600 in pieces of 128 */
 	EXPECT_EQ(5, m.stalls);
 	EXPECT_EQ(1, m.stalls_in_turn);
+}
+
+/* ---- plans ---- */
+
+TEST_TIMEOUT(plan, the_same_is_computed_with_and_without_one, 120)
+{
+	static const struct engine_opts opts[] = {
+		{ .preempt = ENGINE_PREEMPT_RECOMPUTE },
+		{ .preempt = ENGINE_PREEMPT_SWAP },
+		{ .preempt = ENGINE_PREEMPT_NONE,
+		  .admit = ENGINE_ADMIT_STRICT },
+		{ .preempt = ENGINE_PREEMPT_RECOMPUTE,
+		  .admit = ENGINE_ADMIT_PEAK,
+		  .tbt_slo_ms = 60 },
+		{ .preempt = ENGINE_PREEMPT_RECOMPUTE,
+		  .prefill = ENGINE_PREFILL_WHOLE },
+	};
+	struct engine_stats with, without;
+	u64 seed = test_seed(), hash, steps = 0, planned = 0, in_vain = 0;
+	u32 i, k;
+
+	for (i = 0; i < ARRAY_SIZE(opts); i++)
+		for (k = 0; k < 4; k++, seed++) {
+			struct engine_opts o = opts[i];
+			u32 swap = o.preempt == ENGINE_PREEMPT_SWAP ? 400 : 0;
+
+			o.step_tokens = 48u << k;
+			o.max_seqs = 32;
+			hash = crowd_run(o, 160, swap, 300, seed, &with);
+			o.one_by_one = true;
+			EXPECT_EQ(hash,
+				  crowd_run(o, 160, swap, 300, seed, &without));
+			EXPECT_EQ(with.nr_steps, without.nr_steps);
+			EXPECT_EQ(0, without.nr_planned);
+			steps += with.nr_steps;
+			planned += with.nr_planned;
+			in_vain += with.nr_replanned;
+		}
+	TH_LOG("%llu of %llu steps as planned, %llu planned in vain",
+	       (unsigned long long)planned, (unsigned long long)steps,
+	       (unsigned long long)in_vain);
+	EXPECT_GT(planned, steps / 2);
+	EXPECT_GT(in_vain, 0);
+}
+
+TEST(plan, who_is_cancelled_between_two_steps_is_taken_out)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 8 };
+	struct request *q[5];
+	struct bed b;
+	u32 i;
+
+	bed_open(&b, o, 64);
+	for (i = 0; i < 5; i++)
+		q[i] = submit(&b, 12, 40, 0, 1);
+	step(&b);
+	step(&b);
+	EXPECT_EQ(1, stats(&b)->nr_planned);
+	engine_cancel(b.r.e, q[1]);
+	engine_cancel(b.r.e, q[3]);
+	engine_forget(b.r.e, q[3]);
+	step(&b);
+	EXPECT_EQ(2, stats(&b)->nr_planned);
+	EXPECT_EQ(3, b.m.nr_decodes);
+	/* somebody who has come waits for nobody */
+	q[3] = submit(&b, 12, 40, 0, 1);
+	step(&b);
+	EXPECT_EQ(3, stats(&b)->nr_planned);
+	EXPECT_EQ(3, b.m.nr_decodes);
+	EXPECT_EQ(1, b.m.nr_chunks);
+	run(&b, 100);
+	EXPECT_EQ(40, tokens_of(q[0]));
+	EXPECT_EQ(40, tokens_of(q[3]));
+	EXPECT_EQ(0, stats(&b)->nr_replanned);
+	bed_close(&b);
 }
 
 /* ---- commitments ---- */

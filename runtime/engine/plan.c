@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * plan.c - the step after this one, made while this one computes
+ *
+ * A plan is what sched_pick() will take of those that run: sequences, tokens,
+ * tables, positions, and which pages they need. It is made of what will be
+ * when the step at hand has ended, if it ends as can be foreseen: each row of
+ * logits becomes one token, whose id is not known yet, and ends its sequence
+ * only if that is as long as it may become.
+ *
+ * What cannot be foreseen is found when the plan is to be used. A plan is used
+ * only where sched_pick() would have taken the same without it, so which
+ * requests are in a step, and in which order, does not depend on plans:
+ *
+ *	a sequence has ended, or its	its row is taken out, if nobody was
+ *	request does not run any more	left out for want of room and there
+ *	(an end token, cancelled, gave	are no chunks, which would become
+ *	way, has failed)		longer; else the plan is of no use
+ *	somebody has come in, or has	the plan is of no use
+ *	been forked
+ *	a sequence is not where it	likewise
+ *	should be
+ *	somebody waits			is admitted behind what was planned,
+ *					as always
+ *
+ * Nothing was reserved or computed by a plan, so there is nothing to undo. What
+ * has been asked for ahead in vain is what libkv drops (kv_step_prefetch()).
+ *
+ * No plan is made where the next step depends on more: a prompt of several
+ * samples ends, beams, somebody comes by a turn, a budget of time that prompts
+ * have to keep to, prompts that are cut where others part from them, and the
+ * schedules that are there to be compared with.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/engine/engine_priv.h"
+
+/* A sequence when the step at hand has ended. */
+struct after {
+	u32 pos; /* it computes from there */
+	u32 need; /* tokens that it could compute; 0: it has ended */
+	u32 len; /* tokens that it has */
+	bool again;
+};
+
+int plan_init(struct engine *e)
+{
+	struct plan *p = &e->plan;
+
+	p->seqs = calloc(e->o.max_seqs, sizeof(*p->seqs));
+	p->items = calloc(e->o.max_seqs, sizeof(*p->items));
+	p->needs = calloc(e->o.max_seqs, sizeof(*p->needs));
+	if (!p->seqs || !p->items || !p->needs)
+		return -ENOMEM;
+	return batch_init(&p->batch, e->o.max_seqs, e->o.step_tokens);
+}
+
+void plan_fini(struct engine *e)
+{
+	free(e->plan.seqs);
+	free(e->plan.items);
+	free(e->plan.needs);
+	batch_fini(&e->plan.batch);
+}
+
+static struct after foresee(const struct engine *e, const struct seq *s)
+{
+	const struct request_params *p = &s->req->p;
+	struct after a = { .pos = s->nr_computed, .len = s->nr };
+	u32 again = s->again + s->step_tokens;
+
+	if (s->again < s->again_to && again < s->again_to) {
+		a.pos = again;
+		a.need = s->again_to - again;
+		a.again = true;
+		return a;
+	}
+	if (s->again >= s->again_to)
+		a.pos += s->step_tokens;
+	if (p->kind == REQUEST_SCORE) {
+		a.need = s->nr - 1 - min(s->nr - 1, a.pos);
+		return a;
+	}
+	if (a.pos == s->nr) { /* one token more */
+		a.len++;
+		if (seq_nr_new(s) + 1 >= p->max_new || a.len >= e->o.context)
+			return a;
+	}
+	a.need = a.len - a.pos;
+	return a;
+}
+
+/* Is it decided by more than what its sequences need? */
+static bool is_open(const struct engine *e, const struct request *r)
+{
+	const struct seq *s = r->seqs[0];
+	bool others_wait;
+
+	if (r->comes || r->p.kind == REQUEST_BEAM)
+		return true;
+	if (r->state != REQUEST_RUNNING)
+		return false;
+	(void)sched_leader(r, &others_wait);
+	return others_wait ||
+	       (r->nr_seqs < r->p.n && foresee(e, s).pos == s->nr);
+}
+
+/* May prompts be longer or shorter in the next step for other reasons? */
+static bool chunks_are_open(const struct engine *e)
+{
+	return e->o.tbt_slo_ms || (e->o.prefix_cache && e->b->windows);
+}
+
+static u32 room_for(const struct engine *e, const struct after *a)
+{
+	u32 left = e->o.step_tokens - e->plan.nr_tokens;
+
+	if (a->need > left && a->again)
+		left -= left % MODEL_PAGE_TOKENS; /* as sched_pick() does */
+	return min(a->need, left);
+}
+
+static void plan_seq(struct engine *e, struct seq *s, const struct after *a,
+		     bool decode)
+{
+	struct plan *p = &e->plan;
+	u32 nr = room_for(e, a);
+
+	p->full |= nr < a->need;
+	if (!nr)
+		return;
+	if (p->nr == e->o.max_seqs) {
+		p->full = true;
+		return;
+	}
+	p->seqs[p->nr] = s;
+	p->needs[p->nr] = a->need;
+	p->items[p->nr++] = (struct kv_resv_item){
+		.space = s->space,
+		.nr_tokens = nr,
+		.pos = a->pos,
+	};
+	p->nr_tokens += nr;
+	p->nr_chunks += !decode;
+	batch_add(e, &p->batch, s, a->pos, nr, a->len);
+}
+
+/* false: there are chunks that nothing can be said of. */
+static bool plan_all(struct engine *e, bool decode)
+{
+	u32 i, k;
+
+	for (i = 0; i < e->nr_reqs; i++) {
+		const struct request *r = e->reqs[i];
+
+		if (r->state != REQUEST_RUNNING)
+			continue;
+		for (k = 0; k < r->nr_seqs; k++) {
+			struct seq *s = r->seqs[k];
+			struct after a;
+
+			if (s->finish != FINISH_NONE ||
+			    s->space == KV_SPACE_NONE)
+				continue;
+			a = foresee(e, s);
+			if (!a.need || (a.need == 1) != decode)
+				continue;
+			if (!decode && chunks_are_open(e))
+				return false;
+			plan_seq(e, s, &a, decode);
+		}
+	}
+	return true;
+}
+
+bool plan_make(struct engine *e)
+{
+	struct plan *p = &e->plan;
+	u32 i;
+
+	p->made = p->full = false;
+	p->nr = p->nr_tokens = p->nr_chunks = 0;
+	batch_cut(&p->batch, 0);
+	if (e->o.one_by_one || e->o.batching != ENGINE_BATCH_ITERATION ||
+	    e->o.prefill != ENGINE_PREFILL_CHUNKED)
+		return false;
+	for (i = 0; i < e->nr_reqs; i++)
+		if (is_open(e, e->reqs[i]))
+			return false;
+	p->made = plan_all(e, true) && plan_all(e, false);
+	p->nr_joined = e->nr_joined;
+	return p->made;
+}
+
+void plan_ask(struct engine *e)
+{
+	const struct plan *p = &e->plan;
+	u32 i, n = 0;
+
+	for (i = 0; i < p->nr; i++) {
+		const struct seq *s = p->seqs[i];
+
+		/* of those that share pages see sched_prefetch() */
+		if (s->req->p.n > 1)
+			continue;
+		if (s->again < s->again_to)
+			back_ask(e, s, (u32)p->items[i].pos);
+		e->asks[n++] = p->items[i];
+	}
+	if (n)
+		e->b->ops->step_prefetch(e->b, e->asks, n);
+}
+
+void plan_forget(struct engine *e, const struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < e->plan.nr; i++)
+		if (e->plan.seqs[i] && e->plan.seqs[i]->req == r)
+			e->plan.seqs[i] = NULL;
+}
+
+static bool has_ended(const struct seq *s)
+{
+	return !s || s->finish != FINISH_NONE ||
+	       s->req->state != REQUEST_RUNNING;
+}
+
+/* Is everybody who has not ended where the plan has them? */
+static bool plan_holds(const struct plan *p, u32 *nr_ended)
+{
+	u32 i;
+
+	*nr_ended = 0;
+	for (i = 0; i < p->nr; i++) {
+		const struct seq *s = p->seqs[i];
+
+		if (has_ended(s)) {
+			(*nr_ended)++;
+			continue;
+		}
+		if (s->space != p->items[i].space ||
+		    seq_pos(s) != p->items[i].pos ||
+		    sched_need(s) != p->needs[i])
+			return false;
+	}
+	return !*nr_ended || (!p->full && !p->nr_chunks);
+}
+
+/* Take out who has ended; the batch is right up to the first of them. */
+static void take_ended_out(struct plan *p)
+{
+	u32 i, to = 0;
+
+	for (i = 0; i < p->nr; i++) {
+		if (has_ended(p->seqs[i])) {
+			batch_cut(&p->batch, min(i, p->batch.nr_seqs));
+			p->nr_tokens -= p->items[i].nr_tokens;
+			continue;
+		}
+		p->seqs[to] = p->seqs[i];
+		p->items[to++] = p->items[i];
+	}
+	p->nr = to;
+}
+
+#define SWAP(a, b)                   \
+	do {                         \
+		typeof(a) __t = (a); \
+		(a) = (b);           \
+		(b) = __t;           \
+	} while (0)
+
+bool plan_take(struct engine *e)
+{
+	struct plan *p = &e->plan;
+	bool made = p->made;
+	u32 i, nr_ended;
+
+	p->made = false;
+	if (!made)
+		return false;
+	if (p->nr_joined != e->nr_joined || !plan_holds(p, &nr_ended)) {
+		e->stats.nr_replanned++;
+		return false;
+	}
+	if (nr_ended)
+		take_ended_out(p);
+	SWAP(e->step, p->seqs);
+	SWAP(e->items, p->items);
+	SWAP(e->batch, p->batch);
+	e->nr_step = p->nr;
+	e->nr_tokens = p->nr_tokens;
+	e->nr_chunks = p->nr_chunks;
+	for (i = 0; i < e->nr_step; i++)
+		e->step[i]->step_tokens = e->items[i].nr_tokens;
+	e->stats.nr_planned++;
+	p->nr = 0;
+	return true;
+}
