@@ -18,6 +18,13 @@
  *			are later than that says, and it may still come short.
  *	overcommit	nothing is promised: who is short gives way.
  *
+ * The peak takes n log n steps for n that run. Looked at backwards, from the
+ * last moment to the first, one is there from its end on, and one that its
+ * context or a window keeps from growing has the same pages until it was
+ * shorter than that. Before, it has a page for every page_tokens of its length
+ * and one for the rest: so of all of them together only the pages at step 0
+ * are kept and how many are how far into one.
+ *
  * With several samples a prompt counts once, and each its own rest. Pages of
  * prefixes that others hold as well are counted by each of those that run.
  * What is kept of requests that are done counts where it cannot go to swap.
@@ -30,6 +37,26 @@
 #include "runtime/engine/commit.h"
 #include "runtime/engine/engine_priv.h"
 
+#define PAGE_TOKENS_MAX 256u
+
+u64 commit_bytes(const struct kv_backend *b, const struct commit_item *it,
+		 u32 steps)
+{
+	u64 len = min((u64)it->len + steps, (u64)it->most);
+
+	return it->fixed + it->copies * kv_space_bytes(b, len);
+}
+
+/* ---- the peak ---- */
+
+/* Pages of an area at one moment. */
+struct tally {
+	const struct kv_area_law *law;
+	u64 full; /* of those that have as many as they may */
+	u64 nr, whole; /* the others; pages that they have at step 0 */
+	u64 rest[PAGE_TOKENS_MAX]; /* [tokens into a page] how many of them */
+};
+
 static int more_left(const void *a, const void *b)
 {
 	const struct commit_item *x = a, *y = b;
@@ -37,23 +64,107 @@ static int more_left(const void *a, const void *b)
 	return x->left < y->left ? 1 : x->left > y->left ? -1 : 0;
 }
 
-u64 commit_peak(struct commit_item *v, u32 nr, commit_bytes_fn *bytes,
-		void *ctx)
+static int later(const void *a, const void *b)
 {
-	u64 peak = 0, sum;
-	u32 i, k;
+	const struct commit_event *x = a, *y = b;
+
+	return x->at < y->at ? 1 : x->at > y->at ? -1 : 0;
+}
+
+/* Tokens at which it does not grow any more. */
+static u32 end_of(const struct tally *t, const struct commit_item *it)
+{
+	return (u32)min((u64)it->most, kv_area_most(t->law));
+}
+
+static u64 full_pages(const struct tally *t, const struct commit_item *it)
+{
+	return it->copies * DIV_ROUND_UP(end_of(t, it), t->law->page_tokens);
+}
+
+/* When it is full before it ends: the steps until then. */
+static bool is_full_before(const struct tally *t, const struct commit_item *it)
+{
+	return (u64)it->len + it->left > end_of(t, it);
+}
+
+static u32 list_events(const struct tally *t, const struct commit_item *v,
+		       u32 nr, struct commit_event *ev)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < nr; i++)
+		if (v[i].len < end_of(t, &v[i]))
+			ev[n++] = (struct commit_event){
+				.at = min(v[i].left,
+					  end_of(t, &v[i]) - v[i].len),
+				.who = i,
+			};
+	qsort(ev, n, sizeof(*ev), later);
+	return n;
+}
+
+/* From here on, backwards, its pages follow its length. */
+static void tally_grows(struct tally *t, const struct commit_item *it)
+{
+	u32 page = t->law->page_tokens, up = it->len + page - 1;
+
+	if (is_full_before(t, it))
+		t->full -= full_pages(t, it);
+	t->nr += it->copies;
+	t->whole += (u64)it->copies * (up / page);
+	t->rest[up % page] += it->copies;
+}
+
+/* A page more for each that is so far into one. */
+static u64 tally_pages(const struct tally *t, u32 steps)
+{
+	u32 page = t->law->page_tokens, i;
+	u64 pages = t->full + t->whole + t->nr * (steps / page);
+
+	for (i = page - steps % page; i < page; i++)
+		pages += t->rest[i];
+	return pages;
+}
+
+/* Add what they hold in an area to the sum of each moment that counts. */
+static void add_area(const struct kv_area_law *law, struct commit_item *v,
+		     struct commit_event *ev, u32 nr)
+{
+	struct tally t = { .law = law };
+	u32 i, next = 0, nr_ev = list_events(&t, v, nr, ev);
+
+	for (i = 0; i < nr; i++) {
+		if (v[i].len >= end_of(&t, &v[i]) || is_full_before(&t, &v[i]))
+			t.full += full_pages(&t, &v[i]);
+		if (i + 1 < nr && v[i + 1].left == v[i].left)
+			continue;
+		for (; next < nr_ev && ev[next].at >= v[i].left; next++)
+			tally_grows(&t, &v[ev[next].who]);
+		v[i].sum += tally_pages(&t, v[i].left) * law->page_bytes;
+	}
+}
+
+u64 commit_peak(const struct kv_backend *b, struct commit_item *v,
+		struct commit_event *ev, u32 nr)
+{
+	u64 peak = 0, fixed = 0;
+	u32 i;
 
 	qsort(v, nr, sizeof(*v), more_left);
 	for (i = 0; i < nr; i++) {
-		if (i + 1 < nr && v[i + 1].left == v[i].left)
-			continue;
-		sum = 0;
-		for (k = 0; k <= i; k++)
-			sum += bytes(v[k].who, v[i].left, ctx);
-		peak = max(peak, sum);
+		fixed += v[i].fixed;
+		v[i].sum = fixed;
 	}
+	for (i = 0; i < b->nr_areas; i++)
+		add_area(&b->law[i], v, ev, nr);
+	for (i = 0; i < nr; i++)
+		if (i + 1 == nr || v[i + 1].left != v[i].left)
+			peak = max(peak, v[i].sum);
 	return peak;
 }
+
+/* ---- requests ---- */
 
 static u32 steps_left(const struct request *r)
 {
@@ -69,23 +180,22 @@ static u32 steps_left(const struct request *r)
 	return left;
 }
 
-/* Of a request, when each of its sequences has so many tokens more. */
-static u64 bytes_after(const void *who, u32 steps, void *ctx)
+static struct commit_item item_of(const struct engine *e,
+				  const struct request *r)
 {
-	const struct engine *e = ctx;
-	const struct request *r = who;
-	u32 prompt = r->p.nr_prompt, whole, i, nr = 0;
-	u64 len, bytes;
+	u32 prompt = r->p.nr_prompt, whole = 0, i, nr = 0;
+	struct commit_item it = { .left = steps_left(r), .copies = r->p.n };
 
 	for (i = 0; i < r->nr_seqs; i++)
 		nr = max(nr, r->seqs[i]->nr);
-	len = min((u64)nr + steps, (u64)e->o.context);
-	if (r->p.n == 1)
-		return e->b->ops->space_bytes(e->b, len);
-	/* a sample's own: from the page on in which the prompt ends */
-	whole = prompt / MODEL_PAGE_TOKENS * MODEL_PAGE_TOKENS;
-	bytes = e->b->ops->space_bytes(e->b, prompt);
-	return bytes + r->p.n * e->b->ops->space_bytes(e->b, len - whole);
+	if (r->p.n > 1) {
+		/* a sample's own: from the page on in which the prompt ends */
+		whole = prompt / MODEL_PAGE_TOKENS * MODEL_PAGE_TOKENS;
+		it.fixed = kv_space_bytes(e->b, prompt);
+	}
+	it.len = nr - whole;
+	it.most = e->o.context - whole;
+	return it;
 }
 
 static u64 kept_bytes(const struct engine *e)
@@ -104,6 +214,7 @@ static u64 kept_bytes(const struct engine *e)
 static u64 committed(struct engine *e, const struct request *also)
 {
 	u64 sum = kept_bytes(e);
+	struct commit_item it;
 	u32 i, nr = 0;
 
 	for (i = 0; i < e->nr_reqs; i++) {
@@ -111,15 +222,13 @@ static u64 committed(struct engine *e, const struct request *also)
 
 		if (r->state != REQUEST_RUNNING && r != also)
 			continue;
+		it = item_of(e, r);
 		if (e->o.admit == ENGINE_ADMIT_PEAK && nr <= e->o.max_seqs)
-			e->commit[nr++] = (struct commit_item){
-				.left = steps_left(r),
-				.who = r,
-			};
+			e->commit[nr++] = it;
 		else
-			sum += bytes_after(r, steps_left(r), e);
+			sum += commit_bytes(e->b, &it, it.left);
 	}
-	return sum + commit_peak(e->commit, nr, bytes_after, e);
+	return sum + commit_peak(e->b, e->commit, e->commit_ev, nr);
 }
 
 bool commit_allows(struct engine *e, const struct request *r)
@@ -140,12 +249,11 @@ static u64 resident(const struct engine *e, const struct request *r)
 
 		nr = s->space == KV_SPACE_NONE ? 0 : s->nr_computed;
 		if (r->p.n > 1 && nr > whole) {
-			bytes += shared ? 0
-					: e->b->ops->space_bytes(e->b, whole);
+			bytes += shared ? 0 : kv_space_bytes(e->b, whole);
 			shared = true;
 			nr -= whole;
 		}
-		bytes += e->b->ops->space_bytes(e->b, nr);
+		bytes += kv_space_bytes(e->b, nr);
 	}
 	return bytes;
 }

@@ -52,11 +52,12 @@ static int alloc_step(struct engine *e)
 	e->step = calloc(e->o.max_seqs, sizeof(*e->step));
 	e->items = calloc(e->o.max_seqs, sizeof(*e->items));
 	e->commit = calloc(e->o.max_seqs + 1, sizeof(*e->commit));
+	e->commit_ev = calloc(e->o.max_seqs + 1, sizeof(*e->commit_ev));
 	e->asks = calloc(e->o.max_seqs, sizeof(*e->asks));
 	e->argmax = calloc(e->o.logit_rows, sizeof(*e->argmax));
 	e->drawn = calloc(e->o.logit_rows, sizeof(*e->drawn));
 	e->lse = calloc(e->o.logit_rows, sizeof(*e->lse));
-	if (!e->step || !e->items || !e->commit || !e->asks ||
+	if (!e->step || !e->items || !e->commit || !e->commit_ev || !e->asks ||
 	    !e->argmax || !e->drawn || !e->lse ||
 	    batch_init(&e->batch, e->o.max_seqs, t) || plan_init(e))
 		return -ENOMEM;
@@ -137,6 +138,7 @@ void engine_destroy(struct engine *e)
 	free(e->done);
 	free(e->queue);
 	free(e->commit);
+	free(e->commit_ev);
 	free(e->index);
 	free(e->step);
 	free(e->items);

@@ -80,6 +80,7 @@ struct engine {
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
 	struct commit_item *commit; /* [max_seqs + 1] */
+	struct commit_event *commit_ev; /* [max_seqs + 1] */
 	struct budget budget; /* with a target of time only */
 	bool is_profiled;
 	bool turn_of_decodes; /* ENGINE_PREFILL_APART: the last had chunks */

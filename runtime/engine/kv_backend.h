@@ -104,8 +104,6 @@ struct kv_backend_ops {
 	u64 (*space_out)(struct kv_backend *b, u32 space, u64 nr);
 	/* Has a space of @nr tokens let go of none of them? */
 	bool (*space_whole)(struct kv_backend *b, u64 nr);
-	/* Bytes that a space of @nr tokens takes. */
-	u64 (*space_bytes)(struct kv_backend *b, u64 nr);
 	/* Bytes that come free when the space goes: pages of nobody else. */
 	u64 (*space_private)(struct kv_backend *b, u32 space);
 	/*
@@ -120,20 +118,44 @@ struct kv_backend_ops {
 	void (*destroy)(struct kv_backend *b);
 };
 
+/**
+ * struct kv_area_law - the pages of an area
+ * @page_tokens: 1 to 256
+ * @page_bytes: 0: they are not counted
+ * @window: 0: it keeps all
+ */
+struct kv_area_law {
+	u32 page_tokens, page_bytes, window;
+};
+
 struct kv_backend {
 	const struct kv_backend_ops *ops;
 	u32 nr_areas;
+	struct kv_area_law law[KV_AREA_MAX];
 	bool windows; /* a prefix can be gone on from in some places only */
 	struct kern_kv kv[KV_AREA_MAX]; /* what kernels are given */
 };
 
-/* Bytes of the pages of @nr tokens in an area; @window 0: it keeps all. */
-static inline u64 kv_area_bytes(u64 nr, u32 window, u32 page_tokens,
-				u32 page_bytes)
+/* Tokens that an area has pages of at most. */
+static inline u64 kv_area_most(const struct kv_area_law *l)
 {
-	if (window)
-		nr = min(nr, (u64)window + page_tokens);
-	return DIV_ROUND_UP(nr, (u64)page_tokens) * page_bytes;
+	return l->window ? (u64)l->window + l->page_tokens : ~0ull;
+}
+
+/* Bytes that a space of @nr tokens takes. */
+static inline u64 kv_space_bytes(const struct kv_backend *b, u64 nr)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < b->nr_areas; i++) {
+		const struct kv_area_law *l = &b->law[i];
+
+		bytes += DIV_ROUND_UP(min(nr, kv_area_most(l)),
+				      (u64)l->page_tokens) *
+			 l->page_bytes;
+	}
+	return bytes;
 }
 
 /*

@@ -208,11 +208,6 @@ static bool contig_space_whole(struct kv_backend *b, u64 nr)
 	return true;
 }
 
-static u64 contig_space_bytes(struct kv_backend *b, u64 nr)
-{
-	return 0; /* its region is there whatever it holds */
-}
-
 static u64 contig_space_private(struct kv_backend *b, u32 space)
 {
 	(void)b;
@@ -249,7 +244,6 @@ static const struct kv_backend_ops contig_ops = {
 	.swap_room = contig_swap_room,
 	.space_out = contig_space_out,
 	.space_whole = contig_space_whole,
-	.space_bytes = contig_space_bytes,
 	.space_private = contig_space_private,
 	.limit = contig_limit,
 	.lost = contig_lost,
@@ -270,6 +264,8 @@ static int map_area(struct contig *c, const struct model_area *a,
 	if (p == MAP_FAILED)
 		return -ENOMEM;
 	kv->base = p;
+	/* its region is there whatever it holds: nothing is counted */
+	c->b.law[c->b.nr_areas].page_tokens = MODEL_PAGE_TOKENS;
 	c->b.nr_areas++;
 	return 0;
 }

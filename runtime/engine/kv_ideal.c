@@ -321,12 +321,6 @@ static bool ideal_space_whole(struct kv_backend *b, u64 nr)
 	return true;
 }
 
-static u64 ideal_space_bytes(struct kv_backend *b, u64 nr)
-{
-	(void)b;
-	return nr;
-}
-
 static u64 ideal_space_private(struct kv_backend *b, u32 space)
 {
 	return to_ideal(b)->space[space].own;
@@ -375,7 +369,6 @@ static const struct kv_backend_ops ideal_ops = {
 	.swap_room = ideal_swap_room,
 	.space_out = ideal_space_out,
 	.space_whole = ideal_space_whole,
-	.space_bytes = ideal_space_bytes,
 	.space_private = ideal_space_private,
 	.limit = ideal_limit,
 	.lost = ideal_lost,
@@ -396,6 +389,7 @@ int kv_ideal_create(u32 tokens, struct kv_backend **out, char *err)
 	}
 	p->b.ops = &ideal_ops;
 	p->b.nr_areas = 1;
+	p->b.law[0] = (struct kv_area_law){ .page_tokens = 1, .page_bytes = 1 };
 	p->size = tokens;
 	p->root = NONE;
 	for (i = 0; i < tokens; i++)

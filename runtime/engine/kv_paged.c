@@ -252,19 +252,6 @@ static bool paged_space_whole(struct kv_backend *b, u64 nr)
 	return true;
 }
 
-static u64 paged_space_bytes(struct kv_backend *b, u64 nr)
-{
-	const struct paged *p = to_paged(b);
-	u64 bytes = 0;
-	u32 i;
-
-	for (i = 0; i < b->nr_areas; i++)
-		bytes += kv_area_bytes(nr, p->args.area[i].window,
-				       p->geom[i].page_tokens,
-				       p->geom[i].page_bytes);
-	return bytes;
-}
-
 static u64 paged_space_private(struct kv_backend *b, u32 space)
 {
 	return kv_space_private(to_paged(b)->kv, space);
@@ -355,7 +342,6 @@ static const struct kv_backend_ops paged_ops = {
 	.swap_room = paged_swap_room,
 	.space_out = paged_space_out,
 	.space_whole = paged_space_whole,
-	.space_bytes = paged_space_bytes,
 	.space_private = paged_space_private,
 	.limit = paged_limit,
 	.lost = paged_lost,
@@ -392,6 +378,11 @@ int kv_paged_create(struct kv *kv, const struct model *m,
 			.geom = p->geom_id[i],
 			.window = m->area[i].window,
 			.nr_heads = p->geom[i].nr_kv_heads,
+		};
+		p->b.law[i] = (struct kv_area_law){
+			.page_tokens = p->geom[i].page_tokens,
+			.page_bytes = p->geom[i].page_bytes,
+			.window = m->area[i].window,
 		};
 		p->b.windows |= m->area[i].window != 0;
 		model_area_kv(&m->area[i], &p->b.kv[i]);

@@ -97,8 +97,7 @@ u64 sched_bytes_of(const struct engine *e, const struct request *r)
 
 	for (i = 0; i < r->nr_seqs; i++)
 		if (r->seqs[i]->space != KV_SPACE_NONE)
-			bytes += e->b->ops->space_bytes(
-				e->b, r->seqs[i]->nr_computed);
+			bytes += kv_space_bytes(e->b, r->seqs[i]->nr_computed);
 	return bytes;
 }
 
@@ -115,7 +114,7 @@ u64 sched_private_of(const struct engine *e, const struct request *r)
 	}
 	/* what they share with each other goes with all of them */
 	if (nr > 1)
-		bytes += e->b->ops->space_bytes(e->b, r->p.nr_prompt);
+		bytes += kv_space_bytes(e->b, r->p.nr_prompt);
 	return bytes;
 }
 
@@ -131,7 +130,7 @@ static bool can_give_way(const struct request *r)
 static struct request *victim_of(const struct engine *e)
 {
 	struct request *r, *most = NULL, *over = turns_victim(e);
-	u64 bytes, most_bytes = 0, enough = e->b->ops->space_bytes(e->b, 1);
+	u64 bytes, most_bytes = 0, enough = kv_space_bytes(e->b, 1);
 	u32 i, first = 0;
 
 	while (first < e->nr_reqs && !can_give_way(e->reqs[first]))

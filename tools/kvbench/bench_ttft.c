@@ -100,7 +100,7 @@ static bool is_out(const struct ttft *t, const struct request *r)
 	u32 n = r->seqs[0]->nr_computed;
 
 	return b->ops->space_out(b, r->seqs[0]->space, n) >=
-	       b->ops->space_bytes(b, n) * 9 / 10;
+	       kv_space_bytes(b, n) * 9 / 10;
 }
 
 /* Spaces that want memory, one by one, until it has none left. */
@@ -291,7 +291,7 @@ static int calibrate(struct ttft *t)
 			engine_forget(t->s.engine, r);
 	}
 	t->token_s = bench_median(s, ARRAY_SIZE(s)) / len;
-	t->token_bytes = b->ops->space_bytes(b, len) / len;
+	t->token_bytes = kv_space_bytes(b, len) / len;
 	return rc;
 }
 

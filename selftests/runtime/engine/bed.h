@@ -22,6 +22,8 @@ static inline void bed_open(struct bed *b, struct engine_opts o, u32 frames)
 	sim_machine_init(&b->m);
 	b->p.b.ops = &sim_ops;
 	b->p.b.nr_areas = 1;
+	b->p.b.law[0] = (struct kv_area_law){ .page_tokens = SIM_P,
+					      .page_bytes = SIM_BYTES };
 	b->p.nr_frames = frames;
 	b->r.b = &b->p.b;
 	o.machine = &b->m.m;

@@ -278,12 +278,6 @@ static inline bool sim_space_whole(struct kv_backend *b, u64 nr)
 	return true;
 }
 
-static inline u64 sim_space_bytes(struct kv_backend *b, u64 nr)
-{
-	(void)b;
-	return DIV_ROUND_UP(nr, (u64)SIM_P) * SIM_BYTES;
-}
-
 static inline u64 sim_space_private(struct kv_backend *b, u32 space)
 {
 	const struct sim_pages *s = sim_of(b);
@@ -331,7 +325,6 @@ static const struct kv_backend_ops sim_ops = {
 	.swap_room = sim_swap_room,
 	.space_out = sim_space_out,
 	.space_whole = sim_space_whole,
-	.space_bytes = sim_space_bytes,
 	.space_private = sim_space_private,
 	.limit = sim_limit,
 	.lost = sim_lost,
@@ -347,16 +340,14 @@ struct sim_machine {
 	double step_s, token_s, row_s, work_s;
 	double last_s; /* of the last step */
 	u32 nr_tokens, nr_decodes, nr_chunks; /* of the last step */
+	u64 hash; /* of all that it was to compute */
 };
 
-	u64 hash; /* of all that it was to compute */
 static inline double sim_now(void *ctx)
 {
 	return ((struct sim_machine *)ctx)->now;
 }
 
-static inline int sim_run(void *ctx, const struct forward_batch *b)
-{
 static inline void sim_hash(u64 *hash, u64 v)
 {
 	*hash = (*hash ^ v) * 0x100000001b3ull;
@@ -378,13 +369,15 @@ static inline u64 sim_hash_batch(u64 hash, const struct forward_batch *b)
 	return hash;
 }
 
+static inline int sim_run(void *ctx, const struct forward_batch *b)
+{
 	struct sim_machine *m = ctx;
 	double work = 0;
 	u32 i;
 
+	m->hash = sim_hash_batch(m->hash, b);
 	m->nr_tokens = b->nr_tokens;
 	m->nr_decodes = m->nr_chunks = 0;
-	m->hash = sim_hash_batch(m->hash, b);
 	for (i = 0; i < b->nr_seqs; i++) {
 		u32 n = b->seqs[i].nr_rows;
 

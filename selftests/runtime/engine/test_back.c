@@ -72,7 +72,7 @@ static void push_out(struct back *b, const struct request *q, u32 head)
 	const struct seq *s = q->seqs[0];
 	/* within a page: of one that begins there nothing would be read */
 	struct kv_resv_item it = { s->space, 1, head + P / 2 };
-	u64 want = ops->space_bytes(b->r.b, s->nr_computed) / 2;
+	u64 want = kv_space_bytes(b->r.b, s->nr_computed) / 2;
 	u32 hog[HOGS], n = 0, i;
 
 	while (n < HOGS && out_of(b, q) < want) {

@@ -112,7 +112,7 @@ TEST(space, pages_that_a_fork_shares_are_nobodys_alone)
 	u64 page;
 
 	served_open(&s, &c, &eo);
-	page = s.r.b->ops->space_bytes(s.r.b, 1);
+	page = kv_space_bytes(s.r.b, 1);
 	ASSERT_EQ(0, s.r.b->ops->space_create(s.r.b, &space));
 	EXPECT_EQ(0, kv_space_private(s.kv, space));
 	it.space = space;

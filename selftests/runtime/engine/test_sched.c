@@ -374,33 +374,60 @@ TEST(plan, who_is_cancelled_between_two_steps_is_taken_out)
 
 /* ---- commitments ---- */
 
-static u64 linear(const void *who, u32 steps, void *ctx)
+#define PEAK_NR	   40u
+#define PEAK_STEPS 120u
+
+static void random_laws(struct kv_backend *b, u64 *seed)
 {
-	(void)ctx;
-	return *(const u32 *)who + steps;
+	u32 i;
+
+	b->nr_areas = 1 + (u32)(test_rand(seed) % KV_AREA_MAX);
+	for (i = 0; i < b->nr_areas; i++)
+		b->law[i] = (struct kv_area_law){
+			.page_tokens = 1u << test_rand(seed) % 9,
+			.page_bytes = (u32)(test_rand(seed) % 5000),
+			.window = test_rand(seed) % 2
+					  ? (u32)(test_rand(seed) % 300)
+					  : 0,
+		};
+}
+
+/* Step by step, one after the other. */
+static u64 plain_peak(const struct kv_backend *b, const struct commit_item *v,
+		      u32 nr)
+{
+	u64 most = 0, sum;
+	u32 t, k;
+
+	for (t = 0; t < PEAK_STEPS; t++) {
+		for (sum = 0, k = 0; k < nr; k++)
+			sum += v[k].left >= t ? commit_bytes(b, &v[k], t) : 0;
+		most = max(most, sum);
+	}
+	return most;
 }
 
 TEST(commit, the_peak_is_the_most_of_every_moment)
 {
-	struct commit_item v[24];
-	u64 seed = test_seed();
-	u32 len[24], left[24], i, k, t, nr;
+	struct commit_item v[PEAK_NR];
+	struct commit_event ev[PEAK_NR];
+	struct kv_backend b = { 0 };
+	u64 seed = test_seed(), want;
+	u32 i, k, nr;
 
-	for (i = 0; i < 2000; i++) {
-		u64 most = 0, sum;
-
-		nr = 1 + (u32)(test_rand(&seed) % 24);
-		for (k = 0; k < nr; k++) {
-			len[k] = (u32)(test_rand(&seed) % 1000);
-			left[k] = (u32)(test_rand(&seed) % 100);
-			v[k] = (struct commit_item){ left[k], &len[k] };
-		}
-		for (t = 0; t < 100; t++) {
-			for (sum = 0, k = 0; k < nr; k++)
-				sum += left[k] >= t ? len[k] + t : 0;
-			most = max(most, sum);
-		}
-		ASSERT_EQ(most, commit_peak(v, nr, linear, NULL));
+	for (i = 0; i < 5000; i++) {
+		random_laws(&b, &seed);
+		nr = (u32)(test_rand(&seed) % (PEAK_NR + 1));
+		for (k = 0; k < nr; k++)
+			v[k] = (struct commit_item){
+				.left = (u32)(test_rand(&seed) % PEAK_STEPS),
+				.len = (u32)(test_rand(&seed) % 400),
+				.most = (u32)(test_rand(&seed) % 500),
+				.copies = 1 + (u32)(test_rand(&seed) % 3),
+				.fixed = test_rand(&seed) % 3 * 1000,
+			};
+		want = plain_peak(&b, v, nr);
+		ASSERT_EQ(want, commit_peak(&b, v, ev, nr));
 	}
 }
 

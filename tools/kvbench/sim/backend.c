@@ -466,19 +466,6 @@ static bool sim_space_whole(struct kv_backend *b, u64 nr)
 	return true;
 }
 
-static u64 sim_space_bytes(struct kv_backend *b, u64 nr)
-{
-	const struct simkv *s = to_sim(b);
-	u64 bytes = 0;
-	u32 i;
-
-	for (i = 0; i < b->nr_areas; i++)
-		bytes += kv_area_bytes(nr, s->shape->area[i].window,
-				       s->geom[i].page_tokens,
-				       s->geom[i].page_bytes);
-	return bytes;
-}
-
 static u64 sim_space_private(struct kv_backend *b, u32 space)
 {
 	struct simkv *s = to_sim(b);
@@ -547,7 +534,6 @@ static const struct kv_backend_ops sim_ops = {
 	.swap_room = sim_swap_room,
 	.space_out = sim_space_out,
 	.space_whole = sim_space_whole,
-	.space_bytes = sim_space_bytes,
 	.space_private = sim_space_private,
 	.limit = sim_limit,
 	.lost = sim_lost,
@@ -592,6 +578,11 @@ int simkv_create(struct world *w, const char *tenant,
 			       shape->area[i].head_dim);
 		rc = mm_geom_add(world_mm(w), s->c.index, &s->geom[i],
 				 &s->geom_id[i]);
+		s->b.law[i] = (struct kv_area_law){
+			.page_tokens = s->geom[i].page_tokens,
+			.page_bytes = s->geom[i].page_bytes,
+			.window = shape->area[i].window,
+		};
 	}
 	if (rc) {
 		free(s);
