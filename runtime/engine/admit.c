@@ -58,9 +58,10 @@ static int admit(struct engine *e, struct request *r)
 {
 	bool others_wait;
 	struct seq *leader = sched_leader(r, &others_wait);
+	bool by_turn = r->comes;
 	int rc = 0;
 
-	if (!r->comes)
+	if (!by_turn)
 		back_plan(e, r);
 	r->comes = false;
 	e->has_come = true;
@@ -74,9 +75,9 @@ static int admit(struct engine *e, struct request *r)
 		return rc;
 	}
 	r->state = REQUEST_RUNNING;
-	r->since_s = engine_now(e);
 	e->nr_joined++;
-	order_admitted(e, r);
+	r->since_s = engine_now(e);
+	order_admitted(e, r, by_turn);
 	return 0;
 }
 
@@ -139,7 +140,9 @@ u32 admit_coming(const struct engine *e)
 
 void admit_waiting(struct engine *e)
 {
-	u32 i, tokens, running = sched_running(e), coming = admit_coming(e);
+	u32 i, at, tokens, running = sched_running(e);
+	u32 coming = admit_coming(e);
+	int rc;
 
 	if (running && e->o.batching == ENGINE_BATCH_REQUEST)
 		return;
@@ -155,9 +158,16 @@ void admit_waiting(struct engine *e)
 		    running + coming + sched_nr_live(r) > e->o.max_seqs ||
 		    !memory_fits(e, r, running))
 			break;
-		if (!twins_may_come(e, &i))
+		at = i;
+		if (!twins_may_come(e, &i)) {
+			if (i == at)
+				order_let_by(r);
 			continue;
-		if (admit(e, r))
+		}
+		rc = admit(e, r);
+		if (rc == -EAGAIN)
+			order_let_by(r);
+		if (rc)
 			continue;
 		running += sched_nr_live(r);
 		tokens = e->nr_tokens;

@@ -41,8 +41,9 @@ static int check_turn(const struct engine *e, char *err)
 	const struct request *r, *before = NULL;
 	u32 i;
 
-	/* with prefixes the order is another one, and twins wait */
-	if (e->o.batching == ENGINE_BATCH_REQUEST || e->o.prefix_cache)
+	/* with prefixes the order is another one: order_check() */
+	if (e->o.batching == ENGINE_BATCH_REQUEST ||
+	    (e->o.prefix_cache && e->o.order != ENGINE_ORDER_FCFS))
 		return 0;
 	for (i = 0; i < e->nr_reqs; i++) {
 		r = e->reqs[i];
@@ -91,6 +92,8 @@ int engine_check(const struct engine *e, char *err)
 
 	if (!rc)
 		rc = check_turn(e, err);
+	if (!rc)
+		rc = order_check(e, err);
 	if (!rc)
 		rc = check_step(e, err);
 	return rc;

@@ -337,6 +337,7 @@ void engine_forget(struct engine *e, struct request *r)
 
 	if (!reqs_remove(e, r))
 		return;
+	e->nr_queue = 0; /* it may be in it */
 	index_remove(e, r);
 	plan_forget(e, r);
 	for (i = 0; i < r->nr_seqs; i++)

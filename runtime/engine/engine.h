@@ -258,8 +258,11 @@ const struct engine_stats *engine_stats(const struct engine *e);
  *
  * The lists and their order; that steps and commitments keep to their limits;
  * and that nobody was overtaken: of two requests of one priority the earlier
- * one has been in at least as many steps, if neither had to give way or came by
- * a turn.
+ * one has been in at least as many steps, if neither had to give way, came by a
+ * turn or waited for another one's prefix. Where those that wait are put in
+ * another order than that of their arrival (engine_order): that they stand in
+ * that one, by arrival where it says nothing, and that no later arrivals than
+ * overtake_max came in before one.
  *
  * Return: 0 or -EINVAL.
  */

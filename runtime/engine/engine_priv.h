@@ -72,6 +72,7 @@ struct engine {
 	u32 nr_reqs, nr_done, max_reqs;
 	struct request **queue; /* [nr_queue of max_reqs] see order.c */
 	u32 nr_queue;
+	u64 nr_sorts; /* times that a part of it was put in order */
 	struct index_entry *index; /* [nr_index of max_reqs] see index.c */
 	u32 nr_index;
 	u32 probe; /* a space without pages, to ask with */
@@ -277,8 +278,12 @@ void order_waiting(struct engine *e);
 void order_rest(struct engine *e, u32 from);
 /* Ask what those that wait would find, before they are put in order. */
 void order_ahead(struct engine *e);
+/* It waits for another one's prefix: others come in before it. */
+void order_let_by(struct request *r);
 /* It came in: who arrived before it and waits has been overtaken. */
-void order_admitted(struct engine *e, struct request *r);
+void order_admitted(struct engine *e, struct request *r, bool by_turn);
+/* Is the queue of the last step in order, and nobody overtaken too often? */
+int __must_check order_check(const struct engine *e, char *err);
 
 /* ---- index.c ---- */
 

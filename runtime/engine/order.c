@@ -20,7 +20,10 @@
  * overtake_max times, by later arrivals that were admitted before it, is due:
  * those that are due come first, by arrival. Nobody else can overtake it then,
  * as who is due and before it has arrived before it. The count is also kept
- * ahead, for those of the queue that are placed before it.
+ * ahead, for those of the queue that are placed before it. Who could
+ * come in and waits for what another one computes (twins.c) lets others by, and
+ * who comes by a turn (turns.c) has waited longest: both add to the age of who
+ * waits, and are beside the bound.
  *
  * Only the ORDER_WINDOW oldest that wait are ordered, the others follow by
  * arrival: the time that it takes is bounded, and so is how far one may jump.
@@ -209,6 +212,7 @@ static void let_age(const struct engine *e, struct request **q, u32 nr)
 			}
 		}
 		q[k] = in[pick];
+		q[k]->age = ahead[pick];
 		in[pick] = NULL;
 		for (i = 0; i < nr; i++)
 			if (in[i] && in[i]->arrival < q[k]->arrival)
@@ -228,7 +232,7 @@ static void ask(struct engine *e, struct request *r)
 /* Priorities come before all: the queue has been filled by them. */
 void order_rest(struct engine *e, u32 from)
 {
-	u32 end = min(e->nr_queue, from + ORDER_WINDOW), to;
+	u32 end = min(e->nr_queue, from + ORDER_WINDOW), to, i;
 
 	for (; from < end; from = to) {
 		struct request **q = e->queue + from;
@@ -236,6 +240,12 @@ void order_rest(struct engine *e, u32 from)
 		for (to = from + 1; to < end; to++)
 			if (e->queue[to]->p.priority != q[0]->p.priority)
 				break;
+		e->nr_sorts++;
+		for (i = from; i < to; i++) {
+			e->queue[i]->sort = e->nr_sorts;
+			e->queue[i]->key = match_of(e->queue[i]);
+			e->queue[i]->age = 0;
+		}
 		order_ops_of(e)->sort(e, q, to - from);
 		if (order_ops_of(e) != &orders[ENGINE_ORDER_FCFS])
 			let_age(e, q, to - from);
@@ -248,8 +258,11 @@ void order_waiting(struct engine *e)
 
 	e->nr_queue = 0;
 	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_WAITING && !e->reqs[i]->comes)
+		if (e->reqs[i]->state == REQUEST_WAITING &&
+		    !e->reqs[i]->comes) {
+			e->reqs[i]->lets_by = false;
 			e->queue[e->nr_queue++] = e->reqs[i];
+		}
 	if (order_ops_of(e) == &orders[ENGINE_ORDER_FCFS])
 		return;
 	for (i = 0; i < min(e->nr_queue, ORDER_WINDOW); i++)
@@ -271,17 +284,81 @@ void order_ahead(struct engine *e)
 	}
 }
 
-void order_admitted(struct engine *e, struct request *r)
+void order_let_by(struct request *r)
+{
+	r->lets_by = r->yields = true;
+}
+
+void order_admitted(struct engine *e, struct request *r, bool by_turn)
 {
 	u32 i;
 
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_WAITING &&
-		    e->reqs[i]->p.priority == r->p.priority &&
-		    e->reqs[i]->arrival < r->arrival) {
-			e->reqs[i]->overtaken++;
-			e->stats.max_overtaken = max(e->stats.max_overtaken,
-						     e->reqs[i]->overtaken);
-		}
-	r->overtaken = 0;
+	for (i = 0; i < e->nr_reqs; i++) {
+		struct request *o = e->reqs[i];
+
+		if (o->state != REQUEST_WAITING ||
+		    o->p.priority != r->p.priority || o->arrival >= r->arrival)
+			continue;
+		o->overtaken++;
+		o->passed += !o->lets_by && !by_turn;
+		e->stats.max_overtaken = max(e->stats.max_overtaken, o->passed);
+	}
+	r->overtaken = r->passed = 0;
+}
+
+/* ---- what must hold ---- */
+
+static int out_of_order(const struct request *a, const struct request *b,
+			char *err)
+{
+	return err_set(err, -EINVAL,
+		       "request %llu waits before %llu: it hopes for %u tokens "
+		       "of %u, and %u of %u",
+		       (unsigned long long)a->arrival,
+		       (unsigned long long)b->arrival, a->key, a->p.nr_prompt,
+		       b->key, b->p.nr_prompt);
+}
+
+/* Of two neighbours of the queue, is the first one rightly before the other? */
+static bool rightly_before(const struct engine *e, const struct request *a,
+			   const struct request *b)
+{
+	const struct order_ops *ops = order_ops_of(e);
+	u32 due = e->o.overtake_max;
+
+	/* @b was due when @a was placed, or is since, as @a came later */
+	if (b->age >= due)
+		return a->arrival < b->arrival ? a->age >= due : b->age == due;
+	if (a->age >= due || ops == &orders[ENGINE_ORDER_DFS])
+		return true; /* what shares what is not kept */
+	if (a->key != b->key)
+		return a->key > b->key;
+	return a->p.nr_prompt != b->p.nr_prompt
+		       ? a->p.nr_prompt < b->p.nr_prompt
+		       : a->arrival < b->arrival;
+}
+
+int order_check(const struct engine *e, char *err)
+{
+	u32 i;
+
+	if (order_ops_of(e) == &orders[ENGINE_ORDER_FCFS])
+		return 0; /* then nobody is overtaken: check_turn() */
+	for (i = 0; i < e->nr_reqs; i++) {
+		const struct request *r = e->reqs[i];
+
+		if (r->state == REQUEST_WAITING &&
+		    r->passed > e->o.overtake_max)
+			return err_set(err, -EINVAL,
+				       "request %llu was overtaken %u times",
+				       (unsigned long long)r->arrival,
+				       r->passed);
+	}
+	for (i = 1; i < min(e->nr_queue, ORDER_WINDOW); i++) {
+		const struct request *a = e->queue[i - 1], *b = e->queue[i];
+
+		if (a->sort == b->sort && !rightly_before(e, a, b))
+			return out_of_order(a, b, err);
+	}
+	return 0;
 }

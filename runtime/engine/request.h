@@ -100,7 +100,7 @@ struct request {
 	double since_s; /* when it began to wait, or its turn began */
 	bool comes; /* it waits, and is in the next step */
 	bool held; /* it has ended, its batch has not */
-	/* others may pass it: it gave way, or comes by a turn */
+	/* others may pass it: it gave way, comes by a turn, or let them by */
 	bool yields;
 	u64 nr_iters, last_step; /* steps that it was in, the last of them */
 	enum request_state state;
@@ -115,7 +115,12 @@ struct request {
 	bool listed; /* while a queue is put in order */
 	u32 match; /* tokens, at most */
 	u32 soon, known; /* by the pager's last answer */
-	u32 overtaken; /* by later arrivals */
+	u32 overtaken; /* by later arrivals: its age */
+	u32 passed; /* those of them that it did not let by */
+	bool lets_by; /* it could come in, and waits for another's prefix */
+	/* when it was last put in order: order_check() */
+	u64 sort; /* which time that was */
+	u32 key, age; /* what it hoped to find; its age with those before it */
 	bool twin_off; /* it waits for nobody any more */
 	u64 twin_seen; /* how far the one that it waits for had got, */
 	double twin_s; /* when; 0: it waits for nobody */

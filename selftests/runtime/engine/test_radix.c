@@ -131,12 +131,22 @@ static struct request *submit(struct fake *f, const u32 *ids, u32 nr,
 	return r;
 }
 
+/* One step, and what must hold after it. */
+static int step(struct fake *f)
+{
+	int rc = engine_step(f->e, f->err);
+
+	if (!EXPECT_EQ(0, engine_check(f->e, f->err)))
+		TH_LOG("%s", f->err);
+	return rc;
+}
+
 static void run(struct fake *f)
 {
 	int rc;
 
 	do
-		rc = engine_step(f->e, f->err);
+		rc = step(f);
 	while (rc == 1);
 	ASSERT_EQ(0, rc);
 }
@@ -269,7 +279,7 @@ static u32 overtaken(enum engine_order order, u32 most)
 	for (i = 0; i < 100; i++)
 		ids[i] = i < 60 ? 7 : (u32)(test_rand(&seed) % VOCAB);
 	submit(&f, ids, 100, 2);
-	(void)!engine_step(f.e, f.err);
+	step(&f);
 	ids[0] = 8;
 	cold = submit(&f, ids, 100, 2);
 	ids[0] = 7;
@@ -281,7 +291,7 @@ static u32 overtaken(enum engine_order order, u32 most)
 			EXPECT_EQ(r->state, REQUEST_WAITING);
 		}
 		before += cold->state == REQUEST_WAITING;
-		ASSERT_EQ(1, engine_step(f.e, f.err));
+		ASSERT_EQ(1, step(&f));
 	}
 	EXPECT_LE(engine_stats(f.e)->max_overtaken, most);
 	EXPECT_NE(cold->state, REQUEST_WAITING);
@@ -298,6 +308,70 @@ TEST(radix_order, nobody_is_overtaken_more_often_than_is_allowed)
 	EXPECT_EQ(5, overtaken(ENGINE_ORDER_LPM, 5));
 	EXPECT_EQ(40, overtaken(ENGINE_ORDER_LPM, 40));
 	EXPECT_LE(overtaken(ENGINE_ORDER_DFS, 5), 5);
+}
+
+/*
+ * A crowd that comes and goes, of prompts that share much, some cancelled and
+ * of several priorities, with less room than they want: engine_check() after
+ * each step.
+ */
+static u32 crowd(enum engine_order order, u32 most, u64 seed)
+{
+	struct engine_opts eo = { .order = order,
+				  .step_tokens = 96,
+				  .max_seqs = 6,
+				  .overtake_max = most };
+	static struct prompts p;
+	struct request *r[PROMPT_MAX] = { NULL };
+	u32 i, in = 0, ended = 0;
+	struct fake f;
+
+	prompts_make(&p, PROMPT_MAX, seed);
+	fake_open(&f, 2500, &eo);
+	while (ended < p.nr) {
+		while (in < p.nr && test_rand(&seed) % 3) {
+			struct request_params rp = {
+				.prompt = p.ids[in],
+				.nr_prompt = p.len[in],
+				.max_new = 1 + (u32)(test_rand(&seed) % 30),
+				.n = test_rand(&seed) % 8 ? 1 : 2,
+				.priority = (s32)(test_rand(&seed) % 8) == 0,
+				.sampling = SAMPLING_GREEDY,
+			};
+
+			ASSERT_EQ(0, engine_submit(f.e, &rp, &r[in++], f.err));
+		}
+		ASSERT_LE(0, step(&f));
+		i = (u32)(test_rand(&seed) % p.nr);
+		if (r[i] && test_rand(&seed) % 8 == 0)
+			engine_cancel(f.e, r[i]);
+		for (i = 0; i < in; i++) {
+			if (!r[i] || r[i]->state != REQUEST_DONE)
+				continue;
+			engine_forget(f.e, r[i]);
+			r[i] = NULL;
+			ended++;
+		}
+	}
+	i = engine_stats(f.e)->max_overtaken;
+	fake_close(&f);
+	return i;
+}
+
+TEST(radix_order, a_crowd_stays_in_order_and_within_the_bound)
+{
+	u64 seed = test_seed(), end = seed + 12;
+	u32 lpm = 0, dfs = 0, far = 0;
+
+	for (; seed < end; seed++) {
+		EXPECT_EQ(0, crowd(ENGINE_ORDER_FCFS, 3, seed));
+		lpm = max(lpm, crowd(ENGINE_ORDER_LPM, 3, seed));
+		dfs = max(dfs, crowd(ENGINE_ORDER_DFS, 3, seed));
+		far = max(far, crowd(ENGINE_ORDER_LPM, 100, seed));
+	}
+	EXPECT_EQ(3, lpm);
+	EXPECT_EQ(3, dfs);
+	EXPECT_GT(far, 3);
 }
 
 TEST(radix_twins, what_they_share_is_computed_once)
@@ -341,11 +415,11 @@ TEST(radix_twins, who_waits_goes_on_when_the_other_one_is_cancelled)
 	a = submit(&f, ids, 300, 2);
 	b = submit(&f, ids, 300, 2);
 	for (i = 0; i < 2; i++)
-		ASSERT_EQ(1, engine_step(f.e, f.err));
+		ASSERT_EQ(1, step(&f));
 	EXPECT_EQ(REQUEST_WAITING, b->state);
 	EXPECT_EQ(128, a->seqs[0]->nr_computed);
 	engine_cancel(f.e, a);
-	ASSERT_EQ(1, engine_step(f.e, f.err));
+	ASSERT_EQ(1, step(&f));
 	EXPECT_EQ(REQUEST_RUNNING, b->state);
 	/* what had been computed was published */
 	EXPECT_EQ(128 + 64, b->seqs[0]->nr_computed);
