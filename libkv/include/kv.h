@@ -299,6 +299,13 @@ KV_API void kv_step_run_copies(struct kv *kv, const struct kv_step *step);
 KV_API unsigned int kv_step_holders(const struct kv *kv,
 				    const struct kv_holder **holders);
 /**
+ * kv_step_short - how much was missing when a reservation last fell short
+ * @kv: handle
+ *
+ * After -EAGAIN of kv_step_prepare(). Return: bytes.
+ */
+KV_API uint64_t kv_step_short(const struct kv *kv);
+/**
  * kv_step_lost - what a swap tier has lost of a step that was just refused
  * @kv: handle
  * @space: which of its spaces

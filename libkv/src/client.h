@@ -151,6 +151,7 @@ struct kv {
 	u32 nr_carry;
 	struct kv_copy carry[COPY_ROOM];
 
+	u64 short_bytes; /* of the last that fell short */
 	u32 nr_holders;
 	u64 lost; /* of the last -ENODATA, as ops.h says */
 	struct kv_holder holders[HOLDER_MAX];

@@ -46,6 +46,7 @@ static int short_fail(struct kv *kv, u64 short_bytes)
 {
 	const struct kv_holder *h = kv->holders;
 
+	kv->short_bytes = short_bytes;
 	if (!kv->nr_holders)
 		return kv_fail(kv, -EAGAIN, "%llu KiB short",
 			       (unsigned long long)short_bytes >> 10);

@@ -575,6 +575,11 @@ unsigned int kv_step_holders(const struct kv *kv,
 	return kv->nr_holders;
 }
 
+uint64_t kv_step_short(const struct kv *kv)
+{
+	return kv->short_bytes;
+}
+
 KV_API int kv_step_lost(const struct kv *kv, u32 *space, u64 *pos)
 {
 	if (!kv->lost)

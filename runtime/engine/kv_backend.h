@@ -111,6 +111,11 @@ struct kv_backend_ops {
 	 * others; ~0: nothing limits them.
 	 */
 	u64 (*limit)(struct kv_backend *b);
+	/*
+	 * After -EAGAIN of step_prepare(): bytes that it fell short of.
+	 * Optional: NULL where that is not known.
+	 */
+	u64 (*missing)(struct kv_backend *b);
 	/* After -ENODATA of step_prepare(): a space that has lost tokens. */
 	bool (*lost)(struct kv_backend *b, u32 *space);
 	/* Sentence of the last failed call, never NULL. */

@@ -298,6 +298,11 @@ static u64 paged_limit(struct kv_backend *b)
 	return without_rests(p, all - min(all, rests));
 }
 
+static u64 paged_missing(struct kv_backend *b)
+{
+	return kv_step_short(to_paged(b)->kv);
+}
+
 static bool paged_lost(struct kv_backend *b, u32 *space)
 {
 	u64 pos;
@@ -344,6 +349,7 @@ static const struct kv_backend_ops paged_ops = {
 	.space_whole = paged_space_whole,
 	.space_private = paged_space_private,
 	.limit = paged_limit,
+	.missing = paged_missing,
 	.lost = paged_lost,
 	.error = paged_error,
 	.destroy = paged_destroy,

@@ -13,10 +13,17 @@
  * is not, or every finish would bring in a crowd that has to be thrown out and
  * computed again.
  *
- * Who gives way is one of the lowest priority that runs. Of these it is the
- * latest arrival that has pages alone: what others share does not come free
- * with it. If none has, it is the one that has most. The first of all that run
- * never gives way for another one, so it always gets on; alone and still short,
+ * Who gives way is one of the lowest priority that runs. What is weighed is
+ * what comes free with it: the frames that it alone holds (what others share
+ * stays), and those that it would have taken in this step. Of those that free
+ * what the step is short of it is the latest arrival, so that one is enough and
+ * who came first is spared; if nobody frees that much, it is the one that frees
+ * most. So memory that is short costs as few requests as it can, and nobody
+ * gives way for nothing.
+ *
+ * The first of all that run never gives way for another one, whatever it holds,
+ * so it always gets on, ends, and another one is the first: nobody gives way
+ * for ever. Alone and still short,
  * because other clients hold the memory, it waits with a ticket, then gives
  * everything back and begins again, and in the end fails. It waits with one
  * ticket, whose age counts in kvmd; who cancels it meanwhile sets the stop word
@@ -123,14 +130,29 @@ static bool can_give_way(const struct request *r)
 	return r->state == REQUEST_RUNNING && !r->held;
 }
 
+/* Bytes that it would take in the step at hand. */
+static u64 growth_of(const struct engine *e, const struct request *r)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < e->nr_step; i++)
+		if (e->step[i]->req == r)
+			bytes += kv_space_bytes(e->b,
+						e->items[i].pos +
+							e->items[i].nr_tokens) -
+				 kv_space_bytes(e->b, e->items[i].pos);
+	return bytes;
+}
+
 /*
- * One whose turn is over, else the latest arrival of the lowest priority that
- * has pages alone, else of them who has most; NULL if only one runs.
+ * One whose turn is over, else of the lowest priority the latest arrival that
+ * frees what is missing, else of them who frees most; NULL if only one runs.
  */
-static struct request *victim_of(const struct engine *e)
+static struct request *victim_of(const struct engine *e, u64 missing)
 {
 	struct request *r, *most = NULL, *over = turns_victim(e);
-	u64 bytes, most_bytes = 0, enough = kv_space_bytes(e->b, 1);
+	u64 bytes, most_bytes = 0;
 	u32 i, first = 0;
 
 	while (first < e->nr_reqs && !can_give_way(e->reqs[first]))
@@ -144,7 +166,8 @@ static struct request *victim_of(const struct engine *e)
 		if (over && over->p.priority == r->p.priority)
 			return over;
 		bytes = sched_private_of(e, r);
-		if (bytes >= enough)
+		bytes += bytes ? growth_of(e, r) : 0;
+		if (bytes >= missing)
 			return r;
 		if (!most || bytes > most_bytes) {
 			most = r;
@@ -342,11 +365,14 @@ static int leave_out(struct engine *e, int rc)
 /* The step is short; 0: it is not any more, -EAGAIN: try again. */
 static int make_room(struct engine *e, int rc)
 {
+	u64 missing = kv_space_bytes(e->b, 1);
 	struct request *victim;
 
 	if (e->o.preempt == ENGINE_PREEMPT_NONE)
 		return leave_out(e, rc);
-	victim = victim_of(e);
+	if (rc == -EAGAIN && e->b->ops->missing)
+		missing = max(missing, e->b->ops->missing(e->b));
+	victim = victim_of(e, missing);
 	if (victim)
 		give_way(e, victim);
 	if (victim || (rc == -EAGAIN && drop_paused(e)))

@@ -456,6 +456,7 @@ TEST_F(libkv, says_who_holds_the_memory_when_there_is_none)
 	refuses(self, -EAGAIN, rc, "short");
 	ASSERT_GE(kv_step_holders(self->c.kv, &h), 1);
 	EXPECT_GT(h->held_bytes, 0);
+	EXPECT_GT(kv_step_short(self->c.kv), 0);
 	t0 = (uint64_t)(th_now() * 1000);
 	refuses(self, -ETIMEDOUT,
 		kv_step_prepare(self->c.kv, &it, 1, KV_STEP_WAIT, 50, &st),

@@ -38,6 +38,7 @@ struct sim_pages {
 	u32 hog; /* frames that others have */
 	u32 swap_pages, nr_out;
 	u32 nr_spaces;
+	u32 missing; /* pages that the last step fell short of */
 };
 
 static inline struct sim_pages *sim_of(struct kv_backend *b)
@@ -202,7 +203,9 @@ static inline int sim_step_prepare(struct kv_backend *b,
 		return -E2BIG;
 	if (s->nr_used + want > s->nr_frames - s->hog)
 		sim_swap_out(s, items, nr, want);
-	if (s->nr_used + want > s->nr_frames - s->hog)
+	s->missing = s->nr_used + want -
+		     min(s->nr_used + want, s->nr_frames - s->hog);
+	if (s->missing)
 		return timeout_ms ? -ETIMEDOUT : -EAGAIN;
 	for (i = 0; i < nr; i++)
 		sim_give(s, &items[i]);
@@ -294,6 +297,11 @@ static inline u64 sim_limit(struct kv_backend *b)
 	return (u64)(sim_of(b)->nr_frames - sim_of(b)->hog) * SIM_BYTES;
 }
 
+static inline u64 sim_missing(struct kv_backend *b)
+{
+	return (u64)sim_of(b)->missing * SIM_BYTES;
+}
+
 static inline bool sim_lost(struct kv_backend *b, u32 *space)
 {
 	(void)b;
@@ -327,6 +335,7 @@ static const struct kv_backend_ops sim_ops = {
 	.space_whole = sim_space_whole,
 	.space_private = sim_space_private,
 	.limit = sim_limit,
+	.missing = sim_missing,
 	.lost = sim_lost,
 	.error = sim_error,
 	.destroy = sim_nothing,

@@ -297,6 +297,72 @@ TEST(prefill, apart_chunks_and_decodes_take_turns)
 	EXPECT_EQ(1, m.stalls_in_turn);
 }
 
+/* ---- who gives way ---- */
+
+/* All with a full last page: in the next step each takes one more. */
+static void at_a_page(struct bed *b, const u32 *pages, u32 nr,
+		      struct request **q, u32 spare)
+{
+	struct engine_opts o = { .step_tokens = 1024,
+				 .max_seqs = 16,
+				 .preempt = ENGINE_PREEMPT_RECOMPUTE };
+	u32 i, sum = 0;
+
+	for (i = 0; i < nr; i++)
+		sum += pages[i];
+	bed_open(b, o, sum + spare);
+	for (i = 0; i < nr; i++)
+		q[i] = submit(b, pages[i] * SIM_P, 8, 0, 1);
+	step(b);
+	for (i = 0; i < nr; i++)
+		EXPECT_EQ(0, q[i]->nr_preempted);
+	step(b);
+}
+
+TEST(victim, is_the_latest_that_frees_what_is_missing)
+{
+	static const u32 pages[] = { 12, 9, 10, 1, 1, 1, 1, 1 };
+	struct request *q[ARRAY_SIZE(pages)];
+	struct bed b;
+	u32 i;
+
+	/* eight pages are missing: the third has ten, and takes none then */
+	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 0);
+	EXPECT_EQ(1, stats(&b)->nr_preempted);
+	EXPECT_EQ(1, q[2]->nr_preempted);
+	run(&b, 100);
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		EXPECT_EQ(8, tokens_of(q[i]));
+	bed_close(&b);
+
+	/* two are: the last one's page, and the one that it would take */
+	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 6);
+	EXPECT_EQ(1, stats(&b)->nr_preempted);
+	EXPECT_EQ(1, q[7]->nr_preempted);
+	run(&b, 100);
+	bed_close(&b);
+}
+
+TEST(victim, is_who_frees_most_if_nobody_frees_that_much_but_never_the_first)
+{
+	static const u32 pages[] = { 20, 2, 3, 1, 1, 1, 1, 1 };
+	struct request *q[ARRAY_SIZE(pages)];
+	struct bed b;
+	u32 i;
+
+	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 0);
+	EXPECT_EQ(0, q[0]->nr_preempted);
+	/* 3 + 1 of 8, 2 + 1 of the 4 that are left, then the latest */
+	EXPECT_EQ(1, q[2]->nr_preempted);
+	EXPECT_EQ(1, q[1]->nr_preempted);
+	EXPECT_EQ(1, q[7]->nr_preempted);
+	EXPECT_EQ(3, stats(&b)->nr_preempted);
+	run(&b, 100);
+	for (i = 0; i < ARRAY_SIZE(pages); i++)
+		EXPECT_EQ(8, tokens_of(q[i]));
+	bed_close(&b);
+}
+
 /* ---- plans ---- */
 
 TEST_TIMEOUT(plan, the_same_is_computed_with_and_without_one, 120)

@@ -515,6 +515,11 @@ static void sim_destroy(struct kv_backend *b)
 	free(to_sim(b));
 }
 
+static u64 sim_missing(struct kv_backend *b)
+{
+	return to_sim(b)->now.extra;
+}
+
 static const struct kv_backend_ops sim_ops = {
 	.name = "sim",
 	.space_create = sim_space_create,
@@ -536,6 +541,7 @@ static const struct kv_backend_ops sim_ops = {
 	.space_whole = sim_space_whole,
 	.space_private = sim_space_private,
 	.limit = sim_limit,
+	.missing = sim_missing,
 	.lost = sim_lost,
 	.error = sim_error,
 	.destroy = sim_destroy,
