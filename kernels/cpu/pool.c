@@ -24,7 +24,7 @@
  * so that at least one sees the other.
  *
  * An errand is one call that is to be made beside the jobs that follow. A
- * worker takes it before its next item, so it displaces no thread that
+ * worker takes it before its next job, so it displaces no thread that
  * computes, as one more thread would, and the others take what items it does
  * not. It is nobody's or one thread's, by a word of its own:
  *
@@ -273,9 +273,8 @@ void pool_post(struct pool *p, pool_errand_fn fn, void *arg)
 {
 	p->errand_fn = fn;
 	p->errand_arg = arg;
+	/* the next job wakes who sleeps */
 	__atomic_store_n(&p->errand, ERRAND_POSTED, __ATOMIC_SEQ_CST);
-	if (p->nr_workers)
-		wake_workers(p, 1);
 }
 
 void pool_collect(struct pool *p)

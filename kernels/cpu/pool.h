@@ -44,8 +44,8 @@ void pool_run(struct pool *pool, pool_fn fn, void *arg, u32 nr_items);
  * @fn: called once, by a worker, or by the caller in pool_collect()
  * @arg: handed to @fn
  *
- * A worker takes it before its next item, and while it is at it the others
- * share the items out among them. @fn runs no job.
+ * A worker takes it before its next job, and while it is at it the others share
+ * the items out among them. Nobody is woken for it alone. @fn runs no job.
  */
 void pool_post(struct pool *pool, pool_errand_fn fn, void *arg);
 /*

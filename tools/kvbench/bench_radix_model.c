@@ -10,6 +10,8 @@
  *	chat	conversations of short turns and long answers: decoding is
  *		what takes the time, so little is won. The control
  *	apart	prompts that share nothing: what looking for prefixes costs
+ *	program	a tree of thoughts, on the interface for programs: of each
+ *		thought four go on, all are judged, the two best are kept
  *	second	a second server of the model on the same kvmd is given what
  *		the first has computed
  */
@@ -19,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <kv.h>
+#include "runtime/engine/program.h"
 #include "runtime/model/model.h"
 #include "tools/kvrun/private_kvmd.h"
 #include "tools/kvrun/session.h"
@@ -33,6 +36,13 @@
 #define APART_SEQS    16u
 #define APART_NEW     16u
 #define APART_ROUNDS  3u
+#define TREE_QUESTION 400u
+#define TREE_HINT     6u
+#define TREE_THOUGHT  24u
+#define TREE_WIDTH    4u
+#define TREE_KEEP     2u
+#define TREE_DEPTH    3u
+#define TREE_ANSWER   16u
 #define TOKENS_MAX    1024u
 #define REQUESTS_MAX  32u
 
@@ -40,11 +50,12 @@ struct load {
 	u32 nr, len[REQUESTS_MAX], ids[REQUESTS_MAX][TOKENS_MAX];
 	u32 max_new;
 	struct request *req[REQUESTS_MAX];
+	u64 hash; /* of what was answered, where that is looked at */
 };
 
 struct result {
 	double seconds;
-	u64 mapped, computed;
+	u64 mapped, computed, hash;
 };
 
 static void random_ids(struct bench_rng *rng, const struct session *s, u32 *ids,
@@ -165,6 +176,7 @@ static int one(const struct bench_opts *o, const char *path, load_fn *fn,
 	if (!rc) {
 		r->mapped = engine_stats(s.engine)->nr_mapped;
 		r->computed = engine_stats(s.engine)->nr_prefill;
+		r->hash = l.hash;
 	} else {
 		snprintf(err, KV_ERRLEN, "%s", s.err);
 	}
@@ -198,6 +210,175 @@ static int on_off(const struct bench_opts *o, load_fn *fn, u32 rounds,
 			 (unsigned long long)(on->mapped + on->computed),
 			 off->seconds);
 	return rc;
+}
+
+/* ---- a program ---- */
+
+struct thought {
+	struct branch *b, *judge;
+	double rank;
+};
+
+struct tree {
+	struct session *s;
+	struct program *p;
+	struct bench_rng rng;
+	struct thought kept[TREE_KEEP]; /* [nr_kept] */
+	struct thought all[TREE_KEEP * TREE_WIDTH]; /* [nr] of a level */
+	u32 nr_kept, nr;
+};
+
+/* Some words of the caller's. */
+static int say(struct tree *t, struct branch *b, u32 nr)
+{
+	u32 ids[TREE_QUESTION];
+
+	random_ids(&t->rng, t->s, ids, nr);
+	return program_append(b, ids, nr, t->s->err);
+}
+
+/* Each that was kept goes on in several ways. */
+static int think(struct tree *t)
+{
+	struct program_gen g = { .max_new = TREE_THOUGHT,
+				 .ignore_eog = true,
+				 .sampling = SAMPLING_GREEDY };
+	u32 i;
+	int rc = 0;
+
+	t->nr = t->nr_kept * TREE_WIDTH;
+	for (i = 0; i < t->nr && !rc; i++) {
+		struct thought *v = &t->all[i];
+
+		g.sampling.temperature = 0.8f;
+		g.sampling.seed = bench_rand(&t->rng);
+		rc = program_fork(t->kept[i / TREE_WIDTH].b, &v->b, t->s->err);
+		if (!rc)
+			rc = say(t, v->b, TREE_HINT);
+		if (!rc)
+			rc = program_gen(v->b, &g, t->s->err);
+	}
+	for (i = 0; i < t->nr_kept; i++)
+		program_drop(t->kept[i].b);
+	t->nr_kept = 0;
+	return rc ? rc : program_join(t->p, t->s->err);
+}
+
+static int by_rank(const void *a, const void *b)
+{
+	const struct thought *x = a, *y = b;
+
+	return (x->rank < y->rank) - (x->rank > y->rank);
+}
+
+/* Which of two words is likelier behind a question about each thought? */
+static int judge(struct tree *t)
+{
+	u32 ids[2] = { 1000, 2000 }, i;
+	const struct program_choice words[] = { { &ids[0], 1 },
+						{ &ids[1], 1 } };
+	int rc = 0;
+
+	for (i = 0; i < t->nr && !rc; i++) {
+		rc = program_fork(t->all[i].b, &t->all[i].judge, t->s->err);
+		if (!rc)
+			rc = say(t, t->all[i].judge, TREE_HINT);
+		if (!rc)
+			rc = program_select(t->all[i].judge, words, 2,
+					    t->s->err);
+	}
+	if (!rc)
+		rc = program_join(t->p, t->s->err);
+	for (i = 0; i < t->nr && !rc; i++) {
+		struct thought *v = &t->all[i];
+
+		rc = program_error(v->b) ? program_error(v->b)
+					 : program_error(v->judge);
+		v->rank = program_score(v->judge) -
+			  1000 * (double)program_selected(v->judge);
+		program_drop(v->judge);
+	}
+	return rc;
+}
+
+static void keep_the_best(struct tree *t)
+{
+	u32 i;
+
+	qsort(t->all, t->nr, sizeof(t->all[0]), by_rank);
+	t->nr_kept = min(TREE_KEEP, t->nr);
+	memcpy(t->kept, t->all, t->nr_kept * sizeof(t->kept[0]));
+	for (i = t->nr_kept; i < t->nr; i++)
+		program_drop(t->all[i].b);
+}
+
+/* The best goes on with the best of four samples, the other one with beams. */
+static int answer(struct tree *t, u64 *hash)
+{
+	struct program_gen g = { .max_new = TREE_ANSWER,
+				 .ignore_eog = true,
+				 .sampling = SAMPLING_GREEDY };
+	u32 i, k, nr;
+	int rc = program_beam(t->kept[1].b, &g, 3, t->s->err);
+
+	g.sampling.temperature = 0.8f;
+	if (!rc)
+		rc = program_best_of(t->kept[0].b, &g, 4, t->s->err);
+	if (!rc)
+		rc = program_join(t->p, t->s->err);
+	for (i = 0; i < t->nr_kept && !rc; i++) {
+		const u32 *ids = program_ids(t->kept[i].b, &nr);
+
+		rc = program_error(t->kept[i].b);
+		for (k = 0; k < nr; k++)
+			*hash = (*hash ^ ids[k]) * 0x100000001b3ull;
+	}
+	return rc;
+}
+
+static int thoughts(const struct bench_opts *o, struct session *s,
+		    struct load *l)
+{
+	static struct tree t;
+	u32 ids[TREE_QUESTION], i;
+	int rc;
+
+	t = (struct tree){ .s = s, .rng = { o->seed }, .nr_kept = 1 };
+	l->hash = 0;
+	random_ids(&t.rng, s, ids, TREE_QUESTION);
+	rc = program_create(s->engine, &t.p, s->err);
+	if (!rc)
+		rc = program_begin(t.p, ids, o->tiny ? 40 : TREE_QUESTION,
+				   &t.kept[0].b, s->err);
+	for (i = 0; i < (o->tiny ? 1 : TREE_DEPTH) && !rc; i++) {
+		rc = think(&t);
+		if (!rc)
+			rc = judge(&t);
+		if (!rc)
+			keep_the_best(&t);
+	}
+	if (!rc)
+		rc = answer(&t, &l->hash);
+	program_destroy(t.p);
+	return rc;
+}
+
+static int run_program(const struct bench_opts *o, struct figure_result *f)
+{
+	struct result on, off;
+	int rc = on_off(o, thoughts, 1, &on, &off, f->note);
+
+	if (rc)
+		return rc;
+	if (on.hash != off.hash) {
+		snprintf(f->note, sizeof(f->note),
+			 "the answers differ with and without the cache");
+		return -EIO;
+	}
+	f->measured = off.seconds / on.seconds;
+	f->bound = (double)(on.mapped + on.computed) / (double)on.computed;
+	snprintf(f->bound_what, sizeof(f->bound_what), "1 / (1 - hit rate)");
+	return 0;
 }
 
 static int run_shot(const struct bench_opts *o, struct figure_result *f)
@@ -297,6 +478,9 @@ FIGURE(radix_chat, .name = "radix.chat",
 FIGURE(radix_apart, .name = "radix.overhead",
        .what = "time that looking for prefixes adds where nothing is shared",
        .unit = "%", .cmp = CMP_AT_MOST, .target = 1, .run = run_apart);
+FIGURE(radix_program, .name = "radix.program",
+       .what = "a tree of thoughts as a program, over no cache", .unit = "x",
+       .cmp = CMP_AT_LEAST, .target = 2, .run = run_program);
 FIGURE(radix_second, .name = "radix.second",
        .what = "prompt tokens that a second server finds of the first one's",
        .unit = "x", .cmp = CMP_AT_LEAST, .target = 0.9, .run = run_second);
