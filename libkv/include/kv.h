@@ -284,6 +284,17 @@ KV_API int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
  */
 KV_API int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
 			    unsigned int nr);
+/**
+ * kv_step_receive - take in what was asked for ahead, as far as it has come
+ * @kv: handle
+ *
+ * Memory that the next step was granted is mapped here rather than in
+ * kv_step_prepare(), which takes as long as some hundred requests. For when the
+ * device is busy with what uses no pages; memory that was taken back goes.
+ * Never waits for an answer.
+ * Return: 0 (also when there is nothing), -ESHUTDOWN kvmd is gone.
+ */
+KV_API int kv_step_receive(struct kv *kv);
 /* kv_step_copies - copies to run before anything else; count returned */
 KV_API unsigned int kv_step_copies(const struct kv_step *step,
 				   const struct kv_copy **copies);

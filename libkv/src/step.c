@@ -477,6 +477,16 @@ int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
 	return 0;
 }
 
+int kv_step_receive(struct kv *kv)
+{
+	const struct req *r = &kv->req[REQ_PREFETCH];
+	int rc = kv->ahead ? ring_reap(kv) : 0;
+
+	if (rc || !kv->ahead || r->state != REQ_DONE || r->cqe.res < 0)
+		return rc;
+	return msg_extents(kv, r->cqe.extent_seq);
+}
+
 unsigned int kv_step_copies(const struct kv_step *step,
 			    const struct kv_copy **copies)
 {

@@ -10,7 +10,14 @@
  *	  its jobs, with all workers	its pages are asked for
  *	  but that one			what is published of the prompts
  *	ahead_end()	  <-- done ---	that wait
- *	commit, logits, tokens
+ *	commit
+ *	ahead_receive()	  -- errand -->	memory that the next step was granted
+ *	logits				is mapped
+ *	ahead_end()	  <-- done ---
+ *	tokens
+ *
+ * Memory is mapped only when the step's kernels have used their pages: what
+ * kvmd has taken back goes with it.
  *
  * The engine, its backend and with it libkv's handle belong to whoever has the
  * errand, until it is done: meanwhile the engine's thread touches the batch
@@ -75,6 +82,21 @@ void ahead_begin(struct engine *e)
 	lap = host_now();
 	pool_post(e->x->pool, errand, e);
 	host_lap(&e->stats.host_ahead_s, lap);
+}
+
+static void receive(void *arg)
+{
+	struct engine *e = arg;
+	double lap = host_now();
+
+	e->b->ops->step_receive(e->b);
+	host_lap(&e->stats.host_beside_s, lap);
+}
+
+void ahead_receive(struct engine *e)
+{
+	if (e->is_beside && e->b->ops->step_receive)
+		pool_post(e->x->pool, receive, e);
 }
 
 void ahead_end(struct engine *e)

@@ -236,14 +236,14 @@ static void block(struct engine *e, u32 first, u32 nr)
 	u32 vocab = e->m->hp.vocab, i;
 	double start = engine_now(e);
 	double from = host_now();
-	struct kern_logits p = {
-		.x = forward_logits(e->f, first, nr),
-		.len = vocab,
-		.argmax = e->argmax,
-		.top_ids = e->top_ids,
-		.top = e->top,
-	};
-	float *logits = (float *)p.x;
+	struct kern_logits p = { .len = vocab,
+				 .argmax = e->argmax,
+				 .top_ids = e->top_ids,
+				 .top = e->top };
+	float *logits;
+
+	ahead_receive(e);
+	p.x = logits = forward_logits(e->f, first, nr);
 
 	for (i = 0; i < nr; i++) {
 		const struct request *r = e->batch.out[first + i].seq->req;
@@ -254,6 +254,7 @@ static void block(struct engine *e, u32 first, u32 nr)
 	}
 	e->x->ops->logits(e->x, &p, nr);
 	draw_block(e, first, nr, logits);
+	ahead_end(e);
 	e->stats.compute_s += engine_now(e) - start;
 	host_lap(&e->logits_s, from);
 	for (i = 0; i < nr; i++) {

@@ -226,7 +226,9 @@ void plan_forget(struct engine *e, const struct request *r);
 
 /* The turn to compute, and what is done beside the step begins. */
 void ahead_begin(struct engine *e);
-/* It has ended. */
+/* While logits are computed: memory that was asked for ahead is mapped. */
+void ahead_receive(struct engine *e);
+/* What was begun has ended. */
 void ahead_end(struct engine *e);
 
 /* ---- preempt.c ---- */

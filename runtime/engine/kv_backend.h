@@ -62,6 +62,11 @@ struct kv_backend_ops {
 	 */
 	void (*step_prefetch)(struct kv_backend *b,
 			      const struct kv_resv_item *items, u32 nr);
+	/*
+	 * After a step's last use of pages: take in what was asked for ahead
+	 * and has come. Optional: NULL where there is nothing to take in.
+	 */
+	void (*step_receive)(struct kv_backend *b);
 	/* Copies to run before anything else of the step; their number. */
 	u32 (*step_copies)(struct kv_backend *b, const struct kern_copy **list);
 	/*

@@ -86,6 +86,12 @@ static void paged_step_prefetch(struct kv_backend *b,
 	(void)kv_step_prefetch(to_paged(b)->kv, items, nr);
 }
 
+static void paged_step_receive(struct kv_backend *b)
+{
+	/* whatever fails here is found by step_prepare() as well */
+	(void)kv_step_receive(to_paged(b)->kv);
+}
+
 static const struct kv_geometry *geometry_of(const struct paged *p, u32 id)
 {
 	u32 i;
@@ -335,6 +341,7 @@ static const struct kv_backend_ops paged_ops = {
 	.space_table = paged_space_table,
 	.step_prepare = paged_step_prepare,
 	.step_prefetch = paged_step_prefetch,
+	.step_receive = paged_step_receive,
 	.step_copies = paged_step_copies,
 	.turn_begin = paged_turn_begin,
 	.turn_end = paged_turn_end,

@@ -294,6 +294,30 @@ TEST_F(libkv, answers_a_prefetch_while_a_step_runs)
 	ASSERT_EQ(0, step1(self, s, 5));
 }
 
+TEST_F(libkv, receives_memory_before_the_step_that_uses_it)
+{
+	struct kv_resv_item it = { .nr_tokens = 16 };
+	struct kv_counters a = counters(self), b;
+	double end = th_now() + 20;
+	struct kv_step *st;
+
+	ASSERT_EQ(0, kv_step_receive(self->c.kv));
+	ASSERT_EQ(0, seq_create(&self->c, &self->s[0]));
+	it.space = self->s[0].space;
+	ASSERT_EQ(0, kv_step_prefetch(self->c.kv, &it, 1));
+	do {
+		ASSERT_EQ(0, kv_step_receive(self->c.kv));
+		b = counters(self);
+	} while (b.extents == a.extents && th_now() < end);
+	EXPECT_GT(b.extents, a.extents);
+	ASSERT_EQ(0, kv_step_receive(self->c.kv));
+	ASSERT_EQ(0, kv_step_prepare(self->c.kv, &it, 1, 0, 0, &st));
+	EXPECT_EQ(b.extents, counters(self).extents);
+	EXPECT_EQ(b.requests, counters(self).requests);
+	kv_step_abandon(self->c.kv, st);
+	ASSERT_EQ(0, step1(self, &self->s[0], 5));
+}
+
 TEST_F(libkv, drops_a_prefetch_that_nobody_wants)
 {
 	struct seq *p = &self->s[0], *ch = &self->s[1];
