@@ -36,7 +36,7 @@
 #define APART_SEQS    16u
 #define APART_NEW     16u
 #define APART_ROUNDS  3u
-#define TREE_QUESTION 400u
+#define TREE_QUESTION 160u
 #define TREE_HINT     6u
 #define TREE_THOUGHT  24u
 #define TREE_WIDTH    4u

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_beside.c - what is done beside a step that computes, with threads and on
+ *	kvmd's pages: the errand's worker is who calls libkv then
+ *
+ * san: thread
+ */
+#include "kv.h"
+#include "selftests/lib_kvmd.h"
+#include "selftests/runtime/engine/rig.h"
+
+#define NR     10u
+#define SHARED 70u /* tokens that every other prompt begins with */
+
+struct side {
+	struct rig r;
+	struct kv *kv; /* NULL: contiguous memory */
+	struct request *q[NR];
+};
+
+static void side_open(struct side *s, const struct tiny_cfg *c, u32 threads,
+		      const char *socket)
+{
+	struct engine_opts eo = { .step_tokens = 96,
+				  .max_seqs = 16,
+				  .logit_rows = 4,
+				  .prefix_cache = socket != NULL,
+				  .one_by_one = threads == 1 };
+	struct kv_attach_opts ao = { .sz = sizeof(ao), .socket = socket };
+	struct kv_namespace ns = { .salt = 1 };
+
+	memset(s, 0, sizeof(*s));
+	rig_load(&s->r, c, threads);
+	if (socket) {
+		ASSERT_EQ(0, kv_attach(&ao, &s->kv));
+		ASSERT_EQ(0, kv_paged_create(s->kv, s->r.m, &ns, &s->r.b,
+					     s->r.err));
+	} else {
+		ASSERT_EQ(0, kv_contig_create(s->r.m, 64, 1024, &s->r.b,
+					      s->r.err));
+	}
+	rig_start(&s->r, &eo);
+}
+
+static void side_close(struct side *s)
+{
+	rig_close(&s->r);
+	if (s->kv)
+		kv_detach(s->kv);
+}
+
+static void ask(struct side *s, u32 i)
+{
+	u32 ids[256], nr = 60 + 11 * i;
+	struct request_params p;
+
+	rig_ids(&s->r, ids, nr, 40 + i);
+	if (i % 2)
+		rig_ids(&s->r, ids, min(nr, SHARED), 7);
+	p = rig_params(ids, nr, 18 + 3 * i);
+	p.n = i == 5 ? 3 : 1;
+	p.sampling.temperature = i % 3 ? 0.0f : 0.9f;
+	p.sampling.top_p = i % 3 ? 1.0f : 0.8f;
+	p.sampling.seed = i;
+	s->q[i] = rig_submit(&s->r, &p);
+}
+
+/* They come one after the other, and one of them goes. */
+static void side_run(struct side *s)
+{
+	u32 i, at = 0;
+	int rc = 1;
+
+	for (i = 0; rc == 1 || at < NR; i++) {
+		if (at < NR && i % 4 == 0)
+			ask(s, at++);
+		if (i == 14)
+			engine_cancel(s->r.e, s->q[2]);
+		rc = engine_step(s->r.e, s->r.err);
+		if (!EXPECT_LE(0, rc))
+			TH_LOG("%s", s->r.err);
+		if (!EXPECT_EQ(0, engine_check(s->r.e, s->r.err)))
+			TH_LOG("%s", s->r.err);
+	}
+}
+
+static void expect_same(const struct side *a, const struct side *b)
+{
+	u32 i, k;
+
+	for (i = 0; i < NR; i++) {
+		if (i == 2)
+			continue; /* cancelled, sooner or later in its text */
+		EXPECT_EQ(0, b->q[i]->error);
+		ASSERT_EQ(a->q[i]->nr_seqs, b->q[i]->nr_seqs);
+		for (k = 0; k < a->q[i]->nr_seqs; k++)
+			if (!EXPECT_TRUE(rig_same(a->q[i]->seqs[k],
+						  b->q[i]->seqs[k])))
+				TH_LOG("request %u", i);
+	}
+}
+
+TEST_TIMEOUT(beside, a_worker_asks_for_pages_and_no_bit_changes, 120)
+{
+	const struct tiny_cfg cfg[] = { tiny_gemma(KV_DTYPE_Q8_0),
+					tiny_qwen(KV_DTYPE_Q8_0) };
+	static struct side plain, paged;
+	const struct engine_stats *st;
+	struct kv_counters nr;
+	struct test_kvmd d;
+	u32 i;
+
+	ASSERT_EQ(0,
+		  test_kvmd_start(&d, test_tmpdir(), "--size", "128M", NULL));
+	for (i = 0; i < ARRAY_SIZE(cfg); i++) {
+		side_open(&plain, &cfg[i], 1, NULL);
+		side_open(&paged, &cfg[i], 3, d.socket);
+		side_run(&plain);
+		side_run(&paged);
+		expect_same(&plain, &paged);
+		st = engine_stats(paged.r.e);
+		kv_counters_get(paged.kv, &nr);
+		TH_LOG("%llu of %llu steps as planned, %llu reservations ahead",
+		       (unsigned long long)st->nr_planned,
+		       (unsigned long long)st->nr_steps,
+		       (unsigned long long)nr.prefetches);
+		EXPECT_GT(st->nr_planned, st->nr_steps / 4);
+		EXPECT_GT(st->host_beside_s, 0);
+		EXPECT_GT(nr.prefetches, 5);
+		side_close(&paged);
+		side_close(&plain);
+	}
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
+TEST_HARNESS_MAIN
