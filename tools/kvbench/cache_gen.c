@@ -312,6 +312,114 @@ static void gen_twice(struct gen *g)
 	}
 }
 
+/*
+ * Agents that call tools: most answers come soon, some late, and some agents
+ * try again from an earlier step.
+ */
+static void gen_tools(struct gen *g)
+{
+	u32 i, k;
+
+	roots(g, 8, 8, 12);
+	while (more(g)) {
+		if (g->nr_act < 30) {
+			i = g->nr_act++;
+			g->act[i] = g->root[popular(g, 8)];
+			g->left[i] = 1 + about(g, 20);
+		} else {
+			i = chance(g, 70) ? below(g, 5) : below(g, 30);
+		}
+		for (k = chance(g, 10) ? about(g, 6) : 0; k; k--)
+			if (g->t->parent[g->act[i]] != CACHE_NO_BLOCK)
+				g->act[i] = g->t->parent[g->act[i]];
+		k = chance(g, 10) ? about(g, 30) : about(g, 3);
+		g->act[i] = grow(g, g->act[i], k);
+		ask(g, g->act[i]);
+		if (!--g->left[i])
+			act_end(g, i);
+	}
+}
+
+/* Two tasks at a time, each with its examples before all of its questions. */
+static void gen_fewshot(struct gen *g)
+{
+	u32 i;
+
+	while (more(g)) {
+		while (g->nr_act < 2) {
+			i = g->nr_act++;
+			g->act[i] = grow(g, CACHE_NO_BLOCK, 4 + about(g, 20));
+			g->left[i] = 10 + about(g, 40);
+		}
+		i = below(g, 2);
+		ask(g, grow(g, g->act[i], about(g, 2)));
+		if (!--g->left[i])
+			act_end(g, i);
+	}
+}
+
+/* Two popular passages, in their order, and a question about them. */
+static void gen_rag(struct gen *g)
+{
+	u32 top = grow(g, CACHE_NO_BLOCK, 2), first, i;
+
+	for (i = 0; i < 60; i++)
+		g->root[i] = grow(g, top, about(g, 4));
+	while (more(g)) {
+		first = popular(g, 60);
+		i = first * 16 + popular(g, 16);
+		if (!g->left[i]++)
+			g->act[i] = grow(g, g->root[first], about(g, 4));
+		ask(g, grow(g, g->act[i], about(g, 2)));
+	}
+}
+
+/* By day conversations, by night the same documents in order. */
+static void gen_day(struct gen *g)
+{
+	u32 i, at = 0;
+
+	roots(g, 120, 8, 8);
+	while (more(g)) {
+		if (g->t->nr_requests / 400 % 2) {
+			ask(g, grow(g, g->root[at++ % 120], about(g, 2)));
+			continue;
+		}
+		i = below(g, max(g->nr_act, 1u));
+		if (g->nr_act < 80) {
+			i = g->nr_act++;
+			g->act[i] = g->root[popular(g, 20)];
+		}
+		g->act[i] = grow(g, g->act[i], about(g, 4));
+		ask(g, g->act[i]);
+		if (chance(g, 20))
+			act_end(g, i);
+	}
+}
+
+/* Documents of some questions each, in any order, among what comes once. */
+static void gen_pool(struct gen *g)
+{
+	u32 i;
+
+	while (more(g)) {
+		if (chance(g, 45)) {
+			i = chance(g, 30) ? 20 + about(g, 30) : about(g, 2);
+			ask(g, grow(g, CACHE_NO_BLOCK, i));
+			continue;
+		}
+		while (g->nr_act < 200) {
+			i = g->nr_act++;
+			g->act[i] = grow(g, CACHE_NO_BLOCK, 4 + about(g, 40));
+			g->left[i] = 3 + about(g, 3);
+		}
+		i = below(g, g->nr_act);
+		ask(g, grow(g, g->act[i], 1));
+		if (!--g->left[i])
+			act_end(g, i);
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*make)(struct gen *g);
@@ -323,7 +431,9 @@ static const struct {
 	{ "scan", gen_scan },	    { "popular", gen_popular },
 	{ "thought", gen_thought }, { "recent", gen_recent },
 	{ "both", gen_both },	    { "examples", gen_examples },
-	{ "twice", gen_twice },
+	{ "twice", gen_twice },	    { "tools", gen_tools },
+	{ "fewshot", gen_fewshot }, { "rag", gen_rag },
+	{ "day", gen_day },	    { "pool", gen_pool },
 };
 
 const char *cache_gen_name(u32 i)
