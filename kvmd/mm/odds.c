@@ -10,10 +10,12 @@
  * are halved every DECAY uses per page, so that old habits fade.
  *
  * Few pages say little: the ratio of a class is drawn towards that of the
- * class above it as if SHRINK more pages had behaved like that. A class of
- * pages used once leans on all of those; a level of uses on the next lower
- * level; the lowest on all pages; and those on PRIOR, the same for each
- * interval but the first, which stands for all shorter ones. Intervals grow
+ * class above it as if SHRINK more pages had behaved like that. Of pages used
+ * once those of a run's length lean on all of them, those as near to the end
+ * on these, those of a turn on the latter; of others those as near lean on
+ * their level of uses, a level on the next lower one, the lowest on all pages,
+ * and those on PRIOR, the same for each interval but the first, which stands
+ * for all shorter ones. Intervals grow
  * with age, so that the prior's value falls with age: before anything is known,
  * the order is that of least recent use.
  *
@@ -34,7 +36,7 @@
 #include "kvmd/mm/odds.h"
 
 #define DECAY  16ull
-#define SHRINK 16.0
+#define SHRINK 32.0
 #define PRIOR  0.05
 #define SQRT2  1.41421356237309515
 
@@ -62,86 +64,110 @@ static u32 interval_of(const double edge[ODDS_AGES + 1], u64 age)
 	return a;
 }
 
-u32 odds_class_fresh(u32 novelty, u32 run)
+u32 odds_near(u32 below)
 {
-	return novelty * 4 + (run <= 2 ? 0 : run <= 8 ? 1 : run <= 32 ? 2 : 3);
+	return !below ? 0 : below < 8 ? 1 : 2;
 }
 
-u32 odds_class_run(u32 cls, u32 run)
+u32 odds_near_of(u32 cls)
 {
-	return odds_class_fresh(cls / 4, run);
+	return cls < ODDS_FRESH ? cls / ODDS_TURNS % ODDS_NEAR
+				: (cls - ODDS_FRESH) % ODDS_NEAR;
 }
 
-u32 odds_class_again(u32 uses)
+u32 odds_class_fresh(u32 turn, u32 run, u32 near)
+{
+	u32 length = run <= 2 ? 0 : run <= 8 ? 1 : run <= 32 ? 2 : 3;
+
+	return (length * ODDS_NEAR + near) * ODDS_TURNS +
+	       min(turn, ODDS_TURNS - 1);
+}
+
+u32 odds_class_again(u32 uses, u32 near)
 {
 	static const u8 last[ODDS_LEVELS - 1] = { 2, 3, 4, 6, 9, 15 };
 	u32 level = 0;
 
 	while (level < ODDS_LEVELS - 1 && uses > last[level])
 		level++;
-	return ODDS_FRESH + level;
+	return ODDS_FRESH + level * ODDS_NEAR + near;
 }
 
 /* ---- values ---- */
 
-static double ratio(double used, double seen, double toward)
-{
-	return (used + SHRINK * toward) / (seen + SHRINK);
-}
-
 static void value_of(const double p[ODDS_AGES],
 		     const double edge[ODDS_AGES + 1], double *value)
 {
-	double use, stay, left, best;
+	double use, stay, left, use_best, stay_best;
 	u32 a, k;
 
 	for (a = 0; a < ODDS_AGES; a++) {
-		use = stay = best = 0;
-		left = 1;
+		use = stay = use_best = 0;
+		left = stay_best = 1;
 		for (k = a; k < ODDS_AGES; k++) {
 			stay += left * (edge[k + 1] - edge[k]) * (1 - p[k] / 2);
 			use += left * p[k];
 			left *= 1 - p[k];
-			best = max(best, use / stay);
+			if (use * stay_best > use_best * stay) {
+				use_best = use;
+				stay_best = stay;
+			}
 		}
-		value[a] = best;
+		value[a] = use_best / stay_best;
 	}
 }
 
-static void sum_classes(const struct odds *o, u32 first, u32 nr, u32 a,
-			double *used, double *seen)
+/* What [first, first + nr) did in interval @a, if @above is what others do. */
+static double hazard(const struct odds *o, u32 first, u32 nr, u32 a,
+		     double above)
 {
+	double used = 0, seen = 0;
 	u32 c;
 
-	*used = *seen = 0;
 	for (c = first; c < first + nr; c++) {
-		*used += o->used[c][a];
-		*seen += o->seen[c][a];
+		used += o->used[c][a];
+		seen += o->seen[c][a];
+	}
+	return min(1.0, (used + SHRINK * above) / (seen + SHRINK));
+}
+
+static void hazards(const struct odds *o, u32 a, double *p)
+{
+	const u32 run = ODDS_NEAR * ODDS_TURNS;
+	double all, fresh, above = 0, near = 0;
+	u32 c;
+
+	all = hazard(o, 0, ODDS_CLASSES, a, a ? PRIOR : 3 * PRIOR);
+	fresh = hazard(o, 0, ODDS_FRESH, a, all);
+	for (c = 0; c < ODDS_FRESH; c++) {
+		if (c % run == 0)
+			above = hazard(o, c, run, a, fresh);
+		if (c % ODDS_TURNS == 0)
+			near = hazard(o, c, ODDS_TURNS, a, above);
+		p[c] = hazard(o, c, 1, a, near);
+	}
+	for (above = all; c < ODDS_CLASSES; c++) {
+		if ((c - ODDS_FRESH) % ODDS_NEAR == 0)
+			above = hazard(o, c, ODDS_NEAR, a, above);
+		p[c] = hazard(o, c, 1, a, above);
 	}
 }
 
 static void revalue(struct odds *o, const double edge[ODDS_AGES + 1])
 {
-	double p[ODDS_CLASSES][ODDS_AGES];
-	double used, seen, above;
+	double of_class[ODDS_CLASSES], of_age[ODDS_AGES];
 	u32 a, c;
 
+	/* value[] has the hazards first */
 	for (a = 0; a < ODDS_AGES; a++) {
-		sum_classes(o, 0, ODDS_CLASSES, a, &used, &seen);
-		above = min(1.0, ratio(used, seen, a ? PRIOR : 3 * PRIOR));
-		sum_classes(o, 0, ODDS_FRESH, a, &used, &seen);
-		above = min(1.0, ratio(used, seen, above));
-		for (c = 0; c < ODDS_FRESH; c++)
-			p[c][a] = min(1.0, ratio(o->used[c][a], o->seen[c][a],
-						 above));
-		for (; c < ODDS_CLASSES; c++) {
-			above = min(1.0,
-				    ratio(o->used[c][a], o->seen[c][a], above));
-			p[c][a] = above;
-		}
+		hazards(o, a, of_class);
+		for (c = 0; c < ODDS_CLASSES; c++)
+			o->value[c][a] = of_class[c];
 	}
-	for (c = 0; c < ODDS_CLASSES; c++)
-		value_of(p[c], edge, o->value[c]);
+	for (c = 0; c < ODDS_CLASSES; c++) {
+		memcpy(of_age, o->value[c], sizeof(of_age));
+		value_of(of_age, edge, o->value[c]);
+	}
 }
 
 /* ---- pages ---- */

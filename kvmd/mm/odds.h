@@ -23,9 +23,12 @@
 
 #define ODDS_AGES    24u
 #define ODDS_SLOTS   64u
-#define ODDS_FRESH   12u /* classes of pages used once */
-#define ODDS_LEVELS  7u /* and of others, by uses */
-#define ODDS_CLASSES (ODDS_FRESH + ODDS_LEVELS)
+#define ODDS_NEAR    3u /* by pages behind it in its request: 0, 7, more */
+#define ODDS_RUNS    4u /* by new pages in the request */
+#define ODDS_TURNS   3u /* by requests that added to the path before */
+#define ODDS_FRESH   (ODDS_RUNS * ODDS_NEAR * ODDS_TURNS) /* used once */
+#define ODDS_LEVELS  7u /* of pages used more than once, by uses */
+#define ODDS_CLASSES (ODDS_FRESH + ODDS_LEVELS * ODDS_NEAR)
 
 /* Pages last used at [begin, begin of the next younger one). */
 struct odds_slot {
@@ -55,12 +58,19 @@ struct odds_event {
 
 void odds_init(struct odds *o);
 
-/* odds_class_fresh - of a page used once, the last of @run new ones */
-u32 odds_class_fresh(u32 novelty, u32 run);
-/* odds_class_run - the fresh class @cls, if the run has @run pages */
-u32 odds_class_run(u32 cls, u32 run);
+/*
+ * Of two classes of pages that are alike but for it, the one that is farther
+ * from the end of its request is the greater, as is that of a longer run.
+ */
+
+/* odds_near - class by how many pages of the request are behind a page */
+u32 odds_near(u32 below);
+/* odds_near_of - the same of a page of class @cls */
+u32 odds_near_of(u32 cls);
+/* odds_class_fresh - of a page used once, one of @run new ones */
+u32 odds_class_fresh(u32 turn, u32 run, u32 near);
 /* odds_class_again - of a page used @uses > 1 times */
-u32 odds_class_again(u32 uses);
+u32 odds_class_again(u32 uses, u32 near);
 
 /* odds_born - a page is used now */
 void odds_born(struct odds *o, u32 cls);

@@ -11,12 +11,14 @@
  * the number of the policy's life, so that nothing has to be cleared when it
  * begins another one.
  *
- * Classes of a page used once: by where it was new, and by how many pages were
- * new with it. A page whose parent was used once continues its parent's
- * run; another one begins a run, in a new place (no parent), behind a leaf
- * (the next turn of a conversation) or beside other children (one more
- * question about a document). How long a run is, is known when its last page
- * becomes idle; until then a page counts as the last one.
+ * Classes. Of any page: by how many pages were behind it in the request that
+ * used it. Of one used once also by how many were new with it, and by its
+ * turn: a page whose parent was used once continues its parent's run, another
+ * one begins the next turn (of a conversation, or a question about a document),
+ * one without a parent the first. Where a request ends is known when its last
+ * page becomes idle. Then all pages before it are told (path_ends); until then
+ * a new page counts as the last one, and one that was there as lying where it
+ * did before.
  *
  * The odds hear of each use, whichever policy is chosen: a node counts in
  * them from its first use until neither it nor its ghost is left.
@@ -24,8 +26,6 @@
 #include <string.h>
 
 #include "kvmd/mm/policy_state.h"
-
-enum novelty { NEW_ROOT, NEW_TURN, NEW_BRANCH };
 
 static const struct policy_ops *const kinds[POLICY_NR_KINDS] = {
 	[POLICY_LRU] = &policy_lru_ops,
@@ -199,20 +199,20 @@ static void ghost_of(struct policy *p, const struct policy_node *n)
 static void classify(struct policy *p, struct policy_node *n)
 {
 	const struct policy_node *up;
-	u32 novelty = NEW_ROOT;
+	u32 turn = 0;
 
 	n->run = 1;
 	if (n->parent != POLICY_NONE) {
 		up = policy_node(p, n->parent);
-		if (up->uses == 1) {
+		turn = POLICY_NODE_TURN(up);
+		if (up->uses == 1)
 			n->run = (u8)min(up->run + 1, 255);
-			novelty = up->cls / (ODDS_FRESH / 3);
-		} else {
-			novelty = up->flags & POLICY_NODE_PARENT ? NEW_BRANCH
-								 : NEW_TURN;
-		}
+		else
+			turn = min(turn + 1, ODDS_TURNS - 1);
 	}
-	n->cls = (u8)odds_class_fresh(novelty, n->run);
+	n->flags |= (u8)(turn * POLICY_NODE_TURNS);
+	if (n->uses == 1)
+		n->cls = (u8)odds_class_fresh(turn, n->run, odds_near(0));
 }
 
 static void tick(struct policy *p)
@@ -254,7 +254,7 @@ static void used_again(struct policy *p, struct policy_node *n, bool hit)
 	rival_used(&p->rival, n->stamp, hit);
 	odds_used(&p->odds, n->cls, n->stamp);
 	n->uses = (u8)min(n->uses + 1, 255);
-	n->cls = (u8)odds_class_again(n->uses);
+	n->cls = (u8)odds_class_again(n->uses, odds_near_of(n->cls));
 }
 
 void policy_insert(struct policy *p, u32 node, u64 key, u32 parent)
@@ -280,13 +280,20 @@ void policy_insert(struct policy *p, u32 node, u64 key, u32 parent)
 		used_again(p, n, false);
 	} else {
 		n->uses = 1;
-		classify(p, n);
 	}
+	classify(p, n);
 	if (distance >= p->nr_used)
 		n->flags |= POLICY_NODE_COLD;
 	if (parent != POLICY_NONE)
 		policy_node(p, parent)->flags |= POLICY_NODE_PARENT;
 	used_now(p, node);
+}
+
+static void idle_again(struct policy *p, u32 node)
+{
+	policy_node(p, node)->flags |= POLICY_NODE_IDLE;
+	p->nr_idle++;
+	ops(p)->add(p, node);
 }
 
 void policy_hit(struct policy *p, u32 node)
@@ -299,38 +306,47 @@ void policy_hit(struct policy *p, u32 node)
 		policy_busy(p, node);
 	path_goes_on(p, n);
 	used_again(p, n, true);
-	n->flags &= (u8)~POLICY_NODE_COLD;
+	n->flags &= (u8) ~(POLICY_NODE_COLD | POLICY_NODE_TOLD);
 	used_now(p, node);
 	if (idle)
-		policy_idle(p, node);
+		idle_again(p, node);
 }
 
 /*
- * The last node of a run is idle for the first time: now it is known how long
- * the run is.
+ * The last node of a request is idle for the first time since: now it is known
+ * where on its path the others lie, and how many were new. Who publishes in
+ * pieces ends more than once; then what is farther from the end than it was
+ * told is told again, at most once for each class. An end that is nearer, as
+ * after an eviction, tells nobody anything.
  */
-static void run_ends(struct policy *p, u32 node)
+static void path_ends(struct policy *p, u32 node)
 {
-	struct policy_node *n = policy_node(p, node);
-	u32 run = n->run, cls;
+	u32 below, run = 0, cls, i;
+	struct policy_node *n;
 
-	while (n->uses == 1 && !(n->flags & POLICY_NODE_RUN)) {
-		cls = odds_class_run(n->cls, run);
-		odds_move(&p->odds, n->cls, cls, n->stamp);
-		n->cls = (u8)cls;
-		n->flags |= POLICY_NODE_RUN;
-		if (n->parent == POLICY_NONE)
+	for (i = node, below = 0; i != POLICY_NONE; i = n->parent, below++) {
+		n = policy_node(p, i);
+		if (n->uses == 1) {
+			run = max(run, (u32)n->run);
+			cls = odds_class_fresh(POLICY_NODE_TURN(n), run,
+					       odds_near(below));
+		} else {
+			run = 0;
+			cls = odds_class_again(n->uses, odds_near(below));
+		}
+		if (n->flags & POLICY_NODE_TOLD && cls <= n->cls)
 			break;
-		n = policy_node(p, n->parent);
+		if (cls != n->cls)
+			odds_move(&p->odds, n->cls, cls, n->stamp);
+		n->cls = (u8)cls;
+		n->flags |= POLICY_NODE_TOLD;
 	}
 }
 
 void policy_idle(struct policy *p, u32 node)
 {
-	run_ends(p, node);
-	policy_node(p, node)->flags |= POLICY_NODE_IDLE;
-	p->nr_idle++;
-	ops(p)->add(p, node);
+	path_ends(p, node);
+	idle_again(p, node);
 }
 
 void policy_busy(struct policy *p, u32 node)

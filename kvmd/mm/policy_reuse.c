@@ -4,20 +4,17 @@
  *
  * Idle nodes stand on a list for each slot of time in which they were last
  * used and each class; all nodes of a list have the same value (odds.h). The
- * lists are put in the order of their values when values change, once per
- * epoch; a bit per rank says which list has a node, so that the victim is
- * the first node behind the first bit. Of two lists of the same value the
- * one of older nodes comes first.
+ * lists are the leaves of a tournament, which is held anew when values change,
+ * once per epoch, and along one path when a list becomes empty or is no more:
+ * the victim is the first node of the list that wins. Of two lists of the same
+ * value the one of older nodes does.
  *
  * What this policy knows of a prefix tree: a leaf is the only node that may
  * go, and it leaves behind a parent that was used at least as often; pages
- * that a scan or a question brought along are in classes of their own (see
- * policy.c), and once those are known to be of no use they go at once, the
- * newest included, and displace nothing.
+ * that a scan or a question brought along, and those that end a request, are
+ * in classes of their own (see policy.c), and once those are known to be of no
+ * use they go at once, the newest included, and displace nothing.
  */
-#include <stdlib.h>
-#include <string.h>
-
 #include "kvmd/mm/policy_state.h"
 
 static u32 list_of(const struct policy *p, const struct policy_node *n)
@@ -27,74 +24,93 @@ static u32 list_of(const struct policy *p, const struct policy_node *n)
 	return o->slot[odds_slot_of(o, n->stamp)].id * ODDS_CLASSES + n->cls;
 }
 
-static void note_some(struct policy *p, u32 list)
+static double value_of(const struct policy *p, u32 list)
 {
-	u32 rank = p->reuse.rank[list];
-	u64 bit = 1ull << (rank % 64);
+	const struct odds *o = &p->odds;
+	u32 place = p->reuse.place[list / ODDS_CLASSES];
 
-	if (ilist_is_empty(&p->reuse.list[list]))
-		p->reuse.some[rank / 64] &= ~bit;
-	else
-		p->reuse.some[rank / 64] |= bit;
+	return o->value[list % ODDS_CLASSES][o->slot[place].age];
 }
 
-static int by_value(const void *a, const void *b)
+/* Of two lists, or none, the one to take from first. */
+static u32 lesser(const struct policy *p, u32 a, u32 b)
 {
-	const struct reuse_rank *x = a, *y = b;
+	const u32 *place = p->reuse.place;
+	double x, y;
 
-	if (x->value != y->value)
-		return x->value < y->value ? -1 : 1;
-	if (x->slot != y->slot)
-		return x->slot > y->slot ? -1 : 1;
-	return (x->list > y->list) - (x->list < y->list);
+	if (a == REUSE_NONE || b == REUSE_NONE)
+		return min(a, b);
+	x = value_of(p, a);
+	y = value_of(p, b);
+	if (x != y)
+		return x < y ? a : b;
+	return place[a / ODDS_CLASSES] >= place[b / ODDS_CLASSES] ? a : b;
+}
+
+static u32 leaf_of(const struct policy *p, u32 list)
+{
+	return list >= REUSE_LISTS || ilist_is_empty(&p->reuse.list[list])
+		       ? REUSE_NONE
+		       : list;
+}
+
+/* The winner of the matches below node @i. */
+static u32 least_of(const struct policy *p, u32 i)
+{
+	const u16 *least = p->reuse.least;
+
+	return lesser(p, least[2 * i], least[2 * i + 1]);
+}
+
+/* The list is empty now, or no longer. */
+static void replay(struct policy *p, u32 list)
+{
+	u16 *least = p->reuse.least;
+	u32 i = REUSE_LEAVES + list;
+
+	least[i] = (u16)leaf_of(p, list);
+	while (i /= 2)
+		least[i] = (u16)least_of(p, i);
 }
 
 static void put_in_order(struct policy *p)
 {
-	struct reuse_rank *r = p->reuse.sorted;
 	const struct odds *o = &p->odds;
-	u32 k, c, nr = 0;
+	struct reuse *r = &p->reuse;
+	u32 i;
 
-	for (k = 0; k < o->nr_slots; k++)
-		for (c = 0; c < ODDS_CLASSES; c++)
-			r[nr++] = (struct reuse_rank){
-				o->value[c][o->slot[k].age], k,
-				o->slot[k].id * ODDS_CLASSES + c
-			};
-	qsort(r, nr, sizeof(r[0]), by_value);
-	memset(p->reuse.some, 0, sizeof(p->reuse.some));
-	for (k = 0; k < nr; k++) {
-		p->reuse.order[k] = (u16)r[k].list;
-		p->reuse.rank[r[k].list] = (u16)k;
-		note_some(p, r[k].list);
-	}
+	for (i = 0; i < o->nr_slots; i++)
+		r->place[o->slot[i].id] = i;
+	for (i = 0; i < REUSE_LEAVES; i++)
+		r->least[REUSE_LEAVES + i] = (u16)leaf_of(p, i);
+	for (i = REUSE_LEAVES - 1; i; i--)
+		r->least[i] = (u16)least_of(p, i);
 }
 
 static void list_add(struct policy *p, u32 node)
 {
 	u32 list = list_of(p, policy_node(p, node));
+	struct ilist *l = &p->reuse.list[list];
+	bool was_empty = ilist_is_empty(l);
 
-	ilist_add_tail(&p->reuse.list[list], POLICY_LINKS(p), node);
-	note_some(p, list);
+	ilist_add_tail(l, POLICY_LINKS(p), node);
+	if (was_empty)
+		replay(p, list);
 }
 
 static void list_del(struct policy *p, u32 node)
 {
 	u32 list = list_of(p, policy_node(p, node));
+	struct ilist *l = &p->reuse.list[list];
 
-	ilist_del(&p->reuse.list[list], POLICY_LINKS(p), node);
-	note_some(p, list);
+	ilist_del(l, POLICY_LINKS(p), node);
+	if (ilist_is_empty(l))
+		replay(p, list);
 }
 
 static u32 list_victim(const struct policy *p)
 {
-	const struct reuse *r = &p->reuse;
-	u32 w = 0;
-
-	while (!r->some[w])
-		w++;
-	w = w * 64 + (u32)__builtin_ctzll(r->some[w]);
-	return r->list[r->order[w]].first;
+	return p->reuse.list[p->reuse.least[1]].first;
 }
 
 /* Nodes go from the lists to the heap of LRU, or back. */
@@ -170,28 +186,33 @@ static void reuse_merge(struct policy *p, u32 from, u32 to)
 			     &l[from * ODDS_CLASSES + c], POLICY_LINKS(p));
 }
 
+static const char *check_tournament(const struct policy *p)
+{
+	const u16 *least = p->reuse.least;
+	u32 i;
+
+	for (i = 1; i < 2 * REUSE_LEAVES; i++)
+		if (least[i] != (i < REUSE_LEAVES
+					 ? least_of(p, i)
+					 : leaf_of(p, i - REUSE_LEAVES)))
+			return "reuse: a list is not where its value puts it";
+	return NULL;
+}
+
 static const char *reuse_check(struct policy *p, u32 *nr)
 {
 	const struct reuse *r = &p->reuse;
-	u32 list, i, rank;
-	bool some;
+	u32 list, i;
 
 	if (r->behind)
 		return policy_lru_ops.check(p, nr);
-	for (list = 0; list < REUSE_LISTS; list++) {
-		if (ilist_is_empty(&r->list[list]))
-			continue;
-		rank = r->rank[list];
-		some = r->some[rank / 64] >> (rank % 64) & 1;
-		if (r->order[rank] != list || !some)
-			return "reuse: a list with nodes has no rank";
+	for (list = 0; list < REUSE_LISTS; list++)
 		ilist_for_each (i, &r->list[list], POLICY_LINKS(p)) {
 			if (list_of(p, policy_node(p, i)) != list)
 				return "reuse: a node is on a wrong list";
 			++*nr;
 		}
-	}
-	return NULL;
+	return check_tournament(p);
 }
 
 const struct policy_ops policy_reuse_ops = {

@@ -10,11 +10,13 @@
 #include "kvmd/mm/odds.h"
 #include "kvmd/mm/rival.h"
 
-#define POLICY_NODE_USED   1u /* in the tree */
-#define POLICY_NODE_IDLE   2u
-#define POLICY_NODE_PARENT 4u /* a child was added to it some day */
-#define POLICY_NODE_COLD   8u /* came at its last use, and not back soon */
-#define POLICY_NODE_RUN	   16u /* its class tells how long its run was */
+#define POLICY_NODE_USED    1u /* in the tree */
+#define POLICY_NODE_IDLE    2u
+#define POLICY_NODE_PARENT  4u /* a child was added to it some day */
+#define POLICY_NODE_COLD    8u /* came at its last use, and not back soon */
+#define POLICY_NODE_TOLD    16u /* its class tells its place in its request */
+#define POLICY_NODE_TURN(n) ((u32)((n)->flags >> 6)) /* 0 to 3: its turn */
+#define POLICY_NODE_TURNS   64u
 
 #define GHOST_WAYS  8u
 #define GHOST_LIVES 128u
@@ -35,21 +37,18 @@ struct mglru {
 	struct ilist gen[MGLRU_GENS];
 };
 
-#define REUSE_LISTS (ODDS_SLOTS * ODDS_CLASSES)
+#define REUSE_LISTS  (ODDS_SLOTS * ODDS_CLASSES)
+#define REUSE_LEAVES 4096u /* a power of two, not less */
+#define REUSE_NONE   0xffffu
 
-struct reuse_rank {
-	double value;
-	u32 slot; /* 0: the youngest */
-	u32 list;
-};
+_Static_assert(REUSE_LISTS <= REUSE_LEAVES, "each list has a leaf");
 
 struct reuse {
 	bool behind; /* the heap of LRU has the nodes */
 	struct ilist list[REUSE_LISTS]; /* by slot, then class */
-	u16 rank[REUSE_LISTS]; /* of each list */
-	u16 order[REUSE_LISTS]; /* list of each rank */
-	u64 some[(REUSE_LISTS + 63) / 64]; /* ranks whose list has a node */
-	struct reuse_rank sorted[REUSE_LISTS]; /* scratch */
+	u32 place[ODDS_SLOTS]; /* of each slot in odds.slot, by its id */
+	/* The list to take from first: of those below [i], of all in [1]. */
+	u16 least[2 * REUSE_LEAVES];
 };
 
 struct policy {

@@ -102,21 +102,21 @@ static bool every_node(const void *ctx, u32 node)
 	return true;
 }
 
-/* Return: hits */
+/* The request holds what it found, and lets go of it when it is done. */
 static u32 serve(struct replay *r, const u32 *ref, u32 nr)
 {
 	u32 hits = 0, i, last;
 
 	while (hits < nr && r->node[ref[hits]] != NO_NODE)
 		policy_hit(r->p, r->node[ref[hits++]]);
-	if (hits == nr)
-		return hits;
 	last = hits ? r->node[ref[hits - 1]] : NO_NODE;
 	if (last != NO_NODE && !r->nr_children[last])
 		policy_busy(r->p, last);
 	for (i = hits; i < nr; i++)
 		add_block(r, ref[i]);
-	policy_idle(r->p, r->node[ref[nr - 1]]);
+	last = r->node[ref[nr - 1]];
+	if (!r->nr_children[last])
+		policy_idle(r->p, last);
 	return hits;
 }
 

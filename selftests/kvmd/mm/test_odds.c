@@ -10,12 +10,12 @@ static struct odds_event merges[ODDS_SLOTS];
 
 static u32 fresh(void)
 {
-	return odds_class_fresh(0, 1);
+	return odds_class_fresh(0, 1, 0);
 }
 
 static u32 again(void)
 {
-	return odds_class_again(2);
+	return odds_class_again(2, 0);
 }
 
 static double sum(double (*of)[ODDS_AGES], u32 first_age)
@@ -39,14 +39,36 @@ TEST(odds, know_nothing_at_first_and_so_prefer_the_young)
 	EXPECT_EQ(o.value[0][3], o.value[ODDS_CLASSES - 1][3]);
 }
 
-TEST(odds, classes_follow_uses_and_the_length_of_a_run)
+TEST(odds, classes_follow_uses_and_the_place_in_a_request)
 {
-	EXPECT_EQ(odds_class_again(2), ODDS_FRESH);
-	EXPECT_EQ(odds_class_again(3), ODDS_FRESH + 1);
-	EXPECT_EQ(odds_class_again(255), ODDS_CLASSES - 1);
-	EXPECT_EQ(odds_class_fresh(1, 2), 4);
-	EXPECT_EQ(odds_class_run(odds_class_fresh(1, 2), 33), 7);
-	EXPECT_EQ(odds_class_fresh(2, 255), ODDS_FRESH - 1);
+	static const u32 runs[] = { 2, 8, 32, 255 }, below[] = { 0, 7, 8 };
+	static const u32 uses[] = { 2, 3, 4, 6, 9, 15, 255 };
+	bool taken[ODDS_CLASSES] = { false };
+	u32 run, near, k, c, nr = 0;
+
+	for (near = 0; near < ODDS_NEAR; near++) {
+		EXPECT_EQ(odds_near(below[near]), near);
+		for (run = 0; run < ODDS_RUNS; run++)
+			for (k = 0; k < ODDS_TURNS; k++) {
+				c = odds_class_fresh(k, runs[run], near);
+				ASSERT_LT(c, ODDS_FRESH);
+				EXPECT_EQ(odds_near_of(c), near);
+				nr += !taken[c];
+				taken[c] = true;
+			}
+		for (k = 0; k < ODDS_LEVELS; k++) {
+			c = odds_class_again(uses[k], near);
+			ASSERT_LT(c, ODDS_CLASSES);
+			EXPECT_EQ(odds_near_of(c), near);
+			nr += !taken[c];
+			taken[c] = true;
+		}
+	}
+	EXPECT_EQ(nr, ODDS_CLASSES);
+	EXPECT_EQ(odds_class_fresh(1, 3, 0), odds_class_fresh(1, 8, 0));
+	EXPECT_EQ(odds_class_fresh(2, 1, 1), odds_class_fresh(9, 1, 1));
+	EXPECT_EQ(odds_class_again(10, 1), odds_class_again(15, 1));
+	EXPECT_EQ(odds_near(255), odds_near(8));
 }
 
 /* Pages come back after exactly 300 uses, or never. */

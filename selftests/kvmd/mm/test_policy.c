@@ -346,6 +346,87 @@ TEST(policy, a_node_that_comes_back_soon_is_not_cold)
 	model_fini(&m);
 }
 
+static bool every_node(const void *ctx, u32 i)
+{
+	return true;
+}
+
+static u32 told(const struct model *m, u32 i)
+{
+	EXPECT_TRUE(m->n[i].pol.flags & POLICY_NODE_TOLD);
+	return m->n[i].pol.cls;
+}
+
+static void path(struct model *m, u32 first, u32 end, u32 parent)
+{
+	u32 i;
+
+	for (i = first; i < end; i++) {
+		policy_insert(m->p, i, hash_mix(i + 1), parent);
+		parent = i;
+	}
+	policy_idle(m->p, end - 1);
+}
+
+TEST(policy, a_page_is_told_where_in_its_request_it_lies)
+{
+	struct model m;
+	u32 i;
+
+	model_init(&m, POLICY_REUSE, 10);
+	path(&m, 0, 12, POLICY_NONE);
+	EXPECT_EQ(told(&m, 11), odds_class_fresh(0, 12, 0));
+	EXPECT_EQ(told(&m, 4), odds_class_fresh(0, 12, 1));
+	EXPECT_EQ(told(&m, 3), odds_class_fresh(0, 12, 2));
+
+	/* A question about the first six: they end no request any more. */
+	for (i = 0; i < 6; i++)
+		policy_hit(m.p, i);
+	EXPECT_FALSE(m.n[5].pol.flags & POLICY_NODE_TOLD);
+	path(&m, 20, 23, 5);
+	EXPECT_EQ(told(&m, 22), odds_class_fresh(1, 3, 0));
+	EXPECT_EQ(told(&m, 20), odds_class_fresh(1, 3, 1));
+	EXPECT_EQ(told(&m, 1), odds_class_again(2, 1));
+	EXPECT_EQ(told(&m, 0), odds_class_again(2, 2));
+	EXPECT_EQ(told(&m, 11), odds_class_fresh(0, 12, 0));
+
+	/* The next turn: what ended a request lies before others now. */
+	for (i = 20; i < 23; i++)
+		policy_hit(m.p, i);
+	policy_busy(m.p, 22);
+	path(&m, 30, 70, 22);
+	EXPECT_EQ(told(&m, 69), odds_class_fresh(2, 40, 0));
+	EXPECT_EQ(told(&m, 22), odds_class_again(2, 2));
+
+	/* A parent that is idle again ends no request by that. */
+	policy_remove(m.p, 69, true);
+	policy_idle(m.p, 68);
+	EXPECT_EQ(told(&m, 68), odds_class_fresh(2, 40, 1));
+	EXPECT_TRUE(!policy_check(m.p, every_node, NULL));
+	model_fini(&m);
+}
+
+TEST(policy, a_path_that_comes_in_pieces_is_one)
+{
+	struct model m;
+
+	model_init(&m, POLICY_REUSE, 11);
+	path(&m, 0, 4, POLICY_NONE);
+	EXPECT_EQ(told(&m, 0), odds_class_fresh(0, 4, 1));
+	EXPECT_EQ(told(&m, 3), odds_class_fresh(0, 4, 0));
+	policy_busy(m.p, 3);
+	path(&m, 4, 20, 3);
+	policy_busy(m.p, 19);
+	path(&m, 20, 40, 19);
+	EXPECT_EQ(told(&m, 0), odds_class_fresh(0, 40, 2));
+	EXPECT_EQ(told(&m, 3), odds_class_fresh(0, 40, 2));
+	EXPECT_EQ(told(&m, 19), odds_class_fresh(0, 40, 2));
+	EXPECT_EQ(told(&m, 33), odds_class_fresh(0, 40, 1));
+	EXPECT_EQ(told(&m, 39), odds_class_fresh(0, 40, 0));
+	EXPECT_TRUE(!policy_check(m.p, every_node, NULL));
+	model_fini(&m);
+}
+
 TEST(policy, begins_again_without_a_past)
 {
 	struct model m;
