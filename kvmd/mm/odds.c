@@ -95,25 +95,32 @@ u32 odds_class_again(u32 uses, u32 near)
 
 /* ---- values ---- */
 
+/*
+ * Intervals from the last one back. Who keeps a page through interval a keeps
+ * it through what follows as long as that is worth more: those are joined to
+ * stretches, and each is joined once.
+ */
 static void value_of(const double p[ODDS_AGES],
 		     const double edge[ODDS_AGES + 1], double *value)
 {
-	double use, stay, left, use_best, stay_best;
-	u32 a, k;
+	struct {
+		double use, stay, left;
+	} s[ODDS_AGES], *top = s + ODDS_AGES;
+	u32 a;
 
-	for (a = 0; a < ODDS_AGES; a++) {
-		use = stay = use_best = 0;
-		left = stay_best = 1;
-		for (k = a; k < ODDS_AGES; k++) {
-			stay += left * (edge[k + 1] - edge[k]) * (1 - p[k] / 2);
-			use += left * p[k];
-			left *= 1 - p[k];
-			if (use * stay_best > use_best * stay) {
-				use_best = use;
-				stay_best = stay;
-			}
+	for (a = ODDS_AGES; a-- > 0;) {
+		top--;
+		top->use = p[a];
+		top->stay = (edge[a + 1] - edge[a]) * (1 - p[a] / 2);
+		top->left = 1 - p[a];
+		while (top + 1 < s + ODDS_AGES &&
+		       top[1].use * top->stay > top->use * top[1].stay) {
+			top[1].use = top->use + top->left * top[1].use;
+			top[1].stay = top->stay + top->left * top[1].stay;
+			top[1].left *= top->left;
+			top++;
 		}
-		value[a] = use_best / stay_best;
+		value[a] = top->use / top->stay;
 	}
 }
 
