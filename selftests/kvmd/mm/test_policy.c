@@ -383,6 +383,8 @@ TEST(policy, a_page_is_told_where_in_its_request_it_lies)
 	for (i = 0; i < 6; i++)
 		policy_hit(m.p, i);
 	EXPECT_FALSE(m.n[5].pol.flags & POLICY_NODE_TOLD);
+	EXPECT_EQ(m.n[5].pol.cls, odds_class_again(2, 1));
+	EXPECT_EQ(m.n[0].pol.cls, odds_class_again(2, 2));
 	path(&m, 20, 23, 5);
 	EXPECT_EQ(told(&m, 22), odds_class_fresh(1, 3, 0));
 	EXPECT_EQ(told(&m, 20), odds_class_fresh(1, 3, 1));
