@@ -100,8 +100,8 @@ u32 odds_class_again(u32 uses, u32 near)
  * it through what follows as long as that is worth more: those are joined to
  * stretches, and each is joined once.
  */
-static void value_of(const double p[ODDS_AGES],
-		     const double edge[ODDS_AGES + 1], double *value)
+void odds_values(const double p[ODDS_AGES], const double edge[ODDS_AGES + 1],
+		 double value[ODDS_AGES])
 {
 	struct {
 		double use, stay, left;
@@ -173,7 +173,7 @@ static void revalue(struct odds *o, const double edge[ODDS_AGES + 1])
 	}
 	for (c = 0; c < ODDS_CLASSES; c++) {
 		memcpy(of_age, o->value[c], sizeof(of_age));
-		value_of(of_age, edge, o->value[c]);
+		odds_values(of_age, edge, o->value[c]);
 	}
 }
 

@@ -95,4 +95,13 @@ u32 odds_slot_of(const struct odds *o, u64 stamp);
 int odds_tick(struct odds *o, u64 clock, u32 nr_pages,
 	      struct odds_event *merges);
 
+/**
+ * odds_values - what a place is worth to a page of each age
+ * @p: chance to be used in each interval, if it was not before
+ * @edge: where each interval begins, and the end of the last one
+ * @value: largest chance per time over all ages it may be kept to
+ */
+void odds_values(const double p[ODDS_AGES], const double edge[ODDS_AGES + 1],
+		 double value[ODDS_AGES]);
+
 #endif

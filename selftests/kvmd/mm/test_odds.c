@@ -3,6 +3,7 @@
  * test_odds.c - what the odds learn, against pages that are looked at
  */
 #include "kvmd/mm/odds.h"
+#include "lib/hash.h"
 #include "selftests/harness.h"
 
 static struct odds o;
@@ -91,6 +92,43 @@ TEST(odds, of_a_page_that_comes_back_late_are_good_before_and_bad_after)
 	EXPECT_GT(o.value[fresh()][age], o.value[fresh()][0]);
 	for (a = age + 3; a < ODDS_AGES; a++)
 		EXPECT_LT(o.value[fresh()][a], o.value[fresh()][0]);
+}
+
+/* The best of all ends, each tried. */
+static double best_value(const double *p, const double *edge, u32 a)
+{
+	double use = 0, stay = 0, left = 1, best = 0;
+	u32 k;
+
+	for (k = a; k < ODDS_AGES; k++) {
+		stay += left * (edge[k + 1] - edge[k]) * (1 - p[k] / 2);
+		use += left * p[k];
+		left *= 1 - p[k];
+		best = max(best, use / stay);
+	}
+	return best;
+}
+
+TEST(odds, value_is_that_of_the_best_end)
+{
+	double p[ODDS_AGES], edge[ODDS_AGES + 1], value[ODDS_AGES], best;
+	u64 rng = 5;
+	u32 round, a;
+
+	for (round = 0; round < 2000; round++) {
+		edge[0] = 0;
+		for (a = 0; a < ODDS_AGES; a++) {
+			p[a] = (double)(hash_random(&rng) % 1001) / 1000;
+			p[a] *= (double)(hash_random(&rng) % 3) / 2;
+			edge[a + 1] =
+				edge[a] + 1 + (double)(hash_random(&rng) % 100);
+		}
+		odds_values(p, edge, value);
+		for (a = 0; a < ODDS_AGES; a++) {
+			best = best_value(p, edge, a);
+			EXPECT_NEAR(value[a], best, 1e-12);
+		}
+	}
 }
 
 TEST(odds, tell_a_class_that_comes_back_from_one_that_does_not)
