@@ -11,7 +11,7 @@
  * or else the two neighbours that hold least.
  *
  * The lead is a sum of hits more than LRU's, halved about every 22 uses per
- * page. We are behind when it falls below what losing 0.2 points all the
+ * page. We are behind when it falls below what losing 0.15 points all the
  * time would come to, and no more when half of that is left. While behind,
  * LRU's order is followed, the lead fades, and we try again: who loses
  * steadily follows LRU most of the time, and is never far below it.
@@ -22,7 +22,7 @@
 
 #define BINS_OF_ROOM 64u
 #define MEMORY	     32.0 /* uses per page */
-#define BEHIND	     0.002 /* hits per use */
+#define BEHIND	     0.0015 /* hits per use */
 
 void rival_init(struct rival *r)
 {
