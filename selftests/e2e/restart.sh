@@ -41,6 +41,12 @@ one=$!
 "${gen[@]}" -n 400 --no-prefix-cache >"$T/two" 2>"$T/err2" &
 two=$!
 tap_pids+=("$one" "$two")
+(while :; do
+	kvctl -q status || echo refused
+	sleep 0.02
+done) >"$T/asked" 2>/dev/null &
+asker=$!
+tap_pids+=("$asker")
 kills=0
 while kill -0 $one 2>/dev/null || kill -0 $two 2>/dev/null; do
 	kill_kvmd && kills=$((kills + 1))
@@ -53,6 +59,9 @@ expect "so does another" 0 $?
 expect "it says what it says alone" "$(ids "$T/want")" "$(ids "$T/one")"
 expect "so does the other" "$(ids "$T/want")" "$(ids "$T/two")"
 check "kvmd was killed meanwhile" [ "$kills" -ge 3 ]
+kill $asker
+wait $asker
+expect "kvctl was answered all the while" "" "$(cat "$T/asked")"
 expect "each time another one went on" "$kills" "$(status restarts)"
 check "the books are in order" kvctl check
 expect "no page of swap was lost" 0 \

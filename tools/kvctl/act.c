@@ -122,17 +122,22 @@ int run_wait(const struct invocation *inv)
 int run_events_follow(const struct invocation *inv)
 {
 	double every = inv->opt->watch_s ? inv->opt->watch_s : 0.25;
-	char request[64] = "events list";
+	char request[64];
 	unsigned long n = 0;
 	json_t *a, *list;
+	u64 since = 0;
 	int rc;
 
 	while (!inv->opt->count || n < inv->opt->count) {
+		snprintf(request, sizeof(request), "events list %" PRIu64,
+			 since);
 		rc = ask(inv->opt, 0, request, &a);
 		if (rc)
 			return rc;
 		list = member(a, "events");
-		if (json_array_size(list)) {
+		if (since && member_u64(a, "next") <= since) {
+			since = 0; /* a successor's list, which begins anew */
+		} else if (json_array_size(list)) {
 			json_t *e =
 				json_array_get(list, json_array_size(list) - 1);
 
@@ -141,8 +146,7 @@ int run_events_follow(const struct invocation *inv)
 				print_json(inv->opt, a);
 			else
 				show_events(inv, a);
-			snprintf(request, sizeof(request),
-				 "events list %" PRIu64, member_u64(e, "seq"));
+			since = member_u64(e, "seq");
 		}
 		json_decref(a);
 		if (ferror(stdout))

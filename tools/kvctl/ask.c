@@ -8,8 +8,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <kv.h>
+
+#define SUCCESSOR_MS 2000u /* how long one may take to take over */
+#define AGAIN_MS     20
 
 static const char *socket_path(const struct options *opt)
 {
@@ -53,6 +57,46 @@ int ask_exit_status(const struct options *opt, int err)
 	return EX_KV_FAILED;
 }
 
+static u64 now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
+}
+
+/*
+ * kvmd went while it was asked. Where a keeper has its socket the successor
+ * answers, where there is none connecting fails, which is no reason to ask
+ * again. What changes something may have been done: it is asked again only if
+ * it had not been sent.
+ */
+static bool may_ask_again(unsigned int flags, const char *request, int rc)
+{
+	if (rc == -ECONNRESET)
+		return true; /* it took the connection and nothing else */
+	return rc == -ESHUTDOWN &&
+	       (!(flags & KV_HELLO_ADMIN) || !strcmp(request, "check"));
+}
+
+static int ask_kvmd(const struct options *opt, unsigned int flags,
+		    const char *request, char **text)
+{
+	const struct timespec nap = { .tv_nsec = AGAIN_MS * 1000000 };
+	u64 end = now_ms() + SUCCESSOR_MS;
+	int rc;
+
+	for (;;) {
+		rc = kv_ctl(opt->socket, flags, request, text);
+		if (rc >= 0 || !may_ask_again(flags, request, rc) ||
+		    now_ms() >= end)
+			return rc;
+		free(*text);
+		*text = NULL;
+		nanosleep(&nap, NULL);
+	}
+}
+
 /* Return: 0 and the object, or -errno and perhaps a sentence. */
 static int ask_raw(const struct options *opt, unsigned int flags,
 		   const char *request, json_t **out, char **sentence)
@@ -63,7 +107,7 @@ static int ask_raw(const struct options *opt, unsigned int flags,
 
 	*out = NULL;
 	*sentence = NULL;
-	rc = kv_ctl(opt->socket, flags, request, &text);
+	rc = ask_kvmd(opt, flags, request, &text);
 	if (rc < 0) {
 		*sentence = text;
 		return rc;

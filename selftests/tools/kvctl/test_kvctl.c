@@ -23,6 +23,8 @@ FIXTURE(kvctl)
 	bool running;
 	const char *json; /* of every answer */
 	int status; /* -errno instead */
+	int nr_deaf; /* connections that are closed at once */
+	int nr_cut; /* questions that are taken and not answered */
 	char asked[16][128]; /* the request lines */
 	unsigned int nr_asked;
 	char out[65536];
@@ -86,6 +88,10 @@ static void serve(struct kvctl_self *self, int conn)
 
 	if (n < (ssize_t)sizeof(q.msg))
 		return;
+	if (self->nr_deaf) {
+		self->nr_deaf--;
+		return;
+	}
 	w.msg.cookie = q.msg.cookie;
 	send(conn, &w, sizeof(w), MSG_NOSIGNAL);
 	while ((n = recv(conn, &q, sizeof(q) - 1, 0)) >
@@ -94,6 +100,10 @@ static void serve(struct kvctl_self *self, int conn)
 		if (self->nr_asked < 16)
 			snprintf(self->asked[self->nr_asked++], 128, "%.127s",
 				 q.text);
+		if (self->nr_cut) {
+			self->nr_cut--;
+			return;
+		}
 		if (self->status)
 			send_error(conn, q.msg.cookie, self->status);
 		else
@@ -314,6 +324,41 @@ TEST_F(kvctl, no_daemon_is_exit_status_three)
 	EXPECT_TRUE(strstr(self->out, "no kvmd on /nonexistent"));
 	EXPECT_EQ(5, run(self, "-S /nonexistent -t 0.1 wait ready"));
 	EXPECT_EQ(3, run(self, "-S /nonexistent wait idle"));
+}
+
+TEST_F(kvctl, a_kvmd_that_goes_while_it_is_asked_has_a_successor)
+{
+	self->json = "{\"ok\":true,\"faults\":[],\"extents\":0}";
+	self->nr_deaf = 3;
+	EXPECT_EQ(0, run(self, "check"));
+	self->nr_cut = 2;
+	EXPECT_EQ(0, run(self, "check"));
+	EXPECT_EQ(4, self->nr_asked);
+	self->nr_deaf = 1;
+	EXPECT_EQ(0, run(self, "tenant limit t high=1G"));
+	EXPECT_EQ(5, self->nr_asked);
+	self->nr_deaf = 100000;
+	EXPECT_EQ(3, run(self, "status"));
+}
+
+TEST_F(kvctl, events_are_followed_into_a_successors_list)
+{
+	self->json = "{\"next\":3,\"lost\":0,\"events\":[{\"seq\":5,"
+		     "\"time_ns\":0,\"event\":\"start\",\"client\":null,"
+		     "\"tenant\":null,\"message\":\"\"}]}";
+	EXPECT_EQ(0, run(self, "-w 0.01 -n 2 events follow"));
+	EXPECT_STREQ("events list 0", self->asked[0]);
+	EXPECT_STREQ("events list 5", self->asked[1]);
+	EXPECT_STREQ("events list 0", self->asked[2]);
+	EXPECT_EQ(3, self->nr_asked);
+}
+
+TEST_F(kvctl, what_may_have_been_done_is_not_asked_twice)
+{
+	self->json = "{}";
+	self->nr_cut = 1;
+	EXPECT_EQ(3, run(self, "-y client kill 3"));
+	EXPECT_EQ(1, self->nr_asked);
 }
 
 TEST_F(kvctl, a_dry_run_asks_nothing)
