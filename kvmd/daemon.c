@@ -357,6 +357,7 @@ static void core_tick(struct kvmd *d, bool traffic)
 	if (mm_is_low(d->mm))
 		weights_make_room(d, 1, false, 0); /* the cheapest to drop */
 	kvmd_pump(d);
+	weights_retry(d);
 	d->tick_step_ns = min(d->tick_step_ns * 2, TICK_MOST_NS);
 	d->next_tick_ns = d->now_ns + d->tick_step_ns;
 }

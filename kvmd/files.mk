@@ -36,6 +36,7 @@ mm-y += kvmd/mm/recover_table.o
 mm-y += kvmd/mm/resv.o
 mm-y += kvmd/mm/revoke.o
 mm-y += kvmd/mm/rival.o
+mm-y += kvmd/mm/room.o
 mm-y += kvmd/mm/slab.o
 mm-y += kvmd/mm/slot.o
 mm-y += kvmd/mm/space.o

@@ -19,11 +19,9 @@ static const char *const cause_names[] = {
 };
 
 static const char *const why_names[] = {
-	[MM_OOM_WHY_MAX] = "tenant_max",
-	[MM_OOM_WHY_DEVICE] = "device",
-	[MM_OOM_WHY_ADMIN] = "admin",
-	[MM_OOM_WHY_LIMIT] = "tenant_limit",
-	[MM_OOM_WHY_TICKET] = "reservation",
+	[MM_OOM_WHY_MAX] = "tenant_max",  [MM_OOM_WHY_DEVICE] = "device",
+	[MM_OOM_WHY_ADMIN] = "admin",	  [MM_OOM_WHY_LIMIT] = "tenant_limit",
+	[MM_OOM_WHY_WEIGHTS] = "weights", [MM_OOM_WHY_TICKET] = "reservation",
 };
 
 static json_t *limit_json(u64 bytes)

@@ -21,7 +21,7 @@
 #define SEAL_RETRY_NS  2000000u
 #define SEAL_TRIES_MAX 500u
 #define PAGE_BYTES     4096ull
-#define LATE_TRIES_MAX 3u
+#define ROOM_WAIT_NS   10000000000ull /* for the next bit of it */
 
 static void weights_offer(struct weights *w);
 static void fill_look(struct timer *t);
@@ -513,29 +513,30 @@ static bool same_key(const struct weights *w, const struct kv_msg_weights *key,
 	       w->tenant == tenant;
 }
 
-/*
- * No room now, but extents are being populated or scrubbed: one that is
- * between two states cannot give way, so look again when they are through.
- * Not for ever, as the core may well fill the next ones. Return: whether the
- * request is kept.
- */
+/* Keep a request for weights_retry(). */
 static bool open_later(struct kvmd *d, struct session *s,
-		       const struct kv_msg *msg, const void *body,
-		       unsigned int nr_tries)
+		       const struct kv_msg *msg, const void *body)
 {
-	struct weights_late *l;
+	struct weights_late *l = calloc(1, sizeof(*l));
 
-	if (!d->nr_jobs || nr_tries >= LATE_TRIES_MAX)
-		return false;
-	l = calloc(1, sizeof(*l));
 	if (!l)
 		return false;
 	l->session = s;
 	l->msg = *msg;
 	memcpy(&l->body, body, sizeof(l->body));
-	l->nr_tries = nr_tries + 1;
 	TAILQ_INSERT_TAIL(&d->weights.late, l, link);
 	return true;
+}
+
+/* No room: does it help the first one that waits to wait on? */
+static bool room_comes(struct kvmd *d, struct weights_late *l)
+{
+	if (!mm_room_wait(d->mm, l->session->id,
+			  ALIGN_UP(l->body.bytes, PAGE_BYTES)))
+		return false;
+	if (!l->since_ns || mm_room_comes(d->mm))
+		l->since_ns = d->now_ns;
+	return d->now_ns - l->since_ns < ROOM_WAIT_NS;
 }
 
 /*
@@ -566,9 +567,21 @@ static bool open_again(struct weights *w, struct session *s,
 	return true;
 }
 
-static void open_try(struct kvmd *d, struct session *s,
-		     const struct kv_msg *msg, const void *body,
-		     unsigned int nr_tries)
+/* The first one is over: nobody has to give way for it any more. */
+static void late_free(struct kvmd *d, struct weights_late *l)
+{
+	if (l == TAILQ_FIRST(&d->weights.late))
+		mm_room_end(d->mm);
+	TAILQ_REMOVE(&d->weights.late, l, link);
+	free(l);
+}
+
+/*
+ * @late: it has waited and is the first, or NULL. Return: 0: it is answered, or
+ * will be when the mapping is filled; -EAGAIN: it waits for room.
+ */
+static int open_try(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		    const void *body, struct weights_late *late)
 {
 	struct kv_msg_weights key;
 	struct weights_user *u;
@@ -582,7 +595,7 @@ static void open_try(struct kvmd *d, struct session *s,
 		 sizeof(key.name));
 	if (!key.bytes || key.bytes > d->dev->bytes) {
 		refuse_create(s, msg, &key, key.bytes ? -ENOSPC : -EINVAL);
-		return;
+		return 0;
 	}
 	TAILQ_FOREACH(w, &d->weights.list, link)
 	{
@@ -595,24 +608,27 @@ static void open_try(struct kvmd *d, struct session *s,
 			    "not %llu",
 			    key.name, (unsigned long long)w->key.bytes,
 			    (unsigned long long)key.bytes);
-		return;
+		return 0;
 	}
 	if (w && s->conn->replays && open_again(w, s, msg))
-		return;
+		return 0;
 	if (w && (u = user_of(w, s)) && (u->waits || w->filler == s)) {
 		conn_refuse(s->conn, msg, -EBUSY,
 			    "weights %s: this client is opening it already",
 			    key.name);
-		return;
+		return 0;
 	}
 	is_new = !w;
-	if (is_new)
+	if (is_new && !late && !TAILQ_EMPTY(&d->weights.late))
+		rc = -ENOSPC;
+	else if (is_new)
 		rc = weights_create(d, s, &key, &w);
-	if (rc == -ENOSPC && open_later(d, s, msg, body, nr_tries))
-		return;
+	if (rc == -ENOSPC &&
+	    (late ? room_comes(d, late) : open_later(d, s, msg, body)))
+		return -EAGAIN;
 	if (rc) {
 		refuse_create(s, msg, &key, rc);
-		return;
+		return 0;
 	}
 	u = user_of(w, s);
 	if (!u)
@@ -622,7 +638,7 @@ static void open_try(struct kvmd *d, struct session *s,
 			weights_free(w);
 		conn_refuse(s->conn, msg, -ENOMEM, "weights %s: %s", key.name,
 			    strerror(ENOMEM));
-		return;
+		return 0;
 	}
 	u->msg = *msg;
 	u->waits = true;
@@ -632,25 +648,24 @@ static void open_try(struct kvmd *d, struct session *s,
 		d->n.weights_hits++;
 		weights_serve(w);
 	}
+	return 0;
 }
 
 void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		  const void *body)
 {
-	open_try(d, s, msg, body, 0);
+	if (open_try(d, s, msg, body, NULL))
+		weights_retry(d); /* it may be the first */
 }
 
 void weights_retry(struct kvmd *d)
 {
-	struct weights_late *l,
-		*last = TAILQ_LAST(&d->weights.late, weights_lates);
+	struct weights_late *l;
 
-	while (last && (l = TAILQ_FIRST(&d->weights.late))) {
-		TAILQ_REMOVE(&d->weights.late, l, link);
-		open_try(d, l->session, &l->msg, &l->body, l->nr_tries);
-		if (l == last)
-			last = NULL;
-		free(l);
+	while ((l = TAILQ_FIRST(&d->weights.late))) {
+		if (open_try(d, l->session, &l->msg, &l->body, l))
+			return;
+		late_free(d, l);
 	}
 }
 
@@ -761,10 +776,8 @@ void weights_session_exit(struct kvmd *d, struct session *s)
 
 	for (l = TAILQ_FIRST(&d->weights.late); l; l = next_late) {
 		next_late = TAILQ_NEXT(l, link);
-		if (l->session != s)
-			continue;
-		TAILQ_REMOVE(&d->weights.late, l, link);
-		free(l);
+		if (l->session == s)
+			late_free(d, l);
 	}
 	do { /* from the start each time: releasing one may end others */
 		TAILQ_FOREACH(w, &d->weights.list, link)

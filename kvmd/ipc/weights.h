@@ -26,6 +26,11 @@
  * another mapping or by a reservation, be it one that waits already when the
  * last lease ends.
  *
+ * An OPEN of a mapping that is not there and for which there is no room waits,
+ * first come first served; what the pages of others can give up leaves for it
+ * (mm/room.c). It is refused when nothing has come free for ten seconds, or if
+ * the others' weights alone leave too little.
+ *
  * A mapping outlives kvmd: memory, record, leases (keep/block.h). Who waits
  * for it has a message that is not answered, which a successor handles again;
  * one that did what it asked for is told by its cookie in the lease, and is
@@ -78,12 +83,12 @@ struct weights {
 
 TAILQ_HEAD(weights_head, weights);
 
-/* An OPEN that found no room while extents were between two states. */
+/* An OPEN that found no room, or came behind one. */
 struct weights_late {
 	struct session *session;
 	struct kv_msg msg;
 	struct kv_msg_weights body;
-	unsigned int nr_tries;
+	u64 since_ns; /* nothing has come free since; 0: not looked at yet */
 	TAILQ_ENTRY(weights_late) link;
 };
 
@@ -118,7 +123,7 @@ bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant);
 /* weights_give_way - drop mappings that nobody has open, oldest first, while
  * a ticket waits for what they take */
 void weights_give_way(struct kvmd *d);
-/* weights_retry - no extent is being populated or scrubbed any more */
+/* weights_retry - look at those that wait for room */
 void weights_retry(struct kvmd *d);
 /* weights_users - sessions that have it open */
 u32 weights_users(const struct weights *w);

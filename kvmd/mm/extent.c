@@ -25,6 +25,7 @@
  */
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
+#include "kvmd/mm/room.h"
 
 static u64 tenant_used(const struct tenant *t)
 {
@@ -57,8 +58,7 @@ void extent_init(struct mm *mm)
 	}
 }
 
-/* Bytes of the device that are neither memory of extents nor weights. */
-static u64 device_left(const struct mm *mm)
+u64 extent_device_left(const struct mm *mm)
 {
 	u64 backed = (u64)(mm->nr_extents - mm->by_state[EXTENT_BARE].nr) *
 		     KV_EXTENT_SIZE;
@@ -68,10 +68,14 @@ static u64 device_left(const struct mm *mm)
 
 u32 extent_nr_possible(const struct mm *mm)
 {
+	u64 left;
+
 	if (mm->backoff)
 		return 0;
+	left = extent_device_left(mm);
+	left -= min(left, mm->room_bytes);
 	return (u32)min((u64)mm->by_state[EXTENT_BARE].nr,
-			device_left(mm) / KV_EXTENT_SIZE);
+			left / KV_EXTENT_SIZE);
 }
 
 u32 extent_nr_coming(const struct mm *mm)
@@ -153,7 +157,7 @@ static void leave_quarantine(struct mm *mm, struct client *c, u32 i,
 	e->client = MM_NONE;
 	e->free_mask = 0;
 	c->nr_extents--;
-	if (release) {
+	if (release || room_is_wanted(mm)) {
 		set_state(mm, i, EXTENT_BARE);
 		mm_queue(mm, MM_REQ_RELEASE, NULL, i, 0);
 		mm_trace(mm, KV_TP_RELEASE, MM_NONE, i);
@@ -217,13 +221,13 @@ static void release_one(struct mm *mm)
 
 void extent_release_ready(struct mm *mm, u64 bytes)
 {
-	while (device_left(mm) < bytes && mm->by_state[EXTENT_READY].nr)
+	while (extent_device_left(mm) < bytes && mm->by_state[EXTENT_READY].nr)
 		release_one(mm);
-	if (device_left(mm) < bytes)
+	if (extent_device_left(mm) < bytes)
 		extent_reclaim(mm, MM_NONE, NULL, true);
-	if (device_left(mm) < bytes)
+	if (extent_device_left(mm) < bytes)
 		cache_reclaim(mm, NULL, false,
-			      (u32)DIV_ROUND_UP(bytes - device_left(mm),
+			      (u32)DIV_ROUND_UP(bytes - extent_device_left(mm),
 						KV_EXTENT_SIZE));
 }
 
@@ -266,7 +270,7 @@ static void made_ready(struct mm *mm, u32 i)
 
 	set_state(mm, i, EXTENT_READY);
 	mm->dirty = true;
-	if (mm->by_state[EXTENT_READY].nr > want)
+	if (mm->by_state[EXTENT_READY].nr > want || room_is_wanted(mm))
 		release_one(mm);
 }
 

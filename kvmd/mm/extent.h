@@ -69,6 +69,9 @@ u32 extent_trim(struct mm *mm, struct client *c, u32 keep, bool release);
 u32 extent_reclaim(struct mm *mm, u32 tenant, const struct client *except,
 		   bool release);
 
+/* extent_device_left - bytes that are neither memory of extents nor weights */
+u64 extent_device_left(const struct mm *mm);
+
 /* extent_release_ready - make room for @bytes of weights, if that helps */
 void extent_release_ready(struct mm *mm, u64 bytes);
 

@@ -26,6 +26,7 @@
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
+#include "kvmd/mm/room.h"
 #include "kvmd/mm/stats.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
@@ -213,7 +214,8 @@ bool mm_wants_tick(const struct mm *mm)
 	       mm->swap_backoff_until || mm->stats_dirty ||
 	       mm->pressure.nr_waiting || ticket_wants_idle(mm) ||
 	       revoke_wants_tick(mm) || background_wants_tick(mm) ||
-	       compact_wants_tick(mm) || demote_wants_tick(mm);
+	       compact_wants_tick(mm) || demote_wants_tick(mm) ||
+	       room_is_wanted(mm);
 }
 
 static struct queued *queue_at(const struct mm *mm, u32 i)

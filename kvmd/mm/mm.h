@@ -391,6 +391,23 @@ int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes);
 int __must_check mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes);
 void mm_tenant_uncharge(struct mm *mm, u32 tenant, u64 bytes);
 
+/* Weights that wait for room (room.c): one mapping at a time */
+/**
+ * mm_room_wait - what can give way for @bytes does, and nobody gets more
+ * @mm: core
+ * @client: whose weights they are
+ * @bytes: of them
+ *
+ * To be called with each tick until mm_tenant_charge() says 0 or it is given
+ * up; then mm_room_end().
+ *
+ * Return: whether there could ever be so much room beside other weights.
+ */
+bool mm_room_wait(struct mm *mm, u32 client, u64 bytes);
+/* mm_room_comes - is some of it on its way? */
+bool mm_room_comes(const struct mm *mm);
+void mm_room_end(struct mm *mm);
+
 /* Clients */
 struct mm_attach {
 	u32 tenant;
@@ -682,6 +699,7 @@ enum mm_oom_why {
 	MM_OOM_WHY_DEVICE, /* the device is full */
 	MM_OOM_WHY_ADMIN, /* KILL: the administrator asked */
 	MM_OOM_WHY_LIMIT, /* KILL: its tenant holds more than it may */
+	MM_OOM_WHY_WEIGHTS, /* KILL: weights wait for room */
 	MM_OOM_WHY_TICKET, /* KILL: @for_client waits */
 };
 

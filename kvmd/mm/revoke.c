@@ -27,6 +27,7 @@
  *
  *	the administrator	that client; its tenant keeps its min
  *	a tenant over its max	its own clients
+ *	weights that wait	clients above their share of what these leave
  *	a ticket that waits	on a full device others, whose tenants keep
  *their low; at its tenant's limit the tenant's others. It is entitled to memory
  *of clients of a lower priority; of any, while its tenant stays within its low;
@@ -48,6 +49,7 @@
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/oom.h"
 #include "kvmd/mm/rmap.h"
+#include "kvmd/mm/room.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
 
@@ -435,6 +437,7 @@ static u32 share_of(const struct mm *mm, const struct client *c)
 	const struct tenant *t = &mm->tenants[c->tenant], *u;
 	u64 sum = 0, bytes = mm->cfg.device_bytes - mm->charged, most;
 
+	bytes -= min(bytes, mm->room_bytes);
 	for (u = mm->tenants; u < mm->tenants + MM_TENANT_MAX; u++)
 		sum += u->nr_clients ? max(u->limits.weight, 1u) : 0;
 	bytes = bytes / max(sum, 1ull) * max(t->limits.weight, 1u);
@@ -509,6 +512,20 @@ static u32 ticket_spare(const struct mm *mm, const struct need *n,
 	return min(most, left - share);
 }
 
+/* For weights: what is above a client's share of what they leave. */
+static u32 room_spare(const struct mm *mm, const struct client *c)
+{
+	u32 left = c->nr_extents - revoke_outstanding(c), most = left;
+	u32 above = left - min(left, share_of(mm, c));
+
+	if (c->tenant != mm_clients(mm)[mm->room_client].tenant)
+		most = min(
+			left,
+			tenant_spare(mm, c->tenant,
+				     mm->tenants[c->tenant].limits.low_bytes));
+	return min(most, above);
+}
+
 static u32 spare_of(struct mm *mm, const struct need *n, struct client *c,
 		    u32 *priority)
 {
@@ -519,6 +536,8 @@ static u32 spare_of(struct mm *mm, const struct need *n, struct client *c,
 	*priority = top_priority(mm, c);
 	if (n->cause == REVOKE_FOR_TICKET)
 		return ticket_spare(mm, n, c, *priority);
+	if (n->cause == REVOKE_FOR_WEIGHTS)
+		return room_spare(mm, c);
 	return c->nr_extents - revoke_outstanding(c);
 }
 
@@ -576,6 +595,15 @@ static void look_at_limits(struct mm *mm)
 					      (u64)KV_EXTENT_SIZE);
 		find_givers(mm, &n);
 	}
+}
+
+static void look_at_room(struct mm *mm)
+{
+	struct need n = { .cause = REVOKE_FOR_WEIGHTS,
+			  .tenant = MM_NONE,
+			  .extents = room_extents_short(mm) };
+
+	find_givers(mm, &n);
 }
 
 /* Extents that are there or on their way for a ticket. */
@@ -637,6 +665,8 @@ static bool is_moot(const struct mm *mm, const struct client *c)
 	switch (c->revoke.cause) {
 	case REVOKE_FOR_LIMIT:
 		return t->held + t->charged <= t->limits.max_bytes;
+	case REVOKE_FOR_WEIGHTS:
+		return !room_is_wanted(mm);
 	case REVOKE_FOR_TICKET:
 		k = &mm_tickets(mm)[c->revoke.ticket % MM_TICKET_MAX];
 		return k->state != TICKET_WAITING || k->id != c->revoke.ticket;
@@ -674,8 +704,10 @@ bool revoke_run(struct mm *mm)
 	mm->revoke_looked_ns = mm->now_ns;
 	end_moot(mm);
 	look_at_limits(mm);
-	if (mm->cfg.revoke == MM_REVOKE_TICKETS)
+	if (mm->cfg.revoke == MM_REVOKE_TICKETS) {
+		look_at_room(mm);
 		look_at_tickets(mm);
+	}
 	return tail != mm->queue_tail || mm->dirty;
 }
 

@@ -35,7 +35,7 @@
 #include <kv/trace.h>
 
 #define MM_MAGIC   0x6b766d6dull
-#define MM_VERSION 4u
+#define MM_VERSION 5u
 
 #define FRAMES_PER_CHUNK  (KV_CHUNK_SIZE / 4096u)
 #define EXTENT_ALL_FREE	  ((1u << KV_EXTENT_CHUNKS) - 1)
@@ -200,6 +200,7 @@ enum client_state {
 enum revoke_cause {
 	REVOKE_FOR_ADMIN,
 	REVOKE_FOR_LIMIT, /* the tenant holds more than it may */
+	REVOKE_FOR_WEIGHTS, /* they wait for room */
 	REVOKE_FOR_TICKET, /* @ticket waits */
 };
 
@@ -546,6 +547,9 @@ struct mm {
 	u64 charged; /* weights of all tenants */
 	u32 nr_granted; /* extents */
 	u32 demand; /* extents wanted beyond cfg.ready_extents */
+	u64 room_bytes; /* of weights that wait: room.c; 0: none do */
+	u32 room_client; /* whose */
+	bool room_reclaims; /* pages leave for them */
 	u64 backoff_until; /* no populate before */
 	bool backoff;
 

@@ -34,6 +34,7 @@
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/high.h"
 #include "kvmd/mm/oom.h"
+#include "kvmd/mm/room.h"
 
 #define TICKET_LINKS(mm) ILINKS(mm_tickets(mm), link)
 
@@ -62,6 +63,8 @@ bool ticket_needs(const struct mm *mm, u32 tenant)
 	const struct client *cs = mm_clients(mm);
 	u32 i;
 
+	if (room_is_wanted(mm))
+		return true;
 	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
 		if (ts[i].block == BLOCK_DEVICE ||
 		    (ts[i].block == BLOCK_TENANT &&

@@ -53,8 +53,9 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 
 /*
  * ticket_needs - does somebody wait for an extent that a client of @tenant
- * could give? Not those whose memory is being populated or scrubbed already:
- * to take an extent for them would only make its owner wait in turn.
+ * could give, be it a ticket or weights? Not those whose memory is being
+ * populated or scrubbed already: to take an extent for them would only make its
+ * owner wait in turn.
  */
 bool ticket_needs(const struct mm *mm, u32 tenant);
 

@@ -61,6 +61,7 @@ static const char *why_text(const char *why)
 		{ "device", "the device is full" },
 		{ "admin", "an administrator wanted it back" },
 		{ "tenant_limit", "its tenant holds more than its max" },
+		{ "weights", "another one's weights wait for it" },
 		{ "reservation", "another one waits for it" },
 	};
 	unsigned int i;
