@@ -127,6 +127,42 @@ stop_kvmd() {
 	wait "$kvmd_pid"
 }
 
+# results NAME COMMAND... - its lines "ok SENTENCE" and "not ok SENTENCE: WHY"
+# become results of this test, with NAME before them; others are shown
+results() {
+	local line n=0
+	while IFS= read -r line; do
+		n=$((n + 1))
+		case $line in
+		'ok '*) ok "$1: ${line#ok }" ;;
+		'not ok '*) not_ok "$1: ${line#not ok }" ;;
+		*) diag "$line" ;;
+		esac
+	done < <("${@:2}" 2>&1)
+	[ $n -gt 0 ] || not_ok "$1 says something"
+	wait $!
+	expect "$1 came to its end" 0 $?
+}
+
+# venv NAME REQUIREMENTS - BUILD/NAME with these packages from PyPI, made once;
+# its interpreter is $python, empty where they cannot be installed
+venv() {
+	local dir=$BUILD/$1 stamp
+	stamp=$dir/stamp-$(cksum <"$2" | tr ' ' -)
+	if [ ! -e "$stamp" ]; then
+		rm -rf "$dir"
+		{ python3 -m venv "$dir" && "$dir/bin/pip" install -q --no-deps \
+			--disable-pip-version-check -r "$2"; } \
+			>"$KV_LOG_DIR/pip.log" 2>&1 && touch "$stamp"
+	fi
+	python=
+	if [ -e "$stamp" ]; then
+		python=$dir/bin/python
+	else
+		diag "$(tail -3 "$KV_LOG_DIR/pip.log")"
+	fi
+}
+
 tap_done() {
 	echo "1..$tap_nr"
 	[ $tap_failed = 0 ] || exit 1

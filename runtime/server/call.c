@@ -55,14 +55,15 @@ static void set_id(struct call *c)
 		c->g.sampling.seed = r[0] ^ r[1];
 }
 
-static int check_model(const struct call *c, struct api_error *err)
+int call_check_model(const struct server *sv, const char *name,
+		     struct api_error *err)
 {
 	int rc;
 
-	if (!c->g.model || !*c->g.model || !strcmp(c->g.model, c->sv->o->name))
+	if (!strcmp(name, sv->o->name))
 		return 0;
 	rc = api_refuse(err, 404, "model", "there is no model '%.200s' here",
-			c->g.model);
+			name);
 	err->code = "model_not_found";
 	return rc;
 }
@@ -101,8 +102,8 @@ int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
 	c->created = (s64)time(NULL);
 	c->arrived_s = feed_now();
 	rc = params_parse(body, chat, vocab_size(sv->m.vocab), &c->g, err);
-	if (!rc)
-		rc = check_model(c, err);
+	if (!rc && c->g.model && *c->g.model)
+		rc = call_check_model(sv, c->g.model, err);
 	if (!rc && c->g.best_of > sv->m.max_fan)
 		rc = api_refuse(err, 400, "n", "%u samples are more than %u",
 				c->g.best_of, sv->m.max_fan);

@@ -41,6 +41,7 @@ struct exchange {
 	struct server *sv;
 	struct MHD_Connection *conn;
 	const struct route *route; /* NULL: there is none */
+	const char *url; /* MHD's */
 	struct strbuf body;
 	u64 seen; /* bytes of it, kept or not */
 	struct api_error error; /* the answer, once the body is read */
@@ -50,6 +51,11 @@ struct exchange {
 struct server *http_server(struct exchange *x)
 {
 	return x->sv;
+}
+
+const char *http_name(const struct exchange *x)
+{
+	return x->url + strcspn(x->route->path, "{");
 }
 
 u32 http_connections(const struct server *sv)
@@ -286,12 +292,20 @@ static int answer_call(struct exchange *x)
 
 /* ---- requests ---- */
 
-static const struct route *find_route(const char *path)
+static bool is_path(const struct route *r, const char *url)
+{
+	size_t n = strcspn(r->path, "{");
+
+	return r->path[n] ? !strncmp(r->path, url, n) && url[n]
+			  : !strcmp(r->path, url);
+}
+
+static const struct route *find_route(const char *url)
 {
 	u32 i;
 
 	for (i = 0; i < nr_routes; i++)
-		if (!strcmp(routes[i].path, path))
+		if (is_path(&routes[i], url))
 			return &routes[i];
 	return NULL;
 }
@@ -413,11 +427,13 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn,
 		x->conn = conn;
 		x->sv->nr_exchanges++;
 		*ctx = x;
+		x->url = url;
 		look_at_head(x, url, method);
 		if (refuse_early(x))
 			return (enum MHD_Result)http_refuse(x, &x->error);
 		return MHD_YES;
 	}
+	x->url = url;
 	if (*len) {
 		rc = take_body(x, data, *len);
 		*len = 0;

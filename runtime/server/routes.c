@@ -40,20 +40,37 @@ static int get_version(struct exchange *x)
 	return http_json(x, 200, &b);
 }
 
-static int get_models(struct exchange *x)
+static void put_model(const struct server *sv, struct strbuf *b)
 {
-	const struct server *sv = http_server(x);
-	struct strbuf b = { 0 };
-
-	strbuf_puts(&b, "{\"object\":\"list\",\"data\":[{\"id\":");
-	strbuf_put_json(&b, sv->o->name, strlen(sv->o->name));
-	strbuf_printf(&b,
+	strbuf_puts(b, "{\"id\":");
+	strbuf_put_json(b, sv->o->name, strlen(sv->o->name));
+	strbuf_printf(b,
 		      ",\"object\":\"model\",\"created\":%lld,\"owned_by\":"
 		      "\"kvmd\",\"root\":",
 		      (long long)sv->started);
-	strbuf_put_json(&b, sv->o->root, strlen(sv->o->root));
-	strbuf_printf(&b, ",\"parent\":null,\"max_model_len\":%u}]}",
+	strbuf_put_json(b, sv->o->root, strlen(sv->o->root));
+	strbuf_printf(b, ",\"parent\":null,\"max_model_len\":%u}",
 		      sv->m.context);
+}
+
+static int get_models(struct exchange *x)
+{
+	struct strbuf b = { 0 };
+
+	strbuf_puts(&b, "{\"object\":\"list\",\"data\":[");
+	put_model(http_server(x), &b);
+	strbuf_puts(&b, "]}");
+	return http_json(x, 200, &b);
+}
+
+static int get_model(struct exchange *x)
+{
+	struct strbuf b = { 0 };
+	struct api_error e;
+
+	if (call_check_model(http_server(x), http_name(x), &e))
+		return http_refuse(x, &e);
+	put_model(http_server(x), &b);
 	return http_json(x, 200, &b);
 }
 
@@ -270,6 +287,7 @@ const struct route routes[] = {
 	{ "/v1/completions", "POST", false, false, post_completions },
 	{ "/v1/chat/completions", "POST", false, false, post_chat },
 	{ "/v1/models", "GET", false, false, get_models },
+	{ "/v1/models/{model}", "GET", false, false, get_model },
 	{ "/tokenize", "POST", false, false, post_tokenize },
 	{ "/detokenize", "POST", false, false, post_detokenize },
 	{ "/metrics", "GET", false, true, get_metrics },

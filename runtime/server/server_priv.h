@@ -112,6 +112,9 @@ struct call {
  */
 int __must_check call_create(struct server *sv, json_t *body, bool chat,
 			     struct call **out, struct api_error *err);
+/* Is it the model that is served here? */
+int __must_check call_check_model(const struct server *sv, const char *name,
+				  struct api_error *err);
 /* The engine's from here on. */
 void call_submit(struct call *c);
 void call_event(const struct feed_batch *b, const struct feed_event *ev);
@@ -164,11 +167,14 @@ struct server *http_server(struct exchange *x);
 /* The body, to be json_decref()ed; NULL: it has been refused. */
 json_t *http_body(struct exchange *x);
 u32 http_connections(const struct server *sv);
+/* What stands in the request's path where its route has a name in braces. */
+const char *http_name(const struct exchange *x);
 
 /* ---- routes.c ---- */
 
 struct route {
-	const char *path, *method;
+	const char *path; /* at its end perhaps a name in braces */
+	const char *method;
 	bool open; /* no key is asked for */
 	bool loads; /* may be asked before the model is loaded */
 	int (*fn)(struct exchange *x);

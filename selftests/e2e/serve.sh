@@ -34,20 +34,7 @@ stop() {
 	wait "$server"
 }
 # ask CASE [ARG]... - what serve_client.py says becomes results of this test
-ask() {
-	local line n=0
-	while IFS= read -r line; do
-		n=$((n + 1))
-		case $line in
-		'ok '*) ok "$1: ${line#ok }" ;;
-		'not ok '*) not_ok "$1: ${line#not ok }" ;;
-		*) diag "$line" ;;
-		esac
-	done < <(python3 selftests/e2e/serve_client.py "$port" "$@" 2>&1)
-	[ $n -gt 0 ] || not_ok "$1 says something"
-	wait $!
-	expect "$1 came to its end" 0 $?
-}
+ask() { results "$1" python3 selftests/e2e/serve_client.py "$port" "$@"; }
 client() { python3 selftests/e2e/serve_client.py "$port" "$@"; }
 field() { python3 -c 'import json, sys
 print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }

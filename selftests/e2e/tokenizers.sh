@@ -13,21 +13,8 @@
 [ -n "${KV_GEMMA:-}${KV_QWEN:-}" ] || skip_all "no model here"
 
 here=selftests/e2e/tokenizers
-venv=$BUILD/venv
 kvrun=$BUILD/bin/kvrun
-stamp=$venv/stamp-$(cksum <$here/requirements.txt | tr ' ' -)
-if [ ! -e "$stamp" ]; then
-	rm -rf "$venv"
-	{ python3 -m venv "$venv" && "$venv/bin/pip" install -q --no-deps \
-		--disable-pip-version-check -r $here/requirements.txt; } \
-		>"$KV_LOG_DIR/pip.log" 2>&1 && touch "$stamp"
-fi
-if [ -e "$stamp" ]; then
-	python=$venv/bin/python
-else
-	diag "$(tail -3 "$KV_LOG_DIR/pip.log")"
-	python=
-fi
+venv venv $here/requirements.txt
 
 # one SENTENCE CHECK MODEL
 one() {

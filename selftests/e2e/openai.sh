@@ -1,0 +1,50 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# openai.sh - OpenAI's and Prometheus' Python packages against kvrun serve
+#
+# quick: no
+# timeout: 120
+#
+# They come from PyPI into BUILD/venv-openai, once. The model is one of our own
+# writing, whose tokens are bytes; what the packages are asked is in
+# openai/client.py.
+. selftests/tap.sh
+
+here=selftests/e2e/openai
+command -v python3 >/dev/null || skip_all "no python3 here"
+venv venv-openai $here/requirements.txt
+[ -n "$python" ] || skip_all "the Python packages could not be installed"
+model=$T/chat.gguf
+python3 selftests/e2e/bad_gguf.py --chat "$model" || exit 1
+
+# serve [OPTION]... - a server; its URL is $url, its pid $server
+serve() {
+	kvrun serve -t 1 -m "$model" --port 0 --api-key secret "$@" \
+		>"$T/out" 2>"$T/err" &
+	server=$!
+	tap_pids+=("$server")
+	wait_for 20 grep -q ready "$T/err" || {
+		diag "no server" "$(cat "$T/err")"
+		exit 1
+	}
+	url=http://127.0.0.1:$(sed 's/.*://' "$T/out")
+}
+ask() { results "$1" "$python" -B $here/client.py "$url" "$1"; }
+
+start_kvmd --size 256M || exit 1
+serve
+ask forms
+ask chat
+ask errors
+ask async
+ask metrics
+kill "$server"
+wait "$server"
+serve --max-num-seqs 1 --max-queue 1 --no-prefix-cache
+ask busy
+kill "$server"
+wait "$server"
+expect "the server ends well" 0 $?
+check "the books are in order" kvctl check
+tap_done
