@@ -157,6 +157,7 @@ venv() {
 	fi
 	python=
 	if [ -e "$stamp" ]; then
+		# shellcheck disable=SC2034 # for who calls it
 		python=$dir/bin/python
 	else
 		diag "$(tail -3 "$KV_LOG_DIR/pip.log")"
