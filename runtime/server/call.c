@@ -100,7 +100,7 @@ int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
 	c->sv = sv;
 	c->fd = -1;
 	c->created = (s64)time(NULL);
-	c->arrived_s = feed_now();
+	c->arrived_s = c->spoke_s = feed_now();
 	rc = params_parse(body, chat, vocab_size(sv->m.vocab), &c->g, err);
 	if (!rc && c->g.model && *c->g.model)
 		rc = call_check_model(sv, c->g.model, err);
@@ -270,14 +270,26 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 		if (ev->finish == FINISH_NONE)
 			feed_cancel_seq(c->sv->feed, ev->job, ev->seq);
 	}
-	if (c->g.stream && c->conn)
+	if (c->g.stream && c->conn) {
 		reply_chunk(c, p, ch, to);
-	else
+		c->spoke_s = b->made_s;
+	} else {
 		ch->len = ch->finish ? to : ch->len;
+	}
 	if (c->out.failed)
 		fail(c, 500, "no memory for the answer");
 	if (c->g.stream)
 		call_has_news(c);
+}
+
+void call_ping(struct call *c, double now)
+{
+	if (!c->g.stream || !c->conn || c->dead || c->ended ||
+	    now - c->spoke_s < c->sv->o->ping_s)
+		return;
+	strbuf_puts(&c->out, ": ping\n\n");
+	c->spoke_s = now;
+	call_has_news(c);
 }
 
 /* ---- jobs that are back ---- */

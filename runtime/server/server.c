@@ -143,15 +143,35 @@ static void drain(struct server *sv)
 	sv->fed = true;
 }
 
+/*
+ * Proxies and clients give up on a connection that is silent, and a request may
+ * wait for memory, or a long prompt, for minutes.
+ */
+static void ping(struct server *sv)
+{
+	double now = feed_now();
+	struct call *c;
+
+	if (!sv->o->ping_s || !sv->nr_streams || now < sv->ping_look_s)
+		return;
+	sv->ping_look_s = now + sv->o->ping_s * 0.25;
+	for (c = sv->calls; c; c = c->next)
+		call_ping(c, now);
+}
+
 static int timeout_of(struct server *sv)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 	bool forever = MHD_get_timeout(sv->daemon, &ms) != MHD_YES;
+	u32 most = 60000;
 
-	if (atomic_load(&sv->state) == SERVER_DRAINING &&
-	    (forever || ms > DRAIN_MS))
-		return DRAIN_MS;
-	return forever ? -1 : (int)min(ms, (MHD_UNSIGNED_LONG_LONG)60000);
+	if (atomic_load(&sv->state) == SERVER_DRAINING)
+		most = DRAIN_MS;
+	else if (sv->nr_streams && sv->o->ping_s)
+		most = sv->o->ping_s * 250;
+	else if (forever)
+		return -1;
+	return forever ? (int)most : (int)min(ms, (MHD_UNSIGNED_LONG_LONG)most);
 }
 
 static void one_round(struct server *sv)
@@ -166,6 +186,7 @@ static void one_round(struct server *sv)
 	if (read(sv->nudge, &nudges, sizeof(nudges)) < 0)
 		nudges = 0;
 	take_news(sv);
+	ping(sv);
 	if (atomic_load(&sv->state) == SERVER_DRAINING)
 		drain(sv);
 	MHD_run(sv->daemon);

@@ -32,6 +32,7 @@ struct server_opts {
 	u64 max_body; /* bytes */
 	u64 max_unread; /* bytes of a stream that nobody reads */
 	double drain_s; /* how long running requests may take at the end */
+	u32 ping_s; /* a stream that says nothing for so long does; 0: never */
 };
 
 /* What is known once the model is loaded; outlives the server. */

@@ -50,6 +50,7 @@ struct server {
 	u32 nr_exchanges;
 	bool fed; /* the feed has been told to end */
 	double drain_end_s; /* 0: not draining */
+	double ping_look_s; /* streams are looked at again then */
 };
 
 /* ---- call.c: one request for text ---- */
@@ -104,6 +105,7 @@ struct call {
 	struct api_error error; /* status 0: none */
 	double arrived_s;
 	double made_s; /* of the oldest token not sent; 0: none */
+	double spoke_s; /* a stream: when something was last put */
 };
 
 /**
@@ -119,6 +121,8 @@ int __must_check call_check_model(const struct server *sv, const char *name,
 void call_submit(struct call *c);
 void call_event(const struct feed_batch *b, const struct feed_event *ev);
 void call_job_back(struct job *j);
+/* A comment, which clients pass over, if the stream is silent for too long. */
+void call_ping(struct call *c, double now);
 /* Its client has gone: free it, now or when its jobs are back. */
 void call_leave(struct call *c);
 void call_cancel(struct call *c);

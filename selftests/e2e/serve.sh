@@ -70,7 +70,8 @@ serve --max-unread 8192 || exit 1
 ask slow
 stop
 
-serve --max-num-seqs 1 --max-queue 2 --no-prefix-cache || exit 1
+serve --max-num-seqs 1 --max-queue 2 --no-prefix-cache \
+	--sse-ping-interval 1 || exit 1
 ask queued
 client lasting 1900 >"$T/cut" &
 wait_for 5 eval 'curl -s localhost:$port/metrics |

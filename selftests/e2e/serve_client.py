@@ -348,13 +348,16 @@ def case_slow():
 
 def case_queued():
     """With room for one sequence: the second waits, and its client goes."""
-    long = {"prompt": "first", "max_tokens": 1500, "temperature": 0,
+    long = {"prompt": "first", "max_tokens": 1900, "temperature": 0,
             "ignore_eos": True}
     a = Stream(long).open()
     a.event()
     b = Stream(dict(long, prompt="second"))
     say("the second waits", until(
         lambda: metric("vllm:num_requests_waiting") == 1, 2))
+    line = b.open().answer.readline()
+    say("and is told now and then that it is not forgotten",
+        line == b": ping\n", line)
     s, t, r = ask("/v1/completions", dict(long, n=1, prompt=["a", "b"]))
     say("more than the queue takes: 429 and Retry-After",
         s == 429 and r.getheader("Retry-After"), (s, t))

@@ -44,6 +44,7 @@ enum {
 	OPT_MAX_UNREAD,
 	OPT_DRAIN,
 	OPT_STEP_LOG,
+	OPT_PING,
 };
 
 static const struct option long_options[] = {
@@ -57,6 +58,7 @@ static const struct option long_options[] = {
 	{ "max-unread", required_argument, NULL, OPT_MAX_UNREAD },
 	{ "drain-timeout", required_argument, NULL, OPT_DRAIN },
 	{ "step-log", required_argument, NULL, OPT_STEP_LOG },
+	{ "sse-ping-interval", required_argument, NULL, OPT_PING },
 	/* vLLM's names of what all commands have */
 	{ "max-model-len", required_argument, NULL, SESSION_OPT_CONTEXT },
 	{ "max-num-batched-tokens", required_argument, NULL,
@@ -82,6 +84,9 @@ static void usage(FILE *out)
 	      "                       read; then it is ended (262144)\n"
 	      "      --drain-timeout N  seconds for running requests at the "
 	      "end (30)\n"
+	      "      --sse-ping-interval N  seconds after which a stream that "
+	      "says\n"
+	      "                       nothing sends a comment; 0: never (15)\n"
 	      "      --step-log FILE  a line of JSON for each step "
 	      "(kvbench plot)\n"
 	      "      --max-model-len, --max-num-batched-tokens: --context, "
@@ -144,6 +149,9 @@ static int take_option(struct serve *v, int c, const char *arg, char *err)
 		rc = set_count("drain-timeout", arg, 0, 86400, &n, err);
 		v->o.drain_s = n;
 		return rc;
+	case OPT_PING:
+		return set_count("sse-ping-interval", arg, 0, 3600,
+				 &v->o.ping_s, err);
 	case OPT_STEP_LOG:
 		return open_step_log(v, arg, err);
 	}
@@ -281,6 +289,7 @@ int cmd_serve(int argc, char **argv)
 			.max_queue = 512,
 			.max_body = 8u << 20,
 			.max_unread = 256u << 10,
+			.ping_s = 15,
 			.drain_s = 30.0,
 		},
 	};
