@@ -32,9 +32,11 @@ void batch_fini(struct batch *b)
 /* Does position @pos of a sequence of @len tokens want logits? */
 static bool wants_logits(const struct seq *s, u32 pos, u32 len)
 {
-	if (s->req->p.kind == REQUEST_SCORE)
-		return pos + 1 < len && pos + 1 >= s->req->p.score_from;
-	return pos + 1 == len;
+	const struct request_params *p = &s->req->p;
+
+	if (pos + 1 < p->nr_prompt)
+		return request_scores(p) && pos + 1 >= p->score_from;
+	return p->kind != REQUEST_SCORE && pos + 1 == len;
 }
 
 void batch_add(const struct engine *e, struct batch *b, struct seq *s, u32 pos,

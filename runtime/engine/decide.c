@@ -38,7 +38,7 @@ static u32 row_nr_top(const struct engine *e, const struct request *r)
 
 static bool row_wants_lse(const struct engine *e, const struct request *r)
 {
-	return r->p.kind == REQUEST_SCORE || row_nr_top(e, r);
+	return request_scores(&r->p) || row_nr_top(e, r);
 }
 
 static void append_failed(struct engine *e, struct request *r)
@@ -67,6 +67,19 @@ static void accept(struct engine *e, struct seq *s, u32 id,
 		sched_drop_space(e, s);
 }
 
+/* The likeliest of a row, for whoever keeps them. */
+static void note_alternatives(struct engine *e, const struct request *r,
+			      const struct row_info *row)
+{
+	u32 i;
+
+	for (i = 0; i < r->p.nr_logprobs; i++)
+		e->lps[i] = (struct token_logprob){
+			row->top_ids[i],
+			(float)((double)row->top[i] - row->lse),
+		};
+}
+
 static u32 draw(struct sampler *sampler, const struct seq *s,
 		const float *logits)
 {
@@ -85,15 +98,11 @@ static void sample_row(struct engine *e, struct seq *s, bool own,
 		       const struct row_info *row)
 {
 	const struct request *r = s->req;
-	u32 i, id = row->argmax;
+	u32 id = row->argmax;
 
 	if (!sampler_is_argmax(&r->p.sampling))
 		id = own ? row->drawn : draw(e->samplers[0], s, row->logits);
-	for (i = 0; i < r->p.nr_logprobs; i++)
-		e->lps[i] = (struct token_logprob){
-			row->top_ids[i],
-			(float)((double)row->top[i] - row->lse),
-		};
+	note_alternatives(e, r, row);
 	if (row_wants_lse(e, r))
 		s->cum += (double)row->logits[id] - row->lse;
 	accept(e, s, id, e->lps);
@@ -162,6 +171,21 @@ static void score_row(struct engine *e, const struct out_row *o,
 				   row->argmax, r->p.ctx);
 }
 
+/* Of a prompt that is answered as well. */
+static void prompt_row(struct engine *e, const struct out_row *o,
+		       const struct row_info *row)
+{
+	struct request *r = o->seq->req;
+	u32 next = o->seq->ids[o->pos + 1];
+
+	if (!r->p.events || !r->p.events->prompt_score)
+		return;
+	note_alternatives(e, r, row);
+	r->p.events->prompt_score(r, o->pos + 1,
+				  (double)row->logits[next] - row->lse, e->lps,
+				  r->p.ctx);
+}
+
 static void serve_row(struct engine *e, const struct out_row *o,
 		      const struct row_info *row)
 {
@@ -169,7 +193,10 @@ static void serve_row(struct engine *e, const struct out_row *o,
 		return;
 	switch (o->seq->req->p.kind) {
 	case REQUEST_GENERATE:
-		generate_row(e, o->seq, row);
+		if (o->pos + 1 < o->seq->req->p.nr_prompt)
+			prompt_row(e, o, row);
+		else
+			generate_row(e, o->seq, row);
 		break;
 	case REQUEST_BEAM:
 		beam_row(e, o->seq, row);
@@ -190,9 +217,11 @@ struct draws {
 	u32 next; /* atomic */
 };
 
-static bool is_drawn(const struct request *r)
+static bool is_drawn(const struct out_row *o)
 {
-	return r->state == REQUEST_RUNNING && r->p.kind == REQUEST_GENERATE &&
+	const struct request *r = o->seq->req;
+
+	return o->pos + 1 >= r->p.nr_prompt && r->state == REQUEST_RUNNING && r->p.kind == REQUEST_GENERATE &&
 	       !sampler_is_argmax(&r->p.sampling);
 }
 
@@ -206,11 +235,11 @@ static void draw_rows(void *arg, u32 who, void *scratch)
 	(void)scratch;
 	while ((i = __atomic_fetch_add(&d->next, 1, __ATOMIC_RELAXED)) <
 	       d->nr) {
-		const struct seq *s = d->rows[i].seq;
+		const struct out_row *o = &d->rows[i];
 
-		if (is_drawn(s->req))
+		if (is_drawn(o))
 			e->drawn[i] =
-				draw(e->samplers[who], s,
+				draw(e->samplers[who], o->seq,
 				     d->logits + (size_t)i * e->m->hp.vocab);
 	}
 }
@@ -226,7 +255,7 @@ static void draw_block(struct engine *e, u32 first, u32 nr, const float *logits)
 	u32 i, n = 0;
 
 	for (i = 0; i < nr; i++)
-		n += is_drawn(d.rows[i].seq->req);
+		n += is_drawn(&d.rows[i]);
 	if (n)
 		pool_run(e->x->pool, draw_rows, &d, min(n, e->nr_samplers));
 }

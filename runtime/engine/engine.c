@@ -190,7 +190,7 @@ static int check_params(const struct engine *e, const struct request_params *p,
 			       "%u sequences at a time are not possible "
 			       "(1 to %u are)",
 			       p->n, most);
-	if (p->kind == REQUEST_SCORE && p->score_from >= p->nr_prompt)
+	if (request_scores(p) && p->score_from >= p->nr_prompt)
 		return err_set(err, -EINVAL, "there is no token %u to score",
 			       p->score_from);
 	if (p->kind != REQUEST_SCORE && !p->max_new)
@@ -199,8 +199,10 @@ static int check_params(const struct engine *e, const struct request_params *p,
 		return err_set(err, -EINVAL,
 			       "%u alternatives per token are too many",
 			       p->nr_logprobs);
+	if (p->scores && p->kind != REQUEST_GENERATE)
+		return err_set(err, -EINVAL, "only generations score too");
 	if (e->o.machine && (p->kind != REQUEST_GENERATE || p->nr_logprobs ||
-			     !sampler_is_argmax(&p->sampling)))
+			     p->scores || !sampler_is_argmax(&p->sampling)))
 		return err_set(err, -EINVAL,
 			       "a simulated machine has no numbers to sample, "
 			       "score or rank");

@@ -50,7 +50,7 @@ u32 twins_nr(const struct seq *s)
 {
 	const struct request_params *p = &s->req->p;
 
-	if (p->kind == REQUEST_SCORE)
+	if (request_scores(p))
 		return min(p->score_from, s->nr);
 	return p->n > 1 ? p->nr_prompt : s->nr;
 }

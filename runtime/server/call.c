@@ -254,6 +254,8 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 	ch->nr_tokens++;
 	ch->cum += ev->lp;
 	c->sv->metrics.generation_tokens++;
+	if (c->g.echo && c->g.nr_logprobs >= 0 && ch->nr_tokens == 1)
+		reply_prompt_logprobs(c, p, ch);
 	if (c->g.nr_logprobs >= 0)
 		reply_logprob(c, ch, ev, b->top + ev->top);
 	if (is_stop_id(c, ev->id) || ev->finish == FINISH_STOP)

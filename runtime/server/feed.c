@@ -162,6 +162,7 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 	u32 k = r->p.nr_logprobs;
 	struct feed_event *ev = batch_grow(f, k);
 
+	j->answers = true;
 	if (!ev) {
 		j->lost = true;
 		return;
@@ -183,6 +184,20 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 	f->batch->nr++;
 }
 
+/* A prompt that is computed again later says nothing new. */
+static void on_prompt_score(struct request *r, u32 pos, double lp,
+			    const struct token_logprob *top, void *ctx)
+{
+	struct job *j = ctx;
+	u32 k = r->p.nr_logprobs;
+
+	if (j->answers || !j->score)
+		return;
+	j->score[pos] = lp;
+	if (k)
+		memcpy(j->score_top + (size_t)pos * k, top, k * sizeof(*top));
+}
+
 static void on_done(struct request *r, void *ctx)
 {
 	struct job *j = ctx;
@@ -196,6 +211,7 @@ static void on_done(struct request *r, void *ctx)
 
 static const struct request_events events = {
 	.token = on_token,
+	.prompt_score = on_prompt_score,
 	.done = on_done,
 };
 
@@ -438,10 +454,21 @@ struct job *feed_job(u32 n)
 	return NULL;
 }
 
+int feed_job_scores(struct job *j)
+{
+	size_t n = j->p.nr_prompt;
+
+	j->score = calloc(n, sizeof(*j->score));
+	j->score_top = calloc(n * j->p.nr_logprobs + 1, sizeof(*j->score_top));
+	return j->score && j->score_top ? 0 : -ENOMEM;
+}
+
 void feed_job_free(struct job *j)
 {
 	if (!j)
 		return;
+	free(j->score);
+	free(j->score_top);
 	free(j->prompt);
 	free(j->ends);
 	free(j->message);

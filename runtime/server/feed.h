@@ -27,6 +27,12 @@ struct job {
 	u32 *prompt; /* [p.nr_prompt] the job's, free()d with it */
 	u32 *ends; /* or NULL; the job's: what p.sampling.ends points at */
 	void *owner;
+	/*
+	 * With p.scores: of each token of the prompt but the first; written
+	 * until the first token of the answer comes.
+	 */
+	double *score; /* [p.nr_prompt] */
+	struct token_logprob *score_top; /* [p.nr_prompt][p.nr_logprobs] */
 
 	/* after feed_take() has returned it */
 	int error; /* -errno, and */
@@ -41,7 +47,7 @@ struct job {
 	struct job_seq *seqs; /* [p.n] */
 	_Atomic bool cancel; /* set by the clients' side: look at the others */
 	_Atomic bool cancel_all;
-	bool done, lost;
+	bool done, lost, answers;
 };
 
 /* One token. */
@@ -108,6 +114,8 @@ int __must_check feed_run(struct feed *f, const struct feed_engine *fe,
 
 /* With p.n samples; 0 or -ENOMEM. feed_job_free() it. */
 struct job *feed_job(u32 n);
+/* Room for the scores of its prompt, when p is set. 0 or -ENOMEM. */
+int __must_check feed_job_scores(struct job *j);
 void feed_job_free(struct job *j);
 
 void feed_submit(struct feed *f, struct job *j);

@@ -376,10 +376,6 @@ static int check_pairs(struct gen_params *p, struct api_error *err)
 	if (p->has_max && !p->max_new)
 		return api_refuse(err, 400, "max_tokens",
 				  "max_tokens has to be at least 1");
-	if (p->echo && p->nr_logprobs >= 0)
-		return api_refuse(err, 400, "echo",
-				  "log-probabilities of the prompt are not "
-				  "given");
 	if (p->has_max && p->sampling.min_new > p->max_new)
 		return api_refuse(err, 400, "min_tokens",
 				  "min_tokens %u is more than max_tokens %u",

@@ -254,7 +254,9 @@ static int add_part(struct call *c, u32 *ids, size_t nr, struct api_error *err)
 	j->p.priority = g->priority;
 	j->p.salt = g->salt;
 	j->p.sampling = g->sampling;
-	if (set_ends(c, j))
+	j->p.scores = g->echo && g->nr_logprobs >= 0 && nr > 1;
+	j->p.score_from = 1;
+	if (set_ends(c, j) || (j->p.scores && feed_job_scores(j)))
 		return api_refuse(err, 500, NULL, "no memory");
 	return 0;
 }

@@ -116,8 +116,7 @@ static void chat_logprob(struct call *c, struct lps *l,
 }
 
 /* The likeliest ones, and the one that was taken if it is not among them. */
-static void put_tops(struct call *c, struct strbuf *b,
-		     const struct feed_event *ev,
+static void put_tops(struct call *c, struct strbuf *b, u32 id, double lp,
 		     const struct token_logprob *top)
 {
 	const struct vocab *v = c->sv->m.vocab;
@@ -130,36 +129,68 @@ static void put_tops(struct call *c, struct strbuf *b,
 		put_piece(b, v, top[i].id);
 		strbuf_puts(b, ":");
 		strbuf_put_real(b, (double)top[i].logprob);
-		taken |= top[i].id == ev->id;
+		taken |= top[i].id == id;
 	}
 	if (!taken) {
 		strbuf_puts(b, i ? "," : "");
-		put_piece(b, v, ev->id);
+		put_piece(b, v, id);
 		strbuf_puts(b, ":");
-		strbuf_put_real(b, ev->lp);
+		strbuf_put_real(b, lp);
 	}
 	strbuf_puts(b, "}");
+}
+
+/* A token of a completion; @top NULL: nothing is said of it. */
+static void text_logprob(struct call *c, struct lps *l, u32 id, double lp,
+			 const struct token_logprob *top, size_t offset)
+{
+	const char *comma = l->nr++ ? "," : "";
+
+	strbuf_puts(&l->tokens, comma);
+	put_piece(&l->tokens, c->sv->m.vocab, id);
+	strbuf_puts(&l->lps, comma);
+	strbuf_puts(&l->tops, comma);
+	if (top) {
+		strbuf_put_real(&l->lps, lp);
+		put_tops(c, &l->tops, id, lp, top);
+	} else {
+		strbuf_puts(&l->lps, "null");
+		strbuf_puts(&l->tops, "null");
+	}
+	strbuf_puts(&l->offsets, comma);
+	strbuf_put_uint(&l->offsets, offset);
+}
+
+/* The first one follows nothing. */
+void reply_prompt_logprobs(struct call *c, struct part *p, struct choice *ch)
+{
+	const struct vocab *v = c->sv->m.vocab;
+	const struct job *j = p->job;
+	struct vocab_stream vs = { 0 };
+	char *text = NULL;
+	size_t len = 0;
+	u32 i, k = j->p.nr_logprobs;
+
+	for (i = 0; i < p->nr_prompt; i++) {
+		text_logprob(c, &ch->lps, j->prompt[i], i ? j->score[i] : 0.0,
+			     i ? j->score_top + (size_t)i * k : NULL, len);
+		if (vocab_stream_push(v, &vs, j->prompt[i], VOCAB_SKIP_SPECIAL,
+				      &text, &len))
+			ch->lps.tokens.failed = true;
+	}
+	free(text);
 }
 
 void reply_logprob(struct call *c, struct choice *ch,
 		   const struct feed_event *ev, const struct token_logprob *top)
 {
-	struct lps *l = &ch->lps;
-	const char *comma = l->nr ? "," : "";
+	const struct part *p = ev->job->owner;
 
-	if (c->g.chat) {
-		chat_logprob(c, l, ev, top);
-		return;
-	}
-	l->nr++;
-	strbuf_puts(&l->tokens, comma);
-	put_piece(&l->tokens, c->sv->m.vocab, ev->id);
-	strbuf_puts(&l->lps, comma);
-	strbuf_put_real(&l->lps, ev->lp);
-	strbuf_puts(&l->tops, comma);
-	put_tops(c, &l->tops, ev, top);
-	strbuf_puts(&l->offsets, comma);
-	strbuf_put_uint(&l->offsets, ch->len);
+	if (c->g.chat)
+		chat_logprob(c, &ch->lps, ev, top);
+	else
+		text_logprob(c, &ch->lps, ev->id, ev->lp, top,
+			     p->echo_len + ch->len);
 }
 
 static void put_lps(struct call *c, struct strbuf *b, struct choice *ch)

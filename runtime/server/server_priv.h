@@ -145,6 +145,8 @@ void reply_head(struct call *c);
 void reply_logprob(struct call *c, struct choice *ch,
 		   const struct feed_event *ev,
 		   const struct token_logprob *top);
+/* Those of the prompt, before any of the answer. */
+void reply_prompt_logprobs(struct call *c, struct part *p, struct choice *ch);
 /* The text from ch->shown to @to, and whether that is all. */
 void reply_chunk(struct call *c, struct part *p, struct choice *ch, size_t to);
 /* What ends a stream: usage, if it was asked for, and [DONE]. */

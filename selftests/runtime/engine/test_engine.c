@@ -217,6 +217,50 @@ TEST(engine, scores_are_those_of_the_fp64_forward_in_any_chunks)
 	rig_close(&r);
 }
 
+static void keep_prompt_score(struct request *r, u32 pos, double lp,
+			      const struct token_logprob *top, void *ctx)
+{
+	((double *)ctx)[pos] = lp;
+	EXPECT_TRUE(top[0].logprob >= top[1].logprob);
+	EXPECT_TRUE((double)top[0].logprob >= (double)(float)lp);
+}
+
+TEST(engine, a_generation_scores_its_prompt_as_a_score_does)
+{
+	static const struct request_events score = { .score = keep_score };
+	static const struct request_events both = { .prompt_score =
+							    keep_prompt_score };
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_F16);
+	double lp[2][90] = { { 0 } };
+	struct request_params p;
+	struct request *plain, *scored;
+	struct rig r;
+	u32 ids[90], i;
+
+	rig_open(&r, &c, 1, 70);
+	rig_ids(&r, ids, 90, 5);
+	p = rig_params(ids, 90, 0);
+	p.kind = REQUEST_SCORE;
+	p.events = &score;
+	p.ctx = lp[0];
+	rig_submit(&r, &p);
+	p = rig_params(ids, 90, 8);
+	p.n = 2;
+	plain = rig_submit(&r, &p);
+	p.scores = true;
+	p.score_from = 30;
+	p.nr_logprobs = 2;
+	p.events = &both;
+	p.ctx = lp[1];
+	scored = rig_submit(&r, &p);
+	rig_run(&r);
+	for (i = 1; i < 90; i++)
+		EXPECT_TRUE(lp[1][i] == (i < 30 ? 0.0 : lp[0][i]));
+	for (i = 90; i < 98; i++)
+		EXPECT_EQ(plain->seqs[1]->ids[i], scored->seqs[1]->ids[i]);
+	rig_close(&r);
+}
+
 TEST(engine, parallel_samples_are_what_each_would_be_alone)
 {
 	struct tiny_cfg c = tiny_gemma(KV_DTYPE_F16);
