@@ -100,6 +100,18 @@ void growing_add(struct growing *g, u32 client, u32 space,
 		g->one[g->nr++] = o;
 }
 
+u64 growing_ask(struct growing *g, u32 client, u32 space,
+		const struct mm_found *f, const u32 *tokens, u32 nr,
+		bool announce)
+{
+	u64 soon = growing_find(g, client, f, tokens, nr);
+
+	soon = max(soon, (u64)f->soon);
+	if (announce && soon < f->len + GROWING_WORTH)
+		growing_add(g, client, space, f, tokens, nr);
+	return soon;
+}
+
 static void drop(struct growing *g, u32 i)
 {
 	free(g->one[i].hash);

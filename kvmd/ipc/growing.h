@@ -40,6 +40,22 @@ struct growing {
 u64 growing_find(const struct growing *g, u32 client, const struct mm_found *f,
 		 const u32 *tokens, u32 nr);
 
+/**
+ * growing_ask - what there will be of a sequence, of whomever
+ * @g: set
+ * @client: who asks
+ * @space: where it would compute the rest
+ * @f: what the core found of the sequence
+ * @tokens: the sequence
+ * @nr: how many
+ * @announce: it begins with that now, unless it is worth to wait for others
+ *
+ * Return: tokens, those that are there and those that others are at.
+ */
+u64 growing_ask(struct growing *g, u32 client, u32 space,
+		const struct mm_found *f, const u32 *tokens, u32 nr,
+		bool announce);
+
 /* growing_add - @client computes these in @space; left out if there is no room
  */
 void growing_add(struct growing *g, u32 client, u32 space,

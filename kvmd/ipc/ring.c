@@ -409,20 +409,16 @@ static int prefix_find_prep(struct session *s, struct ring_req *r)
 static int prefix_find_issue(struct session *s, struct ring_req *r,
 			     struct kv_cqe *cqe)
 {
-	struct growing *g = &s->d->growing;
 	u32 nr = (u32)r->sqe.arg[0];
 	struct mm_found f;
-	u64 others;
 	int rc;
 
 	rc = mm_prefix_find(s->d->mm, s->id, r->sqe.space, r->tokens, nr, &f);
 	if (rc)
 		return rc;
-	others = growing_find(g, s->id, &f, r->tokens, nr);
-	others = max(others, (u64)f.soon);
-	cqe->extra = f.known | others << 32;
-	if (r->sqe.arg[1] && others < f.len + GROWING_WORTH)
-		growing_add(g, s->id, r->sqe.space, &f, r->tokens, nr);
+	cqe->extra = f.known | growing_ask(&s->d->growing, s->id, r->sqe.space,
+					   &f, r->tokens, nr, r->sqe.arg[1])
+				       << 32;
 	return (int)f.len;
 }
 

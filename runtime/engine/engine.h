@@ -78,6 +78,8 @@ enum engine_back {
  * @now: seconds, never less than before
  * @run: computes a step; 0 or -errno
  * @token: the one that follows the last of @s
+ * @nap: some time passes, until others may have published something; NULL:
+ *	others live in real time
  * @ctx: theirs
  * @id: tells it from others on the same device, as a process id would
  *
@@ -88,6 +90,7 @@ struct engine_machine {
 	double (*now)(void *ctx);
 	int (*run)(void *ctx, const struct forward_batch *b);
 	u32 (*token)(void *ctx, const struct seq *s);
+	void (*nap)(void *ctx);
 	void *ctx;
 	u32 id;
 };

@@ -32,10 +32,13 @@
 #define NAP_US	   200u
 #define BRANCHES   8u /* of one chunk */
 
-static double real_now(void)
+/* The time in which other processes get on. */
+static double others_now(const struct engine *e)
 {
 	struct timespec ts;
 
+	if (e->o.machine && e->o.machine->nap)
+		return engine_now(e);
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
 }
@@ -134,7 +137,7 @@ void twins_ask(struct engine *e, struct request *r)
 static bool waits_for_pager(struct engine *e, struct request *r)
 {
 	return r->soon >= r->match + TWIN_WORTH &&
-	       waits(e, r, (u64)r->match + r->known, real_now());
+	       waits(e, r, (u64)r->match + r->known, others_now(e));
 }
 
 /* Those that wait behind queue[at] and hope for more than it finds. */
@@ -192,7 +195,11 @@ bool twins_announce(struct engine *e, struct request *r, struct seq *s)
 
 void twins_nap(struct engine *e)
 {
-	if (e->naps)
+	if (!e->naps)
+		return;
+	if (e->o.machine && e->o.machine->nap)
+		e->o.machine->nap(e->o.machine->ctx);
+	else
 		usleep(NAP_US);
 }
 

@@ -20,7 +20,7 @@ BEGIN {
 	may["runtime/"] = "runtime/ kernels/ libkv/include/ lib/ include/"
 	may["tools/kvctl/"] = "tools/kvctl/ tools/lib/ libkv/include/ lib/ include/"
 	may["tools/kvbench/"] = "tools/ runtime/ kernels/ libkv/include/ " \
-		"kvmd/mm/ lib/ include/"
+		"kvmd/mm/ kvmd/ipc/growing lib/ include/"
 	may["tools/"] = "tools/ runtime/ kernels/ libkv/include/ lib/ include/"
 }
 function exists(f,   line, rc) {

@@ -66,6 +66,27 @@ TEST_F(growing, with_windows_only_what_is_wholly_in_common_counts)
 	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 100), 64);
 }
 
+TEST_F(growing, who_begins_says_so_unless_others_are_at_it)
+{
+	struct growing *g = &self->g;
+	struct mm_found f = self->f;
+
+	EXPECT_EQ(growing_ask(g, 1, 5, &f, self->ids, 200, false), 0);
+	EXPECT_EQ(g->nr, 0);
+	EXPECT_EQ(growing_ask(g, 1, 5, &f, self->ids, 200, true), 0);
+	EXPECT_EQ(g->nr, 1);
+	EXPECT_EQ(growing_ask(g, 2, 6, &f, self->ids, 256, true), 192);
+	EXPECT_EQ(g->nr, 1);
+	/* a page of another one's is not worth waiting for */
+	EXPECT_EQ(growing_ask(g, 3, 7, &f, self->ids, 20, true), 16);
+	EXPECT_EQ(g->nr, 2);
+	/* what is there counts with what will be */
+	f.len = 100;
+	f.soon = 230;
+	EXPECT_EQ(growing_ask(g, 4, 8, &f, self->ids, 256, true), 230);
+	EXPECT_EQ(g->nr, 2);
+}
+
 TEST_F(growing, an_announcement_ends)
 {
 	struct growing *g = &self->g;

@@ -116,6 +116,7 @@ static int sim_space_truncate(struct kv_backend *b, u32 space, u64 len)
 	int rc;
 
 	set_len(s, space, len);
+	growing_drop(world_growing(s->w), s->c.index, space);
 	rc = mm_space_truncate(world_mm(s->w), s->c.index, space, len);
 	world_drain(s->w);
 	s->published[space] = min(s->published[space], len);
@@ -126,6 +127,7 @@ static void sim_space_destroy(struct kv_backend *b, u32 space)
 {
 	struct simkv *s = to_sim(b);
 
+	growing_drop(world_growing(s->w), s->c.index, space);
 	mm_space_destroy(world_mm(s->w), s->c.index, space);
 	world_drain(s->w);
 }
@@ -369,17 +371,21 @@ static u32 sim_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
 	return (u32)rc;
 }
 
-/* Copies end before anybody could ask again: nobody waits for them here. */
 static void sim_prefix_find(struct kv_backend *b, u32 space, const u32 *ids,
 			    u32 nr, bool announce, struct kv_found *out)
 {
 	struct simkv *s = to_sim(b);
-	struct mm_found f = { 0 };
+	struct mm_found f;
 
-	(void)announce;
+	*out = (struct kv_found){ 0 };
 	if (mm_prefix_find(world_mm(s->w), s->c.index, space, ids, nr, &f))
-		f = (struct mm_found){ 0 };
-	*out = (struct kv_found){ f.len, f.len, f.known };
+		return;
+	*out = (struct kv_found){
+		.len = f.len,
+		.soon = (u32)growing_ask(world_growing(s->w), s->c.index, space,
+					 &f, ids, nr, announce),
+		.known = f.known,
+	};
 }
 
 static void sim_prefix_publish(struct kv_backend *b, u32 space, const u32 *ids,
@@ -391,8 +397,9 @@ static void sim_prefix_publish(struct kv_backend *b, u32 space, const u32 *ids,
 	int rc;
 
 	nr = (u32)min((u64)nr, len_of(s, space));
-	if (nr <= from)
+	if (nr < from || (nr == from && !(nr && resume)))
 		return;
+	growing_published(world_growing(s->w), s->c.index, space, nr);
 	rc = mm_prefix_publish(world_mm(s->w), s->c.index, space, from,
 			       ids + from, nr - (u32)from, resume, &seq);
 	if (rc == -ENODATA && from)

@@ -15,7 +15,9 @@
 
 #include "lib/hash.h"
 
-#define VOCAB 32000u
+#define VOCAB	32000u
+#define NAP_NS	(200 * WORLD_US) /* as an engine's own */
+#define LOOK_NS (20 * WORLD_MS) /* a nap in which nobody's step ends */
 
 struct call { /* a request, on its way */
 	struct one *at;
@@ -30,7 +32,7 @@ struct one { /* an engine */
 	struct kv_backend *b;
 	struct engine *e;
 	struct engine_machine machine;
-	struct world_cond cond;
+	struct world_cond cond, nap;
 	struct call **order; /* [nr_order] those that wait for none, by due */
 	u32 nr_order, nr_come, nr_left;
 	struct call *later; /* those whose turn came, not their time */
@@ -101,6 +103,26 @@ static void cores_give(struct fleet *f)
 		f->nr_queue * sizeof(struct world_cond *));
 }
 
+/* A step of @o has ended: what it publishes others may wait for. */
+static void wake_others(struct fleet *f, const struct one *o)
+{
+	u32 i;
+
+	for (i = 0; i < f->cfg->nr_engines; i++)
+		if (&f->one[i] != o && f->one[i].nap.waiter)
+			world_raise(f->w, &f->one[i].nap);
+}
+
+/* Pages that are published are copied before they are found. */
+static void machine_nap(void *ctx)
+{
+	struct one *o = ctx;
+
+	o->nap.raised = false;
+	(void)world_wait(o->f->w, &o->nap, LOOK_NS);
+	world_sleep(o->f->w, NAP_NS);
+}
+
 static int machine_run(void *ctx, const struct forward_batch *b)
 {
 	struct one *o = ctx;
@@ -112,6 +134,7 @@ static int machine_run(void *ctx, const struct forward_batch *b)
 	world_sleep(f->w, (u64)(took * 1e9));
 	if (f->cfg->share_cores)
 		cores_give(f);
+	wake_others(f, o);
 	f->r->busy += took;
 	world_note(f->w, (u64)b->nr_tokens << 32 | b->nr_seqs);
 	return 0;
@@ -332,6 +355,7 @@ static int open_one(struct fleet *f, struct one *o, u32 i, char *err)
 		.now = machine_now,
 		.run = machine_run,
 		.token = machine_token,
+		.nap = machine_nap,
 		.ctx = o,
 		.id = i + 1,
 	};

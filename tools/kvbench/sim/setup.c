@@ -44,6 +44,7 @@ static const char *const preempts[] = { "swap", "recompute", "none", NULL };
 static const char *const batchings[] = { "iteration", "request", NULL };
 static const char *const prefills[] = { "chunked", "whole", "apart", NULL };
 static const char *const admits[] = { "overcommit", "peak", "strict", NULL };
+static const char *const orders[] = { "lpm", "dfs", "fcfs", NULL };
 static const char *const models[] = { "gemma", "qwen", NULL };
 
 #define AT(field) offsetof(struct sim_setup, field)
@@ -93,6 +94,9 @@ static const struct key keys[] = {
 	  preempts },
 	{ "prefix-cache", "yes or no", V_BOOL, AT(fleet.engine.prefix_cache),
 	  NULL },
+	{ "order", "lpm, dfs, fcfs", V_NAME, AT(fleet.engine.order), orders },
+	{ "overtake", "how often one may be", V_U32,
+	  AT(fleet.engine.overtake_max), NULL },
 	{ "workload", "random, sharegpt, shared-prefix, trace, ...", V_WORKLOAD,
 	  AT(work.kind), NULL },
 	{ "requests", "how many", V_U32, AT(work.nr), NULL },

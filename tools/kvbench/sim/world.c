@@ -40,6 +40,7 @@ struct event {
 
 struct world {
 	struct mm *mm;
+	struct growing growing;
 	void *state;
 	size_t state_bytes;
 	struct world_cfg cfg;
@@ -70,6 +71,11 @@ u64 world_now(const struct world *w)
 struct mm *world_mm(struct world *w)
 {
 	return w->mm;
+}
+
+struct growing *world_growing(struct world *w)
+{
+	return &w->growing;
 }
 
 u64 world_hash(const struct world *w)
@@ -448,6 +454,7 @@ void world_destroy(struct world *w)
 		mm_destroy(w->mm);
 	unmap(w->state, w->state_bytes);
 	for (i = 0; i < MM_CLIENT_MAX; i++) {
+		growing_drop(&w->growing, i, MM_NONE);
 		unmap(w->table[i], KV_TABLE_SIZE_MAX);
 		unmap(w->status[i], sizeof(struct kv_status));
 	}

@@ -13,6 +13,7 @@
  * and scrubbed, and pages are copied, after a fixed time each; a swap tier
  * serves one page after the other, at its bandwidth, after its latency.
  */
+#include "kvmd/ipc/growing.h"
 #include "kvmd/mm/mm.h"
 
 #define WORLD_TIERS 2u
@@ -64,6 +65,8 @@ int __must_check world_create(const struct world_cfg *cfg, struct world **out);
 void world_destroy(struct world *w);
 u64 world_now(const struct world *w);
 struct mm *world_mm(struct world *w);
+/* What clients have said they are computing. */
+struct growing *world_growing(struct world *w);
 /* A number that tells whether two runs were the same so far. */
 u64 world_hash(const struct world *w);
 void world_note(struct world *w, u64 what);
