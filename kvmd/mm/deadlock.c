@@ -47,13 +47,19 @@ static u32 first_stuck(const struct mm *mm)
 	return first;
 }
 
+/* Memory of its own, or pages of the cache that cannot go therefore. */
+static bool has_some(const struct client *c)
+{
+	return c->nr_extents || c->refs.nr;
+}
+
 /* Does it hold what the ticket lacks? */
 static bool is_holder(const struct mm *mm, const struct ticket *t,
 		      const struct client *c)
 {
 	const struct client *own = &mm_clients(mm)[t->client];
 
-	return c->state == CLIENT_LIVE && c != own && c->nr_extents &&
+	return c->state == CLIENT_LIVE && c != own && has_some(c) &&
 	       (t->block == BLOCK_DEVICE || c->tenant == own->tenant);
 }
 
@@ -82,7 +88,7 @@ static u32 youngest(const struct mm *mm, u32 first)
 		c = &cs[ts[i].client];
 		x = &mm->tenants[c->tenant];
 		others += is_holder(mm, t, c);
-		if ((i != first && !is_holder(mm, t, c)) || !c->nr_extents ||
+		if ((i != first && !is_holder(mm, t, c)) || !has_some(c) ||
 		    !(ts[i].flags & KV_SQE_WAIT) ||
 		    (c->tenant != cs[t->client].tenant &&
 		     x->held <= x->limits.min_bytes))

@@ -20,7 +20,14 @@
  *
  * What a space maps of the page cache does not go to swap. If nothing else is
  * left, idle spaces give it up and what nobody maps then is evicted: they map
- * it again, or compute it again if it is gone by then.
+ * it again, or compute it again if it is gone by then. As that is lost work, it
+ * is not taken from who is at work: two that fit one at a time would take it
+ * from each other in turn, each just before its next step, and compute for
+ * ever. At work is what a ticket of another client names, and what the latest
+ * step of one was about that has a ticket or a step under way, or ended one
+ * within WORK_NS. If all wait for each other then, deadlock.c says who gives
+ * way. A tenant that stays within its low has been promised that memory: for it
+ * only its own clients' work stays.
  *
  * Pages that are on their way count: no more is asked to leave than is short
  * beyond them, and nothing before half of what may be on its way has arrived. A
@@ -32,6 +39,8 @@
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/swap.h"
 #include "kvmd/mm/ticket.h"
+
+#define WORK_NS 50000000ull /* no step for so long: there is nothing to do */
 
 USDT_SEMAPHORE(kvmd, reclaim);
 
@@ -265,6 +274,49 @@ static struct space *oldest_holder(struct mm *mm, const struct client *to,
 	return oldest;
 }
 
+/* Has a client something to do, by what can be seen of it? */
+static bool client_works(const struct mm *mm, const struct client *c)
+{
+	return c->state == CLIENT_LIVE &&
+	       (c->nr_tickets || c->granted > c->completed ||
+		c->moved_ns + WORK_NS > mm->now_ns);
+}
+
+/* The spaces of a client's latest step stay. */
+static void keep_latest(struct mm *mm, struct client *c)
+{
+	struct space *sps = mm_spaces(mm, c);
+	u64 latest = 0;
+	u32 i;
+
+	for (i = 0; i < c->space_top; i++)
+		if (sps[i].state == KV_SPACE_LIVE)
+			latest = max(latest, space_active(mm, c, &sps[i]));
+	for (i = 0; i < c->space_top && latest; i++)
+		if (space_active(mm, c, &sps[i]) == latest)
+			sps[i].keep = mm->keep_seq;
+}
+
+/* What others than @to are at keeps its prefix, if @to wants so much. */
+static void keep_work(struct mm *mm, const struct client *to, u64 bytes)
+{
+	const struct tenant *t = &mm->tenants[to->tenant];
+	bool entitled = t->held + t->charged + bytes <= t->limits.low_bytes;
+	const struct ticket *ts = mm_tickets(mm);
+	struct client *cs = mm_clients(mm);
+	u32 i;
+
+	ilist_for_each (i, &mm->waiting, ILINKS(mm_tickets(mm), link))
+		if (&cs[ts[i].client] != to &&
+		    (!entitled || cs[ts[i].client].tenant == to->tenant))
+			keep_items(mm, &cs[ts[i].client],
+				   mm_ticket_items(mm, i), ts[i].nr_items);
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		if (&cs[i] != to && client_works(mm, &cs[i]) &&
+		    (!entitled || cs[i].tenant == to->tenant))
+			keep_latest(mm, &cs[i]);
+}
+
 /* Return: bytes of extents that came free. */
 static u64 reclaim_prefixes(struct mm *mm, struct client *c,
 			    enum ticket_block block, u64 bytes)
@@ -274,6 +326,7 @@ static u64 reclaim_prefixes(struct mm *mm, struct client *c,
 	struct client *from;
 	struct space *sp;
 
+	keep_work(mm, c, bytes);
 	while (got < want) {
 		sp = oldest_holder(mm, c, block, below_low, &from);
 		if (!sp && below_low)

@@ -142,6 +142,34 @@ TEST_F(deadlock, nobody_is_told_while_a_holder_works_or_is_idle)
 	EXPECT_EQ(-EDEADLK, answer_of(self, 1));
 }
 
+/* Pages of the cache that it maps cannot go: it holds these. */
+TEST_F(deadlock, who_holds_a_prefix_alone_gives_way_as_well)
+{
+	u32 young = self->client[1], space = self->space[1], i, seq;
+	struct mt *t = &self->t;
+	u32 tokens[2 * FULL];
+
+	for (i = 0; i < 2 * FULL; i++)
+		tokens[i] = i;
+	hold(self, 1, 2);
+	kv_store_release(&t->cl[young].status->space[space].len, 2 * FULL);
+	ASSERT_EQ(2 * FULL, mm_prefix_publish(t->mm, young, space, 0, tokens,
+					      2 * FULL, false, &seq));
+	mt_drain(t);
+	ASSERT_EQ(2 * FULL, mm_prefix_publish(t->mm, young, space, 0, tokens,
+					      2 * FULL, true, &seq));
+	mt_complete_all(t, young);
+	pass(self, 10);
+	hold(self, 0, 2); /* the other half is the cache's */
+	ASSERT_EQ(-EINPROGRESS, grow(self, 1, 2, 1));
+	ASSERT_EQ(-EINPROGRESS, grow(self, 0, 2, 1));
+	pass(self, 200);
+	EXPECT_EQ(-EDEADLK, answer_of(self, 1));
+	EXPECT_EQ(0, answer_of(self, 0)); /* it is at work no more */
+	EXPECT_EQ(1, told(self));
+	mt_check(t);
+}
+
 TEST_F(deadlock, who_waits_alone_is_not_told)
 {
 	hold(self, 0, 4);

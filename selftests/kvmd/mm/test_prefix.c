@@ -342,6 +342,58 @@ TEST_F(prefix, idle_spaces_give_their_prefixes_up_in_the_end)
 	mt_check(t);
 }
 
+/* A prefix that b has mapped, and has just ended a step with. */
+static u32 at_work(struct prefix_self *self)
+{
+	struct mt *t = &self->t;
+	u32 s = computed(t, self->a, self->geom, 512), m;
+
+	EXPECT_EQ(publish(t, self->a, s, self->tokens, 0, 512, &self->seq),
+		  512);
+	m = mt_space(t, self->b, self->geom);
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 512, &self->seq), 512);
+	set_len(t, self->b, m, 512);
+	EXPECT_EQ(mm_space_destroy(t->mm, self->a, s), 0);
+	mt_complete_all(t, self->a);
+	EXPECT_EQ(mt_reserve(t, self->b, m, 512, 1, 0, NULL), 0);
+	kv_step_mark(&t->cl[self->b].status->space[m], t->cl[self->b].step);
+	mt_complete_all(t, self->b);
+	return m;
+}
+
+/* Two that fit one at a time would take it from each other between steps. */
+TEST_F(prefix, who_is_at_work_keeps_its_prefix)
+{
+	struct mt *t = &self->t;
+	u32 m = at_work(self), s, i;
+
+	s = mt_space(t, self->a, self->geom);
+	EXPECT_EQ(mt_reserve(t, self->a, s, 0, 14 * 256, 0, NULL), -EAGAIN);
+	for (i = 0; i < 32; i++)
+		EXPECT_TRUE(kv_pte_is_present(mt_pte(t, self->b, m, 0, i)));
+	mt_check(t);
+	/* for a while now it has not done anything */
+	mm_tick(t->mm, 1000000000ull);
+	EXPECT_EQ(mt_reserve(t, self->a, s, 0, 14 * 256, 0, NULL), 0);
+	EXPECT_FALSE(kv_pte_is_present(mt_pte(t, self->b, m, 0, 0)));
+	mt_check(t);
+}
+
+TEST_F(prefix, who_stays_within_its_low_takes_it_all_the_same)
+{
+	struct mm_limits lim = { .max_bytes = MM_LIMIT_NONE,
+				 .low_bytes = 14ull * KV_EXTENT_SIZE };
+	struct mt *t = &self->t;
+	u32 m = at_work(self), tenant = mt_tenant(t, "low", MM_LIMIT_NONE), c;
+
+	ASSERT_EQ(mm_tenant_limit(t->mm, tenant, &lim), 0);
+	c = mt_attach(t, tenant);
+	mt_geom(t, c, MT_PAGE);
+	EXPECT_EQ(mt_reserve(t, c, mt_space(t, c, 0), 0, 14 * 256, 0, NULL), 0);
+	EXPECT_FALSE(kv_pte_is_present(mt_pte(t, self->b, m, 0, 0)));
+	mt_check(t);
+}
+
 TEST_F(prefix, another_tenant_finds_nothing)
 {
 	struct mt *t = &self->t;
