@@ -165,7 +165,8 @@ bool cache_room(struct mm *mm, struct client *cache, u32 geom)
 		    extents <= extent_tenant_room(mm, cache->tenant) &&
 		    extents <= high_room(mm, cache->tenant) &&
 		    !ticket_needs(mm, cache->tenant)) {
-			if (extents <= mm->by_state[EXTENT_READY].nr)
+			if (extents + ticket_promised(mm) <=
+			    mm->by_state[EXTENT_READY].nr)
 				break;
 			if (extent_nr_coming(mm) + extent_nr_possible(mm))
 				return false; /* in a moment */

@@ -216,6 +216,7 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 		extent_reclaim(mm, c->tenant, c, false);
 	if (want > extent_tenant_room(mm, c->tenant))
 		return BLOCK_TENANT;
+	want += p->promised;
 	if (want <= mm->by_state[EXTENT_READY].nr)
 		return BLOCK_NONE;
 	want -= mm->by_state[EXTENT_READY].nr;

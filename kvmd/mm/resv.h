@@ -12,6 +12,7 @@ struct resv_plan {
 	u32 nr_items;
 	u32 ticket; /* its own, MM_NONE: a new request */
 	u16 priority; /* highest of its spaces */
+	u32 promised; /* extents that are others': ticket.c */
 	bool reclaiming; /* resv_room(): pages leave for it */
 	u64 step;
 	u32 need[KV_GEOM_MAX]; /* free frames per class, at most */

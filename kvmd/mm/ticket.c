@@ -15,9 +15,11 @@
  * extent; on a full device, everybody who does. A new request that is not
  * above them in priority waits behind them likewise.
  *
- * One whose own pages are being read from swap, or written to it, holds back
- * nobody; one whose client is to give memory back (revoke.c), or that is made
- * slow (high.c), the rest of its client.
+ * One whose own pages are being read from swap, written to it or moved holds
+ * back nobody, but the extents that it lacks are promised to it: others have
+ * what is ready beyond them, or each time that its pages have come its memory
+ * would be somebody else's. One whose client is to give memory back (revoke.c),
+ * or that is made slow (high.c), holds back the rest of its client.
  *
  * A request without KV_SQE_WAIT waits only while memory is certainly on its
  * way (populate, scrub, pages of others leaving for swap) or its own pages
@@ -71,6 +73,16 @@ bool ticket_needs(const struct mm *mm, u32 tenant)
 		     cs[ts[i].client].tenant == tenant))
 			return true;
 	return false;
+}
+
+u32 ticket_promised(const struct mm *mm)
+{
+	const struct ticket *ts = mm_tickets(mm);
+	u32 i, sum = 0;
+
+	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
+		sum += ts[i].block == BLOCK_IO ? ts[i].extents : 0;
+	return sum;
 }
 
 bool ticket_is_first(const struct mm *mm, const struct client *c)
@@ -149,6 +161,7 @@ enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 		t = &ts[i];
 		if (t->priority < p->priority)
 			break;
+		p->promised += t->block == BLOCK_IO ? t->extents : 0;
 		if (t->block == BLOCK_IO ||
 		    (t->block < BLOCK_SOON && t->client != self))
 			continue;
@@ -340,14 +353,17 @@ struct pass {
 	/* BLOCK_SOON or BLOCK_DEVICE: no extent for anybody behind */
 	enum ticket_block device;
 	bool reclaiming; /* pages leave for one of them */
+	u32 promised; /* extents that those before wait for no more */
 };
 
 static void hold_back(struct mm *mm, struct client *c, struct ticket *t,
 		      enum ticket_block block, struct pass *pass)
 {
 	t->block = (u8)block;
-	if (block == BLOCK_IO)
+	if (block == BLOCK_IO) {
+		pass->promised += t->extents;
 		return;
+	}
 	c->blocked = mm->pass;
 	if (block < BLOCK_SOON)
 		return;
@@ -367,6 +383,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	struct resv_plan p = { .items = mm_ticket_items(mm, slot),
 			       .nr_items = t->nr_items,
 			       .ticket = slot,
+			       .promised = pass->promised,
 			       .step = t->step };
 	enum ticket_block block;
 	bool held;

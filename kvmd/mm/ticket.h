@@ -59,6 +59,9 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
  */
 bool ticket_needs(const struct mm *mm, u32 tenant);
 
+/* ticket_promised - extents that tickets lack which wait for their pages */
+u32 ticket_promised(const struct mm *mm);
+
 /* ticket_is_first - is the first of those who wait for memory its own? */
 bool ticket_is_first(const struct mm *mm, const struct client *c);
 

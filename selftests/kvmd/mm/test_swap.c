@@ -331,6 +331,39 @@ TEST_F(swap, a_page_that_a_step_asks_for_while_it_leaves_stays)
 	mt_check(t);
 }
 
+/* Or each time that its pages are there its memory would be somebody else's. */
+TEST_F(swap, who_waits_for_its_pages_keeps_its_place_for_the_rest)
+{
+	struct mt *t = &self->t;
+	u32 a = mt_idle_space(t, self->client, self->geom, 8), n;
+	u32 b = mt_space(t, self->client, self->geom);
+	u32 other = mt_attach(t, self->tenant);
+	struct mt_resv r;
+
+	mt_geom(t, other, MT_PAGE);
+	t->hold_swap = true;
+	mm_tick(t->mm, 1000);
+	ASSERT_EQ(mt_reserve(t, self->client, b, 0, 2 * MT_PER_EXTENT * 16,
+			     KV_SQE_WAIT, &r),
+		  -EINPROGRESS);
+	ASSERT_EQ(mm_cancel(t->mm, self->client, r.extra), 0);
+	mt_drain(t);
+	/* its pages are on their way, and it lacks an extent, the last one */
+	ASSERT_EQ(mt_reserve(t, self->client, a, 8 * 16 - 1,
+			     1 + MT_PER_EXTENT * 16, 0, &r),
+		  -EINPROGRESS);
+	n = t->nr_done;
+	EXPECT_NE(mt_reserve(t, other, mt_space(t, other, 0), 0, 16, 0, NULL),
+		  0);
+	mt_check(t);
+	mt_swap_answer(t, 0);
+	mt_drain(t);
+	ASSERT_GT(t->nr_done, n);
+	EXPECT_EQ(t->done[n].client, self->client);
+	EXPECT_EQ(t->done[n].cqe.res, 0);
+	mt_check(t);
+}
+
 TEST_F(swap, a_page_that_is_dropped_while_it_leaves_is_freed_when_written)
 {
 	struct mt *t = &self->t;
