@@ -76,7 +76,7 @@ static int admit(struct engine *e, struct request *r)
 	}
 	r->state = REQUEST_RUNNING;
 	e->nr_joined++;
-	r->since_s = engine_now(e);
+	turns_begin(e, r);
 	order_admitted(e, r, by_turn);
 	return 0;
 }

@@ -283,6 +283,8 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->nr_restarts = 0;
 	r->nr_iters = 0;
 	r->reached = 0;
+	r->far = 0;
+	r->back_s = 0;
 	r->yields = false;
 	r->state = REQUEST_WAITING;
 	r->arrival = e->next_arrival++;
@@ -423,6 +425,7 @@ static void account(struct engine *e)
 			continue;
 		}
 		s->nr_computed += s->step_tokens;
+		turns_reach(e, s->req, s->nr_computed);
 		/* a chunk of a prompt, or all that is left of one */
 		if (s->nr_computed <= s->req->p.nr_prompt || s->step_tokens > 1)
 			sched_publish(e, s,

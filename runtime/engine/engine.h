@@ -81,7 +81,6 @@ enum engine_back {
  * @nap: some time passes, until others may have published something; NULL:
  *	others live in real time
  * @ctx: theirs
- * @id: tells it from others on the same device, as a process id would
  *
  * A simulator's: the engine decides all but what the numbers are, of requests
  * that are greedy, are neither scored nor beams, and want no alternatives.
@@ -92,7 +91,6 @@ struct engine_machine {
 	u32 (*token)(void *ctx, const struct seq *s);
 	void (*nap)(void *ctx);
 	void *ctx;
-	u32 id;
 };
 
 struct engine_opts {

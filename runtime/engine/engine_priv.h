@@ -344,6 +344,10 @@ void back_end(struct engine *e, double start_s);
 
 /* ---- turns.c ---- */
 
+/* It is in steps from now on. */
+void turns_begin(struct engine *e, struct request *r);
+/* A sequence of it has been computed up to @nr tokens. */
+void turns_reach(struct engine *e, struct request *r, u32 nr);
 /* Whose turn is over waits, and who waited for it comes with the next step. */
 void turns_pass(struct engine *e);
 /* Who gives way when a step is short, if its turn is over. */

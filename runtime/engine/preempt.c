@@ -37,7 +37,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/engine/engine_priv.h"
 
@@ -277,22 +276,6 @@ static bool drop_lost(struct engine *e)
 	return false;
 }
 
-/*
- * How long to wait for others' memory. Who holds pages meanwhile may be what
- * the others wait for in turn: that one waits less, not as long as its like
- * in another process, and longer each time that it has begun again.
- */
-static int wait_of(const struct engine *e, const struct request *r)
-{
-	u32 id = e->o.machine ? e->o.machine->id : (u32)getpid();
-	u32 ms = e->o.wait_ms, part;
-
-	if (!has_computed(r) || ms < 1000)
-		return (int)ms;
-	part = (ms >> (RESTARTS_MAX + 1)) << min(r->nr_restarts, RESTARTS_MAX);
-	return (int)(part + part * (id * 2654435761u >> 24) / 256);
-}
-
 /* May it begin again? As often as before, if it got further than ever. */
 static bool may_restart(struct request *r)
 {
@@ -317,7 +300,7 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 	if (rc == -EAGAIN) {
 		e->stats.nr_waits++;
 		rc = e->b->ops->step_prepare(e->b, e->items, e->nr_step,
-					     wait_of(e, r));
+					     (int)e->o.wait_ms);
 		if (!rc)
 			return 0;
 	}

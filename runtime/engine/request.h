@@ -102,6 +102,9 @@ struct request {
 	struct request_params p; /* p.prompt is not valid here */
 	u64 arrival; /* order of submission */
 	double since_s; /* when it began to wait, or its turn began */
+	u32 far; /* most tokens that a sequence of it had computed */
+	bool behind; /* it came back with less, and has not got there yet */
+	double back_s; /* how long that took the last time */
 	bool comes; /* it waits, and is in the next step */
 	bool held; /* it has ended, its batch has not */
 	/* others may pass it: it gave way, comes by a turn, or let them by */

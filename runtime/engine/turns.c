@@ -15,8 +15,11 @@
  *
  * A turn lasts at least TURN_COST times what it takes to bring back as many
  * bytes, for each that runs: so the time for paging is bounded, however short
- * memory is. Without swap nobody takes turns: what is computed again would not
- * be bounded so.
+ * memory is. Pages of a published prefix do not go to swap, and may be gone
+ * when the request comes back: what it has to do then to be where it was is no
+ * turn, and the turn behind it lasts TURN_COST times that, as the next way back
+ * may be as long. So that time is bounded too. Without swap nobody takes turns:
+ * everything would have to be computed again.
  */
 #include "runtime/engine/engine_priv.h"
 
@@ -27,12 +30,31 @@ static double slice_s(const struct engine *e)
 	return e->o.slice_ms * 1e-3;
 }
 
+void turns_begin(struct engine *e, struct request *r)
+{
+	r->since_s = engine_now(e);
+	r->behind = r->seqs[0]->nr_computed < r->far;
+	if (!r->behind)
+		r->back_s = 0;
+}
+
+void turns_reach(struct engine *e, struct request *r, u32 nr)
+{
+	if (nr < r->far)
+		return;
+	r->far = nr;
+	if (r->behind)
+		r->back_s = engine_now(e) - r->since_s;
+	r->behind = false;
+}
+
 static bool is_over(const struct engine *e, const struct request *r, double now)
 {
-	double read = (double)sched_bytes_of(e, r) * e->cost.byte_s;
+	double back = (double)sched_bytes_of(e, r) * e->cost.byte_s;
 
-	return now - r->since_s >=
-	       max(slice_s(e) / 2, TURN_COST * read * sched_running(e));
+	back = max(back * sched_running(e), r->back_s);
+	return !r->behind && now - r->since_s - r->back_s >=
+				     max(slice_s(e) / 2, TURN_COST * back);
 }
 
 /* Who runs longest of the last priority, if its turn is over and swap has room

@@ -17,6 +17,7 @@
 #define VOCAB	   1000u
 #define LEN_MAX	   400u
 #define PROMPT_MAX 128u
+#define FEW	   7u /* of which every order is tried */
 
 struct machine {
 	double now;
@@ -211,25 +212,32 @@ static bool permute(u32 *a, u32 nr)
 	return true;
 }
 
-TEST(radix_order, no_order_of_six_computes_less)
+/* Every order of them, first come, first served: fewest and most tokens. */
+static void all_orders(const struct prompts *p, u32 pool, u64 *least, u64 *most)
+{
+	u32 perm[FEW], i;
+	u64 tokens;
+
+	*least = ~0ull;
+	*most = 0;
+	for (i = 0; i < FEW; i++)
+		perm[i] = i;
+	do {
+		tokens = offline(p, ENGINE_ORDER_FCFS, pool, perm);
+		*least = min(*least, tokens);
+		*most = max(*most, tokens);
+	} while (permute(perm, FEW));
+}
+
+TEST_TIMEOUT(radix_order, no_order_of_seven_computes_less, 120)
 {
 	static struct prompts p;
-	u64 seed, least, most, tokens;
-	u32 perm[6], i;
+	u64 seed, least, most;
 
 	for (seed = 30; seed < 34; seed++) {
-		prompts_make(&p, 6, seed);
-		least = ~0ull;
-		most = 0;
-		for (i = 0; i < 6; i++)
-			perm[i] = i;
-		do {
-			tokens =
-				offline(&p, ENGINE_ORDER_FCFS, p.longest, perm);
-			least = min(least, tokens);
-			most = max(most, tokens);
-		} while (permute(perm, 6));
-		TH_LOG("orders of 6 prompts: %llu to %llu tokens of %llu",
+		prompts_make(&p, FEW, seed);
+		all_orders(&p, p.longest, &least, &most);
+		TH_LOG("orders of %u prompts: %llu to %llu tokens of %llu", FEW,
 		       (unsigned long long)least, (unsigned long long)most,
 		       (unsigned long long)p.total);
 		EXPECT_EQ(least,
@@ -237,6 +245,50 @@ TEST(radix_order, no_order_of_six_computes_less)
 		EXPECT_EQ(least,
 			  offline(&p, ENGINE_ORDER_DFS, p.longest, NULL));
 		EXPECT_EQ(least, p.distinct);
+	}
+}
+
+/* Without those that are as long as the longest. */
+static void drop_longest(const struct prompts *p, struct prompts *out)
+{
+	u32 i, k, most;
+
+	*out = (struct prompts){ 0 };
+	for (i = 0; i < p->nr; i++) {
+		if (p->len[i] == p->longest)
+			continue;
+		out->len[out->nr] = p->len[i];
+		memcpy(out->ids[out->nr], p->ids[i], p->len[i] * sizeof(u32));
+		for (k = most = 0; k < out->nr; k++)
+			most = max(most, common(out, out->nr, k));
+		out->distinct += p->len[i] - min(most, p->len[i] - 1);
+		out->nr++;
+	}
+}
+
+/*
+ * The longest prompt is refused, in whatever order it comes. The others are
+ * served; at best each of their tokens is computed once, though looking for
+ * room for the longest one empties the cache.
+ */
+TEST_TIMEOUT(radix_order, in_a_pool_one_token_short_the_others_are_served, 120)
+{
+	static struct prompts p, rest;
+	u64 seed, least, most, lpm;
+
+	for (seed = 30; seed < 34; seed++) {
+		prompts_make(&p, FEW, seed);
+		drop_longest(&p, &rest);
+		all_orders(&p, p.longest - 1, &least, &most);
+		lpm = offline(&p, ENGINE_ORDER_LPM, p.longest - 1, NULL);
+		TH_LOG("one token short: %llu to %llu tokens, by hits %llu; "
+		       "%llu of those that fit are distinct",
+		       (unsigned long long)least, (unsigned long long)most,
+		       (unsigned long long)lpm,
+		       (unsigned long long)rest.distinct);
+		EXPECT_EQ(least, rest.distinct);
+		EXPECT_GE(lpm, least);
+		EXPECT_LE(lpm, most);
 	}
 }
 

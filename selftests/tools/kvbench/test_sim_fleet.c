@@ -168,6 +168,85 @@ TEST(sim_fleet, engines_that_wait_for_each_other_get_on_all_the_same)
 	fleet_result_fini(&r);
 }
 
+/*
+ * Engines with a prefix each that nearly fills the device: who has it is at
+ * work with it until it is done, and it is not taken from him between two
+ * steps, nor lost by turns again and again.
+ */
+TEST_TIMEOUT(sim_fleet, prefixes_that_fit_one_at_a_time_are_used_in_turn, 120)
+{
+	u32 i, n = getenv("KV_LONG") ? 200 : 16;
+	struct fleet_result r;
+	char text[512];
+	u64 wanted;
+
+	EXPECT_EQ(0, run("workload=shared-prefix requests=67 rate=4 pool=50M "
+			 "swap-ram=80M engines=3 step-tokens=16 max-seqs=4 "
+			 "input-len=20:300 output-len=1:120 model=qwen",
+			 31, &r, &wanted));
+	EXPECT_EQ(67, r.completed);
+	EXPECT_EQ(wanted, r.output);
+	EXPECT_LT(r.lost, 67); /* 2,095 were */
+	EXPECT_LT(r.duration, 600); /* 1,470 and more */
+	EXPECT_EQ(0, r.faults);
+	fleet_result_fini(&r);
+	for (i = 1; i <= n; i++) {
+		snprintf(text, sizeof(text),
+			 "workload=shared-prefix requests=%u rate=%u pool=%uM "
+			 "swap-ram=%uM engines=%u step-tokens=%u max-seqs=%u "
+			 "prefix-len=%u preempt=%s input-len=20:300 "
+			 "output-len=1:120 model=qwen most-s=20000",
+			 30 + i % 20, 1 + i % 5, 50 + i % 3 * 8, i % 3 * 40,
+			 2 + i % 3, 16u << i % 3, 1u << i % 4,
+			 400 + i % 4 * 150, i % 5 ? "swap" : "recompute");
+		if (!EXPECT_EQ(0, run(text, i, &r, &wanted)) ||
+		    !EXPECT_EQ(0, r.failed) || !EXPECT_EQ(wanted, r.output) ||
+		    !EXPECT_EQ(0, r.faults))
+			TH_LOG("%s, seed %u: %u failed: %s", text, i, r.failed,
+			       r.first_error);
+		fleet_result_fini(&r);
+	}
+}
+
+/* Two that come together: one of them computes what they share. */
+TEST(sim_fleet, an_engine_waits_for_what_another_one_is_computing)
+{
+	struct fleet_result r;
+	u64 wanted;
+
+	EXPECT_EQ(0, run("workload=shared-prefix requests=2 rate=inf engines=2 "
+			 "model=qwen prefixes=1 prefix-len=1000 input-len=40 "
+			 "output-len=4",
+			 1, &r, &wanted));
+	EXPECT_EQ(2, r.completed);
+	EXPECT_LE(r.prefill, 1000 + 2 * 40 + 16);
+	EXPECT_EQ(0, r.faults);
+	fleet_result_fini(&r);
+}
+
+TEST(sim_fleet, orders_are_compared)
+{
+	static const char *const orders[] = { "lpm", "dfs", "fcfs" };
+	struct fleet_result r;
+	u64 wanted, mapped[3];
+	char text[256];
+	u32 i;
+
+	for (i = 0; i < 3; i++) {
+		snprintf(text, sizeof(text),
+			 "workload=tot requests=120 rate=inf pool=24M "
+			 "max-seqs=2 prefix-cache=yes order=%s",
+			 orders[i]);
+		EXPECT_EQ(0, run(text, 2, &r, &wanted));
+		EXPECT_EQ(wanted, r.output);
+		mapped[i] = r.mapped;
+		TH_LOG("%s: %llu tokens were mapped", orders[i],
+		       (unsigned long long)r.mapped);
+		fleet_result_fini(&r);
+	}
+	EXPECT_GT(mapped[0], mapped[2]);
+}
+
 /* Anything, as it comes; a sequence of each engine fits. */
 TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 {
@@ -260,6 +339,7 @@ TEST(sim_fleet, what_cannot_be_chosen_is_said)
 	EXPECT_EQ(-EINVAL, setup_set(&s, "pool", "12Q", err));
 	EXPECT_EQ(-EINVAL, setup_set(&s, "engines", "-1", err));
 	EXPECT_EQ(-EINVAL, setup_set(&s, "prefix-cache", "maybe", err));
+	EXPECT_EQ(-EINVAL, setup_set(&s, "order", "hits", err));
 	EXPECT_EQ(-EINVAL, setup_set(&s, "nothing", "1", err));
 	EXPECT_EQ(0, strncmp(err, "there is nothing called", 23));
 	setup_fini(&s);

@@ -357,7 +357,6 @@ static int open_one(struct fleet *f, struct one *o, u32 i, char *err)
 		.token = machine_token,
 		.nap = machine_nap,
 		.ctx = o,
-		.id = i + 1,
 	};
 	eo.machine = &o->machine;
 	rc = simkv_create(f->w, "sim", f->cfg->shape, &o->b);
