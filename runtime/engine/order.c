@@ -3,8 +3,9 @@
  * order.c - in which order those that wait are looked at
  *
  *	fcfs	by arrival
- *	lpm	who finds most of its prompt published comes first, of those
- *		that find as much the shorter prompt
+ *	lpm	who finds most of its prompt published comes first; of those
+ *		that find as much the one whose next token most of them wait
+ *		for, then the shorter prompt
  *	dfs	a subtree of the prompts' tree at a time: one that has begun,
  *		then the one in which most wait
  *
@@ -50,6 +51,28 @@ static u32 match_of(const struct request *r)
 	return r->seqs[0]->space != KV_SPACE_NONE ? MATCH_ALL : r->match;
 }
 
+/* In the order of tokens, with what each shares with the one before it. */
+static u32 by_tokens(const struct engine *e, struct request **q, u32 nr,
+		     u32 *shared)
+{
+	u32 i, n = 0, least = ~0u;
+
+	for (i = 0; i < nr; i++)
+		q[i]->listed = true;
+	for (i = 0; i < e->nr_index && n < nr; i++) {
+		struct request *r = e->index[i].r;
+
+		least = min(least, e->index[i].shared);
+		if (!r->listed)
+			continue;
+		r->listed = false;
+		shared[n] = least;
+		q[n++] = r;
+		least = ~0u;
+	}
+	return n;
+}
+
 /* ---- lpm ---- */
 
 static int cmp_match(const void *a, const void *b)
@@ -60,15 +83,36 @@ static int cmp_match(const void *a, const void *b)
 
 	if (mx != my)
 		return mx > my ? -1 : 1;
+	if (x->crowd != y->crowd)
+		return x->crowd > y->crowd ? -1 : 1;
 	/* of two that begin alike the shorter one may be all of it */
 	if (x->p.nr_prompt != y->p.nr_prompt)
 		return x->p.nr_prompt < y->p.nr_prompt ? -1 : 1;
 	return by_arrival(x, y);
 }
 
+/* How many wait for the token behind what each finds. */
+static void count_crowds(const struct engine *e, struct request *const *q,
+			 u32 nr)
+{
+	struct request *in[ORDER_WINDOW];
+	u32 shared[ORDER_WINDOW], i, lo, hi, match;
+
+	memcpy(in, q, nr * sizeof(struct request *));
+	nr = by_tokens(e, in, nr, shared);
+	for (i = 0; i < nr; i++) {
+		match = match_of(in[i]);
+		for (lo = i; lo && shared[lo] > match; lo--)
+			;
+		for (hi = i + 1; hi < nr && shared[hi] > match; hi++)
+			;
+		in[i]->crowd = hi - lo;
+	}
+}
+
 static void lpm_sort(struct engine *e, struct request **q, u32 nr)
 {
-	(void)e;
+	count_crowds(e, q, nr);
 	qsort(q, nr, sizeof(struct request *), cmp_match);
 }
 
@@ -91,28 +135,6 @@ static int cmp_subtree(const void *a, const void *b)
 	if (nx != ny)
 		return nx < ny ? -1 : 1;
 	return x->oldest > y->oldest ? -1 : x->oldest < y->oldest;
-}
-
-/* In the order of tokens, with what each shares with the one before it. */
-static u32 by_tokens(const struct engine *e, struct request **q, u32 nr,
-		     u32 *shared)
-{
-	u32 i, n = 0, least = ~0u;
-
-	for (i = 0; i < nr; i++)
-		q[i]->listed = true;
-	for (i = 0; i < e->nr_index && n < nr; i++) {
-		struct request *r = e->index[i].r;
-
-		least = min(least, e->index[i].shared);
-		if (!r->listed)
-			continue;
-		r->listed = false;
-		shared[n] = least;
-		q[n++] = r;
-		least = ~0u;
-	}
-	return n;
 }
 
 /* The subtrees of q[from, to), which share @depth tokens or more. */
@@ -333,6 +355,8 @@ static bool rightly_before(const struct engine *e, const struct request *a,
 		return true; /* what shares what is not kept */
 	if (a->key != b->key)
 		return a->key > b->key;
+	if (a->crowd != b->crowd)
+		return a->crowd > b->crowd;
 	return a->p.nr_prompt != b->p.nr_prompt
 		       ? a->p.nr_prompt < b->p.nr_prompt
 		       : a->arrival < b->arrival;

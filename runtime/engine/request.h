@@ -121,6 +121,7 @@ struct request {
 	bool asked;
 	bool listed; /* while a queue is put in order */
 	u32 match; /* tokens, at most */
+	u32 crowd; /* how many wait for the token behind them */
 	u32 soon, known; /* by the pager's last answer */
 	u32 overtaken; /* by later arrivals: its age */
 	u32 passed; /* those of them that it did not let by */

@@ -3,10 +3,12 @@
  * twins.c - requests that share what nobody has computed yet
  *
  * Two that begin alike and come together would both compute the beginning. So
- * one waits while the other is at it, if that is worth TWIN_WORTH tokens, and
- * maps it then. The other one is
+ * one waits while the other is at it, if that is worth it, and maps it then.
+ * The other one is
  *
- *	a request of this engine that runs: its prompt is in the index
+ *	a request of this engine that runs: its prompt is in the index. It is
+ *		in each step, and others use the place meanwhile: a page is
+ *		worth it
  *	of another process: the pager says what has been announced there, and
  *		we announce what we begin with
  *	one whose pages are being copied into the cache: the same answer
@@ -28,7 +30,8 @@
 
 #include "runtime/engine/engine_priv.h"
 
-#define TWIN_WORTH 32u
+#define OWN_WORTH  MODEL_PAGE_TOKENS /* tokens, of one of this engine */
+#define TWIN_WORTH 32u /* of another process, which has to be asked for */
 #define NAP_US	   200u
 #define BRANCHES   8u /* of one chunk */
 
@@ -78,7 +81,7 @@ static bool waits(struct engine *e, struct request *r, u64 seen, double now)
 static struct request *leader_of(const struct engine *e,
 				 const struct request *r)
 {
-	struct index_walk w = index_from(e, r, r->match + TWIN_WORTH);
+	struct index_walk w = index_from(e, r, r->match + OWN_WORTH);
 	struct request *o;
 	u32 goal;
 
@@ -88,7 +91,7 @@ static struct request *leader_of(const struct engine *e,
 			goal -= goal % MODEL_PAGE_TOKENS;
 		if (o->state == REQUEST_RUNNING &&
 		    o->seqs[0]->nr_computed < goal &&
-		    goal >= r->match + TWIN_WORTH)
+		    goal >= r->match + OWN_WORTH)
 			return o;
 	}
 	return NULL;

@@ -426,6 +426,53 @@ TEST(radix_order, a_crowd_stays_in_order_and_within_the_bound)
 	EXPECT_GT(far, 3);
 }
 
+/* What is computed serves more of those that wait. */
+TEST(radix_order, of_cold_beginnings_the_one_that_most_wait_for_comes_first)
+{
+	struct engine_opts eo = { .max_seqs = 1 };
+	struct request *alone, *r[3];
+	u32 ids[160], i, done = 0;
+	struct fake f;
+
+	for (i = 0; i < 160; i++)
+		ids[i] = i;
+	fake_open(&f, 1000, &eo);
+	alone = submit(&f, ids + 40, 20, 1); /* it came first, and is short */
+	for (i = 0; i < 3; i++) {
+		ids[100] = 200 + i;
+		r[i] = submit(&f, ids, 120 + i, 1);
+	}
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(1, engine_step(f.e, f.err));
+		EXPECT_EQ(REQUEST_WAITING, alone->state);
+	}
+	for (i = 0; i < 3; i++)
+		done += r[i]->state == REQUEST_DONE;
+	EXPECT_EQ(3, done);
+	run(&f);
+	EXPECT_EQ(REQUEST_DONE, alone->state);
+	EXPECT_EQ(3, engine_stats(f.e)->max_overtaken);
+	fake_close(&f);
+}
+
+TEST(radix_twins, a_page_in_common_is_worth_a_step)
+{
+	struct engine_opts eo = { .max_seqs = 8 };
+	u32 ids[60], i;
+	struct fake f;
+
+	for (i = 0; i < 60; i++)
+		ids[i] = i;
+	fake_open(&f, 1000, &eo);
+	for (i = 0; i < 4; i++) {
+		ids[24] = 100 + i;
+		submit(&f, ids, 60, 2);
+	}
+	run(&f);
+	EXPECT_EQ(24 + 4 * 36, engine_stats(f.e)->nr_prefill);
+	fake_close(&f);
+}
+
 TEST(radix_twins, what_they_share_is_computed_once)
 {
 	struct engine_opts eo = { .max_seqs = 16 };
