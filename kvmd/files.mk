@@ -15,6 +15,7 @@ mm-y += kvmd/mm/info.o
 mm-y += kvmd/mm/migrate.o
 mm-y += kvmd/mm/mm.o
 mm-y += kvmd/mm/move.o
+mm-y += kvmd/mm/rmap.o
 mm-y += kvmd/mm/odds.o
 mm-y += kvmd/mm/oom.o
 mm-y += kvmd/mm/oplog.o

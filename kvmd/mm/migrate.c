@@ -48,46 +48,14 @@ bool migrate_node_is_read(const struct mm *mm, u32 tenant, u32 node)
 	return false;
 }
 
-/* Every space that may map a frame. */
-#define FAMILY(mm, c, f) (&mm_families(mm, c)[(f)->family].spaces)
-
-/* K1 and K2. A cache's frame has no entry. */
-static void entries_begin(struct mm *mm, struct client *c, u32 frame)
-{
-	const struct frame *f = &mm_frames(mm)[frame];
-	struct space *sps = mm_spaces(mm, c);
-	kv_pte_t *p;
-	u32 i;
-
-	ilist_for_each (i, FAMILY(mm, c, f), ILINKS(sps, sibling)) {
-		p = rmap_pte(mm, c, &sps[i], frame);
-		if (!p)
-			continue;
-		kv_move_begin(p, *p);
-		sps[i].area[f->area].nr_out++;
-		space_bump(mm, c, &sps[i]);
-	}
-}
-
 /* K5: every entry that keeps @from names @frame from now on. */
 static void entries_end(struct mm *mm, struct client *c,
 			const struct page_move *m, u32 frame)
 {
-	const struct frame *f = &mm_frames(mm)[m->from];
-	struct space *sps = mm_spaces(mm, c);
-	u64 pte = frame_entry(mm, &c->cls[m->geom], frame) | KV_PTE_PRESENT |
-		  (f->refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE);
-	kv_pte_t *p;
-	u32 i;
-
-	ilist_for_each (i, FAMILY(mm, c, f), ILINKS(sps, sibling)) {
-		p = rmap_pte(mm, c, &sps[i], m->from);
-		if (!p)
-			continue;
-		kv_move_end(p, pte_make(0, pte, sps[i].gen + 1));
-		sps[i].area[f->area].nr_out--;
-		space_bump(mm, c, &sps[i]);
-	}
+	rmap_end(mm, c, m->from,
+		 rmap_present(mm, &c->cls[m->geom], frame,
+			      mm_frames(mm)[m->from].refs),
+		 false);
 }
 
 bool migrate_begin(struct mm *mm, struct client *c, u32 frame)
@@ -115,8 +83,8 @@ bool migrate_begin(struct mm *mm, struct client *c, u32 frame)
 	t->page = f->page;
 	t->area = f->area;
 	mm_trace(mm, KV_TP_MOVE_CHECK, m[i].client, f->page);
-	if (c->state != CLIENT_CACHE)
-		entries_begin(mm, c, frame);
+	if (c->state != CLIENT_CACHE) /* a cache's frame has no entry */
+		rmap_begin(mm, c, frame);
 	f->state = FRAME_MOVE;
 	f->next = i;
 	c->nr_io++;

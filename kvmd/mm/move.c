@@ -29,11 +29,6 @@ struct move {
 	u32 from, to; /* frames */
 };
 
-/* Every space that may map the frame. */
-#define FAMILY(m)                                                            \
-	(&mm_families((m)->mm, (m)->c)[mm_frames((m)->mm)[(m)->from].family] \
-		  .spaces)
-
 /* K1, K2 */
 static void unmap_all(const struct move *m)
 {
@@ -41,10 +36,8 @@ static void unmap_all(const struct move *m)
 	u32 i, self = client_index(m->mm, m->c);
 	kv_pte_t *p;
 
-	ilist_for_each (i, FAMILY(m), ILINKS(sps, sibling)) {
-		p = rmap_pte(m->mm, m->c, &sps[i], m->from);
-		if (!p)
-			continue;
+	rmap_for_each_pte(i, p, m->mm, m->c, m->from)
+	{
 		kv_move_begin(p, *p);
 		mm_trace(m->mm, KV_TP_MOVE_ENTRY, self, kv_pte_frame(*p));
 	}
@@ -59,19 +52,14 @@ static void unmap_all(const struct move *m)
 static void map_all(const struct move *m, u32 to)
 {
 	struct space *sps = mm_spaces(m->mm, m->c);
-	const struct frame *f = &mm_frames(m->mm)[m->from];
-	const struct frame_class *cls = &m->c->cls[m->geom];
-	u32 entry = frame_entry(m->mm, cls, to), i;
-	u64 flags = KV_PTE_PRESENT;
+	u64 pte = rmap_present(m->mm, &m->c->cls[m->geom], to,
+			       mm_frames(m->mm)[m->from].refs);
+	kv_pte_t *p;
+	u32 i;
 
-	/* One mapper: writable, whatever it was; more: nobody may write. */
-	flags |= f->refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE;
-	ilist_for_each (i, FAMILY(m), ILINKS(sps, sibling)) {
-		kv_pte_t *p = rmap_pte(m->mm, m->c, &sps[i], m->from);
-
-		if (!p)
-			continue;
-		kv_move_end(p, pte_make(entry, flags, sps[i].gen + 1));
+	rmap_for_each_pte(i, p, m->mm, m->c, m->from)
+	{
+		kv_move_end(p, pte_make(0, pte, sps[i].gen + 1));
 		space_bump(m->mm, m->c, &sps[i]);
 	}
 }

@@ -118,25 +118,12 @@ static u32 find_extent(const struct mm *mm, const struct client *c,
 	return best;
 }
 
-/* Every space that may map a frame. */
-#define FAMILY(mm, c, f) (&mm_families(mm, c)[(f)->family].spaces)
-
 /* K1 and K2 of one frame. */
 static void page_begin(struct mm *mm, struct client *c, u32 frame)
 {
-	struct space *sps = mm_spaces(mm, c);
 	struct frame *f = &mm_frames(mm)[frame];
-	kv_pte_t *p;
-	u32 i;
 
-	ilist_for_each (i, FAMILY(mm, c, f), ILINKS(sps, sibling)) {
-		p = rmap_pte(mm, c, &sps[i], frame);
-		if (!p)
-			continue;
-		kv_move_begin(p, *p);
-		sps[i].area[f->area].nr_out++;
-		space_bump(mm, c, &sps[i]);
-	}
+	rmap_begin(mm, c, frame);
 	f->state = FRAME_OUT;
 	f->next = MM_NONE;
 }
@@ -144,25 +131,14 @@ static void page_begin(struct mm *mm, struct client *c, u32 frame)
 /* K4 and K5: lost, or as it was. Return: true if it is lost. */
 static bool page_end(struct mm *mm, struct client *c, u32 frame)
 {
-	struct space *sps = mm_spaces(mm, c);
 	struct frame *f = &mm_frames(mm)[frame];
-	u32 geom = mm_chunks(mm)[frame_head(mm, frame)].geom, i;
+	u32 geom = mm_chunks(mm)[frame_head(mm, frame)].geom;
 	struct frame_class *cls = &c->cls[geom];
 	bool busy = frame_is_busy(mm, c, frame);
-	u64 pte = PTE_LOST;
-	kv_pte_t *p;
 
-	if (busy)
-		pte = frame_entry(mm, cls, frame) | KV_PTE_PRESENT |
-		      (f->refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE);
-	ilist_for_each (i, FAMILY(mm, c, f), ILINKS(sps, sibling)) {
-		p = rmap_pte(mm, c, &sps[i], frame);
-		if (!p)
-			continue;
-		kv_move_end(p, pte_make(0, pte, sps[i].gen + 1));
-		sps[i].area[f->area].nr_out -= busy;
-		space_bump(mm, c, &sps[i]);
-	}
+	rmap_end(mm, c, frame,
+		 busy ? rmap_present(mm, cls, frame, f->refs) : PTE_LOST,
+		 !busy);
 	f->state = FRAME_USED;
 	if (busy)
 		return false;

@@ -24,12 +24,33 @@ static inline kv_pte_t *rmap_pte(const struct mm *mm, const struct client *c,
 	return pte_frame(mm, c, a, *p) == frame ? p : NULL;
 }
 
-/* Walk the spaces that map @frame of client @c. */
-#define rmap_for_each(slot, mm, c, frame)                                      \
-	ilist_for_each (                                                       \
-		slot, &mm_families(mm, c)[mm_frames(mm)[frame].family].spaces, \
-		ILINKS(mm_spaces(mm, c), sibling))                             \
+/* Every space that may map @frame of client @c. */
+#define rmap_family(mm, c, frame) \
+	(&mm_families(mm, c)[mm_frames(mm)[frame].family].spaces)
+
+/* Walk the spaces that do; @p: the entry of each. */
+#define rmap_for_each_pte(slot, p, mm, c, frame)           \
+	ilist_for_each (slot, rmap_family(mm, c, frame),   \
+			ILINKS(mm_spaces(mm, c), sibling)) \
+		if (((p) = rmap_pte(mm, c, &mm_spaces(mm, c)[slot], frame)))
+#define rmap_for_each(slot, mm, c, frame)                  \
+	ilist_for_each (slot, rmap_family(mm, c, frame),   \
+			ILINKS(mm_spaces(mm, c), sibling)) \
 		if (rmap_pte(mm, c, &mm_spaces(mm, c)[slot], frame))
+
+/* What entries of a page in @frame say; with one of @refs it may be written. */
+static inline u64 rmap_present(const struct mm *mm,
+			       const struct frame_class *cls, u32 frame,
+			       u32 refs)
+{
+	return frame_entry(mm, cls, frame) | KV_PTE_PRESENT |
+	       (refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE);
+}
+
+/* K1 and K2 of the step protocol: every entry of @frame is moving, and out. */
+void rmap_begin(struct mm *mm, struct client *c, u32 frame);
+/* K5: every entry that keeps @frame says @pte from now on; @out: still out. */
+void rmap_end(struct mm *mm, struct client *c, u32 frame, u64 pte, bool out);
 
 /* May a step use it through one of the spaces that map it? */
 static inline bool frame_is_busy(const struct mm *mm, const struct client *c,

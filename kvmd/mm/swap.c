@@ -98,13 +98,9 @@ static void set_entries(struct mm *mm, struct client *c, u32 slot, u64 pte,
 static void map_frame(struct mm *mm, struct client *c, u32 slot, u32 frame,
 		      u32 refs)
 {
-	const struct slot *s = &mm_slots(mm)[slot];
-	u64 flags = refs > 1 ? KV_PTE_SHARED : KV_PTE_WRITE;
+	const struct frame_class *cls = &c->cls[mm_slots(mm)[slot].geom];
 
-	set_entries(mm, c, slot,
-		    frame_entry(mm, &c->cls[s->geom], frame) | KV_PTE_PRESENT |
-			    flags,
-		    false);
+	set_entries(mm, c, slot, rmap_present(mm, cls, frame, refs), false);
 }
 
 /* What an entry of a page in @slot says. */
@@ -150,11 +146,9 @@ static bool frame_can_leave(const struct mm *mm, const struct client *c,
 /* K0 to K2 for one page. Return: false if there is no room for it. */
 static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 {
-	struct space *sps = mm_spaces(mm, c);
 	struct frame *f = &mm_frames(mm)[frame];
 	struct slot *s;
-	kv_pte_t *p;
-	u32 payer = mm->payer == MM_NONE ? c->tenant : mm->payer, slot, i;
+	u32 payer = mm->payer == MM_NONE ? c->tenant : mm->payer, slot;
 
 	if (!swap_has_turn(mm, payer))
 		return false;
@@ -173,14 +167,7 @@ static bool leave_begin(struct mm *mm, struct client *c, u32 geom, u32 frame)
 	swap_io_begun(mm, c, s, payer);
 	f->state = FRAME_OUT;
 	f->next = slot;
-	ilist_for_each (i, SLOT_FAMILY(mm, c, s), ILINKS(sps, sibling)) {
-		p = rmap_pte(mm, c, &sps[i], frame);
-		if (!p)
-			continue;
-		kv_move_begin(p, *p);
-		sps[i].area[f->area].nr_out++;
-		space_bump(mm, c, &sps[i]);
-	}
+	rmap_begin(mm, c, frame);
 	mm_trace(mm, KV_TP_SWAP_OUT, client_index(mm, c), slot);
 	return true;
 }
