@@ -21,7 +21,7 @@ kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o fleet.o setup.o \
 kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	failures.o samples.o dist.o work.o work_tree.o work_trace.o render.o \
 	target.o conn.o run.o server.o slo.o figures.o sweep.o options.o serve.o \
-	svg.o plot.o plot_steps.o heap.o values.o)
+	svg.o plot.o plot_steps.o lines.o values.o)
 kvbench-y += $(kvbench-serve)
 kvbench-y += $(addprefix tools/kvrun/,session.o private_kvmd.o drop.o)
 kvbench-libs := -ljansson -lm

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "lib/hash.h"
+#include "lib/heap.h"
 #include <kv/step.h>
 
 #define SEC	     1000000000ull
@@ -47,19 +48,12 @@ struct seat {
 
 enum event_kind { EV_SEAT, EV_HOST, EV_TICK, EV_ARRIVALS, EV_LIMITS };
 
-struct event {
-	u64 at_ns, seq;
-	enum event_kind kind;
-	u32 who, serial;
-};
-
 struct day {
 	const struct day_cfg *cfg;
 	struct day_result *r;
 	struct mm *mm;
-	u64 now, rnd, seq;
-	struct event *heap;
-	u32 nr_events, cap_events;
+	u64 now, rnd;
+	struct heap events;
 	struct mm_request *req; /* what the host works on */
 	u32 *req_free, nr_req_free, nr_req;
 	struct seat *seat;
@@ -99,46 +93,11 @@ static void note(struct day *d, u64 what)
 
 /* ---- events ---- */
 
-static bool before(const struct event *a, const struct event *b)
-{
-	return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->seq < b->seq;
-}
-
 static void event_add(struct day *d, u64 delay_ns, enum event_kind kind,
 		      u32 who, u32 serial)
 {
-	struct event e = { d->now + delay_ns, d->seq++, kind, who, serial };
-	u32 i, up;
-
-	if (d->nr_events == d->cap_events) {
-		d->cap_events = 2 * d->cap_events + 1024;
-		d->heap = realloc(d->heap, d->cap_events * sizeof(e));
-	}
-	for (i = d->nr_events++; i; i = up) {
-		up = (i - 1) / 2;
-		if (!before(&e, &d->heap[up]))
-			break;
-		d->heap[i] = d->heap[up];
-	}
-	d->heap[i] = e;
-}
-
-static struct event event_pop(struct day *d)
-{
-	struct event top = d->heap[0], e = d->heap[--d->nr_events];
-	u32 i = 0, down;
-
-	while ((down = 2 * i + 1) < d->nr_events) {
-		if (down + 1 < d->nr_events &&
-		    before(&d->heap[down + 1], &d->heap[down]))
-			down++;
-		if (!before(&d->heap[down], &e))
-			break;
-		d->heap[i] = d->heap[down];
-		i = down;
-	}
-	d->heap[i] = e;
-	return top;
+	if (heap_push(&d->events, d->now + delay_ns, kind, who, serial))
+		abort();
 }
 
 static void seat_later(struct day *d, const struct seat *s, u64 delay_ns)
@@ -622,10 +581,10 @@ static void run_until(struct day *d, u64 end_ns)
 {
 	struct event e;
 
-	while (d->nr_events && d->heap[0].at_ns <= end_ns && !d->r->errors) {
-		e = event_pop(d);
-		d->now = e.at_ns;
-		note(d, e.at_ns ^ e.kind);
+	while (heap_first(&d->events) <= end_ns && !d->r->errors) {
+		e = heap_pop(&d->events);
+		d->now = e.at;
+		note(d, e.at ^ e.kind);
 		act(d, &e);
 		drain(d);
 		check_accounts(d);
@@ -647,10 +606,10 @@ static void all_leave(struct day *d)
 		mm_cache_drop(d->mm, d->tenant[i], true);
 	drain(d);
 	/* what is on its way arrives; nobody comes any more */
-	while (d->nr_events && d->heap[0].at_ns <= end) {
-		struct event e = event_pop(d);
+	while (heap_first(&d->events) <= end) {
+		struct event e = heap_pop(&d->events);
 
-		d->now = e.at_ns;
+		d->now = e.at;
 		if (e.kind == EV_HOST)
 			host_answer(d, e.who);
 		drain(d);
@@ -708,7 +667,7 @@ void day_run(const struct day_cfg *cfg, struct day_result *r)
 	}
 	munmap(d.seat, cfg->nr_clients * sizeof(*d.seat));
 	munmap(state, bytes);
-	free(d.heap);
+	heap_fini(&d.events);
 	free(d.req);
 	free(d.req_free);
 }

@@ -3,13 +3,13 @@
  * cache_trace.c - traces of prefix blocks: made block by block, or read
  */
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/hash.h"
 #include "tools/kvbench/cache_trace.h"
+#include "tools/kvbench/serve/lines.h"
 
 void cache_trace_free(struct cache_trace *t)
 {
@@ -116,68 +116,42 @@ static u32 block_of(struct names *n, struct cache_trace *t, u32 parent,
 	return b;
 }
 
-static int take_line(struct names *n, struct cache_trace *t, const char *line,
-		     const char **what)
+struct load {
+	struct names names;
+	struct cache_trace *t;
+};
+
+static int take_request(void *ctx, const json_t *v)
 {
-	json_t *v = json_loads(line, 0, NULL);
+	struct load *l = ctx;
 	json_t *ids = json_object_get(v, "hash_ids"), *id;
 	u32 b = CACHE_NO_BLOCK;
 	size_t i;
-	int rc = 0;
 
-	*what = "is no request with hash_ids";
 	if (!json_is_array(ids))
-		rc = -EINVAL;
+		return -EINVAL;
 	json_array_foreach(ids, i, id)
 	{
-		if (!json_is_integer(id)) {
-			rc = -EINVAL;
-			break;
-		}
-		b = block_of(n, t, b, json_integer_value(id));
-		if (b == CACHE_NO_BLOCK) {
-			rc = -ENOMEM;
-			break;
-		}
+		if (!json_is_integer(id))
+			return -EINVAL;
+		b = block_of(&l->names, l->t, b, json_integer_value(id));
+		if (b == CACHE_NO_BLOCK)
+			return -ENOMEM;
 	}
-	if (!rc && b != CACHE_NO_BLOCK)
-		rc = cache_trace_request(t, b);
-	json_decref(v);
-	return rc;
+	return b == CACHE_NO_BLOCK ? 0 : cache_trace_request(l->t, b);
 }
 
 int cache_trace_load(const char *path, struct cache_trace *t, char *err)
 {
-	FILE *f = fopen(path, "re");
-	struct names names = { 0 };
-	const char *what = "";
-	char *line = NULL;
-	size_t room = 0;
-	u32 nr = 0;
-	int rc = 0;
+	struct load l = { .t = t };
+	int rc = lines_load(path, "request with hash_ids", false, take_request,
+			    &l, err);
 
-	if (!f) {
-		rc = -errno;
-		snprintf(err, 256, "%s: %s", path, strerror(-rc));
-		return rc;
-	}
-	while (!rc && getline(&line, &room, f) > 0) {
-		nr++;
-		if (line[strspn(line, " \t\r\n")])
-			rc = take_line(&names, t, line, &what);
-	}
-	if (!rc && ferror(f))
-		rc = -EIO;
 	if (!rc && !t->nr_requests) {
 		rc = -EINVAL;
-		what = "no request";
+		snprintf(err, 256, "%.200s: no request has a block", path);
 	}
-	if (rc)
-		snprintf(err, 256, "%s: line %u: %s", path, nr,
-			 rc == -EINVAL ? what : strerror(-rc));
-	free(line);
-	free(names.slot);
-	free(names.name);
-	fclose(f);
+	free(l.names.slot);
+	free(l.names.name);
 	return rc;
 }

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "tools/kvbench/serve/lines.h"
 #include "tools/kvbench/serve/svg.h"
 
 #define WIDTH	1000.0
@@ -40,9 +41,9 @@ static bool member(const json_t *v, const char *key, bool needed, double *out)
 	return json_is_number(n) ? *out >= 0 : !needed && !n;
 }
 
-static int take_line(struct steps *s, const char *line)
+static int take_step(void *ctx, const json_t *v)
 {
-	json_t *v = json_loads(line, 0, NULL);
+	struct steps *s = ctx;
 	struct step *p, x;
 	bool ok;
 	u32 room;
@@ -52,7 +53,6 @@ static int take_line(struct steps *s, const char *line)
 	     member(v, "decode", true, &x.decode) &&
 	     member(v, "running", false, &x.running) &&
 	     member(v, "waiting", false, &x.waiting);
-	json_decref(v);
 	if (!ok)
 		return -EINVAL;
 	x.dur /= 1000;
@@ -77,30 +77,8 @@ static int cmp_step(const void *a, const void *b)
 
 static int load(struct steps *s, const char *path, char *err)
 {
-	FILE *f = fopen(path, "re");
-	char *line = NULL;
-	size_t room = 0;
-	u32 nr = 0;
-	int rc = 0;
+	int rc = lines_load(path, "step", true, take_step, s, err);
 
-	if (!f) {
-		rc = -errno;
-		snprintf(err, 256, "%.200s: %s", path, strerror(-rc));
-		return rc;
-	}
-	while (!rc && getline(&line, &room, f) > 0) {
-		nr++;
-		/* A log that is being written may end within a line. */
-		if (line[strspn(line, " \t\r\n")] &&
-		    (strchr(line, '\n') || !feof(f)))
-			rc = take_line(s, line);
-	}
-	if (!rc && !s->nr)
-		rc = -EINVAL;
-	if (rc)
-		snprintf(err, 256, "%.160s: line %u is no step", path, nr);
-	free(line);
-	fclose(f);
 	if (!rc)
 		qsort(s->v, s->nr, sizeof(*s->v), cmp_step);
 	return rc;

@@ -25,8 +25,8 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include "lib/heap.h"
 #include "tools/kvbench/serve/conn.h"
-#include "tools/kvbench/serve/heap.h"
 
 #define STARTS_A_TURN 8
 #define EVENTS	      64
@@ -38,7 +38,7 @@ struct run {
 	struct run_result *r;
 	int epoll;
 	double start, now; /* now: from the start */
-	struct heap heap; /* requests, by when they are due */
+	struct heap due; /* requests */
 	u32 *queue, queue_head, queue_tail; /* each request is in it once */
 	u32 *child, *sibling; /* of those that wait for a request */
 	struct quote *quote;
@@ -56,6 +56,11 @@ static void on_interrupt(int sig)
 
 /* ---- what is due ---- */
 
+static u64 ns_of(double seconds)
+{
+	return (u64)(seconds * 1e9);
+}
+
 /* Not to be sent any more, nor what waits for it; @f: NULL if time is over. */
 static void drop(struct run *u, u32 request, const struct failure *f)
 {
@@ -68,6 +73,12 @@ static void drop(struct run *u, u32 request, const struct failure *f)
 		drop(u, c, f);
 }
 
+static int later(struct run *u, u32 request)
+{
+	return heap_push(&u->due, ns_of(u->r->record[request].due), 0, request,
+			 0);
+}
+
 static void settle_children(struct run *u, u32 request, bool ok)
 {
 	struct failure f = { .kind = "" };
@@ -77,12 +88,12 @@ static void settle_children(struct run *u, u32 request, bool ok)
 	for (c = u->child[request]; c != WORK_NONE; c = u->sibling[c]) {
 		rec[c].due = u->now + u->w->request[c].due;
 		failure_set(&f, "dependency", "the request before it failed");
-		if (!ok)
+		if (!ok || (u->o->seconds && rec[c].due > u->o->seconds)) {
+			drop(u, c, ok ? NULL : &f);
+		} else if (later(u, c)) {
+			failure_set(&f, "memory", "for when it is due");
 			drop(u, c, &f);
-		else if (u->o->seconds && rec[c].due > u->o->seconds)
-			drop(u, c, NULL);
-		else
-			heap_push(&u->heap, rec[c].due, c);
+		}
 	}
 }
 
@@ -247,8 +258,8 @@ static int start_due(struct run *u)
 	u->now = bench_now() - u->start;
 	if (interrupted)
 		return 0;
-	while (heap_first(&u->heap) <= u->now) {
-		i = heap_pop(&u->heap);
+	while (heap_first(&u->due) <= ns_of(u->now)) {
+		i = heap_pop(&u->due).who;
 		samples_add(&u->r->lag, u->now - u->r->record[i].due);
 		u->queue[u->queue_tail++] = i;
 	}
@@ -301,7 +312,9 @@ static int turn(struct run *u)
 	rc = start_due(u);
 	if (rc)
 		return rc;
-	wait = min(wait, heap_first(&u->heap) - (bench_now() - u->start));
+	if (u->due.nr)
+		wait = min(wait, (double)heap_first(&u->due) * 1e-9 -
+					 (bench_now() - u->start));
 	if (may_start(u) || wait < 0)
 		wait = 0;
 	ts.tv_sec = 0;
@@ -325,8 +338,7 @@ static int setup(struct run *u)
 	u->child = calloc(nr + 1, sizeof(u32));
 	u->sibling = calloc(nr + 1, sizeof(u32));
 	u->quote = calloc(nr + 1, sizeof(*u->quote));
-	if (heap_init(&u->heap, nr) || !r->record || !u->queue || !u->child ||
-	    !u->sibling || !u->quote)
+	if (!r->record || !u->queue || !u->child || !u->sibling || !u->quote)
 		return -ENOMEM;
 	r->nr = nr;
 	for (i = 0; i < nr; i++)
@@ -342,8 +354,8 @@ static int setup(struct run *u)
 		u->child[after] = i;
 	}
 	for (i = 0; i < nr; i++)
-		if (u->w->request[i].after == WORK_NONE)
-			heap_push(&u->heap, r->record[i].due, i);
+		if (u->w->request[i].after == WORK_NONE && later(u, i))
+			return -ENOMEM;
 	u->epoll = epoll_create1(EPOLL_CLOEXEC);
 	return u->epoll < 0 ? -errno : 0;
 }
@@ -367,7 +379,7 @@ static void cleanup(struct run *u)
 	free(u->sibling);
 	free(u->child);
 	free(u->queue);
-	heap_fini(&u->heap);
+	heap_fini(&u->due);
 }
 
 static double cpu_seconds(void)
@@ -395,9 +407,8 @@ int run_work(const struct run_opts *o, const struct work *w,
 	sigaction(SIGINT, &on, &before[0]);
 	sigaction(SIGTERM, &on, &before[1]);
 	u.start = bench_now();
-	while (!rc &&
-	       (u.active ||
-		(!interrupted && (u.heap.nr || u.queue_head < u.queue_tail))))
+	while (!rc && (u.active || (!interrupted &&
+				    (u.due.nr || u.queue_head < u.queue_tail))))
 		rc = turn(&u);
 	sigaction(SIGINT, &before[0], NULL);
 	sigaction(SIGTERM, &before[1], NULL);

@@ -10,11 +10,9 @@
  */
 #include <errno.h>
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "lib/hash.h"
+#include "tools/kvbench/serve/lines.h"
 #include "tools/kvbench/serve/work.h"
 
 #define TRACE_BLOCK 512
@@ -27,25 +25,30 @@ static bool number(const json_t *v, const char *key, double *out)
 	return json_is_number(n) && *out >= 0 && *out < 1e9;
 }
 
-static int take_line(const struct work_opts *o, struct work *w,
-		     const char *line, double *first)
+struct load {
+	const struct work_opts *o;
+	struct work *w;
+	double first; /* timestamp */
+};
+
+static int take_request(void *ctx, const json_t *v)
 {
-	json_t *v = json_loads(line, 0, NULL), *id;
-	json_t *ids = json_object_get(v, "hash_ids");
+	struct load *l = ctx;
+	const struct work_opts *o = l->o;
+	struct work *w = l->w;
+	json_t *ids = json_object_get(v, "hash_ids"), *id;
 	double t, input, output, factor = (double)o->block_len / TRACE_BLOCK;
 	struct bench_rng r = { .s = hash_add(o->seed, w->nr) };
 	u32 left, n;
 	size_t i;
 
 	if (!number(v, "timestamp", &t) || !number(v, "input_length", &input) ||
-	    !number(v, "output_length", &output) || !json_is_array(ids)) {
-		json_decref(v);
+	    !number(v, "output_length", &output) || !json_is_array(ids))
 		return -EINVAL;
-	}
 	if (!w->nr)
-		*first = t;
+		l->first = t;
 	left = (u32)max(1.0, floor(input * factor));
-	work_add(w, w->nr, WORK_NONE, max(0.0, t - *first) / 1000,
+	work_add(w, w->nr, WORK_NONE, max(0.0, t - l->first) / 1000,
 		 o->has_output ? dist_draw(&o->output, &r)
 			       : (u32)max(1.0, output));
 	json_array_foreach(ids, i, id)
@@ -57,8 +60,7 @@ static int take_line(const struct work_opts *o, struct work *w,
 	}
 	/* More tokens than blocks: a tail that nobody shares. */
 	work_say(w, SEGMENT_USER, hash_add(~o->seed, w->nr), left);
-	json_decref(v);
-	return 0;
+	return w->failed || w->nr == o->nr;
 }
 
 /* Trace time is stretched so that requests come at the rate asked for. */
@@ -75,33 +77,12 @@ static void stretch(const struct work_opts *o, struct work *w)
 
 int work_trace(const struct work_opts *o, struct work *w, char *err)
 {
-	FILE *f = fopen(o->trace, "re");
-	char *line = NULL;
-	size_t room = 0;
-	double first = 0;
-	u32 nr = 0;
-	int rc = 0;
+	struct load l = { .o = o, .w = w };
+	int rc = lines_load(o->trace, "request of a trace", false, take_request,
+			    &l, err);
 
-	if (!f) {
-		rc = -errno;
-		snprintf(err, 256, "%.200s: %s", o->trace, strerror(-rc));
-		return rc;
-	}
-	while (!rc && !w->failed && w->nr < o->nr &&
-	       getline(&line, &room, f) > 0) {
-		nr++;
-		if (line[strspn(line, " \t\r\n")])
-			rc = take_line(o, w, line, &first);
-	}
-	if (!rc && !w->nr)
-		rc = -EINVAL;
-	if (rc)
-		snprintf(err, 256, "%.200s: line %u is no request of a trace",
-			 o->trace, nr);
-	else if (o->rate > 0)
+	if (!rc && !w->failed && o->rate > 0)
 		stretch(o, w);
 	w->is_timed = true;
-	free(line);
-	fclose(f);
 	return rc;
 }

@@ -11,6 +11,7 @@
 #include <ucontext.h>
 
 #include "lib/hash.h"
+#include "lib/heap.h"
 #include "tools/kvbench/mmhost.h"
 
 #define STACK_BYTES (256u << 10)
@@ -32,22 +33,15 @@ struct task {
 
 enum event_kind { EV_TASK, EV_HOST, EV_TICK };
 
-struct event {
-	u64 at, seq, serial;
-	enum event_kind kind;
-	u32 who;
-};
-
 struct world {
 	struct mm *mm;
 	struct growing growing;
 	void *state;
 	size_t state_bytes;
 	struct world_cfg cfg;
-	u64 now, seq, hash;
+	u64 now, hash;
 	u64 tier_free[WORLD_TIERS]; /* when it has served what it was given */
-	struct event *heap;
-	u32 nr_events, max_events;
+	struct heap events;
 	struct mm_request *req; /* what the host works on */
 	u32 *req_free, nr_req, nr_req_free;
 	struct task **tasks;
@@ -90,54 +84,11 @@ void world_note(struct world *w, u64 what)
 
 /* ---- events ---- */
 
-static bool before(const struct event *a, const struct event *b)
-{
-	return a->at != b->at ? a->at < b->at : a->seq < b->seq;
-}
-
 static void event_add(struct world *w, u64 at, enum event_kind kind, u32 who,
 		      u64 serial)
 {
-	struct event e = { at, w->seq++, serial, kind, who };
-	struct event *more;
-	u32 i, up;
-
-	if (w->nr_events == w->max_events) {
-		u32 cap = 2 * w->max_events + 256;
-
-		more = realloc(w->heap, cap * sizeof(*more));
-		if (!more) {
-			w->failed = true;
-			return;
-		}
-		w->heap = more;
-		w->max_events = cap;
-	}
-	for (i = w->nr_events++; i; i = up) {
-		up = (i - 1) / 2;
-		if (!before(&e, &w->heap[up]))
-			break;
-		w->heap[i] = w->heap[up];
-	}
-	w->heap[i] = e;
-}
-
-static struct event event_pop(struct world *w)
-{
-	struct event top = w->heap[0], e = w->heap[--w->nr_events];
-	u32 i = 0, down;
-
-	while ((down = 2 * i + 1) < w->nr_events) {
-		if (down + 1 < w->nr_events &&
-		    before(&w->heap[down + 1], &w->heap[down]))
-			down++;
-		if (!before(&w->heap[down], &e))
-			break;
-		w->heap[i] = w->heap[down];
-		i = down;
-	}
-	w->heap[i] = e;
-	return top;
+	if (heap_push(&w->events, at, kind, who, serial))
+		w->failed = true;
 }
 
 /* ---- the host ---- */
@@ -366,12 +317,12 @@ int world_run(struct world *w, u64 most_ns)
 
 	event_add(w, w->now, EV_TICK, 0, ++w->tick);
 	while (w->nr_live && !w->failed && !w->killed) {
-		e = event_pop(w);
+		e = heap_pop(&w->events);
 		if (e.at > end)
 			return -ETIMEDOUT;
 		if (e.kind == EV_TICK && e.serial != w->tick)
 			continue;
-		if (e.kind != EV_TICK || w->nr_events)
+		if (e.kind != EV_TICK || w->events.nr)
 			w->idle = 0;
 		else if (++w->idle == IDLE_TICKS)
 			return -EDEADLK;
@@ -463,7 +414,7 @@ void world_destroy(struct world *w)
 		free(w->tasks[i]);
 	}
 	free(w->tasks);
-	free(w->heap);
+	heap_fini(&w->events);
 	free(w->req);
 	free(w->req_free);
 	free(w);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * test_samples.c - percentiles, bounds by name, and what is due first
+ * test_samples.c - percentiles, and bounds by name
  *
  * san: address
  */
 #include "selftests/harness.h"
-#include "tools/kvbench/serve/heap.h"
 #include "tools/kvbench/serve/samples.h"
 #include "tools/kvbench/serve/slo.h"
 
@@ -107,34 +106,6 @@ TEST(slo, that_is_none_is_refused)
 	EXPECT_FALSE(slo_parse(many, &slo));
 	EXPECT_FALSE(slo_parse_goodput("itl:5", &slo));
 	EXPECT_FALSE(slo_parse_goodput("ttft", &slo));
-}
-
-TEST(heap, gives_the_earliest_and_of_equals_the_lowest)
-{
-	u64 rng = test_seed();
-	struct heap h;
-	u32 i, nr, last, what;
-	double at[300], was;
-
-	for (nr = 0; nr < 300; nr++) {
-		ASSERT_EQ(heap_init(&h, nr), 0);
-		for (i = 0; i < nr; i++) {
-			at[i] = (double)(test_rand(&rng) % 20);
-			heap_push(&h, at[i], i);
-		}
-		was = -1;
-		last = 0;
-		for (i = 0; i < nr; i++) {
-			EXPECT_EQ(heap_first(&h), at[h.v[0].what]);
-			what = heap_pop(&h);
-			EXPECT_TRUE(at[what] > was ||
-				    (at[what] == was && what > last));
-			was = at[what];
-			last = what;
-		}
-		EXPECT_TRUE(isinf(heap_first(&h)));
-		heap_fini(&h);
-	}
 }
 
 TEST_HARNESS_MAIN
