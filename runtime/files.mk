@@ -9,7 +9,7 @@ runtime-y += runtime/model/hparams.o runtime/model/model.o \
 	runtime/model/forward.o runtime/model/digest.o \
 	runtime/model/packing.o
 runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
-	runtime/engine/kv_ideal.o \
+	runtime/engine/kv_ideal.o runtime/engine/kv_none.o \
 	runtime/engine/draw.o runtime/engine/sampler.o runtime/engine/request.o \
 	runtime/engine/engine.o runtime/engine/ahead.o \
 	runtime/engine/plan.o runtime/engine/batch.o runtime/engine/sched.o \

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "runtime/engine/kv_backend.h"
+#include "runtime/engine/kv_none.h"
 #include "runtime/model/model.h"
 
 struct contig {
@@ -117,17 +117,6 @@ static int contig_step_prepare(struct kv_backend *b,
 	return 0;
 }
 
-static void contig_step_prefetch(struct kv_backend *b,
-				 const struct kv_resv_item *items, u32 nr)
-{
-}
-
-static u32 contig_step_copies(struct kv_backend *b,
-			      const struct kern_copy **list)
-{
-	return 0;
-}
-
 static int contig_step_commit(struct kv_backend *b)
 {
 	struct contig *c = to_contig(b);
@@ -143,30 +132,6 @@ static int contig_step_commit(struct kv_backend *b)
 static void contig_step_abandon(struct kv_backend *b)
 {
 	to_contig(b)->nr_items = 0;
-}
-
-static u32 contig_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
-			     u32 nr)
-{
-	(void)b;
-	(void)space;
-	(void)ids;
-	(void)nr;
-	return 0; /* nobody shares this memory */
-}
-
-static void contig_prefix_publish(struct kv_backend *b, u32 space,
-				  const u32 *ids, u32 nr, bool resume)
-{
-	(void)b;
-	(void)space;
-	(void)ids;
-	(void)nr;
-	(void)resume;
-}
-
-static void contig_shrink(struct kv_backend *b)
-{
 }
 
 static const char *contig_error(struct kv_backend *b)
@@ -188,26 +153,6 @@ static void contig_destroy(struct kv_backend *b)
 	free(c);
 }
 
-static u64 contig_swap_room(struct kv_backend *b)
-{
-	return 0;
-}
-
-static u64 contig_space_out(struct kv_backend *b, u32 space, u64 nr)
-{
-	(void)b;
-	(void)space;
-	(void)nr;
-	return 0;
-}
-
-static bool contig_space_whole(struct kv_backend *b, u64 nr)
-{
-	(void)b;
-	(void)nr;
-	return true;
-}
-
 static u64 contig_space_private(struct kv_backend *b, u32 space)
 {
 	(void)b;
@@ -221,11 +166,6 @@ static u64 contig_limit(struct kv_backend *b)
 	return ~0ull;
 }
 
-static bool contig_lost(struct kv_backend *b, u32 *space)
-{
-	return false;
-}
-
 static const struct kv_backend_ops contig_ops = {
 	.name = "contig",
 	.space_create = contig_space_create,
@@ -234,19 +174,19 @@ static const struct kv_backend_ops contig_ops = {
 	.space_destroy = contig_space_destroy,
 	.space_table = contig_space_table,
 	.step_prepare = contig_step_prepare,
-	.step_prefetch = contig_step_prefetch,
-	.step_copies = contig_step_copies,
+	.step_prefetch = kv_none_step_prefetch,
+	.step_copies = kv_none_step_copies,
 	.step_commit = contig_step_commit,
 	.step_abandon = contig_step_abandon,
-	.prefix_map = contig_prefix_map,
-	.prefix_publish = contig_prefix_publish,
-	.shrink = contig_shrink,
-	.swap_room = contig_swap_room,
-	.space_out = contig_space_out,
-	.space_whole = contig_space_whole,
+	.prefix_map = kv_none_prefix_map,
+	.prefix_publish = kv_none_prefix_publish,
+	.shrink = kv_none_shrink,
+	.swap_room = kv_none_swap_room,
+	.space_out = kv_none_space_out,
+	.space_whole = kv_none_space_whole,
 	.space_private = contig_space_private,
 	.limit = contig_limit,
-	.lost = contig_lost,
+	.lost = kv_none_lost,
 	.error = contig_error,
 	.destroy = contig_destroy,
 };

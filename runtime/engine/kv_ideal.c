@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/engine/kv_backend.h"
+#include "runtime/engine/kv_none.h"
 
 #define NONE   (~0u)
 #define SPACES 512u
@@ -199,33 +199,6 @@ static int ideal_step_prepare(struct kv_backend *b,
 	return 0;
 }
 
-static void ideal_step_prefetch(struct kv_backend *b,
-				const struct kv_resv_item *items, u32 nr)
-{
-	(void)b;
-	(void)items;
-	(void)nr;
-}
-
-static u32 ideal_step_copies(struct kv_backend *b,
-			     const struct kern_copy **list)
-{
-	(void)b;
-	*list = NULL;
-	return 0;
-}
-
-static int ideal_step_commit(struct kv_backend *b)
-{
-	(void)b;
-	return 0;
-}
-
-static void ideal_nothing(struct kv_backend *b)
-{
-	(void)b;
-}
-
 static u32 find(struct ideal *p, const u32 *ids, u32 nr, u32 *node)
 {
 	u32 n, len = 0;
@@ -300,27 +273,6 @@ static void ideal_prefix_publish(struct kv_backend *b, u32 space,
 	touch(p, last);
 }
 
-static u64 ideal_swap_room(struct kv_backend *b)
-{
-	(void)b;
-	return 0;
-}
-
-static u64 ideal_space_out(struct kv_backend *b, u32 space, u64 nr)
-{
-	(void)b;
-	(void)space;
-	(void)nr;
-	return 0;
-}
-
-static bool ideal_space_whole(struct kv_backend *b, u64 nr)
-{
-	(void)b;
-	(void)nr;
-	return true;
-}
-
 static u64 ideal_space_private(struct kv_backend *b, u32 space)
 {
 	return to_ideal(b)->space[space].own;
@@ -329,13 +281,6 @@ static u64 ideal_space_private(struct kv_backend *b, u32 space)
 static u64 ideal_limit(struct kv_backend *b)
 {
 	return to_ideal(b)->size;
-}
-
-static bool ideal_lost(struct kv_backend *b, u32 *space)
-{
-	(void)b;
-	(void)space;
-	return false;
 }
 
 static const char *ideal_error(struct kv_backend *b)
@@ -358,20 +303,20 @@ static const struct kv_backend_ops ideal_ops = {
 	.space_destroy = ideal_space_destroy,
 	.space_table = ideal_space_table,
 	.step_prepare = ideal_step_prepare,
-	.step_prefetch = ideal_step_prefetch,
-	.step_copies = ideal_step_copies,
-	.step_commit = ideal_step_commit,
-	.step_abandon = ideal_nothing,
+	.step_prefetch = kv_none_step_prefetch,
+	.step_copies = kv_none_step_copies,
+	.step_commit = kv_none_step_commit,
+	.step_abandon = kv_none_step_abandon,
 	.prefix_map = ideal_prefix_map,
 	.prefix_find = ideal_prefix_find,
 	.prefix_publish = ideal_prefix_publish,
-	.shrink = ideal_nothing,
-	.swap_room = ideal_swap_room,
-	.space_out = ideal_space_out,
-	.space_whole = ideal_space_whole,
+	.shrink = kv_none_shrink,
+	.swap_room = kv_none_swap_room,
+	.space_out = kv_none_space_out,
+	.space_whole = kv_none_space_whole,
 	.space_private = ideal_space_private,
 	.limit = ideal_limit,
-	.lost = ideal_lost,
+	.lost = kv_none_lost,
 	.error = ideal_error,
 	.destroy = ideal_destroy,
 };

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "runtime/engine/engine.h"
+#include "runtime/engine/kv_none.h"
 #include "runtime/model/model.h"
 #include "selftests/harness.h"
 
@@ -212,53 +213,6 @@ static inline int sim_step_prepare(struct kv_backend *b,
 	return 0;
 }
 
-static inline void sim_step_prefetch(struct kv_backend *b,
-				     const struct kv_resv_item *items, u32 nr)
-{
-	(void)b;
-	(void)items;
-	(void)nr;
-}
-
-static inline u32 sim_step_copies(struct kv_backend *b,
-				  const struct kern_copy **list)
-{
-	(void)b;
-	(void)list;
-	return 0;
-}
-
-static inline int sim_step_commit(struct kv_backend *b)
-{
-	(void)b;
-	return 0;
-}
-
-static inline void sim_nothing(struct kv_backend *b)
-{
-	(void)b;
-}
-
-static inline u32 sim_prefix_map(struct kv_backend *b, u32 space,
-				 const u32 *ids, u32 nr)
-{
-	(void)b;
-	(void)space;
-	(void)ids;
-	(void)nr;
-	return 0;
-}
-
-static inline void sim_prefix_publish(struct kv_backend *b, u32 space,
-				      const u32 *ids, u32 nr, bool resume)
-{
-	(void)b;
-	(void)space;
-	(void)ids;
-	(void)nr;
-	(void)resume;
-}
-
 static inline u64 sim_swap_room(struct kv_backend *b)
 {
 	return (u64)(sim_of(b)->swap_pages - sim_of(b)->nr_out) * SIM_BYTES;
@@ -272,13 +226,6 @@ static inline u64 sim_space_out(struct kv_backend *b, u32 space, u64 pos)
 	for (i = 0; i < min(p->nr, (u32)DIV_ROUND_UP(pos, SIM_P)); i++)
 		n += p->frame[i] == SIM_OUT;
 	return (u64)n * SIM_BYTES;
-}
-
-static inline bool sim_space_whole(struct kv_backend *b, u64 nr)
-{
-	(void)b;
-	(void)nr;
-	return true;
 }
 
 static inline u64 sim_space_private(struct kv_backend *b, u32 space)
@@ -302,17 +249,15 @@ static inline u64 sim_missing(struct kv_backend *b)
 	return (u64)sim_of(b)->missing * SIM_BYTES;
 }
 
-static inline bool sim_lost(struct kv_backend *b, u32 *space)
-{
-	(void)b;
-	(void)space;
-	return false;
-}
-
 static inline const char *sim_error(struct kv_backend *b)
 {
 	(void)b;
 	return "as the test wants it";
+}
+
+static inline void sim_destroy(struct kv_backend *b)
+{
+	(void)b; /* the test's */
 }
 
 static const struct kv_backend_ops sim_ops = {
@@ -323,22 +268,22 @@ static const struct kv_backend_ops sim_ops = {
 	.space_destroy = sim_space_destroy,
 	.space_table = sim_space_table,
 	.step_prepare = sim_step_prepare,
-	.step_prefetch = sim_step_prefetch,
-	.step_copies = sim_step_copies,
-	.step_commit = sim_step_commit,
-	.step_abandon = sim_nothing,
-	.prefix_map = sim_prefix_map,
-	.prefix_publish = sim_prefix_publish,
-	.shrink = sim_nothing,
+	.step_prefetch = kv_none_step_prefetch,
+	.step_copies = kv_none_step_copies,
+	.step_commit = kv_none_step_commit,
+	.step_abandon = kv_none_step_abandon,
+	.prefix_map = kv_none_prefix_map,
+	.prefix_publish = kv_none_prefix_publish,
+	.shrink = kv_none_shrink,
 	.swap_room = sim_swap_room,
 	.space_out = sim_space_out,
-	.space_whole = sim_space_whole,
+	.space_whole = kv_none_space_whole,
 	.space_private = sim_space_private,
 	.limit = sim_limit,
 	.missing = sim_missing,
-	.lost = sim_lost,
+	.lost = kv_none_lost,
 	.error = sim_error,
-	.destroy = sim_nothing,
+	.destroy = sim_destroy,
 };
 
 /* ---- the machine ---- */

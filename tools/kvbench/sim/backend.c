@@ -23,6 +23,8 @@
 
 #include <kv/step.h>
 
+#include "runtime/engine/kv_none.h"
+
 struct attempt {
 	struct kv_resv_item item[KV_RESV_MAX];
 	u32 nr;
@@ -312,12 +314,6 @@ static void sim_step_prefetch(struct kv_backend *b,
 		post(s, &s->ahead, items, nr, false);
 }
 
-static u32 sim_step_copies(struct kv_backend *b, const struct kern_copy **list)
-{
-	*list = NULL;
-	return 0;
-}
-
 static int sim_step_commit(struct kv_backend *b)
 {
 	struct simkv *s = to_sim(b);
@@ -536,7 +532,7 @@ static const struct kv_backend_ops sim_ops = {
 	.space_table = sim_space_table,
 	.step_prepare = sim_step_prepare,
 	.step_prefetch = sim_step_prefetch,
-	.step_copies = sim_step_copies,
+	.step_copies = kv_none_step_copies,
 	.step_commit = sim_step_commit,
 	.step_abandon = sim_step_abandon,
 	.prefix_map = sim_prefix_map,
