@@ -19,7 +19,7 @@ runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
 	runtime/engine/decide.o runtime/engine/beam.o \
 	runtime/engine/cost.o runtime/engine/back.o runtime/engine/turns.o \
 	runtime/engine/step_log.o runtime/engine/reqs.o runtime/engine/preempt.o runtime/engine/commit.o \
-	runtime/engine/budget.o runtime/engine/profile.o runtime/engine/check.o
+	runtime/engine/law.o runtime/engine/budget.o runtime/engine/profile.o runtime/engine/check.o
 runtime-y += $(addprefix runtime/server/,strbuf.o stop.o api_error.o params.o \
 	feed.o metrics.o prompt.o call.o reply.o routes.o http.o server.o)
 runtime-libs += -lcrypto -lmicrohttpd -ljansson

@@ -14,10 +14,10 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	bench_probes.o bench_model.o bench_engine.o bench_restart.o bench_revoke.o \
 	models.o bench_score.o bench_tokens.o bench_weights.o bench_prefill.o \
 	bench_gate.o bench_handover.o bench_load.o bench_neighbour.o bench_turns.o bench_ttft.o bench_cache.o cache_trace.o cache_gen.o cache_replay.o cache_tree.o \
-	bench_swap.o bench_sim.o sched_run.o bench_orca.o bench_sarathi.o \
+	bench_swap.o bench_sim.o bench_orca.o bench_sarathi.o \
 	bench_host.o bench_radix.o bench_radix_model.o radix_load.o)
-kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o fleet.o setup.o \
-	fit.o measure.o) kvmd/ipc/growing.o
+kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o calls.o fleet.o \
+	setup.o capacity.o real.o measure.o) kvmd/ipc/growing.o
 kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	failures.o samples.o dist.o work.o work_tree.o work_trace.o render.o \
 	target.o conn.o run.o server.o slo.o figures.o sweep.o options.o serve.o \

@@ -4,17 +4,9 @@
 /*
  * budget.h - how many tokens a step may have, that it ends in time
  *
- * What a step takes is taken to be a sum of four terms:
- *
- *	step		 whatever is in it: the weights are read
- *	token * tokens	 products
- *	row * rows	 logits of rows that decide a token
- *	work * pairs	 attention: a thousand rows of K and V that one token
- *reads
- *
- * Each step that somebody waits for a token of says how long it took. The terms
- * are the least squares of the relative errors, none of them negative, where
- * what a step said FORGET steps ago counts a third of what the last one says.
+ * What a step takes is a law of four terms (law.h). Each step that somebody
+ * waits for a token of says how long it took; what a step said FORGET steps ago
+ * counts a third of what the last one says.
  * Steps that are all alike say nothing about three of the terms: these stay
  * near what they were. When steps take longer or shorter altogether, because
  * others use the machine, all terms are scaled at once: a prompt does not have
@@ -26,38 +18,18 @@
  *
  * No clock and no engine in here: one is told.
  */
-#include "kv/types.h"
-
-enum budget_term {
-	BUDGET_STEP,
-	BUDGET_TOKEN,
-	BUDGET_ROW,
-	BUDGET_WORK,
-	BUDGET_TERMS
-};
-
-/**
- * struct budget_load - what is in a step
- * @tokens: of all sequences
- * @rows: of them with logits
- * @work: thousands of rows of K and V that its tokens read, of a layer
- */
-struct budget_load {
-	u32 tokens, rows;
-	double work;
-};
+#include "runtime/engine/law.h"
 
 struct budget {
 	double target_s;
 	u32 tile, lo, hi;
 
-	double term[BUDGET_TERMS]; /* seconds; all 0: not known */
+	struct law law;
 	double noise; /* mean of the model's relative errors */
 	u32 tokens; /* the budget */
 	u64 nr_moves;
 
-	/* normal equations of the relative errors */
-	double n[BUDGET_TERMS][BUDGET_TERMS], r[BUDGET_TERMS];
+	struct law_sums seen;
 	double drift; /* mean logarithm of measured over predicted */
 	u32 nr_seen, nr_fit, nr_drift; /* steps: all, since a fit, a scaling */
 	u32 nr_up; /* steps in which it could have gone up */
@@ -71,11 +43,9 @@ struct budget {
  */
 void budget_init(struct budget *b, double target_s, u32 tile, u32 hi);
 /* budget_saw - a step with @rows > 0 took so long */
-void budget_saw(struct budget *b, const struct budget_load *l, double seconds);
+void budget_saw(struct budget *b, const struct law_load *l, double seconds);
 /* budget_fit - the terms from all that was seen, now */
 void budget_fit(struct budget *b);
-/* budget_predict - seconds; 0: not known yet */
-double budget_predict(const struct budget *b, const struct budget_load *l);
 /**
  * budget_tokens - tokens that the next step may have
  * @l: what is in it already
@@ -83,6 +53,6 @@ double budget_predict(const struct budget *b, const struct budget_load *l);
  *
  * Return: at least a tile more than it has: prompts always get on.
  */
-u32 budget_tokens(struct budget *b, const struct budget_load *l, u32 pos);
+u32 budget_tokens(struct budget *b, const struct law_load *l, u32 pos);
 
 #endif

@@ -415,6 +415,8 @@ static void account(struct engine *e)
 	for (i = 0; i < e->nr_step; i++) {
 		struct seq *s = e->step[i];
 
+		if (!s->req->nr_iters)
+			s->req->begun_s = e->begun_s;
 		s->req->nr_iters += s->req->last_step != e->stats.nr_steps;
 		s->req->last_step = e->stats.nr_steps;
 		if (s->step_tokens > 1 || s->nr_computed < s->req->p.nr_prompt)
@@ -449,19 +451,16 @@ static bool has_work(struct engine *e)
 }
 
 /* What the step took says what others will take. */
-static void learn(struct engine *e, const struct budget_load *load)
+static void learn(struct engine *e)
 {
 	struct budget *b = &e->budget;
 	struct engine_stats *st = &e->stats;
 
 	if (!e->o.tbt_slo_ms)
 		return;
-	budget_saw(b, load, engine_now(e) - e->begun_s);
+	budget_saw(b, &st->load, engine_now(e) - e->begun_s);
 	st->nr_budget_moves = b->nr_moves;
-	st->budget_step_s = b->term[BUDGET_STEP];
-	st->budget_token_s = b->term[BUDGET_TOKEN];
-	st->budget_row_s = b->term[BUDGET_ROW];
-	st->budget_work_s = b->term[BUDGET_WORK];
+	st->law = b->law;
 	st->budget_noise = b->noise;
 }
 
@@ -495,7 +494,6 @@ static int complete(struct engine *e, char *err)
 static int step_once(struct engine *e, char *err)
 {
 	u64 prefill = e->stats.nr_prefill;
-	struct budget_load load;
 	double lap;
 	int rc;
 
@@ -512,14 +510,14 @@ static int step_once(struct engine *e, char *err)
 		twins_nap(e);
 		return has_work(e);
 	}
-	sched_load(e, &load);
+	sched_load(e, &e->stats.load);
 	rc = run(e, err);
 	if (rc)
 		return rc;
 	rc = complete(e, err);
 	if (rc)
 		return rc == -ESTALE ? 1 : rc;
-	learn(e, &load);
+	learn(e);
 	step_log(e, e->stats.nr_prefill - prefill);
 	return has_work(e);
 }

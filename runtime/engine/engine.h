@@ -14,6 +14,7 @@
 
 #include "kv/errbuf.h"
 #include "runtime/engine/kv_backend.h"
+#include "runtime/engine/law.h"
 #include "runtime/engine/request.h"
 #include "runtime/model/forward.h"
 
@@ -155,6 +156,7 @@ struct engine_stats {
 	u64 nr_twins; /* requests that waited for another one's prefix */
 	u32 max_overtaken; /* later arrivals that were admitted before one */
 	u32 max_running; /* most sequences in one step */
+	struct law_load load; /* of the last step */
 	double compute_s; /* in kernels */
 
 	/* while the last step computed: bytes of pages */
@@ -165,7 +167,7 @@ struct engine_stats {
 	/* of the budget: budget.h */
 	u32 budget; /* tokens of the last step at most */
 	u64 nr_budget_moves;
-	double budget_step_s, budget_token_s, budget_row_s, budget_work_s;
+	struct law law; /* of steps, as far as it is known */
 	double budget_noise;
 
 	/*

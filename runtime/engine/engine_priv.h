@@ -161,10 +161,8 @@ void reqs_tidy(struct engine *e);
 
 /* Fill step and items; a nr_step of 0 means that nobody has work. */
 void sched_pick(struct engine *e);
-/* Thousands of rows of K and V, of a layer, that @nr tokens at @pos read. */
-double sched_work(const struct engine *e, u32 nr, u32 pos);
 /* What is in the step at hand. */
-void sched_load(const struct engine *e, struct budget_load *l);
+void sched_load(const struct engine *e, struct law_load *l);
 /* Ask for the pages of the step after this one, of which there is no plan. */
 void sched_prefetch(struct engine *e);
 /* Tokens that a sequence could compute now. */

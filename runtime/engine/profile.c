@@ -83,10 +83,10 @@ static int piece(struct engine *e, u32 space, u32 pos, const struct piece *p)
 	}
 	rc = e->b->ops->step_commit(e->b);
 	if (!rc && p->says) {
-		struct budget_load l = {
+		struct law_load l = {
 			.tokens = p->tokens,
 			.rows = p->rows,
-			.work = sched_work(e, p->tokens, pos),
+			.work = law_work(e->m, p->tokens, pos),
 		};
 
 		budget_saw(&e->budget, &l, engine_now(e) - start);

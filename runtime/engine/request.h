@@ -110,6 +110,7 @@ struct request {
 	/* others may pass it: it gave way, comes by a turn, or let them by */
 	bool yields;
 	u64 nr_iters, last_step; /* steps that it was in, the last of them */
+	double begun_s; /* when the first of them began */
 	enum request_state state;
 	struct seq **seqs; /* [nr_seqs] those of beams change places */
 	u32 nr_seqs, max_seqs;

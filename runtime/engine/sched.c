@@ -158,33 +158,17 @@ u32 sched_running(const struct engine *e)
 	return running;
 }
 
-double sched_work(const struct engine *e, u32 nr, u32 pos)
-{
-	double rows = 0, layers = 0, seen = pos + (nr + 1) / 2.0;
-	u32 a;
-
-	for (a = 0; a < e->m->nr_areas; a++) {
-		const struct model_area *area = &e->m->area[a];
-		double n = area->nr_layers;
-
-		rows += n *
-			(area->window ? min(seen, (double)area->window) : seen);
-		layers += n;
-	}
-	return nr * rows / layers * 1e-3;
-}
-
-void sched_load(const struct engine *e, struct budget_load *l)
+void sched_load(const struct engine *e, struct law_load *l)
 {
 	u32 i;
 
-	*l = (struct budget_load){ .tokens = e->nr_tokens };
+	*l = (struct law_load){ .tokens = e->nr_tokens };
 	for (i = 0; i < e->nr_step; i++) {
 		const struct seq *s = e->step[i];
 		u32 pos = seq_pos(s);
 
 		l->rows += pos + s->step_tokens == s->nr;
-		l->work += sched_work(e, s->step_tokens, pos);
+		l->work += law_work(e->m, s->step_tokens, pos);
 	}
 }
 
@@ -205,7 +189,7 @@ static bool somebody_decodes(const struct engine *e)
  */
 static void set_limit(struct engine *e)
 {
-	struct budget_load load;
+	struct law_load load;
 	u32 i, pos = 0;
 
 	sched_load(e, &load);

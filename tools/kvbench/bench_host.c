@@ -12,7 +12,7 @@
  *			is (one_by_one)
  *	sampled		what drawing 32 tokens adds to a step that is greedy
  */
-#include "tools/kvbench/sched_run.h"
+#include "tools/kvbench/sim/real.h"
 
 #define HOST_SEQS   32u
 #define HOST_PROMPT 64u
@@ -56,7 +56,7 @@ struct decodes {
 	double step_s;
 };
 
-static int run_decodes(const struct bench_opts *o, struct session *s,
+static int run_decodes(const struct bench_opts *o, struct real *x,
 		       bool one_by_one, float temperature, struct decodes *d,
 		       char *note)
 {
@@ -64,7 +64,8 @@ static int run_decodes(const struct bench_opts *o, struct session *s,
 					.max_seqs = HOST_SEQS,
 					.one_by_one = one_by_one };
 	u32 nr = o->tiny ? 2 : HOST_SEQS, i;
-	int rc = sched_engine(s, &eo, note);
+	struct session *s = &x->s;
+	int rc = real_engine(x, &eo, note);
 	double start = 0;
 
 	d->steps = o->tiny ? 4 : HOST_STEPS;
@@ -96,14 +97,14 @@ static double us(const struct decodes *d, double from, double to)
 static int run_host(const struct bench_opts *o, struct figure_result *f)
 {
 	struct decodes d, plain;
-	struct session s;
-	int rc = sched_session(o, &s, f->note);
+	struct real x;
+	int rc = real_open(&x, o->model, o->threads, f->note);
 
 	if (!rc)
-		rc = run_decodes(o, &s, true, 0, &plain, f->note);
+		rc = run_decodes(o, &x, true, 0, &plain, f->note);
 	if (!rc)
-		rc = run_decodes(o, &s, false, 0, &d, f->note);
-	session_close(&s);
+		rc = run_decodes(o, &x, false, 0, &d, f->note);
+	real_close(&x);
 	if (rc)
 		return rc;
 	f->measured = us(&d, host_s(&d.from), host_s(&d.to));
@@ -128,14 +129,14 @@ FIGURE(engine_host, .name = "engine.host",
 static int run_sampled(const struct bench_opts *o, struct figure_result *f)
 {
 	struct decodes drawn, greedy;
-	struct session s;
-	int rc = sched_session(o, &s, f->note);
+	struct real x;
+	int rc = real_open(&x, o->model, o->threads, f->note);
 
 	if (!rc)
-		rc = run_decodes(o, &s, false, 0, &greedy, f->note);
+		rc = run_decodes(o, &x, false, 0, &greedy, f->note);
 	if (!rc)
-		rc = run_decodes(o, &s, false, 0.8f, &drawn, f->note);
-	session_close(&s);
+		rc = run_decodes(o, &x, false, 0.8f, &drawn, f->note);
+	real_close(&x);
 	if (rc)
 		return rc;
 	f->measured = 100 * (drawn.step_s / greedy.step_s - 1);

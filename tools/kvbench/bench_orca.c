@@ -10,95 +10,101 @@
  *
  *	saturated	all requests wait from the start; tokens/s of the real
  *			model. Outputs are uniform in [1, 128], heavy-tailed
- *			(lognormal, sigma 1.5, cut at 512), or all equal
+ *			(lognormal, sigma 1.5, median 20, cut at 512), or all
+ *			equal
  *	rate		Poisson arrivals, heavy-tailed: the largest rate at
  *			which the median of latency per output token stays below
  *			RATE_STEPS times a step of one sequence, which is what a
  *			user alone would see
  *
- * What a step takes is measured with the real model; the searches run on that
- * law, and so does the rate. See sched_run.h.
+ * The searches run in the simulation (tools/kvbench/sim/), by the law of the
+ * real model's steps, and so does the rate.
  */
-#include "tools/kvbench/sched_run.h"
+#include "tools/kvbench/sim/capacity.h"
+#include "tools/kvbench/sim/real.h"
 
-#include <errno.h>
 #include <math.h>
 
 #define ORCA_SEQS     32u
 #define ORCA_SIM      768u /* requests of a simulated run */
 #define ORCA_RATE_SIM 400u
 #define ORCA_REAL     48u
-#define ORCA_TOKENS   512u /* of a step at most */
 #define RATE_STEPS    3.0
 
-enum lengths { UNIFORM, HEAVY, EQUAL, NR_LENGTHS };
-
-static u32 out_len(enum lengths kind, struct bench_rng *rng)
-{
-	if (kind == UNIFORM)
-		return 1 + (u32)(bench_rand(rng) % 128);
-	if (kind == EQUAL)
-		return 64;
-	return (u32)fmin(fmax(exp(log(20) + 1.5 * bench_normal(rng)), 1), 512);
-}
-
 /* Prompts are short: what is compared is how tokens are generated. */
-static u32 draw(struct sched_req *req, u32 nr, enum lengths kind, bool tiny,
-		u64 seed)
+#define ORCA_KEYS                                                  \
+	"workload=random rate=inf input-len=8:32 step-tokens=512 " \
+	"prefix-cache=no context=4096 pool=4G"
+
+enum lengths { UNIFORM, HEAVY, EQUAL };
+
+static const char *const outputs[] = {
+	[UNIFORM] = "output-len=1:128",
+	[HEAVY] = "output-len=lognormal:61.6:1.5:512",
+	[EQUAL] = "output-len=64",
+};
+
+/* Batches of @batch; 0: iterations. */
+static int orca(const struct bench_opts *o, enum lengths kind, u32 nr,
+		u32 batch, struct sim_setup *s, char *note)
 {
-	struct bench_rng rng = { seed };
-	u32 i;
+	char text[256], err[KV_ERRLEN] = "";
+	int rc;
 
-	nr = tiny ? 4 : nr;
-	for (i = 0; i < nr; i++) {
-		req[i].at = 0;
-		req[i].in = 8 + (u32)(bench_rand(&rng) % 25);
-		req[i].out = out_len(kind, &rng);
-		if (tiny)
-			req[i].out = min(req[i].out, 6u);
-	}
-	return nr;
-}
-
-static struct engine_opts opts_of(u32 batch)
-{
-	return (struct engine_opts){
-		.step_tokens = ORCA_TOKENS,
-		.max_seqs = batch ? batch : ORCA_SEQS,
-		.batching = batch ? ENGINE_BATCH_REQUEST
-				  : ENGINE_BATCH_ITERATION,
-	};
-}
-
-/* Tokens/s by the law, of batches of @batch; 0: of iterations. */
-static int simulated(const struct bench_opts *o, const struct sched_law *law,
-		     enum lengths kind, u32 batch, double *tps, char *note)
-{
-	static struct sched_req req[ORCA_SIM];
-	struct engine_opts eo = opts_of(batch);
-	u32 nr = draw(req, ORCA_SIM, kind, o->tiny, o->seed);
-	struct sched_result r;
-	int rc = sched_simulated(law, &eo, req, nr, 0, &r, note);
-
-	*tps = rc ? 0 : r.tps;
+	setup_init(s);
+	snprintf(text, sizeof(text),
+		 ORCA_KEYS " %s requests=%u batching=%s max-seqs=%u",
+		 o->tiny ? "output-len=6" : outputs[kind], o->tiny ? 4 : nr,
+		 batch ? "request" : "iteration", batch ? batch : ORCA_SEQS);
+	rc = setup_choose(s, text, err);
+	s->work.seed = o->seed;
+	if (rc)
+		snprintf(note, FIGURE_NOTE, "%.150s", err);
 	return rc;
 }
 
-static int best_batch(const struct bench_opts *o, const struct sched_law *law,
-		      enum lengths kind, u32 *best, double *tps, char *note)
+static double tps_of(const struct fleet_result *r)
 {
-	double now;
-	u32 batch;
-	int rc = 0;
+	return r->duration > 0 ? (double)r->output / r->duration : 0;
+}
 
-	*tps = 0;
+/* Tokens/s by the law. */
+static int simulated(const struct bench_opts *o, const struct law *law,
+		     enum lengths kind, u32 nr, u32 batch, double *tps,
+		     char *note)
+{
+	char err[KV_ERRLEN] = "";
+	struct fleet_result r = { 0 };
+	struct sim_setup s;
+	int rc = orca(o, kind, nr, batch, &s, note);
+
+	s.fleet.law = *law;
+	if (!rc)
+		rc = setup_run(&s, &r, err);
+	if (rc)
+		snprintf(note, FIGURE_NOTE, "%.150s", err);
+	*tps = tps_of(&r);
+	fleet_result_fini(&r);
+	setup_fini(&s);
+	return rc;
+}
+
+/* How much faster iterations are by a law, and the batch they are held to. */
+static int by_law(const struct bench_opts *o, const struct law *law,
+		  enum lengths kind, double *ratio, u32 *best, char *note)
+{
+	double ours, now, most = 0;
+	u32 batch;
+	int rc = simulated(o, law, kind, ORCA_SIM, 0, &ours, note);
+
 	for (batch = 1; batch <= ORCA_SEQS && !rc; batch *= 2) {
-		rc = simulated(o, law, kind, batch, &now, note);
-		if (!rc && now > *tps) {
-			*tps = now;
+		rc = simulated(o, law, kind, ORCA_SIM, batch, &now, note);
+		if (now > most) {
+			most = now;
 			*best = batch;
 		}
 	}
+	*ratio = rc ? 0 : ours / most;
 	return rc;
 }
 
@@ -107,58 +113,49 @@ static int real_tps(const struct bench_opts *o, enum lengths kind, u32 batch,
 		    double tps[2], char *note)
 {
 	const u32 batches[] = { 0, batch };
-	struct sched_req req[ORCA_REAL];
-	struct sched_result r = { 0 };
-	struct session s;
-	int rc = sched_session(o, &s, note);
-	u32 i, nr = draw(req, ORCA_REAL, kind, o->tiny, o->seed);
+	struct fleet_result r;
+	struct sim_setup s;
+	struct real x;
+	int rc = real_open(&x, o->model, o->threads, note);
+	u32 i;
 
 	for (i = 0; i < 2 && !rc; i++) {
-		const struct engine_opts eo = opts_of(batches[i]);
-
-		rc = sched_engine(&s, &eo, note);
-		if (!rc)
-			rc = sched_real(&s, req, nr, o->seed, &r);
-		tps[i] = r.tps;
+		rc = orca(o, kind, ORCA_REAL, batches[i], &s, note);
+		if (!rc) {
+			rc = real_run(&x, &s, &r, note);
+			tps[i] = tps_of(&r);
+			fleet_result_fini(&r);
+		}
+		setup_fini(&s);
 	}
-	session_close(&s);
-	return rc;
-}
-
-/* How much faster iterations are by a law, and the batch they are held to. */
-static int by_law(const struct bench_opts *o, const struct sched_law *law,
-		  enum lengths kind, double *ratio, u32 *batch, char *note)
-{
-	double ours, best;
-	int rc = simulated(o, law, kind, 0, &ours, note);
-
-	if (!rc)
-		rc = best_batch(o, law, kind, batch, &best, note);
-	*ratio = rc ? 0 : ours / best;
+	real_close(&x);
 	return rc;
 }
 
 static int saturated(const struct bench_opts *o, enum lengths kind,
 		     struct figure_result *f)
 {
-	struct sched_law law, tiles = SCHED_TILES;
-	double here = 0, there = 0, real[2] = { 0 };
+	struct law law, tiles = LAW_TILES;
+	double here = 0, there = 0, same = 0, real[2] = { 0 };
 	u32 batch = 1, at = 1;
-	int rc = sched_law_of(o, &law, f->note);
+	int rc = real_law_here(o, &law, f->note);
 
 	if (!rc)
 		rc = by_law(o, &tiles, kind, &there, &at, f->note);
 	if (!rc)
 		rc = by_law(o, &law, kind, &here, &batch, f->note);
 	if (!rc)
+		rc = simulated(o, &law, kind, ORCA_REAL, 0, &same, f->note);
+	if (!rc)
 		rc = real_tps(o, kind, batch, real, f->note);
 	if (rc)
 		return rc;
 	f->measured = real[0] / real[1];
 	snprintf(f->note, sizeof(f->note),
-		 "%.0f t/s against %.0f, %u requests, batches of %u; by the "
-		 "law of steps %.2f x; with tiles %.2f x, of %u",
-		 real[0], real[1], ORCA_REAL, batch, here, there, at);
+		 "%.0f t/s (%.0f simulated) against %.0f, %u requests, batches "
+		 "of %u; by the law, of %u: %.2f x; with tiles %.2f x, of %u",
+		 real[0], same, real[1], ORCA_REAL, batch, ORCA_SIM, here,
+		 there, at);
 	return 0;
 }
 
@@ -183,26 +180,9 @@ static int run_equal(const struct bench_opts *o, struct figure_result *f)
 
 /* ---- rate ---- */
 
-struct rate_case {
-	const struct sched_law *law;
-	u32 batch;
-	double limit;
-	const struct bench_opts *o;
-};
-
-/* Is the median latency per token below the limit at this rate? */
-static bool keeps(double rate, const void *ctx)
+static bool keeps(struct fleet_result *r, double limit)
 {
-	static struct sched_req req[ORCA_RATE_SIM];
-	const struct rate_case *c = ctx;
-	struct engine_opts eo = opts_of(c->batch);
-	u32 nr = draw(req, ORCA_RATE_SIM, HEAVY, c->o->tiny, c->o->seed);
-	struct sched_result r;
-	char note[FIGURE_NOTE];
-
-	sched_arrivals(req, nr, rate, c->o->seed + 1);
-	return !sched_simulated(c->law, &eo, req, nr, 600, &r, note) &&
-	       r.ended && r.norm_p50 <= c->limit;
+	return samples_percentile(&r->norm, 50) <= limit;
 }
 
 struct rates {
@@ -210,35 +190,54 @@ struct rates {
 	u32 batch;
 };
 
-static struct rates rates_by(const struct bench_opts *o,
-			     const struct sched_law *law)
+static int rate_of(const struct bench_opts *o, const struct law *law, u32 batch,
+		   double *rate, char *note)
 {
-	struct rate_case c = { .law = law, .o = o };
-	struct rates r = { 0 };
-	double now;
+	const struct law_load alone = { .tokens = 1, .rows = 1 };
+	char err[KV_ERRLEN] = "";
+	struct sim_setup s;
+	int rc = orca(o, HEAVY, ORCA_RATE_SIM, batch, &s, note);
 
-	c.limit = RATE_STEPS * (law->step_s + law->token_s + law->row_s);
-	r.ours = sched_most_rate(keeps, &c);
-	for (c.batch = 1; c.batch <= ORCA_SEQS; c.batch *= 2) {
-		now = sched_most_rate(keeps, &c);
-		if (now > r.best) {
-			r.best = now;
-			r.batch = c.batch;
+	s.fleet.law = *law;
+	if (!rc)
+		rc = sim_capacity(&s, keeps,
+				  RATE_STEPS * law_seconds(law, &alone), rate,
+				  err);
+	if (rc)
+		snprintf(note, FIGURE_NOTE, "%.150s", err);
+	setup_fini(&s);
+	return rc;
+}
+
+static int rates_by(const struct bench_opts *o, const struct law *law,
+		    struct rates *r, char *note)
+{
+	double now = 0;
+	u32 batch;
+	int rc = rate_of(o, law, 0, &r->ours, note);
+
+	for (batch = 1; batch <= ORCA_SEQS && !rc; batch *= 2) {
+		rc = rate_of(o, law, batch, &now, note);
+		if (!rc && now > r->best) {
+			r->best = now;
+			r->batch = batch;
 		}
 	}
-	return r;
+	return rc;
 }
 
 static int run_rate(const struct bench_opts *o, struct figure_result *f)
 {
-	struct sched_law law, tiles = SCHED_TILES;
-	int rc = sched_law_of(o, &law, f->note);
-	struct rates here, there;
+	struct law law, tiles = LAW_TILES;
+	struct rates here = { 0 }, there = { 0 };
+	int rc = real_law_here(o, &law, f->note);
 
+	if (!rc)
+		rc = rates_by(o, &law, &here, f->note);
+	if (!rc)
+		rc = rates_by(o, &tiles, &there, f->note);
 	if (rc)
 		return rc;
-	here = rates_by(o, &law);
-	there = rates_by(o, &tiles);
 	f->measured = here.best > 0 ? here.ours / here.best : 0;
 	snprintf(f->note, sizeof(f->note),
 		 "by the law of steps: %.2f/s against %.2f, batches of %u; "

@@ -15,133 +15,117 @@
  *	chunk256	one prompt of the real model in steps of 256, over one
  *			step; 128 and 64 beside it
  *
- * Capacity and ablation run on the measured law of steps: see sched_run.h.
+ * Capacity and ablation run in the simulation (tools/kvbench/sim/), by the law
+ * of the real model's steps.
  */
-#include "tools/kvbench/sched_run.h"
+#include "tools/kvbench/sim/capacity.h"
+#include "tools/kvbench/sim/real.h"
 
-#include <errno.h>
-#include <math.h>
-
-#define SARATHI_SEQS   64u
-#define SARATHI_STEP   4096u /* tokens of a step at most: the longest prompt */
-#define SARATHI_NR     400u
 #define SARATHI_QUEUE  33.0 /* targets: 2 s at 60 ms */
 #define SARATHI_STRICT 5.0 /* steps of 32 sequences */
 #define CHUNK_PROMPT   1024u
 #define CHUNK_ROUNDS   2u
 
-static u32 lognormal(struct bench_rng *rng, double mean, double sigma, u32 most)
-{
-	double v =
-		exp(log(mean) - sigma * sigma / 2 + sigma * bench_normal(rng));
+/* A step has room for the longest prompt. */
+#define SARATHI_KEYS                                                      \
+	"workload=random input-len=lognormal:1000:0.6:3500 "              \
+	"output-len=lognormal:150:0.6:500 requests=400 step-tokens=4096 " \
+	"max-seqs=64 prefix-cache=no context=8192 pool=8G"
+#define TINY_KEYS "input-len=20 output-len=4 requests=4"
 
-	return (u32)fmin(fmax(v, 1), most);
-}
-
-static u32 draw(const struct bench_opts *o, struct sched_req *req, double rate)
-{
-	u32 i, nr = o->tiny ? 4 : SARATHI_NR, part = o->tiny ? 50 : 1;
-	struct bench_rng rng = { o->seed };
-
-	for (i = 0; i < nr; i++) {
-		req[i].in = lognormal(&rng, 1000, 0.6, 3500) / part + 1;
-		req[i].out = lognormal(&rng, 150, 0.6, 500) / part + 1;
-	}
-	sched_arrivals(req, nr, rate, o->seed + 1);
-	return nr;
-}
-
-static struct engine_opts opts_of(enum engine_prefill prefill, double target)
-{
-	struct engine_opts eo = { .step_tokens = SARATHI_STEP,
-				  .max_seqs = SARATHI_SEQS,
-				  .prefill = prefill };
-
-	if (prefill != ENGINE_PREFILL_WHOLE)
-		eo.tbt_slo_ms = (u32)(target * 1e3);
-	return eo;
-}
-
-static int serve(const struct bench_opts *o, const struct sched_law *law,
-		 enum engine_prefill prefill, double target, double rate,
-		 struct sched_result *r)
-{
-	static struct sched_req req[SARATHI_NR];
-	struct engine_opts eo = opts_of(prefill, target);
-	u32 nr = draw(o, req, rate);
-	char note[FIGURE_NOTE];
-
-	return sched_simulated(law, &eo, req, nr, 120, r, note);
-}
-
-struct capacity_case {
-	const struct bench_opts *o;
-	const struct sched_law *law;
-	enum engine_prefill prefill;
-	double target;
+static const char *const prefills[] = {
+	[ENGINE_PREFILL_CHUNKED] = "prefill=chunked",
+	[ENGINE_PREFILL_WHOLE] = "prefill=whole",
+	[ENGINE_PREFILL_APART] = "prefill=apart",
 };
 
-static bool keeps(double rate, const void *ctx)
+static int sarathi(const struct bench_opts *o, const struct law *law,
+		   enum engine_prefill prefill, double target,
+		   struct sim_setup *s, char *err)
 {
-	const struct capacity_case *c = ctx;
-	struct sched_result r;
+	int rc;
 
-	return !serve(c->o, c->law, c->prefill, c->target, rate, &r) &&
-	       r.ended && r.tbt_p99 <= c->target &&
-	       r.queue_p50 <= SARATHI_QUEUE * c->target;
+	setup_init(s);
+	rc = setup_choose(s, SARATHI_KEYS, err);
+	if (!rc)
+		rc = setup_choose(s, prefills[prefill], err);
+	if (!rc && o->tiny)
+		rc = setup_choose(s, TINY_KEYS, err);
+	s->work.seed = o->seed;
+	s->fleet.law = *law;
+	if (prefill != ENGINE_PREFILL_WHOLE)
+		s->fleet.engine.tbt_slo_ms = (u32)(target * 1e3);
+	return rc;
 }
 
-static double capacity(const struct bench_opts *o, const struct sched_law *law,
-		       enum engine_prefill prefill, double target)
+static bool keeps(struct fleet_result *r, double target)
 {
-	const struct capacity_case c = { o, law, prefill, target };
+	return samples_percentile(&r->itl, 99) <= target &&
+	       samples_percentile(&r->queue, 50) <= SARATHI_QUEUE * target;
+}
 
-	return sched_most_rate(keeps, &c);
+static int capacity(const struct bench_opts *o, const struct law *law,
+		    enum engine_prefill prefill, double target, double *rate,
+		    char *err)
+{
+	struct sim_setup s;
+	int rc = sarathi(o, law, prefill, target, &s, err);
+
+	if (!rc)
+		rc = sim_capacity(&s, keeps, target, rate, err);
+	setup_fini(&s);
+	return rc;
 }
 
 /* The paper's strict target. */
-static double strict_of(const struct sched_law *law)
+static double strict_of(const struct law *law)
 {
-	return SARATHI_STRICT *
-	       (law->step_s + 32 * (law->token_s + law->row_s + law->work_s));
+	const struct law_load l = { .tokens = 32, .rows = 32, .work = 32 };
+
+	return SARATHI_STRICT * law_seconds(law, &l);
 }
 
 struct capacities {
 	double chunked, whole; /* requests/s */
 };
 
-static struct capacities by_law(const struct bench_opts *o,
-				const struct sched_law *law, double target)
+static int by_law(const struct bench_opts *o, const struct law *law,
+		  double target, struct capacities *c, char *err)
 {
-	if (target <= 0)
-		target = strict_of(law);
-	return (struct capacities){
-		capacity(o, law, ENGINE_PREFILL_CHUNKED, target),
-		capacity(o, law, ENGINE_PREFILL_WHOLE, target),
-	};
+	int rc = capacity(o, law, ENGINE_PREFILL_CHUNKED, target, &c->chunked,
+			  err);
+
+	return rc ? rc
+		  : capacity(o, law, ENGINE_PREFILL_WHOLE, target, &c->whole,
+			     err);
 }
 
 /* @target 0: the strict one of each law. */
 static int run_capacity_at(const struct bench_opts *o, double target,
 			   struct figure_result *f)
 {
-	struct sched_law law, tiles = SCHED_TILES;
-	int rc = sched_law_of(o, &law, f->note);
-	struct capacities here, there;
+	struct law law, tiles = LAW_TILES;
+	char err[KV_ERRLEN] = "";
+	int rc = real_law_here(o, &law, err);
+	double here_s = target > 0 ? target : strict_of(&law);
+	double there_s = target > 0 ? target : strict_of(&tiles);
+	struct capacities here = { 0 }, there = { 0 };
 
-	if (rc)
-		return rc;
-	here = by_law(o, &law, target);
-	there = by_law(o, &tiles, target);
+	if (!rc)
+		rc = by_law(o, &law, here_s, &here, err);
+	if (!rc)
+		rc = by_law(o, &tiles, there_s, &there, err);
 	f->measured = here.whole > 0 ? here.chunked / here.whole : 0;
-	snprintf(f->note, sizeof(f->note),
-		 "by the law of steps, %.0f ms: %.3f/s against %.3f; with "
-		 "tiles, %.0f ms: %.1f x, %.2f/s against %.2f",
-		 (target > 0 ? target : strict_of(&law)) * 1e3, here.chunked,
-		 here.whole, (target > 0 ? target : strict_of(&tiles)) * 1e3,
-		 there.whole > 0 ? there.chunked / there.whole : 0,
-		 there.chunked, there.whole);
-	return 0;
+	if (rc)
+		snprintf(f->note, sizeof(f->note), "%.150s", err);
+	else
+		snprintf(f->note, sizeof(f->note),
+			 "by the law of steps, %.0f ms: %.3f/s against %.3f; "
+			 "with tiles, %.0f ms: %.1f x, %.2f/s against %.2f",
+			 here_s * 1e3, here.chunked, here.whole, there_s * 1e3,
+			 there.whole > 0 ? there.chunked / there.whole : 0,
+			 there.chunked, there.whole);
+	return rc;
 }
 
 static int run_capacity(const struct bench_opts *o, struct figure_result *f)
@@ -154,77 +138,112 @@ static int run_strict(const struct bench_opts *o, struct figure_result *f)
 	return run_capacity_at(o, 0, f);
 }
 
+struct ablated {
+	double ttft_ms, tbt_ms; /* P50, P99 */
+};
+
 struct ablation {
-	struct sched_result mix, apart, both;
-	double rate;
+	struct ablated mix, apart, both;
 	u32 holds; /* of the paper's four relations */
 };
 
-/* At seven tenths of what both together bear. */
-static int ablate(const struct bench_opts *o, const struct sched_law *law,
-		  struct ablation *a)
+static int serve(const struct bench_opts *o, const struct law *law,
+		 enum engine_prefill prefill, double target, double rate,
+		 struct ablated *a, char *err)
 {
-	double target = strict_of(law);
-	int rc;
+	struct fleet_result r = { 0 };
+	struct sim_setup s;
+	int rc = sarathi(o, law, prefill, target, &s, err);
 
-	a->rate = 0.7 * capacity(o, law, ENGINE_PREFILL_CHUNKED, target);
-	rc = serve(o, law, ENGINE_PREFILL_WHOLE, target, a->rate, &a->mix);
+	s.work.rate = rate;
 	if (!rc)
-		rc = serve(o, law, ENGINE_PREFILL_APART, target, a->rate,
-			   &a->apart);
+		rc = setup_run(&s, &r, err);
+	a->ttft_ms = samples_percentile(&r.ttft, 50) * 1e3;
+	a->tbt_ms = samples_percentile(&r.itl, 99) * 1e3;
+	fleet_result_fini(&r);
+	setup_fini(&s);
+	return rc;
+}
+
+/* At seven tenths of what both together bear. */
+static int ablate(const struct bench_opts *o, const struct law *law,
+		  struct ablation *a, char *err)
+{
+	double target = strict_of(law), rate;
+	int rc = capacity(o, law, ENGINE_PREFILL_CHUNKED, target, &rate, err);
+
+	rate *= 0.7;
 	if (!rc)
-		rc = serve(o, law, ENGINE_PREFILL_CHUNKED, target, a->rate,
-			   &a->both);
-	a->holds = (a->mix.ttft_p50 <= a->both.ttft_p50) +
-		   (a->both.ttft_p50 <= a->apart.ttft_p50) +
-		   (a->both.tbt_p99 <= a->apart.tbt_p99) +
-		   (a->apart.tbt_p99 <= a->mix.tbt_p99);
+		rc = serve(o, law, ENGINE_PREFILL_WHOLE, target, rate, &a->mix,
+			   err);
+	if (!rc)
+		rc = serve(o, law, ENGINE_PREFILL_APART, target, rate,
+			   &a->apart, err);
+	if (!rc)
+		rc = serve(o, law, ENGINE_PREFILL_CHUNKED, target, rate,
+			   &a->both, err);
+	a->holds = (a->mix.ttft_ms <= a->both.ttft_ms) +
+		   (a->both.ttft_ms <= a->apart.ttft_ms) +
+		   (a->both.tbt_ms <= a->apart.tbt_ms) +
+		   (a->apart.tbt_ms <= a->mix.tbt_ms);
 	return rc;
 }
 
 static int run_ablation(const struct bench_opts *o, struct figure_result *f)
 {
-	struct sched_law law, tiles = SCHED_TILES;
+	struct law law, tiles = LAW_TILES;
+	char err[KV_ERRLEN] = "";
 	struct ablation a, t;
-	int rc = sched_law_of(o, &law, f->note);
+	int rc = real_law_here(o, &law, err);
 
 	if (!rc)
-		rc = ablate(o, &law, &a);
+		rc = ablate(o, &law, &a, err);
 	if (!rc)
-		rc = ablate(o, &tiles, &t);
-	if (rc)
+		rc = ablate(o, &tiles, &t, err);
+	if (rc) {
+		snprintf(f->note, sizeof(f->note), "%.150s", err);
 		return rc;
+	}
 	f->measured = a.holds;
 	snprintf(f->note, sizeof(f->note),
 		 "P50 TTFT/P99 TBT ms: mixing %.0f/%.0f, chunks %.0f/%.0f, "
 		 "both %.0f/%.0f; tiles (%u) %.0f/%.0f, %.0f/%.0f, %.0f/%.0f",
-		 a.mix.ttft_p50 * 1e3, a.mix.tbt_p99 * 1e3,
-		 a.apart.ttft_p50 * 1e3, a.apart.tbt_p99 * 1e3,
-		 a.both.ttft_p50 * 1e3, a.both.tbt_p99 * 1e3, t.holds,
-		 t.mix.ttft_p50 * 1e3, t.mix.tbt_p99 * 1e3,
-		 t.apart.ttft_p50 * 1e3, t.apart.tbt_p99 * 1e3,
-		 t.both.ttft_p50 * 1e3, t.both.tbt_p99 * 1e3);
+		 a.mix.ttft_ms, a.mix.tbt_ms, a.apart.ttft_ms, a.apart.tbt_ms,
+		 a.both.ttft_ms, a.both.tbt_ms, t.holds, t.mix.ttft_ms,
+		 t.mix.tbt_ms, t.apart.ttft_ms, t.apart.tbt_ms, t.both.ttft_ms,
+		 t.both.tbt_ms);
 	return 0;
 }
 
 /* ---- what chunks cost ---- */
 
 /* Seconds of a prompt in steps of so many tokens; the least of some. */
-static int prefill_s(struct session *s, u32 chunk, u32 prompt, u64 seed,
-		     double *seconds, char *note)
+static int prefill_s(const struct bench_opts *o, struct real *x, u32 chunk,
+		     u32 prompt, double *seconds, char *note)
 {
-	const struct engine_opts eo = { .step_tokens = chunk, .max_seqs = 4 };
-	const struct sched_req req = { .in = prompt, .out = 1 };
-	struct sched_result r;
-	int rc = sched_engine(s, &eo, note);
+	char text[128], err[KV_ERRLEN] = "";
+	struct fleet_result r;
+	struct sim_setup s;
 	u32 i;
+	int rc;
 
+	setup_init(&s);
+	snprintf(text, sizeof(text),
+		 "workload=random requests=1 rate=inf input-len=%u "
+		 "output-len=1 step-tokens=%u max-seqs=4 prefix-cache=no",
+		 prompt, chunk);
+	rc = setup_choose(&s, text, err);
+	if (rc)
+		snprintf(note, FIGURE_NOTE, "%.150s", err);
 	*seconds = 1e9;
 	for (i = 0; i < CHUNK_ROUNDS && !rc; i++) {
-		rc = sched_real(s, &req, 1, seed + i, &r);
+		s.work.seed = o->seed + i;
+		rc = real_run(x, &s, &r, note);
 		if (!rc)
-			*seconds = min(*seconds, r.ttft_p50);
+			*seconds = min(*seconds, samples_max(&r.ttft));
+		fleet_result_fini(&r);
 	}
+	setup_fini(&s);
 	return rc;
 }
 
@@ -233,13 +252,12 @@ static int run_chunk(const struct bench_opts *o, struct figure_result *f)
 	static const u32 chunks[] = { 1024, 256, 128, 64 };
 	u32 i, prompt = o->tiny ? 64 : CHUNK_PROMPT;
 	double s[ARRAY_SIZE(chunks)];
-	struct session ses;
-	int rc = sched_session(o, &ses, f->note);
+	struct real x;
+	int rc = real_open(&x, o->model, o->threads, f->note);
 
 	for (i = 0; i < ARRAY_SIZE(chunks) && !rc; i++)
-		rc = prefill_s(&ses, chunks[i], prompt, o->seed, &s[i],
-			       f->note);
-	session_close(&ses);
+		rc = prefill_s(o, &x, chunks[i], prompt, &s[i], f->note);
+	real_close(&x);
 	if (rc)
 		return rc;
 	f->measured = 100 * (1 - s[0] / s[1]);

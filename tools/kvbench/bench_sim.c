@@ -14,9 +14,7 @@
 #include <string.h>
 
 #include "tools/kvbench/bench.h"
-#include "tools/kvbench/sim/fit.h"
-#include "tools/kvbench/sim/setup.h"
-#include "tools/kvrun/session.h"
+#include "tools/kvbench/sim/real.h"
 
 #define COMPARES_MAX 4u
 #define VALUES_MAX   8u
@@ -88,29 +86,18 @@ static json_t *row_of(const char *variant, struct fleet_result *r,
 
 static int run_one(struct sim_run *s, const char *variant)
 {
-	struct fleet_cfg *cfg = &s->setup.fleet;
-	struct fleet_result r = { 0 };
-	struct work w = { 0 };
+	struct fleet_result r;
 	char err[KV_ERRLEN];
-	int rc;
+	int rc = setup_run(&s->setup, &r, err);
 
-	cfg->world.seed = s->setup.work.seed;
-	rc = cfg->nr_engines && cfg->context && s->setup.work.nr
-		     ? work_make(&s->setup.work, &w, err)
-		     : err_set(err, -EINVAL,
-			       "no engine, no request or no context");
-	if (!rc)
-		rc = fleet_run(cfg, &w, &r, err);
-	if (!rc && r.faults)
-		rc = err_set(err, -EIO, "%u faults in the books", r.faults);
 	if (rc)
 		fprintf(stderr, "kvbench: sim: %s%s%s\n", variant,
 			*variant ? ": " : "", err);
 	else
-		report_row(&s->rep, row_of(variant, &r, cfg->nr_engines));
+		report_row(&s->rep,
+			   row_of(variant, &r, s->setup.fleet.nr_engines));
 	s->failed |= r.failed;
 	fleet_result_fini(&r);
-	work_fini(&w);
 	return rc;
 }
 
@@ -172,17 +159,11 @@ static void usage(FILE *out)
 		fprintf(out, "  %-14s %s\n", key, what);
 }
 
-static int set_pair(struct sim_run *s, char *pair)
+static int set_pairs(struct sim_run *s, const char *text)
 {
-	char *value = strchr(pair, '='), err[KV_ERRLEN];
-	int rc = -EINVAL;
+	char err[KV_ERRLEN];
+	int rc = setup_choose(&s->setup, text, err);
 
-	if (value) {
-		*value++ = '\0';
-		rc = setup_set(&s->setup, pair, value, err);
-	} else {
-		err_set(err, rc, "what is \"%s\"? (KEY=VALUE)", pair);
-	}
 	if (rc)
 		fprintf(stderr, "kvbench: sim: %s\n", err);
 	return rc;
@@ -242,26 +223,32 @@ static int parse(struct sim_run *s, int argc, char **argv)
 	       (c = getopt_long(argc, argv, "c:t:jh", longs, NULL)) != -1)
 		rc = set_option(s, c);
 	for (; !rc && optind < argc; optind++)
-		rc = set_pair(s, argv[optind]) ? 2 : 0;
+		rc = set_pairs(s, argv[optind]) ? 2 : 0;
 	return rc;
 }
 
 /* As keys that the next simulation can be given. */
 static int measure(const struct sim_run *s)
 {
-	struct sim_cost c;
 	char err[KV_ERRLEN] = "";
+	struct law law;
+	struct real x;
 	double off;
 	u32 nr;
+	int rc = real_open(&x, s->measure, s->threads, err);
 
-	if (measure_cost(s->measure, s->threads, &c, &off, &nr, err)) {
+	if (!rc)
+		rc = real_law(&x, false, &law, &off, &nr, err);
+	real_close(&x);
+	if (rc) {
 		fprintf(stderr, "kvbench: sim: %s\n", err);
 		return 1;
 	}
-	printf("cost-step=%.3g cost-token=%.3g cost-out=%.3g "
-	       "cost-context=%.3g\n",
-	       c.step, c.token, c.out, c.context);
-	fprintf(stderr, "%u steps, off by %.1f %% on average\n", nr, off * 100);
+	printf("cost-step=%.3g cost-token=%.3g cost-row=%.3g cost-work=%.3g\n",
+	       law.term[LAW_STEP], law.term[LAW_TOKEN], law.term[LAW_ROW],
+	       law.term[LAW_WORK]);
+	fprintf(stderr, "%u kinds of steps, off by %.1f %% on average\n", nr,
+		off * 100);
 	return 0;
 }
 

@@ -19,7 +19,7 @@ static inline void bed_open(struct bed *b, struct engine_opts o, u32 frames)
 
 	memset(b, 0, sizeof(*b));
 	rig_load(&b->r, &c, 1);
-	sim_machine_init(&b->m);
+	sim_machine_init(&b->m, b->r.m);
 	b->p.b.ops = &sim_ops;
 	b->p.b.nr_areas = 1;
 	b->p.b.law[0] = (struct kv_area_law){ .page_tokens = SIM_P,

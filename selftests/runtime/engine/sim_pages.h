@@ -291,7 +291,8 @@ static const struct kv_backend_ops sim_ops = {
 struct sim_machine {
 	struct engine_machine m;
 	double now, load;
-	double step_s, token_s, row_s, work_s;
+	const struct model *model;
+	struct law law;
 	double last_s; /* of the last step */
 	u32 nr_tokens, nr_decodes, nr_chunks; /* of the last step */
 	u64 hash; /* of all that it was to compute */
@@ -326,7 +327,7 @@ static inline u64 sim_hash_batch(u64 hash, const struct forward_batch *b)
 static inline int sim_run(void *ctx, const struct forward_batch *b)
 {
 	struct sim_machine *m = ctx;
-	double work = 0;
+	struct law_load l = law_load_of(m->model, b);
 	u32 i;
 
 	m->hash = sim_hash_batch(m->hash, b);
@@ -335,12 +336,10 @@ static inline int sim_run(void *ctx, const struct forward_batch *b)
 	for (i = 0; i < b->nr_seqs; i++) {
 		u32 n = b->seqs[i].nr_rows;
 
-		work += n * (b->seqs[i].pos0 + (n + 1) / 2.0) * 1e-3;
 		m->nr_decodes += n == 1;
 		m->nr_chunks += n > 1;
 	}
-	m->last_s = m->load * (m->step_s + m->token_s * b->nr_tokens +
-			       m->row_s * b->nr_out + m->work_s * work);
+	m->last_s = m->load * law_seconds(&m->law, &l);
 	m->now += m->last_s;
 	return 0;
 }
@@ -351,7 +350,8 @@ static inline u32 sim_token(void *ctx, const struct seq *s)
 	return (s->ids[0] * 31 + s->nr * 7 + s->index) % 90;
 }
 
-static inline void sim_machine_init(struct sim_machine *m)
+static inline void sim_machine_init(struct sim_machine *m,
+				    const struct model *model)
 {
 	*m = (struct sim_machine){
 		.m = { .now = sim_now,
@@ -359,10 +359,8 @@ static inline void sim_machine_init(struct sim_machine *m)
 		       .token = sim_token,
 		       .ctx = m },
 		.load = 1,
-		.step_s = 0.010,
-		.token_s = 0.0003,
-		.row_s = 0.0004,
-		.work_s = 0.0006,
+		.model = model,
+		.law = { { 0.010, 0.0003, 0.0004, 0.0006 } },
 	};
 }
 

@@ -14,8 +14,8 @@
 #define TILE 16u
 #define MOST 512u
 
-struct law {
-	double term[BUDGET_TERMS];
+struct machine {
+	double term[LAW_TERMS];
 	double load; /* everything takes so many times as long */
 	double noise; /* a time is off by up to this share */
 	u64 seed;
@@ -26,24 +26,24 @@ static double uniform(u64 *seed)
 	return (double)(test_rand(seed) >> 11) * 0x1p-53;
 }
 
-static double takes(const struct law *m, const struct budget_load *l)
+static double takes(const struct machine *m, const struct law_load *l)
 {
 	return m->load *
-	       (m->term[BUDGET_STEP] + m->term[BUDGET_TOKEN] * l->tokens +
-		m->term[BUDGET_ROW] * l->rows + m->term[BUDGET_WORK] * l->work);
+	       (m->term[LAW_STEP] + m->term[LAW_TOKEN] * l->tokens +
+		m->term[LAW_ROW] * l->rows + m->term[LAW_WORK] * l->work);
 }
 
-static double measured(struct law *m, const struct budget_load *l)
+static double measured(struct machine *m, const struct law_load *l)
 {
 	return takes(m, l) * (1 + m->noise * (2 * uniform(&m->seed) - 1));
 }
 
 /* So many decodes with a context each, filled up to @tokens with a prompt. */
-static struct budget_load step_of(u32 decodes, u32 context, u32 tokens)
+static struct law_load step_of(u32 decodes, u32 context, u32 tokens)
 {
 	u32 chunk = tokens - min(tokens, decodes);
 
-	return (struct budget_load){
+	return (struct law_load){
 		.tokens = decodes + chunk,
 		.rows = decodes,
 		.work = decodes * context * 1e-3 + 0.5e-3 * chunk * chunk,
@@ -51,9 +51,10 @@ static struct budget_load step_of(u32 decodes, u32 context, u32 tokens)
 }
 
 /* The law's own budget for a step with these decodes and a prompt at 0. */
-static u32 best(const struct law *m, double target, u32 decodes, u32 context)
+static u32 best(const struct machine *m, double target, u32 decodes,
+		u32 context)
 {
-	struct budget_load l;
+	struct law_load l;
 	u32 tokens, ok = TILE;
 
 	for (tokens = TILE; tokens <= MOST; tokens += TILE) {
@@ -65,12 +66,12 @@ static u32 best(const struct law *m, double target, u32 decodes, u32 context)
 }
 
 /* Serve so many steps: decodes come and go, a prompt fills what is left. */
-static u32 serve(struct budget *b, struct law *m, u32 steps, double *over)
+static u32 serve(struct budget *b, struct machine *m, u32 steps, double *over)
 {
 	u32 i, decodes = 8, late = 0, tokens = 0;
 
 	for (i = 0; i < steps; i++) {
-		struct budget_load l;
+		struct law_load l;
 
 		if (i % 7 == 0)
 			decodes = 4 + (u32)(test_rand(&m->seed) % 24);
@@ -86,15 +87,15 @@ static u32 serve(struct budget *b, struct law *m, u32 steps, double *over)
 	return tokens;
 }
 
-static struct law usual(void)
+static struct machine usual(void)
 {
-	return (struct law){ .term = { 0.010, 0.0003, 0.0004, 0.0006 },
-			     .load = 1,
-			     .seed = 3 };
+	return (struct machine){ .term = { 0.010, 0.0003, 0.0004, 0.0006 },
+				 .load = 1,
+				 .seed = 3 };
 }
 
 /* What the engine's profile does. */
-static void profile(struct budget *b, struct law *m)
+static void profile(struct budget *b, struct machine *m)
 {
 	static const u32 piece[][2] = { { 16, 1 },   { 16, 16 }, { 128, 1 },
 					{ 256, 16 }, { 16, 1 },	 { 1, 1 },
@@ -102,8 +103,8 @@ static void profile(struct budget *b, struct law *m)
 	u32 i, pos = 16;
 
 	for (i = 0; i < ARRAY_SIZE(piece); i++) {
-		struct budget_load l = { .tokens = piece[i][0],
-					 .rows = piece[i][1] };
+		struct law_load l = { .tokens = piece[i][0],
+				      .rows = piece[i][1] };
 
 		l.work = l.tokens * (pos + l.tokens / 2.0) * 1e-3;
 		budget_saw(b, &l, measured(m, &l));
@@ -120,7 +121,7 @@ static void expect_near(double want, double got, double share)
 
 TEST(budget, what_is_not_known_is_a_few_tiles)
 {
-	struct budget_load none = { 0 }, many = { .tokens = 100, .rows = 100 };
+	struct law_load none = { 0 }, many = { .tokens = 100, .rows = 100 };
 	struct budget b;
 
 	budget_init(&b, 0.1, TILE, MOST);
@@ -131,25 +132,25 @@ TEST(budget, what_is_not_known_is_a_few_tiles)
 
 TEST(budget, a_profile_finds_the_terms)
 {
-	struct law m = usual();
+	struct machine m = usual();
 	struct budget b;
 	u32 i;
 
 	budget_init(&b, 0.1, TILE, MOST);
 	profile(&b, &m);
-	for (i = 0; i < BUDGET_TERMS; i++)
-		expect_near(m.term[i], b.term[i], 0.01);
+	for (i = 0; i < LAW_TERMS; i++)
+		expect_near(m.term[i], b.law.term[i], 0.01);
 }
 
 TEST(budget, it_is_the_most_that_ends_in_time)
 {
 	u32 decodes[] = { 1, 8, 32, 60 }, i, t, want;
-	struct law m = usual();
+	struct machine m = usual();
 	struct budget b;
 
 	for (t = 15; t <= 120; t += 15)
 		for (i = 0; i < ARRAY_SIZE(decodes); i++) {
-			struct budget_load l =
+			struct law_load l =
 				step_of(decodes[i], 300, decodes[i]);
 
 			budget_init(&b, t * 1e-3, TILE, MOST);
@@ -168,8 +169,8 @@ TEST(budget, it_is_the_most_that_ends_in_time)
 
 TEST(budget, far_into_a_prompt_it_is_smaller)
 {
-	struct budget_load l = step_of(4, 100, 4);
-	struct law m = usual();
+	struct law_load l = step_of(4, 100, 4);
+	struct machine m = usual();
 	struct budget b;
 	u32 near;
 
@@ -182,7 +183,7 @@ TEST(budget, far_into_a_prompt_it_is_smaller)
 
 TEST(budget, with_noise_few_steps_are_late)
 {
-	struct law m = usual();
+	struct machine m = usual();
 	struct budget b;
 	double over;
 	u32 got;
@@ -199,7 +200,7 @@ TEST(budget, with_noise_few_steps_are_late)
 
 TEST(budget, without_a_profile_it_is_found_while_serving)
 {
-	struct law m = usual();
+	struct machine m = usual();
 	struct budget b;
 	double over;
 	u32 got;
@@ -214,7 +215,7 @@ TEST(budget, without_a_profile_it_is_found_while_serving)
 
 TEST(budget, others_on_the_machine_are_noticed_by_decodes_alone)
 {
-	struct law m = usual();
+	struct machine m = usual();
 	struct budget b;
 	double before, over;
 	u32 i;
@@ -225,12 +226,12 @@ TEST(budget, others_on_the_machine_are_noticed_by_decodes_alone)
 	before = b.tokens;
 	m.load = 2;
 	for (i = 0; i < 24; i++) {
-		struct budget_load l = step_of(8, 300, 8);
+		struct law_load l = step_of(8, 300, 8);
 
 		budget_saw(&b, &l, measured(&m, &l));
 	}
 	/* no prompt has been computed since, and it knows what one takes */
-	expect_near(2 * m.term[BUDGET_TOKEN], b.term[BUDGET_TOKEN], 0.15);
+	expect_near(2 * m.term[LAW_TOKEN], b.law.term[LAW_TOKEN], 0.15);
 	serve(&b, &m, 50, &over);
 	EXPECT_LT(b.tokens, before);
 	EXPECT_TRUE(over <= 0.05);
@@ -241,7 +242,7 @@ TEST(budget, others_on_the_machine_are_noticed_by_decodes_alone)
 
 TEST(budget, a_machine_whose_terms_move_is_learnt_again)
 {
-	struct law m = usual();
+	struct machine m = usual();
 	struct budget b;
 	double over;
 
@@ -249,15 +250,15 @@ TEST(budget, a_machine_whose_terms_move_is_learnt_again)
 	budget_init(&b, 0.080, TILE, MOST);
 	profile(&b, &m);
 	serve(&b, &m, 200, &over);
-	m.term[BUDGET_TOKEN] *= 1.6; /* only products are slower */
+	m.term[LAW_TOKEN] *= 1.6; /* only products are slower */
 	serve(&b, &m, 400, &over);
-	expect_near(m.term[BUDGET_TOKEN], b.term[BUDGET_TOKEN], 0.1);
-	expect_near(m.term[BUDGET_STEP], b.term[BUDGET_STEP], 0.3);
+	expect_near(m.term[LAW_TOKEN], b.law.term[LAW_TOKEN], 0.1);
+	expect_near(m.term[LAW_STEP], b.law.term[LAW_STEP], 0.3);
 }
 
 TEST(budget, steps_that_are_alike_do_not_unsettle_it)
 {
-	struct law m = usual();
+	struct machine m = usual();
 	struct budget b;
 	u32 i, t;
 
@@ -265,21 +266,20 @@ TEST(budget, steps_that_are_alike_do_not_unsettle_it)
 	budget_init(&b, 0.080, TILE, MOST);
 	profile(&b, &m);
 	for (i = 0; i < 5000; i++) {
-		struct budget_load l = step_of(16, 300, 16);
+		struct law_load l = step_of(16, 300, 16);
 
 		budget_saw(&b, &l, measured(&m, &l));
 	}
-	for (t = 0; t < BUDGET_TERMS; t++)
-		EXPECT_TRUE(b.term[t] >= 0);
+	for (t = 0; t < LAW_TERMS; t++)
+		EXPECT_TRUE(b.law.term[t] >= 0);
 	/* what a prompt takes is still known to within a half */
-	expect_near(m.term[BUDGET_TOKEN], b.term[BUDGET_TOKEN], 0.5);
+	expect_near(m.term[LAW_TOKEN], b.law.term[LAW_TOKEN], 0.5);
 }
 
 TEST(budget, it_goes_down_at_once_and_up_after_a_while)
 {
-	struct budget_load few = step_of(2, 10, 2),
-			   many = step_of(60, 2000, 60);
-	struct law m = usual();
+	struct law_load few = step_of(2, 10, 2), many = step_of(60, 2000, 60);
+	struct machine m = usual();
 	struct budget b;
 	u32 low, k;
 
@@ -297,8 +297,8 @@ TEST(budget, it_goes_down_at_once_and_up_after_a_while)
 
 TEST(budget, a_target_that_cannot_be_met_leaves_a_tile)
 {
-	struct budget_load l = step_of(40, 300, 40);
-	struct law m = usual();
+	struct law_load l = step_of(40, 300, 40);
+	struct machine m = usual();
 	struct budget b;
 	u32 k;
 
@@ -314,17 +314,17 @@ TEST(budget, random_machines_are_met)
 	u32 i, t;
 
 	for (i = 0; i < 200; i++) {
-		struct law m = { .load = 1, .seed = seed + i };
+		struct machine m = { .load = 1, .seed = seed + i };
 		struct budget b;
 		double over, target;
 
-		m.term[BUDGET_STEP] = 0.001 + 0.05 * uniform(&seed);
-		for (t = 1; t < BUDGET_TERMS; t++)
+		m.term[LAW_STEP] = 0.001 + 0.05 * uniform(&seed);
+		for (t = 1; t < LAW_TERMS; t++)
 			m.term[t] = 0.002 * uniform(&seed);
 		m.noise = 0.1 * uniform(&seed);
 		/* what 28 decodes and two tiles take, and up to as much more */
-		target = (m.term[BUDGET_STEP] + 60 * m.term[BUDGET_TOKEN] +
-			  28 * m.term[BUDGET_ROW] + 9 * m.term[BUDGET_WORK]) *
+		target = (m.term[LAW_STEP] + 60 * m.term[LAW_TOKEN] +
+			  28 * m.term[LAW_ROW] + 9 * m.term[LAW_WORK]) *
 			 (1.5 + uniform(&seed));
 		budget_init(&b, target, TILE, MOST);
 		profile(&b, &m);

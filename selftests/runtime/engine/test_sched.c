@@ -785,8 +785,8 @@ TEST(budget, steps_keep_to_the_target_also_when_others_come)
 	bed_open(&b, o, 2000);
 	EXPECT_EQ(0, serve(&b, 300, 0.0601, &seed));
 	alone = stats(&b)->budget;
-	EXPECT_TRUE(stats(&b)->budget_token_s > 0.0002 &&
-		    stats(&b)->budget_token_s < 0.0004);
+	EXPECT_TRUE(stats(&b)->law.term[LAW_TOKEN] > 0.0002 &&
+		    stats(&b)->law.term[LAW_TOKEN] < 0.0004);
 	b.m.load = 1.5;
 	serve(&b, 60, 0.0601, &seed); /* it learns */
 	EXPECT_LE(serve(&b, 300, 0.0601, &seed), 6);

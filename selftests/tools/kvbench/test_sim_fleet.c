@@ -9,23 +9,7 @@
  */
 #include "lib/hash.h"
 #include "selftests/harness.h"
-#include "tools/kvbench/sim/fit.h"
 #include "tools/kvbench/sim/setup.h"
-
-/* "key=value key=value" */
-static void choose(struct sim_setup *s, const char *text)
-{
-	char buf[512], err[KV_ERRLEN], *rest = buf, *word, *value;
-
-	snprintf(buf, sizeof(buf), "%s", text);
-	while ((word = strsep(&rest, " "))) {
-		value = strchr(word, '=');
-		ASSERT_TRUE(value != NULL);
-		*value++ = '\0';
-		if (!EXPECT_EQ(0, setup_set(s, word, value, err)))
-			TH_LOG("%s", err);
-	}
-}
 
 /* How it went; the tokens that were asked for are in @wanted. */
 static int run(const char *text, u64 seed, struct fleet_result *r, u64 *wanted)
@@ -37,7 +21,8 @@ static int run(const char *text, u64 seed, struct fleet_result *r, u64 *wanted)
 	int rc;
 
 	setup_init(&s);
-	choose(&s, text);
+	if (!EXPECT_EQ(0, setup_choose(&s, text, err)))
+		TH_LOG("%s", err);
 	s.work.seed = s.fleet.world.seed = seed;
 	if (!EXPECT_EQ(0, work_make(&s.work, &w, err)))
 		TH_LOG("%s", err);
@@ -61,7 +46,7 @@ TEST(sim_fleet, one_request_takes_what_its_steps_cost)
 	/* steps of 64 and 36 tokens of prompt, then nine of one token */
 	EXPECT_EQ(0, run("workload=random requests=1 rate=inf input-len=100 "
 			 "output-len=10 step-tokens=64 cost-step=0.01 "
-			 "cost-token=0.001 cost-out=0 cost-context=0",
+			 "cost-token=0.001 cost-row=0 cost-work=0",
 			 1, &r, &wanted));
 	EXPECT_EQ(1, r.completed);
 	EXPECT_EQ(10, r.output);
@@ -300,34 +285,6 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 	TH_LOG("%llu requests, memory was short in %llu of %u runs",
 	       (unsigned long long)done, (unsigned long long)short_runs, n);
 	EXPECT_GT(short_runs, 0);
-}
-
-TEST(sim_fleet, the_fit_finds_the_costs_that_made_the_steps)
-{
-	const struct sim_cost want = { 12e-3, 0.4e-3, 0.7e-3, 30e-9 };
-	struct fit_step step[64];
-	struct sim_cost got;
-	u64 seed = test_seed();
-	u32 i;
-
-	for (i = 0; i < ARRAY_SIZE(step); i++) {
-		struct fit_step *s = &step[i];
-
-		s->tokens = 1 + (u32)(test_rand(&seed) % 256);
-		s->out = (u32)(test_rand(&seed) % 32);
-		s->looks = s->tokens * (1 + (u32)(test_rand(&seed) % 4000));
-		s->seconds = want.step + want.token * s->tokens +
-			     want.out * s->out + want.context * s->looks;
-	}
-	EXPECT_LT(fit_cost(step, ARRAY_SIZE(step), &got), 1e-6);
-	EXPECT_LT(got.step / want.step - 1, 1e-6);
-	EXPECT_LT(got.token / want.token - 1, 1e-6);
-	EXPECT_LT(got.out / want.out - 1, 1e-6);
-	EXPECT_LT(got.context / want.context - 1, 1e-6);
-	/* steps that are all alike say nothing of what a token costs */
-	for (i = 1; i < ARRAY_SIZE(step); i++)
-		step[i] = step[0];
-	EXPECT_LT(fit_cost(step, ARRAY_SIZE(step), &got), 0);
 }
 
 TEST(sim_fleet, what_cannot_be_chosen_is_said)

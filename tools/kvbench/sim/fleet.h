@@ -5,32 +5,18 @@
  * fleet.h - engines of the simulated world at work
  *
  * The engines are the real ones, scheduler and all; their machine takes the
- * time that a cost model says and computes nothing. A session stays with one
- * engine.
+ * time that a law says and computes nothing. A session stays with one engine.
  */
 #include "runtime/engine/engine.h"
 #include "tools/kvbench/serve/samples.h"
 #include "tools/kvbench/serve/work.h"
 #include "tools/kvbench/sim/backend.h"
 
-/**
- * struct sim_cost - seconds that a step takes
- * @step: whatever is in it: the weights are read
- * @token: for each token
- * @out: for each row of logits
- * @context: for each token and token that it looks at
- */
-struct sim_cost {
-	double step, token, out, context;
-};
-
-double sim_cost_of(const struct sim_cost *c, const struct forward_batch *b);
-
 struct fleet_cfg {
 	struct world_cfg world;
 	const struct simkv_shape *shape;
 	struct engine_opts engine; /* the machine is the fleet's */
-	struct sim_cost cost;
+	struct law law; /* of steps */
 	u32 nr_engines;
 	bool share_cores; /* one step at a time of all engines */
 	u32 context;
@@ -41,9 +27,10 @@ struct fleet_result {
 	u32 completed, failed;
 	u64 input, output, mapped, prefill, preempted, turns, steps, lost;
 	u64 max_running;
-	double duration; /* s, from the first request's due to the last end */
+	double duration; /* s, from the start to the last end */
 	double busy; /* s of steps, of all engines */
-	struct samples ttft, itl, tpot, e2e, norm; /* s; norm: e2e a token */
+	/* s; norm: e2e a token; queue: until a request's first step */
+	struct samples ttft, itl, tpot, e2e, norm, queue;
 	u32 faults; /* mm_check() at the end, steps that were none */
 	u64 hash;
 	char first_error[KV_ERRLEN];

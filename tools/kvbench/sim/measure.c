@@ -1,42 +1,47 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * measure.c - what a real model's steps cost on this machine
+ * measure.c - what a real model's steps take on this machine
  *
- * Some mixes of prompts and answers run through the real engine. What a step
- * was is read off its requests: how many tokens each has computed before and
- * after. Each mix runs twice, interleaved with the others, and of the same
- * step the faster one counts.
+ * Some mixes of prompts and answers run through the real engine. Each runs
+ * twice, interleaved with the others, and of steps that are alike the fastest
+ * one counts: others on the machine make a step longer, never shorter.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/kvbench/sim/fit.h"
-#include "tools/kvrun/session.h"
+#include "tools/kvbench/sim/real.h"
 
 #define SEQS_MAX   32u
-#define KV_BYTES   (1ull << 30)
-#define STEPS_MAX  1024u
-#define ANSWER	   6u
-#define PROMPT_MAX 768u
+#define STEPS_MAX  256u
+#define ANSWER	   8u
+#define PROMPT_MAX 512u
+#define HOLD	   1e-9
+#define ALIKE	   0.3 /* work is the least of what a step takes here */
 
+/* Few tokens: this is a part of claims that take three minutes. */
 static const struct mix {
 	u32 seqs, prompt;
 } mixes[] = {
-	{ 1, 64 },  { 1, 700 },	 { 4, 64 },  { 8, 400 },
-	{ 16, 64 }, { 16, 300 }, { 32, 64 }, { 32, 200 },
+	{ 1, 16 },  { 2, 24 },	{ 4, 24 },  { 8, 80 },
+	{ 1, 512 }, { 16, 24 }, { 32, 16 },
 };
+#define TINY 3u /* of them */
 
 struct measure {
-	struct session s;
-	struct fit_step step[STEPS_MAX];
-	u32 nr, at; /* steps known; the one that runs */
+	struct real *x;
+	struct {
+		struct law_load load;
+		double seconds;
+	} step[STEPS_MAX];
+	u32 nr;
 	struct request *req[SEQS_MAX];
-	u32 was[SEQS_MAX], had[SEQS_MAX];
 };
 
 static int submit_mix(struct measure *m, const struct mix *x, u64 *seed)
 {
+	struct session *s = &m->x->s;
 	struct bench_rng rng = { *seed };
 	u32 ids[PROMPT_MAX], i, k;
 	int rc = 0;
@@ -51,39 +56,32 @@ static int submit_mix(struct measure *m, const struct mix *x, u64 *seed)
 					    .sampling = SAMPLING_GREEDY };
 
 		for (k = 0; k < x->prompt; k++)
-			ids[k] = (u32)(bench_rand(&rng) % m->s.model->hp.vocab);
-		rc = engine_submit(m->s.engine, &p, &m->req[i], m->s.err);
+			ids[k] = (u32)(bench_rand(&rng) % s->model->hp.vocab);
+		rc = engine_submit(s->engine, &p, &m->req[i], s->err);
 	}
 	*seed = rng.s;
 	return rc;
 }
 
-static void note_step(struct measure *m, u32 nr, double seconds)
+static bool is_alike(const struct law_load *a, const struct law_load *b)
 {
-	struct fit_step st = { .seconds = seconds }, *have;
-	u32 i, rows;
+	return a->tokens == b->tokens && a->rows == b->rows &&
+	       fabs(a->work - b->work) <= ALIKE * b->work;
+}
 
-	for (i = 0; i < nr; i++) {
-		const struct seq *q = m->req[i]->seqs[0];
+static void note_step(struct measure *m, double seconds)
+{
+	const struct law_load *l = &engine_stats(m->x->s.engine)->load;
+	u32 i;
 
-		rows = q->nr_computed > m->was[i] ? q->nr_computed - m->was[i]
-						  : 0;
-		if (m->req[i]->state == REQUEST_DONE && !rows &&
-		    q->nr > m->had[i])
-			rows = 1; /* its space is gone with its last token */
-		st.tokens += rows;
-		st.looks += rows * (m->was[i] + (rows + 1) / 2.0);
-		st.out += q->nr > m->had[i];
-	}
-	if (!st.tokens || m->at == STEPS_MAX)
+	for (i = 0; i < m->nr; i++)
+		if (is_alike(&m->step[i].load, l))
+			break;
+	if (i == STEPS_MAX || (i < m->nr && m->step[i].seconds <= seconds))
 		return;
-	have = &m->step[m->at++];
-	if (m->at > m->nr) {
-		*have = st;
-		m->nr = m->at;
-	} else if (have->tokens == st.tokens && have->seconds > seconds) {
-		*have = st;
-	}
+	m->step[i].load = *l;
+	m->step[i].seconds = seconds;
+	m->nr = max(m->nr, i + 1);
 }
 
 static int run_mix(struct measure *m, const struct mix *x, u64 *seed)
@@ -93,64 +91,77 @@ static int run_mix(struct measure *m, const struct mix *x, u64 *seed)
 	int rc = submit_mix(m, x, seed);
 
 	while (!rc) {
-		for (i = 0; i < x->seqs; i++) {
-			m->was[i] = m->req[i]->seqs[0]->nr_computed;
-			m->had[i] = m->req[i]->seqs[0]->nr;
-		}
 		from = bench_now();
-		rc = session_step(&m->s);
+		rc = session_step(&m->x->s);
 		if (rc < 0)
-			break;
-		note_step(m, x->seqs, bench_now() - from);
+			return rc;
+		note_step(m, bench_now() - from);
 		rc = rc ? 0 : 1;
 	}
-	for (i = 0; rc == 1 && i < x->seqs; i++) {
-		if (m->req[i]->error)
-			rc = m->req[i]->error;
-		engine_forget(m->s.engine, m->req[i]);
+	for (i = 0; rc > 0 && i < x->seqs; i++) {
+		rc = m->req[i]->error ? m->req[i]->error : rc;
+		engine_forget(m->x->s.engine, m->req[i]);
 	}
 	return min(rc, 0);
 }
 
-int measure_cost(const char *path, u32 threads, struct sim_cost *out,
-		 double *off, u32 *nr, char *err)
+static double fit(const struct measure *m, struct law *law)
 {
-	char size[32];
-	struct session_opts so = { .model = path,
-				   .private = true,
-				   .size = size,
-				   .no_prefix_cache = true,
-				   .step_tokens = 256,
-				   .context = 1024,
-				   .threads = threads };
-	struct measure *m = calloc(1, sizeof(*m));
-	u64 seed;
-	u64 bytes;
-	u32 round, i;
-	int rc;
+	struct law_sums sums = { 0 };
+	double off = 0;
+	u32 i;
 
-	if (!m)
-		return err_set(err, -ENOMEM, "no memory");
-	rc = model_packed_bytes(path, &bytes, m->s.err);
-	if (!rc) {
-		snprintf(size, sizeof(size), "%llu",
-			 (unsigned long long)(ALIGN_UP(bytes, 2ull << 20) +
-					      KV_BYTES));
-		rc = session_open(&m->s, &so) ? -EIO : 0;
-	}
+	*law = (struct law){ 0 };
+	for (i = 0; i < m->nr; i++)
+		law_see(&sums, &m->step[i].load, m->step[i].seconds, 0);
+	law_fit(law, &sums, HOLD);
+	for (i = 0; i < m->nr; i++)
+		off += fabs(law_seconds(law, &m->step[i].load) /
+				    m->step[i].seconds -
+			    1);
+	return off / max(m->nr, 1u);
+}
+
+int real_law(struct real *x, bool tiny, struct law *law, double *off, u32 *nr,
+	     char *err)
+{
+	static const struct engine_opts eo = { .step_tokens = 256,
+					       .max_seqs = SEQS_MAX };
+	struct measure *m = calloc(1, sizeof(*m));
+	u32 round, i, nr_mixes = tiny ? TINY : ARRAY_SIZE(mixes);
+	u64 seed;
+	int rc = m ? real_engine(x, &eo, err) : -ENOMEM;
+
 	for (round = 0; !rc && round < 2; round++) {
-		m->at = 0;
+		m->x = x;
 		seed = 1;
-		for (i = 0; !rc && i < ARRAY_SIZE(mixes); i++)
+		for (i = 0; !rc && i < nr_mixes; i++)
 			rc = run_mix(m, &mixes[i], &seed);
+		if (rc)
+			snprintf(err, FIGURE_NOTE, "%.150s", x->s.err);
 	}
-	if (rc)
-		snprintf(err, KV_ERRLEN, "%s", m->s.err);
-	*nr = m->nr;
-	*off = rc ? 0 : fit_cost(m->step, m->nr, out);
-	if (!rc && *off < 0)
-		rc = err_set(err, -EINVAL, "the steps do not tell their costs");
-	session_close(&m->s);
+	if (!rc) {
+		*nr = m->nr;
+		*off = fit(m, law);
+	}
 	free(m);
+	return rc;
+}
+
+int real_law_here(const struct bench_opts *o, struct law *law, char *note)
+{
+	static struct law memo;
+	struct real x;
+	double off;
+	u32 nr;
+	int rc = 0;
+
+	if (!law_is_known(&memo)) {
+		rc = real_open(&x, o->model, o->threads, note);
+		if (!rc)
+			rc = real_law(&x, o->tiny, &memo, &off, &nr, note);
+		real_close(&x);
+	}
+	*law = memo;
 	return rc;
 }

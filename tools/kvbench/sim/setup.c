@@ -2,7 +2,7 @@
 /*
  * setup.c - a simulation as a user describes it
  *
- * Costs are those measured on two cores with AVX2 (kvbench sim --measure): a
+ * Laws are those measured on two cores with AVX2 (kvbench sim --measure): a
  * step of Gemma 3 270M and of Qwen2.5-Coder-1.5B.
  */
 #include "tools/kvbench/sim/setup.h"
@@ -17,9 +17,9 @@ static const struct simkv_shape shapes[] = {
 	{ "qwen", 16, 1, { { 28, 2, 128, 0 } } },
 };
 
-static const struct sim_cost costs[] = {
-	{ 13e-3, 0.34e-3, 0.6e-3, 22e-9 },
-	{ 70e-3, 2.2e-3, 1.1e-3, 60e-9 },
+static const struct law laws[] = {
+	{ { 13e-3, 0.34e-3, 0.6e-3, 22e-6 } },
+	{ { 70e-3, 2.2e-3, 1.1e-3, 60e-6 } },
 };
 
 enum value {
@@ -68,12 +68,14 @@ static const struct key keys[] = {
 	  AT(fleet.world.cache_policy), NULL },
 	{ "context", "tokens of a sequence, at most", V_U32, AT(fleet.context),
 	  NULL },
-	{ "cost-step", "s of a step", V_RATE, AT(fleet.cost.step), NULL },
-	{ "cost-token", "s of a token", V_RATE, AT(fleet.cost.token), NULL },
-	{ "cost-out", "s of a row of logits", V_RATE, AT(fleet.cost.out),
+	{ "cost-step", "s of a step", V_RATE, AT(fleet.law.term[LAW_STEP]),
 	  NULL },
-	{ "cost-context", "s of a token and one it looks at", V_RATE,
-	  AT(fleet.cost.context), NULL },
+	{ "cost-token", "s of a token", V_RATE, AT(fleet.law.term[LAW_TOKEN]),
+	  NULL },
+	{ "cost-row", "s of a row of logits", V_RATE,
+	  AT(fleet.law.term[LAW_ROW]), NULL },
+	{ "cost-work", "s of a thousand rows of K and V read", V_RATE,
+	  AT(fleet.law.term[LAW_WORK]), NULL },
 	{ "step-tokens", "tokens of a step", V_U32,
 	  AT(fleet.engine.step_tokens), NULL },
 	{ "max-seqs", "sequences at a time", V_U32, AT(fleet.engine.max_seqs),
@@ -194,7 +196,7 @@ static bool to_text(struct sim_setup *s, const char *v, const char **out)
 static void set_model(struct sim_setup *s, u32 i)
 {
 	s->fleet.shape = &shapes[i];
-	s->fleet.cost = costs[i];
+	s->fleet.law = laws[i];
 }
 
 static bool set(struct sim_setup *s, const struct key *k, const char *v)
@@ -249,6 +251,43 @@ int setup_set(struct sim_setup *s, const char *key, const char *value,
 	}
 	return err_set(err, -EINVAL, "there is nothing called \"%s\" to choose",
 		       key);
+}
+
+int setup_choose(struct sim_setup *s, const char *text, char *err)
+{
+	char *own = strdup(text), *rest = own, *word, *value;
+	int rc = own ? 0 : err_set(err, -ENOMEM, "no memory");
+
+	while (!rc && (word = strsep(&rest, " "))) {
+		value = strchr(word, '=');
+		if (value)
+			*value++ = '\0';
+		rc = value ? setup_set(s, word, value, err)
+			   : err_set(err, -EINVAL,
+				     "what is \"%s\"? (KEY=VALUE)", word);
+	}
+	free(own);
+	return rc;
+}
+
+int setup_run(const struct sim_setup *s, struct fleet_result *r, char *err)
+{
+	struct fleet_cfg cfg = s->fleet;
+	struct work w = { 0 };
+	int rc;
+
+	memset(r, 0, sizeof(*r));
+	cfg.world.seed = s->work.seed;
+	rc = cfg.nr_engines && cfg.context && s->work.nr
+		     ? work_make(&s->work, &w, err)
+		     : err_set(err, -EINVAL,
+			       "no engine, no request or no context");
+	if (!rc)
+		rc = fleet_run(&cfg, &w, r, err);
+	if (!rc && r->faults)
+		rc = err_set(err, -EIO, "%u faults in the books", r->faults);
+	work_fini(&w);
+	return rc;
 }
 
 void setup_init(struct sim_setup *s)

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TOOLS_KVBENCH_SIM_REAL_H
+#define TOOLS_KVBENCH_SIM_REAL_H
+/*
+ * real.h - what is simulated, with a real model in real time
+ *
+ * The same setup gives the same requests to the same scheduler; what differs is
+ * that kernels compute, on pages of a private kvmd. And the law of their steps,
+ * which simulations take their time by, is measured here and nowhere else.
+ */
+#include "tools/kvbench/sim/setup.h"
+#include "tools/kvrun/session.h"
+
+struct real {
+	struct session s;
+	struct session_opts so;
+	char path[MODEL_PATH], size[32];
+};
+
+/**
+ * real_open - the model, and room for K and V
+ * @x: real_close() it in any case; one at a time
+ * @path: GGUF file, NULL: Gemma's
+ * @threads: 0: all
+ * @err: FIGURE_NOTE bytes at least
+ *
+ * Return: 0, -EOPNOTSUPP: there is no model, or -errno.
+ */
+int __must_check real_open(struct real *x, const char *path, u32 threads,
+			   char *err);
+void real_close(struct real *x);
+/* real_engine - another engine, without requests; @err: as real_open() */
+int __must_check real_engine(struct real *x, const struct engine_opts *eo,
+			     char *err);
+
+/**
+ * real_run - the requests of @s through an engine of @s
+ * @r: as fleet_run() has it; fleet_result_fini() it in any case
+ *
+ * What @s says of engines in the plural, of memory and costs is not for it.
+ */
+int __must_check real_run(struct real *x, const struct sim_setup *s,
+			  struct fleet_result *r, char *err);
+
+/**
+ * real_law - what its steps take
+ * @tiny: what shows that it works
+ * @law: the fit to some mixes of prompts and answers
+ * @off: mean of |relative error|
+ * @nr: kinds of steps that were measured
+ */
+int __must_check real_law(struct real *x, bool tiny, struct law *law,
+			  double *off, u32 *nr, char *err);
+/* real_law_here - of the model of @o; measured once */
+int __must_check real_law_here(const struct bench_opts *o, struct law *law,
+			       char *note);
+
+#endif
