@@ -9,13 +9,14 @@
  * computed padding for it: the comparison is in their favour.
  *
  *	saturated	all requests wait from the start; tokens/s of the real
- *			model. Outputs are uniform in [1, 128], heavy-tailed
- *			(lognormal, sigma 1.5, median 20, cut at 512), or all
- *			equal
- *	rate		Poisson arrivals, heavy-tailed: the largest rate at
- *			which the median of latency per output token stays below
- *			RATE_STEPS times a step of one sequence, which is what a
- *			user alone would see
+ *			model, of both in turns. Outputs are uniform in [1, 128],
+ *heavy-tailed (lognormal, sigma 1.5, median 20, cut at 512), or all equal rate
+ *Poisson arrivals, heavy-tailed: the largest rate at which the median of
+ *latency per output token stays below RATE_STEPS times a step of one sequence,
+ *which is what a user alone would see
+ *	sim		the same at half of that rate, of iterations and of
+ *			batches, with the real model: how far the simulation is
+ *			off
  *
  * The searches run in the simulation (tools/kvbench/sim/), by the law of the
  * real model's steps, and so does the rate.
@@ -112,21 +113,23 @@ static int by_law(const struct bench_opts *o, const struct law *law,
 static int real_tps(const struct bench_opts *o, enum lengths kind, u32 batch,
 		    double tps[2], char *note)
 {
-	const u32 batches[] = { 0, batch };
-	struct fleet_result r;
-	struct sim_setup s;
+	struct fleet_result r[2] = { 0 };
+	struct sim_setup s[2];
 	struct real x;
 	int rc = real_open(&x, o->model, o->threads, note);
 	u32 i;
 
-	for (i = 0; i < 2 && !rc; i++) {
-		rc = orca(o, kind, ORCA_REAL, batches[i], &s, note);
-		if (!rc) {
-			rc = real_run(&x, &s, &r, note);
-			tps[i] = tps_of(&r);
-			fleet_result_fini(&r);
-		}
-		setup_fini(&s);
+	for (i = 0; i < 2; i++) {
+		int bad = orca(o, kind, ORCA_REAL, i ? batch : 0, &s[i], note);
+
+		rc = rc ? rc : bad;
+	}
+	if (!rc)
+		rc = real_run(&x, s, 2, r, note);
+	for (i = 0; i < 2; i++) {
+		tps[i] = tps_of(&r[i]);
+		fleet_result_fini(&r[i]);
+		setup_fini(&s[i]);
 	}
 	real_close(&x);
 	return rc;
@@ -248,6 +251,60 @@ static int run_rate(const struct bench_opts *o, struct figure_result *f)
 	return 0;
 }
 
+/* ---- is it so? ---- */
+
+#define SIM_BATCH 4u
+
+/* Median latency a token in ms, real and simulated. */
+static int compare(const struct bench_opts *o, struct real *x,
+		   const struct law *law, double rate, u32 batch, double ms[2],
+		   char *note)
+{
+	struct fleet_result real = { 0 }, sim = { 0 };
+	struct sim_setup s;
+	int rc = orca(o, HEAVY, ORCA_REAL / 2, batch, &s, note);
+
+	s.fleet.law = *law;
+	s.work.rate = rate;
+	if (!rc)
+		rc = real_and_simulated(x, &s, &real, &sim, note);
+	ms[0] = samples_percentile(&real.norm, 50) * 1e3;
+	ms[1] = samples_percentile(&sim.norm, 50) * 1e3;
+	fleet_result_fini(&real);
+	fleet_result_fini(&sim);
+	setup_fini(&s);
+	return rc;
+}
+
+static int run_sim(const struct bench_opts *o, struct figure_result *f)
+{
+	double rate = 0, ours[2], batches[2];
+	struct law law;
+	struct real x;
+	int rc = real_law_here(o, &law, f->note);
+
+	if (!rc)
+		rc = rate_of(o, &law, 0, &rate, f->note);
+	if (rc)
+		return rc;
+	rate /= 2;
+	rc = real_open(&x, o->model, o->threads, f->note);
+	if (!rc)
+		rc = compare(o, &x, &law, rate, 0, ours, f->note);
+	if (!rc)
+		rc = compare(o, &x, &law, rate, SIM_BATCH, batches, f->note);
+	real_close(&x);
+	if (rc)
+		return rc;
+	f->measured = 100 * fmax(fabs(ours[1] / ours[0] - 1),
+				 fabs(batches[1] / batches[0] - 1));
+	snprintf(f->note, sizeof(f->note),
+		 "ms a token at %.2f requests/s: iterations %.0f, simulated "
+		 "%.0f; batches of %u %.0f, simulated %.0f",
+		 rate, ours[0], ours[1], SIM_BATCH, batches[0], batches[1]);
+	return 0;
+}
+
 FIGURE(orca_uniform, .name = "orca.saturated",
        .what = "tokens/s of iterations over the best batches of requests, "
 	       "outputs uniform in [1, 128]",
@@ -262,3 +319,6 @@ FIGURE(orca_rate, .name = "orca.rate",
        .what = "rate at equal median latency a token, heavy-tailed, over the "
 	       "best batches",
        .unit = "x", .cmp = CMP_AT_LEAST, .target = 6, .run = run_rate);
+FIGURE(orca_sim, .name = "orca.sim",
+       .what = "simulated median latency a token, off the real model's",
+       .unit = "%", .cmp = CMP_AT_MOST, .target = 15, .run = run_sim);

@@ -12,6 +12,8 @@
  *			32 sequences, as the paper's strict one
  *	ablation	mixing alone (whole), chunks alone (apart) and both at
  *			one rate: how many of the paper's relations hold
+ *	sim		the ablation's rate with the real model, mixed and in
+ *			chunks: how far the simulation is off
  *	chunk256	one prompt of the real model in steps of 256, over one
  *			step; 128 and 64 beside it
  *
@@ -21,8 +23,12 @@
 #include "tools/kvbench/sim/capacity.h"
 #include "tools/kvbench/sim/real.h"
 
+#include <math.h>
+
 #define SARATHI_QUEUE  33.0 /* targets: 2 s at 60 ms */
 #define SARATHI_STRICT 5.0 /* steps of 32 sequences */
+#define SARATHI_SHARE  0.7 /* of the rate that chunks bear */
+#define SARATHI_REAL   8u /* requests of a run in real time */
 #define CHUNK_PROMPT   1024u
 #define CHUNK_ROUNDS   2u
 
@@ -165,14 +171,14 @@ static int serve(const struct bench_opts *o, const struct law *law,
 	return rc;
 }
 
-/* At seven tenths of what both together bear. */
+/* At a part of what both together bear. */
 static int ablate(const struct bench_opts *o, const struct law *law,
 		  struct ablation *a, char *err)
 {
 	double target = strict_of(law), rate;
 	int rc = capacity(o, law, ENGINE_PREFILL_CHUNKED, target, &rate, err);
 
-	rate *= 0.7;
+	rate *= SARATHI_SHARE;
 	if (!rc)
 		rc = serve(o, law, ENGINE_PREFILL_WHOLE, target, rate, &a->mix,
 			   err);
@@ -215,6 +221,70 @@ static int run_ablation(const struct bench_opts *o, struct figure_result *f)
 	return 0;
 }
 
+/* ---- is it so? ---- */
+
+/* P99 between tokens in ms, real and simulated, and P50 to the first. */
+static int compare(const struct bench_opts *o, struct real *x,
+		   const struct law *law, enum engine_prefill prefill,
+		   double rate, double ms[4], char *note)
+{
+	struct fleet_result real = { 0 }, sim = { 0 };
+	char err[KV_ERRLEN] = "";
+	struct sim_setup s;
+	int rc = sarathi(o, law, prefill, strict_of(law), &s, err);
+
+	if (rc)
+		snprintf(note, FIGURE_NOTE, "%.150s", err);
+	s.work.nr = o->tiny ? 2 : SARATHI_REAL;
+	s.work.rate = rate;
+	if (!rc)
+		rc = real_and_simulated(x, &s, &real, &sim, note);
+	ms[0] = samples_percentile(&real.itl, 99) * 1e3;
+	ms[1] = samples_percentile(&sim.itl, 99) * 1e3;
+	ms[2] = samples_percentile(&real.ttft, 50) * 1e3;
+	ms[3] = samples_percentile(&sim.ttft, 50) * 1e3;
+	fleet_result_fini(&real);
+	fleet_result_fini(&sim);
+	setup_fini(&s);
+	return rc;
+}
+
+static int run_sim(const struct bench_opts *o, struct figure_result *f)
+{
+	double rate = 0, chunked[4], whole[4];
+	char err[KV_ERRLEN] = "";
+	struct law law;
+	struct real x;
+	int rc = real_law_here(o, &law, err);
+
+	if (!rc)
+		rc = capacity(o, &law, ENGINE_PREFILL_CHUNKED, strict_of(&law),
+			      &rate, err);
+	if (rc) {
+		snprintf(f->note, sizeof(f->note), "%.150s", err);
+		return rc;
+	}
+	rate = SARATHI_SHARE * max(rate, 0.01);
+	rc = real_open(&x, o->model, o->threads, f->note);
+	if (!rc)
+		rc = compare(o, &x, &law, ENGINE_PREFILL_CHUNKED, rate, chunked,
+			     f->note);
+	if (!rc)
+		rc = compare(o, &x, &law, ENGINE_PREFILL_WHOLE, rate, whole,
+			     f->note);
+	real_close(&x);
+	if (rc)
+		return rc;
+	f->measured = 100 * fmax(fabs(chunked[1] / chunked[0] - 1),
+				 fabs(whole[1] / whole[0] - 1));
+	snprintf(f->note, sizeof(f->note),
+		 "at %.3f/s, P99 TBT ms: chunks %.0f, simulated %.0f; mixing "
+		 "%.0f, %.0f; P50 TTFT: %.0f, %.0f; %.0f, %.0f",
+		 rate, chunked[0], chunked[1], whole[0], whole[1], chunked[2],
+		 chunked[3], whole[2], whole[3]);
+	return 0;
+}
+
 /* ---- what chunks cost ---- */
 
 /* Seconds of a prompt in steps of so many tokens; the least of some. */
@@ -238,7 +308,7 @@ static int prefill_s(const struct bench_opts *o, struct real *x, u32 chunk,
 	*seconds = 1e9;
 	for (i = 0; i < CHUNK_ROUNDS && !rc; i++) {
 		s.work.seed = o->seed + i;
-		rc = real_run(x, &s, &r, note);
+		rc = real_run(x, &s, 1, &r, note);
 		if (!rc)
 			*seconds = min(*seconds, samples_max(&r.ttft));
 		fleet_result_fini(&r);
@@ -283,3 +353,6 @@ FIGURE(sarathi_ablation, .name = "sarathi.ablation",
 FIGURE(sarathi_chunk, .name = "sarathi.chunk256",
        .what = "prefill throughput that steps of 256 cost, against one step",
        .unit = "%", .cmp = CMP_AT_MOST, .target = 15, .run = run_chunk);
+FIGURE(sarathi_sim, .name = "sarathi.sim",
+       .what = "simulated P99 between tokens, off the real model's",
+       .unit = "%", .cmp = CMP_AT_MOST, .target = 15, .run = run_sim);

@@ -12,6 +12,7 @@
 #include "tools/kvbench/sim/calls.h"
 
 #define KV_BYTES (1ull << 30)
+#define TURN_NS	 500000000ull
 
 static int failed(const struct real *x, int rc, char *err)
 {
@@ -61,10 +62,26 @@ int real_engine(struct real *x, const struct engine_opts *eo, char *err)
 		      err);
 }
 
+/* One setup at work; its time runs while it has its turn. */
+struct turn {
+	struct work work;
+	struct calls calls;
+	struct engine *e;
+	u64 late,
+		since; /* ns: its clock is so late; it waits since then, or 0 */
+	bool done;
+};
+
+static u64 now_ns(void)
+{
+	return (u64)(bench_now() * 1e9);
+}
+
 static u64 clock_now(void *ctx)
 {
-	(void)ctx;
-	return (u64)(bench_now() * 1e9);
+	const struct turn *t = ctx;
+
+	return (t->since ? t->since : now_ns()) - t->late;
 }
 
 static void clock_sleep(void *ctx, u64 until)
@@ -76,52 +93,106 @@ static void clock_sleep(void *ctx, u64 until)
 	nanosleep(&ts, NULL);
 }
 
-static int drive(struct real *x, const struct work *w, struct fleet_result *r)
+static int turn_open(struct real *x, struct turn *t, const struct sim_setup *s,
+		     struct fleet_result *r, char *err)
 {
-	struct calls c = { .work = w,
-			   .clock = { clock_now, clock_sleep, NULL },
-			   .r = r,
-			   .vocab = x->s.model->hp.vocab,
-			   .context = x->s.model->hp.context,
-			   .nr_callers = 1 };
-	int rc = calls_init(&c);
+	char why[KV_ERRLEN] = "";
+	int rc = work_make(&s->work, &t->work, why);
 
+	if (rc) {
+		snprintf(err, FIGURE_NOTE, "%.150s", why);
+		return rc;
+	}
+	rc = real_engine(x, &s->fleet.engine, err);
 	if (rc)
-		err_set(x->s.err, rc, "no memory for the requests");
-	else
-		c.caller->e = x->s.engine;
+		return rc;
+	t->e = x->s.engine;
+	x->s.engine = NULL; /* the turn's */
+	t->calls = (struct calls){ .work = &t->work,
+				   .clock = { clock_now, clock_sleep, t },
+				   .r = r,
+				   .vocab = x->s.model->hp.vocab,
+				   .context = x->s.model->hp.context,
+				   .nr_callers = 1 };
+	if (calls_init(&t->calls))
+		return failed(x, err_set(x->s.err, -ENOMEM, "no memory"), err);
+	t->calls.caller->e = t->e;
+	t->since = now_ns();
+	return 0;
+}
+
+static void turn_close(struct turn *t)
+{
+	if (t->e) {
+		calls_add_stats(&t->calls);
+		t->calls.r->busy = engine_stats(t->e)->compute_s;
+	}
+	calls_fini(&t->calls);
+	engine_destroy(t->e);
+	work_fini(&t->work);
+}
+
+/* Until it is done, or its turn over. */
+static int turn_take(struct real *x, struct turn *t, u64 ns)
+{
+	u64 from = now_ns();
+	int rc;
+
+	t->late += from - t->since;
+	t->since = 0;
+	x->s.engine = t->e; /* what kvmd tells is for it */
 	do {
-		rc = rc ? rc : session_attend(&x->s);
-		if (rc)
-			break;
-		rc = caller_step(c.caller);
-		if (rc < 0)
-			err_set(x->s.err, rc, "%s", c.caller->err);
-		if (rc <= 0)
-			break;
-		rc = 0;
-	} while (true);
-	calls_add_stats(&c);
-	r->busy = engine_stats(x->s.engine)->compute_s;
-	calls_fini(&c);
+		rc = session_attend(&x->s);
+		if (!rc) {
+			rc = caller_step(t->calls.caller);
+			if (rc < 0)
+				err_set(x->s.err, rc, "%s",
+					t->calls.caller->err);
+		}
+	} while (rc > 0 && now_ns() - from < ns);
+	x->s.engine = NULL;
+	t->done = !rc;
+	t->since = now_ns();
+	/* what was asked for ahead is for a step that does not come now */
+	x->s.backend->ops->step_prefetch(x->s.backend, NULL, 0);
+	return min(rc, 0);
+}
+
+int real_run(struct real *x, const struct sim_setup *s, u32 nr,
+	     struct fleet_result *r, char *err)
+{
+	struct turn turn[REAL_TURNS] = { 0 };
+	u32 i, left = nr;
+	int rc = 0;
+
+	memset(r, 0, nr * sizeof(*r));
+	for (i = 0; i < nr && !rc; i++)
+		rc = turn_open(x, &turn[i], &s[i], &r[i], err);
+	while (!rc && left)
+		for (left = 0, i = 0; i < nr && !rc; i++) {
+			if (!turn[i].done)
+				rc = failed(x,
+					    turn_take(x, &turn[i],
+						      nr > 1 ? TURN_NS : ~0ull),
+					    err);
+			left += !turn[i].done;
+		}
+	for (i = 0; i < nr; i++)
+		turn_close(&turn[i]);
 	return rc;
 }
 
-int real_run(struct real *x, const struct sim_setup *s, struct fleet_result *r,
-	     char *err)
+int real_and_simulated(struct real *x, const struct sim_setup *s,
+		       struct fleet_result *real, struct fleet_result *sim,
+		       char *err)
 {
-	struct work w = { 0 };
 	char why[KV_ERRLEN] = "";
-	int rc;
+	int rc = setup_run(s, sim, why);
 
-	memset(r, 0, sizeof(*r));
-	rc = work_make(&s->work, &w, why);
-	if (rc)
+	memset(real, 0, sizeof(*real));
+	if (rc) {
 		snprintf(err, FIGURE_NOTE, "%.150s", why);
-	if (!rc)
-		rc = real_engine(x, &s->fleet.engine, err);
-	if (!rc)
-		rc = failed(x, drive(x, &w, r), err);
-	work_fini(&w);
-	return rc;
+		return rc;
+	}
+	return real_run(x, s, 1, real, err);
 }

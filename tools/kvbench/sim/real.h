@@ -33,14 +33,28 @@ void real_close(struct real *x);
 int __must_check real_engine(struct real *x, const struct engine_opts *eo,
 			     char *err);
 
+/* Setups that run in turns, at most. */
+#define REAL_TURNS 2u
+
 /**
- * real_run - the requests of @s through an engine of @s
- * @r: as fleet_run() has it; fleet_result_fini() it in any case
+ * real_run - the requests of each setup through an engine of its own
+ * @s, @r: [nr] as fleet_run() has it; fleet_result_fini() them in any case
  *
- * What @s says of engines in the plural, of memory and costs is not for it.
+ * Several run in turns of half a second, and time stands still for who has
+ * none: whatever else is on the machine is so for all of them. Queues are
+ * measured of one alone. What a setup says of engines in the plural, of memory
+ * and of costs is not for real ones.
  */
-int __must_check real_run(struct real *x, const struct sim_setup *s,
+int __must_check real_run(struct real *x, const struct sim_setup *s, u32 nr,
 			  struct fleet_result *r, char *err);
+
+/**
+ * real_and_simulated - the same, and as it is foretold
+ * @real, @sim: fleet_result_fini() both in any case
+ */
+int __must_check real_and_simulated(struct real *x, const struct sim_setup *s,
+				    struct fleet_result *real,
+				    struct fleet_result *sim, char *err);
 
 /**
  * real_law - what its steps take
