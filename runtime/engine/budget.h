@@ -6,11 +6,11 @@
  *
  * What a step takes is a law of four terms (law.h). Each step that somebody
  * waits for a token of says how long it took; what a step said FORGET steps ago
- * counts a third of what the last one says.
- * Steps that are all alike say nothing about three of the terms: these stay
- * near what they were. When steps take longer or shorter altogether, because
- * others use the machine, all terms are scaled at once: a prompt does not have
- * to be computed to learn what one would take now.
+ * counts a third of what the last one says. Steps that are all alike say
+ * nothing about three of the terms: these stay near what they were. When steps
+ * take longer or shorter altogether, because others use the machine, all terms
+ * are scaled at once: a prompt does not have to be computed to learn what one
+ * would take now.
  *
  * The budget is the largest multiple of the tile of which the model says that
  * the step ends in time, with what the errors of the model lately were kept

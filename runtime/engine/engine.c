@@ -458,7 +458,7 @@ static void learn(struct engine *e)
 
 	if (!e->o.tbt_slo_ms)
 		return;
-	budget_saw(b, &st->load, engine_now(e) - e->begun_s);
+	budget_saw(b, &st->load, st->load_s);
 	st->nr_budget_moves = b->nr_moves;
 	st->law = b->law;
 	st->budget_noise = b->noise;
@@ -517,6 +517,7 @@ static int step_once(struct engine *e, char *err)
 	rc = complete(e, err);
 	if (rc)
 		return rc == -ESTALE ? 1 : rc;
+	e->stats.load_s = engine_now(e) - e->begun_s;
 	learn(e);
 	step_log(e, e->stats.nr_prefill - prefill);
 	return has_work(e);

@@ -157,6 +157,7 @@ struct engine_stats {
 	u32 max_overtaken; /* later arrivals that were admitted before one */
 	u32 max_running; /* most sequences in one step */
 	struct law_load load; /* of the last step */
+	double load_s; /* that it took */
 	double compute_s; /* in kernels */
 
 	/* while the last step computed: bytes of pages */

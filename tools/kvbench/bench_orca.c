@@ -9,11 +9,13 @@
  * computed padding for it: the comparison is in their favour.
  *
  *	saturated	all requests wait from the start; tokens/s of the real
- *			model, of both in turns. Outputs are uniform in [1, 128],
- *heavy-tailed (lognormal, sigma 1.5, median 20, cut at 512), or all equal rate
- *Poisson arrivals, heavy-tailed: the largest rate at which the median of
- *latency per output token stays below RATE_STEPS times a step of one sequence,
- *which is what a user alone would see
+ *			model, of both in turns. Outputs are uniform in
+ *			[1, 128], heavy-tailed (lognormal, sigma 1.5, median 20,
+ *			cut at 512), or all equal
+ *	rate		Poisson arrivals, heavy-tailed: the largest rate at
+ *			which the median of latency per output token stays below
+ *			RATE_STEPS times a step of one sequence, which is what a
+ *			user alone would see
  *	sim		the same at half of that rate, of iterations and of
  *			batches, with the real model: how far the simulation is
  *			off
@@ -29,7 +31,8 @@
 #define ORCA_SEQS     32u
 #define ORCA_SIM      768u /* requests of a simulated run */
 #define ORCA_RATE_SIM 400u
-#define ORCA_REAL     48u
+#define ORCA_REAL     96u
+#define ORCA_TIMED    24u
 #define RATE_STEPS    3.0
 
 /* Prompts are short: what is compared is how tokens are generated. */
@@ -139,7 +142,7 @@ static int saturated(const struct bench_opts *o, enum lengths kind,
 		     struct figure_result *f)
 {
 	struct law law, tiles = LAW_TILES;
-	double here = 0, there = 0, same = 0, real[2] = { 0 };
+	double here = 0, there = 0, same[2] = { 0 }, real[2] = { 0 };
 	u32 batch = 1, at = 1;
 	int rc = real_law_here(o, &law, f->note);
 
@@ -148,17 +151,21 @@ static int saturated(const struct bench_opts *o, enum lengths kind,
 	if (!rc)
 		rc = by_law(o, &law, kind, &here, &batch, f->note);
 	if (!rc)
-		rc = simulated(o, &law, kind, ORCA_REAL, 0, &same, f->note);
+		rc = simulated(o, &law, kind, ORCA_REAL, 0, &same[0], f->note);
+	if (!rc)
+		rc = simulated(o, &law, kind, ORCA_REAL, batch, &same[1],
+			       f->note);
 	if (!rc)
 		rc = real_tps(o, kind, batch, real, f->note);
 	if (rc)
 		return rc;
 	f->measured = real[0] / real[1];
 	snprintf(f->note, sizeof(f->note),
-		 "%.0f t/s (%.0f simulated) against %.0f, %u requests, batches "
-		 "of %u; by the law, of %u: %.2f x; with tiles %.2f x, of %u",
-		 real[0], same, real[1], ORCA_REAL, batch, ORCA_SIM, here,
-		 there, at);
+		 "%.0f t/s against %.0f, %u requests, batches of %u; "
+		 "simulated %.0f against %.0f; %u of them: %.2f x; with tiles "
+		 "%.2f x, of %u",
+		 real[0], real[1], ORCA_REAL, batch, same[0], same[1], ORCA_SIM,
+		 here, there, at);
 	return 0;
 }
 
@@ -256,15 +263,13 @@ static int run_rate(const struct bench_opts *o, struct figure_result *f)
 #define SIM_BATCH 4u
 
 /* Median latency a token in ms, real and simulated. */
-static int compare(const struct bench_opts *o, struct real *x,
-		   const struct law *law, double rate, u32 batch, double ms[2],
-		   char *note)
+static int compare(const struct bench_opts *o, struct real *x, double rate,
+		   u32 batch, double ms[2], char *note)
 {
 	struct fleet_result real = { 0 }, sim = { 0 };
 	struct sim_setup s;
-	int rc = orca(o, HEAVY, ORCA_REAL / 2, batch, &s, note);
+	int rc = orca(o, HEAVY, ORCA_TIMED, batch, &s, note);
 
-	s.fleet.law = *law;
 	s.work.rate = rate;
 	if (!rc)
 		rc = real_and_simulated(x, &s, &real, &sim, note);
@@ -290,9 +295,9 @@ static int run_sim(const struct bench_opts *o, struct figure_result *f)
 	rate /= 2;
 	rc = real_open(&x, o->model, o->threads, f->note);
 	if (!rc)
-		rc = compare(o, &x, &law, rate, 0, ours, f->note);
+		rc = compare(o, &x, rate, 0, ours, f->note);
 	if (!rc)
-		rc = compare(o, &x, &law, rate, SIM_BATCH, batches, f->note);
+		rc = compare(o, &x, rate, SIM_BATCH, batches, f->note);
 	real_close(&x);
 	if (rc)
 		return rc;

@@ -9,7 +9,7 @@
  */
 #include "lib/hash.h"
 #include "selftests/harness.h"
-#include "tools/kvbench/sim/setup.h"
+#include "tools/kvbench/sim/capacity.h"
 
 /* How it went; the tokens that were asked for are in @wanted. */
 static int run(const char *text, u64 seed, struct fleet_result *r, u64 *wanted)
@@ -57,6 +57,9 @@ TEST(sim_fleet, one_request_takes_what_its_steps_cost)
 	EXPECT_GE(r.duration, r.busy);
 	EXPECT_LE(r.duration, r.busy + 0.01);
 	EXPECT_EQ(11, (u64)(samples_max(&r.itl) * 1e3 + 0.5));
+	/* it waits for its first pages, and for nothing else */
+	EXPECT_EQ(1, r.queue.nr);
+	EXPECT_LE(samples_max(&r.queue), 0.01);
 	fleet_result_fini(&r);
 }
 
@@ -287,6 +290,64 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 	EXPECT_GT(short_runs, 0);
 }
 
+/* A step of decodes takes 13 ms and a little; a whole prompt half a second. */
+TEST(sim_fleet, an_engine_with_a_target_learns_what_its_steps_take)
+{
+	const char *text = "workload=random requests=60 rate=1 "
+			   "input-len=800:1600 output-len=100 max-seqs=16 "
+			   "step-tokens=2048 prefix-cache=no ";
+	struct fleet_result r;
+	char with[256];
+	u64 wanted;
+
+	snprintf(with, sizeof(with), "%stbt-slo-ms=60", text);
+	EXPECT_EQ(0, run(with, 1, &r, &wanted));
+	EXPECT_LE(samples_percentile(&r.itl, 99), 0.061);
+	/* and makes use of it: four tiles would take 36 ms */
+	EXPECT_GT(samples_percentile(&r.itl, 99), 0.045);
+	fleet_result_fini(&r);
+	snprintf(with, sizeof(with), "%sprefill=whole", text);
+	EXPECT_EQ(0, run(with, 1, &r, &wanted));
+	EXPECT_GT(samples_percentile(&r.itl, 99), 0.3);
+	fleet_result_fini(&r);
+}
+
+static bool is_quick(struct fleet_result *r, double limit)
+{
+	return samples_percentile(&r->norm, 50) <= limit;
+}
+
+TEST(sim_fleet, a_capacity_is_kept_and_a_little_more_is_not)
+{
+	static const double limits[] = { 0.03, 0.05, 0.1 };
+	char err[KV_ERRLEN] = "";
+	struct fleet_result r;
+	struct sim_setup s;
+	double rate, last = 0;
+	u32 i, k;
+
+	for (i = 0; i < ARRAY_SIZE(limits); i++) {
+		setup_init(&s);
+		ASSERT_EQ(0, setup_choose(&s,
+					  "workload=random requests=150 "
+					  "input-len=8:32 output-len=1:64 "
+					  "max-seqs=16",
+					  err));
+		ASSERT_EQ(0, sim_capacity(&s, is_quick, limits[i], &rate, err));
+		EXPECT_GT(rate, last);
+		for (k = 0; k < 2; k++) {
+			s.work.rate = k ? rate * 1.011 : rate;
+			ASSERT_EQ(0, setup_run(&s, &r, err));
+			if (!EXPECT_EQ(!k, is_quick(&r, limits[i])))
+				TH_LOG("limit %g, rate %g", limits[i],
+				       s.work.rate);
+			fleet_result_fini(&r);
+		}
+		last = rate;
+		setup_fini(&s);
+	}
+}
+
 TEST(sim_fleet, what_cannot_be_chosen_is_said)
 {
 	struct sim_setup s;
@@ -297,6 +358,7 @@ TEST(sim_fleet, what_cannot_be_chosen_is_said)
 	EXPECT_EQ(-EINVAL, setup_set(&s, "engines", "-1", err));
 	EXPECT_EQ(-EINVAL, setup_set(&s, "prefix-cache", "maybe", err));
 	EXPECT_EQ(-EINVAL, setup_set(&s, "order", "hits", err));
+	EXPECT_EQ(-EINVAL, setup_choose(&s, "engines=2 pool", err));
 	EXPECT_EQ(-EINVAL, setup_set(&s, "nothing", "1", err));
 	EXPECT_EQ(0, strncmp(err, "there is nothing called", 23));
 	setup_fini(&s);

@@ -31,6 +31,7 @@ struct fleet_result {
 	double busy; /* s of steps, of all engines */
 	/* s; norm: e2e a token; queue: until a request's first step */
 	struct samples ttft, itl, tpot, e2e, norm, queue;
+	struct law law; /* of the steps, if they were real */
 	u32 faults; /* mm_check() at the end, steps that were none */
 	u64 hash;
 	char first_error[KV_ERRLEN];

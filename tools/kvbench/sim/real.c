@@ -70,6 +70,8 @@ struct turn {
 	u64 late,
 		since; /* ns: its clock is so late; it waits since then, or 0 */
 	bool done;
+	struct law_sums sums; /* of its steps */
+	double all[LAW_TERMS], seconds;
 };
 
 static u64 now_ns(void)
@@ -121,10 +123,38 @@ static int turn_open(struct real *x, struct turn *t, const struct sim_setup *s,
 	return 0;
 }
 
+static void note_step(struct turn *t)
+{
+	const struct engine_stats *st = engine_stats(t->e);
+
+	law_see(&t->sums, &st->load, st->load_s, 0);
+	t->all[LAW_STEP]++;
+	t->all[LAW_TOKEN] += st->load.tokens;
+	t->all[LAW_ROW] += st->load.rows;
+	t->all[LAW_WORK] += st->load.work;
+	t->seconds += st->load_s;
+}
+
+/* Of steps that others delayed the fit is below the mean: as long in all. */
+static struct law law_of(const struct turn *t)
+{
+	struct law law = { 0 };
+	double sum = 0;
+	u32 i;
+
+	law_fit(&law, &t->sums, 1e-9);
+	for (i = 0; i < LAW_TERMS; i++)
+		sum += law.term[i] * t->all[i];
+	for (i = 0; i < LAW_TERMS && sum > 0; i++)
+		law.term[i] *= t->seconds / sum;
+	return law;
+}
+
 static void turn_close(struct turn *t)
 {
 	if (t->e) {
 		calls_add_stats(&t->calls);
+		t->calls.r->law = law_of(t);
 		t->calls.r->busy = engine_stats(t->e)->compute_s;
 	}
 	calls_fini(&t->calls);
@@ -135,7 +165,7 @@ static void turn_close(struct turn *t)
 /* Until it is done, or its turn over. */
 static int turn_take(struct real *x, struct turn *t, u64 ns)
 {
-	u64 from = now_ns();
+	u64 from = now_ns(), steps;
 	int rc;
 
 	t->late += from - t->since;
@@ -144,7 +174,10 @@ static int turn_take(struct real *x, struct turn *t, u64 ns)
 	do {
 		rc = session_attend(&x->s);
 		if (!rc) {
+			steps = engine_stats(t->e)->nr_steps;
 			rc = caller_step(t->calls.caller);
+			if (engine_stats(t->e)->nr_steps != steps)
+				note_step(t);
 			if (rc < 0)
 				err_set(x->s.err, rc, "%s",
 					t->calls.caller->err);
@@ -187,12 +220,15 @@ int real_and_simulated(struct real *x, const struct sim_setup *s,
 		       char *err)
 {
 	char why[KV_ERRLEN] = "";
-	int rc = setup_run(s, sim, why);
+	struct sim_setup by = *s;
+	int rc = real_run(x, s, 1, real, err);
 
-	memset(real, 0, sizeof(*real));
-	if (rc) {
-		snprintf(err, FIGURE_NOTE, "%.150s", why);
+	memset(sim, 0, sizeof(*sim));
+	if (rc)
 		return rc;
-	}
-	return real_run(x, s, 1, real, err);
+	by.fleet.law = real->law;
+	rc = setup_run(&by, sim, why);
+	if (rc)
+		snprintf(err, FIGURE_NOTE, "%.150s", why);
+	return rc;
 }

@@ -49,8 +49,11 @@ int __must_check real_run(struct real *x, const struct sim_setup *s, u32 nr,
 			  struct fleet_result *r, char *err);
 
 /**
- * real_and_simulated - the same, and as it is foretold
+ * real_and_simulated - the same for real, then by the law of its own steps
  * @real, @sim: fleet_result_fini() both in any case
+ *
+ * So what else was on the machine is in both, and what is off is the
+ * simulation.
  */
 int __must_check real_and_simulated(struct real *x, const struct sim_setup *s,
 				    struct fleet_result *real,
