@@ -13,6 +13,7 @@
 
 #define KV_BYTES (1ull << 30)
 #define TURN_NS	 500000000ull
+#define NAP_NS	 50000000ull
 
 static int failed(const struct real *x, int rc, char *err)
 {
@@ -86,11 +87,11 @@ static u64 clock_now(void *ctx)
 	return (t->since ? t->since : now_ns()) - t->late;
 }
 
+/* Not too long: kvmd may have something to say. */
 static void clock_sleep(void *ctx, u64 until)
 {
-	u64 now = clock_now(ctx), ns = until - min(until, now);
-	struct timespec ts = { (time_t)(ns / 1000000000),
-			       (long)(ns % 1000000000) };
+	u64 now = clock_now(ctx), left = until - min(until, now);
+	struct timespec ts = { 0, (long)min(left, NAP_NS) };
 
 	nanosleep(&ts, NULL);
 }
