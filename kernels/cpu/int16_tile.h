@@ -87,11 +87,12 @@ vec_inline void int16_unpack(const u32 dtype, struct strip_at at, u32 nr_blocks,
 			vn_store_float(p->min[b] + n, s.min);
 #pragma GCC unroll 16
 			for (u32 j = 0; j < INT16_DWORDS; j++) {
-				vn_int q = int16_dword(bits, at.quants + 4 * n,
-						       j);
+				vn_int q =
+					int16_dword(bits, at.quants + 4 * n, j);
 
 				if (zero)
-					q = vn_sub16(q, vn_mask(zero * 0x10001));
+					q = vn_sub16(q,
+						     vn_mask(zero * 0x10001));
 				vn_store(to + 4 * n + j * STRIP_VEC, q);
 			}
 		}
@@ -253,18 +254,18 @@ vec_inline void int16_tile(const u32 dtype, u32 mr, const struct int16_w *w,
 
 #undef TILE
 
-#define OF_TYPE(type, call)      \
-	case KV_DTYPE_##type: {  \
+#define OF_TYPE(type, call)                        \
+	case KV_DTYPE_##type: {                    \
 		const u32 dtype = KV_DTYPE_##type; \
-		call;            \
-		break;           \
+		call;                              \
+		break;                             \
 	}
-#define OF_TYPES(call)       \
-	OF_TYPE(Q4_0, call)  \
-	OF_TYPE(Q5_0, call)  \
-	OF_TYPE(Q8_0, call)  \
-	OF_TYPE(Q4_K, call)  \
-	OF_TYPE(Q5_K, call)  \
+#define OF_TYPES(call)      \
+	OF_TYPE(Q4_0, call) \
+	OF_TYPE(Q5_0, call) \
+	OF_TYPE(Q8_0, call) \
+	OF_TYPE(Q4_K, call) \
+	OF_TYPE(Q5_K, call) \
 	OF_TYPE(Q6_K, call)
 
 static void int16_fill(u32 type, struct strip_at at, u32 nr_blocks,

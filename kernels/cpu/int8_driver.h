@@ -104,8 +104,7 @@ static void int8_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
 	struct int8_w w = {
 		.at = p->w.layout == KERN_LAYOUT_STRIP
 			      ? strip_at(&p->w, n, k0)
-			      : strip_of_rows(&p->w, n, k0, nr,
-						      &s->rows),
+			      : strip_of_rows(&p->w, n, k0, nr, &s->rows),
 	};
 
 	if (mr > INT8_FEW) {

@@ -221,7 +221,8 @@ static bool is_drawn(const struct out_row *o)
 {
 	const struct request *r = o->seq->req;
 
-	return o->pos + 1 >= r->p.nr_prompt && r->state == REQUEST_RUNNING && r->p.kind == REQUEST_GENERATE &&
+	return o->pos + 1 >= r->p.nr_prompt && r->state == REQUEST_RUNNING &&
+	       r->p.kind == REQUEST_GENERATE &&
 	       !sampler_is_argmax(&r->p.sampling);
 }
 

@@ -207,8 +207,7 @@ TEST(INTS_SUITE, an_infinity_or_a_nan_makes_its_row_nan_and_no_other)
 			check_odd(&seed, kt_ref(INTS_NUMERICS), types[t],
 				  odd[i], true);
 		}
-	check_odd(&seed, kt_ref(INTS_NUMERICS), KV_DTYPE_Q4_K, 0x7f7f,
-		  false);
+	check_odd(&seed, kt_ref(INTS_NUMERICS), KV_DTYPE_Q4_K, 0x7f7f, false);
 }
 
 /* Blocks of x around the least that counts, and the largest there is. */

@@ -4,9 +4,9 @@
  *
  * san: address
  */
-#define INTS_SUITE     gemm_int8
-#define INTS_NUMERICS  KERN_NUMERICS_INT8
-#define INTS_WORST     3e-3 /* one in a thousand seen: x has 255 steps */
+#define INTS_SUITE    gemm_int8
+#define INTS_NUMERICS KERN_NUMERICS_INT8
+#define INTS_WORST    3e-3 /* one in a thousand seen: x has 255 steps */
 #include "selftests/kernels/gemm_ints.h"
 
 TEST(gemm_int8, is_never_chosen_unasked)

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_score.c - log-probabilities of prompts, alone and beside an answer
+ */
+#include "selftests/runtime/engine/rig.h"
+
+static void keep_score(struct request *r, u32 pos, double lp, u32 best,
+		       void *ctx)
+{
+	((double *)ctx)[pos] = lp;
+}
+
+TEST(score, is_that_of_the_fp64_forward_in_any_chunks)
+{
+	static const struct request_events events = { .score = keep_score };
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_F16);
+	double lp[2][90], *want, sum, diff = 0;
+	struct rig r;
+	u32 ids[90], i, j, chunk;
+
+	for (i = 0; i < 2; i++) {
+		struct request_params p;
+
+		chunk = i ? 70 : 512;
+		rig_open(&r, &c, 1, chunk);
+		rig_ids(&r, ids, 90, 5);
+		p = rig_params(ids, 90, 0);
+		p.kind = REQUEST_SCORE;
+		p.events = &events;
+		p.ctx = lp[i];
+		rig_submit(&r, &p);
+		rig_run(&r);
+		if (!i)
+			rig_close(&r);
+	}
+	want = malloc(90 * c.vocab * sizeof(*want));
+	ASSERT_TRUE(want != NULL);
+	tiny_forward(&r.t, ids, 90, want);
+	for (i = 1; i < 90; i++) {
+		const double *x = want + (size_t)(i - 1) * c.vocab;
+
+		EXPECT_TRUE(lp[0][i] == lp[1][i]);
+		for (sum = 0, j = 0; j < c.vocab; j++)
+			sum += exp(x[j]);
+		diff += fabs(lp[0][i] - (x[ids[i]] - log(sum)));
+	}
+	EXPECT_LT(diff / 89, 0.01);
+	free(want);
+	rig_close(&r);
+}
+
+static void keep_prompt_score(struct request *r, u32 pos, double lp,
+			      const struct token_logprob *top, void *ctx)
+{
+	((double *)ctx)[pos] = lp;
+	EXPECT_TRUE(top[0].logprob >= top[1].logprob);
+	EXPECT_TRUE((double)top[0].logprob >= (double)(float)lp);
+}
+
+TEST(score, a_generation_scores_its_prompt_as_a_score_does)
+{
+	static const struct request_events score = { .score = keep_score };
+	static const struct request_events both = { .prompt_score =
+							    keep_prompt_score };
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_F16);
+	double lp[2][90] = { { 0 } };
+	struct request_params p;
+	struct request *plain, *scored;
+	struct rig r;
+	u32 ids[90], i;
+
+	rig_open(&r, &c, 1, 70);
+	rig_ids(&r, ids, 90, 5);
+	p = rig_params(ids, 90, 0);
+	p.kind = REQUEST_SCORE;
+	p.events = &score;
+	p.ctx = lp[0];
+	rig_submit(&r, &p);
+	p = rig_params(ids, 90, 8);
+	p.n = 2;
+	plain = rig_submit(&r, &p);
+	p.scores = true;
+	p.score_from = 30;
+	p.nr_logprobs = 2;
+	p.events = &both;
+	p.ctx = lp[1];
+	scored = rig_submit(&r, &p);
+	rig_run(&r);
+	for (i = 1; i < 90; i++)
+		EXPECT_TRUE(lp[1][i] == (i < 30 ? 0.0 : lp[0][i]));
+	for (i = 90; i < 98; i++)
+		EXPECT_EQ(plain->seqs[1]->ids[i], scored->seqs[1]->ids[i]);
+	rig_close(&r);
+}
+
+TEST_HARNESS_MAIN
