@@ -91,6 +91,8 @@ static void extent_done(struct dev_req *req)
 		d->n.scrubs++;
 		mm_scrub_done(d->mm, req->extent, req->err);
 		audit_arm(d); /* the old memory may still be mapped */
+	} else if (req->op == DEV_RELEASE) {
+		audit_arm(d);
 	}
 	free(job);
 	kvmd_pump(d);

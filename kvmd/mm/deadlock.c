@@ -23,6 +23,7 @@
  */
 #include <errno.h>
 
+#include "kvmd/mm/room.h"
 #include "kvmd/mm/ticket.h"
 
 #define DEADLOCK_NS 50000000ull /* nothing has moved for so long */
@@ -36,7 +37,7 @@ static u32 first_stuck(const struct mm *mm)
 	u32 i, first = MM_NONE;
 
 	if (mm->nr_io || mm->nr_moving || mm->nr_copying || mm->backoff ||
-	    mm->dirty || mm->client_dirty)
+	    mm->dirty || mm->client_dirty || room_is_wanted(mm))
 		return MM_NONE;
 	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm)) {
 		if (ts[i].reclaiming || !block_is_full(ts[i].block))

@@ -16,6 +16,11 @@
  * Who goes on meanwhile has the pages he has: an engine gives way within
  * itself, and what it pauses is idle and leaves.
  *
+ * Pages leave all the time where clients have more than fits, and what left is
+ * used again. So only bytes of the device that nobody holds count as progress;
+ * where pages leave and none come, the clients are asked, and in the end the
+ * weights are refused.
+ *
  * One at a time: room_bytes are for room_client. The host has the request, asks
  * again with each tick, and says when it is over, also when the client has
  * gone. A successor of a killed kvmd begins without one: the host asks again.
@@ -57,7 +62,10 @@ u32 room_extents_short(const struct mm *mm)
 	u64 lacked = bytes_short(mm);
 	u32 asked = nr_asked_for(mm), n;
 
-	if (!mm->room_bytes || mm->room_reclaims)
+	if (!mm->room_bytes)
+		return 0;
+	if (mm->room_reclaims &&
+	    mm->now_ns - mm->room_grew_ns < mm->cfg.revoke_ask_ns)
 		return 0;
 	n = (u32)DIV_ROUND_UP(lacked, (u64)KV_EXTENT_SIZE);
 	return n - min(n, asked);
@@ -67,16 +75,25 @@ bool mm_room_wait(struct mm *mm, u32 client, u64 bytes)
 {
 	struct resv_plan nothing = { .ticket = MM_NONE, .priority = 0xffff };
 	struct client *c;
-	u64 lacked;
+	u64 lacked, left;
 
 	if (mm_client_live(mm, client, &c) ||
 	    bytes > mm->cfg.device_bytes - mm->charged) {
 		mm_room_end(mm);
 		return false;
 	}
+	if (!mm->room_bytes) {
+		mm->room_most = 0;
+		mm->room_grew_ns = mm->now_ns;
+	}
 	mm->room_bytes = bytes;
 	mm->room_client = client;
 	extent_release_ready(mm, bytes);
+	left = extent_device_left(mm);
+	if (left > mm->room_most) {
+		mm->room_most = left;
+		mm->room_grew_ns = mm->now_ns;
+	}
 	lacked = bytes_short(mm);
 	mm->room_reclaims = lacked &&
 			    reclaim(mm, c, &nothing, BLOCK_DEVICE, lacked);
@@ -86,8 +103,8 @@ bool mm_room_wait(struct mm *mm, u32 client, u64 bytes)
 
 bool mm_room_comes(const struct mm *mm)
 {
-	return mm->room_bytes &&
-	       (mm->room_reclaims || nr_on_their_way(mm) || nr_asked_for(mm));
+	return mm->room_bytes && (mm->room_grew_ns == mm->now_ns ||
+				  nr_on_their_way(mm) || nr_asked_for(mm));
 }
 
 void mm_room_end(struct mm *mm)

@@ -31,6 +31,7 @@
  */
 #include "kvmd/mm/slab.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/room.h"
 #include "kvmd/mm/ticket.h"
 
 /* Free masks of an extent in the order in which a slab prefers them. */
@@ -159,14 +160,16 @@ static u32 slab_create(struct mm *mm, struct client *c, u32 geom, u32 head)
 
 /*
  * Extents without a slab that a client keeps: one, for what comes next; none
- * if somebody else waits; and all while it waits itself, or what leaves for
- * it would be scrubbed before it comes back to it.
+ * if somebody else waits, or weights do; and all while it waits itself, or what
+ * leaves for it would be scrubbed before it comes back to it.
  */
 static u32 empty_to_keep(const struct mm *mm, const struct client *c)
 {
 	const struct tenant *t = &mm->tenants[c->tenant];
 
 	if (t->held + t->charged > t->limits.max_bytes)
+		return 0;
+	if (room_is_wanted(mm))
 		return 0;
 	if (!ticket_needs(mm, c->tenant))
 		return 1;

@@ -549,7 +549,9 @@ struct mm {
 	u32 demand; /* extents wanted beyond cfg.ready_extents */
 	u64 room_bytes; /* of weights that wait: room.c; 0: none do */
 	u32 room_client; /* whose */
-	bool room_reclaims; /* pages leave for them */
+	bool room_reclaims; /* pages leave, for them or for others */
+	u64 room_most; /* that there has been since they wait */
+	u64 room_grew_ns; /* when it became that */
 	u64 backoff_until; /* no populate before */
 	bool backoff;
 

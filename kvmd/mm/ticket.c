@@ -54,7 +54,8 @@ static void update_demand(struct mm *mm)
 	u32 i;
 
 	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
-		if (ts[i].block == BLOCK_SOON || ts[i].block == BLOCK_DEVICE)
+		if (ts[i].block == BLOCK_SOON || ts[i].block == BLOCK_DEVICE ||
+		    ts[i].block == BLOCK_IO) /* promised */
 			sum += ts[i].extents;
 	mm->demand = (u32)min(sum, (u64)mm->nr_extents);
 }
@@ -392,6 +393,8 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 
 	if (c->blocked == mm->pass) {
 		t->reclaiming = false; /* what leaves is another one's */
+		if (t->block == BLOCK_IO)
+			t->extents = 0; /* no promise: it has to wait anyway */
 		return false;
 	}
 	if (!mm->dirty && !c->dirty) {

@@ -313,7 +313,8 @@ KV_API unsigned int kv_step_holders(const struct kv *kv,
  * kv_step_short - how much was missing when a reservation last fell short
  * @kv: handle
  *
- * After -EAGAIN of kv_step_prepare(). Return: bytes.
+ * After -EAGAIN of kv_step_prepare(). Return: bytes, in whole extents: as much
+ * is enough, less may be.
  */
 KV_API uint64_t kv_step_short(const struct kv *kv);
 /**

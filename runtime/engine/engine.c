@@ -342,6 +342,7 @@ void engine_forget(struct engine *e, struct request *r)
 	if (!reqs_remove(e, r))
 		return;
 	e->nr_queue = 0; /* it may be in it */
+	e->nr_step = 0; /* and in the last step, which is over */
 	index_remove(e, r);
 	plan_forget(e, r);
 	for (i = 0; i < r->nr_seqs; i++)
@@ -397,12 +398,15 @@ static int run(struct engine *e, char *err)
 /* The step's memory was revoked: everybody in it is computed again. */
 static void step_is_stale(struct engine *e)
 {
-	u32 i;
-
 	e->stats.nr_stale++;
-	for (i = 0; i < e->nr_step; i++)
-		if (e->step[i]->req->state == REQUEST_RUNNING)
-			sched_preempt(e, e->step[i]->req);
+	while (e->nr_step) {
+		struct seq *s = e->step[e->nr_step - 1];
+
+		if (s->req->state == REQUEST_RUNNING)
+			sched_preempt(e, s->req); /* which takes it out */
+		else
+			e->step[--e->nr_step]->step_tokens = 0;
+	}
 	e->admit_hold = false;
 }
 

@@ -246,7 +246,8 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 	struct part *p = ev->job->owner;
 	struct call *c = p->call;
 	struct choice *ch = &p->choices[ev->seq];
-	size_t to;
+	bool scored = c->g.echo && c->g.nr_logprobs >= 0 && !ch->nr_tokens;
+	size_t to, from = c->out.len;
 
 	if (ch->finish || c->error.status)
 		return;
@@ -254,7 +255,7 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 	ch->nr_tokens++;
 	ch->cum += ev->lp;
 	c->sv->metrics.generation_tokens++;
-	if (c->g.echo && c->g.nr_logprobs >= 0 && ch->nr_tokens == 1)
+	if (scored)
 		reply_prompt_logprobs(c, p, ch);
 	if (c->g.nr_logprobs >= 0)
 		reply_logprob(c, ch, ev, b->top + ev->top);
@@ -274,6 +275,7 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 	}
 	if (c->g.stream && c->conn) {
 		reply_chunk(c, p, ch, to);
+		c->grace += scored ? c->out.len - from : 0;
 		c->spoke_s = b->made_s;
 	} else {
 		ch->len = ch->finish ? to : ch->len;

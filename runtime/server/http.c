@@ -204,7 +204,8 @@ void call_has_news(struct call *c)
 {
 	if (!c->conn)
 		return;
-	if (c->g.stream && c->out.len - c->sent > c->sv->o->max_unread) {
+	if (c->g.stream &&
+	    c->out.len - c->sent > c->sv->o->max_unread + c->grace) {
 		c->sv->metrics.slow += !c->dead;
 		http_dead(c);
 	}

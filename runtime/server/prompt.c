@@ -15,7 +15,9 @@
 
 #define PARTS_MAX    1024
 #define MESSAGES_MAX 4096
-#define DEFAULT_NEW  16 /* tokens of a completion */
+#define SCORES_MAX \
+	2000000u /* log-probabilities of a prompt, over its choices */
+#define DEFAULT_NEW 16 /* tokens of a completion */
 
 static int too_long(struct server *sv, size_t nr, struct api_error *err)
 {
@@ -232,6 +234,15 @@ static int add_part(struct call *c, u32 *ids, size_t nr, struct api_error *err)
 	p->call = c;
 	p->nr_prompt = (u32)nr;
 	p->choices = calloc(g->best_of, sizeof(*p->choices));
+	if (g->echo && g->nr_logprobs >= 0 &&
+	    (u64)g->best_of * nr * (u64)(g->nr_logprobs + 1) > SCORES_MAX) {
+		free(p->choices);
+		free(ids);
+		return api_refuse(err, 400, "logprobs",
+				  "%u choices of %zu tokens with %d "
+				  "alternatives are too many to echo",
+				  g->best_of, nr, g->nr_logprobs);
+	}
 	j = p->choices ? feed_job(g->best_of) : NULL;
 	if (!j) {
 		free(p->choices);

@@ -102,6 +102,7 @@ struct call {
 	struct strbuf head; /* what each chunk begins with */
 	struct strbuf out;
 	size_t sent; /* of out */
+	size_t grace; /* of out: a prompt's scores, put all at once */
 	struct api_error error; /* status 0: none */
 	double arrived_s;
 	double made_s; /* of the oldest token not sent; 0: none */

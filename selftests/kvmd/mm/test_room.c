@@ -169,4 +169,33 @@ TEST_F(room, what_other_weights_leave_is_the_most)
 	EXPECT_FALSE(mm_room_wait(t->mm, 9, EXT));
 }
 
+/* Pages leave for other reasons too: that is no progress of the weights. */
+TEST_F(room, they_do_not_wait_for_what_leaves_for_others)
+{
+	struct mt *t = &self->t;
+	u32 i;
+
+	for (i = 0; i < 7; i++)
+		busy_space(self, MT_PER_EXTENT);
+	mt_idle_space(t, self->ca, self->ga, 4);
+	t->hold_swap = true;
+	EXPECT_TRUE(mm_room_wait(t->mm, self->cb, 2 * EXT));
+	mt_drain(t);
+	EXPECT_TRUE(mm_room_comes(t->mm));
+	mm_tick(t->mm, self->now += ASK / 2);
+	EXPECT_TRUE(mm_room_wait(t->mm, self->cb, 2 * EXT));
+	mt_drain(t);
+	EXPECT_FALSE(mm_room_comes(t->mm));
+	EXPECT_EQ(t->cl[self->ca].nr_events[KV_EVENT_SHRINK], 0u);
+	/* and who holds too much is asked, whatever leaves */
+	mm_tick(t->mm, self->now += ASK);
+	EXPECT_TRUE(mm_room_wait(t->mm, self->cb, 2 * EXT));
+	mt_drain(t);
+	EXPECT_EQ(t->cl[self->ca].nr_events[KV_EVENT_SHRINK], 1u);
+	EXPECT_TRUE(mm_room_comes(t->mm));
+	mm_room_end(t->mm);
+	t->hold_swap = false;
+	mt_drain(t);
+}
+
 TEST_HARNESS_MAIN
