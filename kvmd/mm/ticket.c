@@ -54,8 +54,7 @@ static void update_demand(struct mm *mm)
 	u32 i;
 
 	ilist_for_each (i, &mm->waiting, TICKET_LINKS(mm))
-		if (ts[i].block == BLOCK_SOON || ts[i].block == BLOCK_DEVICE ||
-		    ts[i].block == BLOCK_IO) /* promised */
+		if (ts[i].block == BLOCK_SOON || ts[i].block == BLOCK_DEVICE)
 			sum += ts[i].extents;
 	mm->demand = (u32)min(sum, (u64)mm->nr_extents);
 }
