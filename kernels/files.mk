@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 kernels-y += kernels/ref/dequant.o kernels/ref/strip.o kernels/ref/norm.o kernels/ref/pointwise.o \
 	kernels/ref/gemm.o kernels/ref/gemm_int8.o kernels/ref/gemm_int16.o \
-	kernels/ref/rope.o kernels/ref/attn.o \
+	kernels/ref/ints.o kernels/ref/rope.o kernels/ref/attn.o \
 	kernels/ref/logits.o
 kernels-y += kernels/cpu/select.o kernels/cpu/pool.o kernels/cpu/exec.o \
 	kernels/cpu/attn_plan.o

@@ -8,7 +8,7 @@
 void avx2_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	if (strip_type(p->w.dtype).bits)
-		int16_all(p, lo, hi, scratch);
+		ints_all(p, lo, hi, scratch, int16_group);
 	else
 		avx2_gemm(p, lo, hi, scratch);
 }

@@ -9,7 +9,7 @@ void avx512vnni_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi,
 			   void *scratch)
 {
 	if (strip_type(p->w.dtype).bits)
-		int16_all(p, lo, hi, scratch);
+		ints_all(p, lo, hi, scratch, int16_group);
 	else
 		avx512_gemm(p, lo, hi, scratch);
 }

@@ -13,7 +13,8 @@
  * Rows up to a multiple of 16 are read and multiplied, and dropped.
  */
 #include "kernels/cpu/amx.h"
-#include "kernels/cpu/int8_scale.h"
+#include "kernels/cpu/int8_w.h"
+#include "kernels/cpu/int8_x.h"
 #include "kernels/cpu/isa.h"
 
 #define AMX_GROUP      2u /* products */
@@ -53,22 +54,23 @@ vec_inline void amx_scale(const u32 dtype, const struct int8_w *w,
 			  u32 mr, const struct amx_sums *s,
 			  float (*c)[KERN_STRIP])
 {
-	const u32 each = int8_halves(dtype) ? 2 : 1;
+	const u32 each = ints_halves(dtype) ? 2 : 1;
 
 	for (u32 at = i; at < i + nr; at++) {
-		struct int8_scales scales[INT8_VECS];
+		struct ints_scales scales[INTS_VECS];
 
-		int8_load_scales(dtype, false, w, at / each, scales);
+		ints_load_scales(dtype, false, w->at, &w->panel->scales,
+				 at / each, scales);
 		if (at % each)
-			for (u32 h = 0; h < INT8_VECS; h++)
+			for (u32 h = 0; h < INTS_VECS; h++)
 				scales[h].scale[0] = scales[h].scale[1];
 		for (u32 m = 0; m < mr; m++) {
-			vn_int sum[1][INT8_VECS];
+			vn_int sum[1][INTS_VECS];
 
-			for (u32 h = 0; h < INT8_VECS; h++)
+			for (u32 h = 0; h < INTS_VECS; h++)
 				sum[0][h] = vn_load(s->sum[at - i][m] + h * VN);
-			int8_add(dtype, 1, at % each, scales,
-				 x + (size_t)m * x_stride + at / each, 0, sum,
+			ints_add(dtype, true, 1, at % each, scales,
+				 &x[(size_t)m * x_stride + at / each].x, 0, sum,
 				 c + m);
 		}
 	}
@@ -78,7 +80,7 @@ vec_inline void amx_rows(const u32 dtype, const struct int8_w *w, u32 b0,
 			 u32 b1, const struct int8_x *x, u32 x_stride, u32 mr,
 			 float (*c)[KERN_STRIP])
 {
-	const u32 span = int8_halves(dtype) ? 4 : 8;
+	const u32 span = ints_halves(dtype) ? 4 : 8;
 	const u32 each = INT8_DWORDS / span;
 	struct amx_sums s;
 
@@ -94,23 +96,13 @@ vec_inline void amx_rows(const u32 dtype, const struct int8_w *w, u32 b0,
 	}
 }
 
-#define ROWS_OF(type)                                                     \
-	case KV_DTYPE_##type:                                             \
-		amx_rows(KV_DTYPE_##type, w, b0, b1, x, x_stride, mr, c); \
-		break
-
 /* As in int8_tile.h. */
-static void int8_rows(u32 dtype, const struct int8_w *w, u32 b0, u32 b1,
+static void int8_rows(u32 type, const struct int8_w *w, u32 b0, u32 b1,
 		      const struct int8_x *x, u32 x_stride, u32 mr,
 		      float (*c)[KERN_STRIP])
 {
-	switch (dtype) {
-		ROWS_OF(Q4_0);
-		ROWS_OF(Q5_0);
-		ROWS_OF(Q8_0);
-		ROWS_OF(Q4_K);
-		ROWS_OF(Q5_K);
-		ROWS_OF(Q6_K);
+	switch (type) {
+		INTS_TYPES(amx_rows(dtype, w, b0, b1, x, x_stride, mr, c))
 	}
 }
 
@@ -125,6 +117,6 @@ void amx_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 		return;
 	}
 	amx_begin_int8(p->w.dtype == KV_DTYPE_Q6_K ? 16 : 32);
-	int8_all(p, lo, hi, scratch);
+	ints_all(p, lo, hi, scratch, int8_group);
 	amx_end();
 }

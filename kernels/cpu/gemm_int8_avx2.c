@@ -9,7 +9,7 @@
 void avx2_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	if (strip_type(p->w.dtype).bits)
-		int8_all(p, lo, hi, scratch);
+		ints_all(p, lo, hi, scratch, int8_group);
 	else
 		avx2_gemm(p, lo, hi, scratch);
 }

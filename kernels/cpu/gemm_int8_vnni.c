@@ -9,7 +9,7 @@
 void avx512vnni_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	if (strip_type(p->w.dtype).bits)
-		int8_all(p, lo, hi, scratch);
+		ints_all(p, lo, hi, scratch, int8_group);
 	else
 		avx512_gemm(p, lo, hi, scratch);
 }

@@ -7,28 +7,12 @@
  * In the order of k: a dword has an even k and the odd one behind it, and so
  * has a dword of a strip when its quants are spread to words.
  */
-#include "kernels/cpu/vec.h"
-#include "kernels/ref/strip.h"
+#include "kernels/cpu/ints.h"
 
 struct int16_x {
 	s16 q[32];
-	float scale;
-	float mins; /* scale * (sum of q), which the min is multiplied with */
-	s32 zero[2]; /* what a zero point adds to a sum, in each 16 k */
+	struct ints_x x;
 };
-
-/* The largest |x| of 32, as bf16. */
-vec_inline u32 int16_top(__m256i lo, __m256i hi)
-{
-	const __m256i mag = _mm256_set1_epi16(0x7fff);
-	__m256i a = _mm256_max_epu16(_mm256_and_si256(lo, mag),
-				     _mm256_and_si256(hi, mag));
-	__m128i b = _mm_max_epu16(_mm256_castsi256_si128(a),
-				  _mm256_extracti128_si256(a, 1));
-
-	b = _mm_minpos_epu16(_mm_xor_si128(b, _mm_set1_epi16(-1)));
-	return ~(u32)_mm_cvtsi128_si32(b) & 0xffff;
-}
 
 /* 16 bf16 to words, in their order: the pack undoes what unpacking did. */
 vec_inline __m256i int16_words(__m256i x, __m256 inv)
@@ -59,27 +43,18 @@ vec_inline float int16_power(u32 exponent)
 		_mm_castsi128_ps(_mm_cvtsi32_si128((int)(exponent << 23))));
 }
 
-/* A block that has no numbers, or none of a size that counts. */
-static void int16_no_numbers(u32 top, struct int16_x *out)
-{
-	memset(out, 0, sizeof(*out));
-	if (top >= INT16_TOP_END)
-		out->scale = out->mins = _mm_cvtss_f32(
-			_mm_castsi128_ps(_mm_cvtsi32_si128((int)0x7fc00000)));
-}
-
 /* @halves: the weights' scales are of 16 k */
 vec_inline void int16_quantise(const u16 *x, const s32 zero, const bool halves,
 			       struct int16_x *out)
 {
 	__m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)x);
 	__m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)x + 1);
-	u32 top = int16_top(lo, hi);
+	u32 top = ints_top(lo, hi);
 	__m256 inv;
 	s32 sum[2];
 
-	if (unlikely(top < INT16_TOP_MIN || top >= INT16_TOP_END)) {
-		int16_no_numbers(top, out);
+	if (ints_has_none(top)) {
+		*out = (struct int16_x){ .x = ints_none(top) };
 		return;
 	}
 	inv = _mm256_set1_ps(int16_power(268 - (top >> 7)));
@@ -89,10 +64,10 @@ vec_inline void int16_quantise(const u16 *x, const s32 zero, const bool halves,
 	_mm256_storeu_si256((__m256i *)(void *)out->q + 1, hi);
 	sum[0] = int16_sum(lo);
 	sum[1] = int16_sum(hi);
-	out->scale = int16_power((top >> 7) - 14);
-	out->mins = out->scale * (float)(sum[0] + sum[1]);
-	out->zero[0] = zero * (halves ? sum[0] : sum[0] + sum[1]);
-	out->zero[1] = zero * sum[1];
+	out->x.scale = int16_power((top >> 7) - 14);
+	out->x.mins = out->x.scale * (float)(sum[0] + sum[1]);
+	out->x.zero[0] = zero * (halves ? sum[0] : sum[0] + sum[1]);
+	out->x.zero[1] = zero * sum[1];
 }
 
 /* nr_blocks * 32 elements of x, for weights of a type */
@@ -100,7 +75,7 @@ static void int16_row(const u16 *x, u32 nr_blocks, u32 dtype,
 		      struct int16_x *out)
 {
 	s32 zero = (s32)strip_type(dtype).zero;
-	bool halves = dtype == KV_DTYPE_Q6_K;
+	bool halves = ints_halves(dtype);
 
 	for (u32 b = 0; b < nr_blocks; b++)
 		int16_quantise(x + 32 * (size_t)b, zero, halves, &out[b]);

@@ -4,43 +4,36 @@
 /*
  * int8_driver.h - the loops around the tile of int8 products
  *
- *	for each 512 columns of the thread's share
- *	  for each 256 rows of x or fewer
- *	    for each 256 k				(more, in a decode)
- *	      quantise the rows				100 KiB, L2
- *	      for each strip
- *	        for each 256 k
- *	          unpack 16 x 256 weights		4 or 8 KiB, L1
- *							(not for a row or two)
- *	          the blocks of all rows
- *	          low blocks, of those rows that have them, 16 at a time
- *	    add bias and residual, store
+ * A group (ints_driver.h):
+ *
+ *	for each 256 k				(more, in a decode)
+ *	  quantise the rows			100 KiB, L2
+ *	  for each strip
+ *	    for each 256 k
+ *	      unpack 16 x 256 weights		4 or 8 KiB, L1
+ *						(not for a row or two)
+ *	      the blocks of all rows
+ *	      low blocks, of those rows that have them, 16 at a time
  *
  * In a decode a strip is followed along k, in the order of memory. Rows of GGUF
  * blocks become a strip of 256 k first; that is slow, and the same bits.
  *
- * Sums stay in scratch until they are whole, so y may be the residual.
- *
  * Included after int8_tile.h, or what has its int8_rows() otherwise.
  */
-#include "kernels/cpu/int8_scale.h"
-#include "kernels/cpu/store_sums.h"
-#include "kernels/cpu/strip_rows.h"
+#include "kernels/cpu/int8_w.h"
+#include "kernels/cpu/int8_x.h"
+#include "kernels/cpu/ints_driver.h"
 
-#define INT8_COLS   512u
-#define INT8_STRIPS (INT8_COLS / KERN_STRIP)
-#define INT8_PASS   256u /* rows */
-#define INT8_STEP   (32 * INT8_PANEL_BLOCKS) /* k */
 #define INT8_BEHIND 15u /* rows that may be read behind the last */
 /* blocks of x */
-#define INT8_X ((INT8_PASS + INT8_BEHIND) * INT8_PANEL_BLOCKS)
+#define INT8_X ((INTS_PASS + INT8_BEHIND) * INTS_PANEL_BLOCKS)
 
 #define INT8_LOWS 16u /* low blocks that are taken together */
 
 struct int8_scratch {
 	/* [row][block] */
 	struct int8_x x[INT8_X], low[INT8_X];
-	float c[INT8_STRIPS][INT8_PASS][KERN_STRIP];
+	ints_sums c[INTS_STRIPS];
 	struct int8_panel panel;
 	struct strip_rows rows;
 	u8 fine[INT8_X / 8];
@@ -101,11 +94,7 @@ static void int8_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
 		      u32 first, u32 mr, u32 x_stride, float (*c)[KERN_STRIP],
 		      struct int8_scratch *s)
 {
-	struct int8_w w = {
-		.at = p->w.layout == KERN_LAYOUT_STRIP
-			      ? strip_at(&p->w, n, k0)
-			      : strip_of_rows(&p->w, n, k0, nr, &s->rows),
-	};
+	struct int8_w w = { .at = strip_of(&p->w, n, k0, nr, &s->rows) };
 
 	if (mr > INT8_FEW) {
 		int8_fill(p->w.dtype, INT8_Q8_PLANES, w.at, nr / 32, &s->panel);
@@ -117,10 +106,11 @@ static void int8_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
 			 s->first[first + b + 1], c, s);
 }
 
-/* Rows m .. m + mr of columns n0 .. n1, at most a pass of INT8_COLS. */
+/* As ints_group. */
 static void int8_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m, u32 mr,
-		       struct int8_scratch *s)
+		       void *scratch)
 {
+	struct int8_scratch *s = scratch;
 	u32 strips = DIV_ROUND_UP(n1 - n0, KERN_STRIP);
 	u32 most = INT8_X / (mr + INT8_BEHIND) / 8 * 8; /* blocks */
 	u32 stride = min(most, ALIGN_UP(p->w.cols / 32, 8u));
@@ -136,31 +126,12 @@ static void int8_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m, u32 mr,
 				 s->low + i * stride, s->fine + i * stride / 8);
 		int8_pack_low(s, nr / 32, mr, stride);
 		for (u32 i = 0; i < strips; i++)
-			for (u32 k = 0; k < nr; k += INT8_STEP)
+			for (u32 k = 0; k < nr; k += INTS_STEP)
 				int8_step(p, n0 + i * KERN_STRIP, k0 + k,
-					  min(nr - k, INT8_STEP), k / 32, mr,
+					  min(nr - k, INTS_STEP), k / 32, mr,
 					  stride, s->c[i], s);
 	}
-	for (u32 r = 0; r < mr; r++)
-		for (u32 i = 0; i < strips; i++) {
-			u32 n = n0 + i * KERN_STRIP;
-
-			store_sums(p, m + r, n, min(n1 - n, KERN_STRIP),
-				   s->c[i][r]);
-		}
-}
-
-static void int8_all(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
-{
-	u32 passes = DIV_ROUND_UP(p->m, INT8_PASS), rows;
-
-	if (!passes)
-		return;
-	rows = min(ALIGN_UP(DIV_ROUND_UP(p->m, passes), 16u), INT8_PASS);
-	for (u32 n = lo; n < hi; n += INT8_COLS)
-		for (u32 m = 0; m < p->m; m += rows)
-			int8_group(p, n, min(hi, n + INT8_COLS), m,
-				   min(p->m - m, rows), scratch);
+	ints_store(p, n0, n1, m, mr, s->c);
 }
 
 #endif

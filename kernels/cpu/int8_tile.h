@@ -5,21 +5,20 @@
  * int8_tile.h - rows of x by a strip, in registers
  *
  * A dword of x is broadcast and multiplied by a dword of 16 rows of w, for up
- * to INT8_ROWS rows of x at a time. With VNNI an instruction does that and
+ * to INTS_ROWS rows of x at a time. With VNNI an instruction does that and
  * adds, exactly. AVX2 multiplies bytes to pairs in words, and adds words while
  * they hold the sum: 8 products of 4 bits, 4 of 5, 2 of 6, and 8 again where
  * bytes are multiplied by nibbles.
  *
  * One or two rows unpack the strip in registers, more of them read a panel.
  */
-#include "kernels/cpu/int8_scale.h"
+#include "kernels/cpu/int8_w.h"
+#include "kernels/cpu/int8_x.h"
 
 #define INT8_FEW 2u /* rows that need no panel */
 #ifdef __AVX512VNNI__
-#define INT8_ROWS      8
 #define INT8_Q8_PLANES 1u
 #else
-#define INT8_ROWS      4
 #define INT8_Q8_PLANES INT8_PLANES
 #endif
 
@@ -44,7 +43,7 @@ vec_inline vn_int int8_load_w(const u32 bits, const bool strip, const u8 *w,
 #ifdef __AVX512VNNI__
 
 vec_inline void int8_dot_dword(const u32 mr, vn_int w, const struct int8_x *x,
-			       size_t x_stride, u32 j, vn_int (*sum)[INT8_VECS])
+			       size_t x_stride, u32 j, vn_int (*sum)[INTS_VECS])
 {
 #pragma GCC unroll 8
 	for (u32 m = 0; m < mr; m++)
@@ -55,7 +54,7 @@ vec_inline void int8_dot_dword(const u32 mr, vn_int w, const struct int8_x *x,
 /* sum = dwords j0 .. j1 of mr rows of x by those of w. */
 vec_inline void int8_dot(const u32 bits, const bool strip, const u32 mr,
 			 const u8 *w, const struct int8_x *x, size_t x_stride,
-			 const u32 j0, const u32 j1, vn_int (*sum)[INT8_VECS])
+			 const u32 j0, const u32 j1, vn_int (*sum)[INTS_VECS])
 {
 #pragma GCC unroll 8
 	for (u32 m = 0; m < mr; m++)
@@ -85,7 +84,7 @@ vec_inline vn_int int8_add_pairs(vn_int acc, vn_int w, vn_int x)
 vec_inline void int8_dot_dword(const u32 bits, const bool strip, const u32 mr,
 			       const u8 *w, const struct int8_x *x,
 			       size_t x_stride, u32 j, const u32 plane,
-			       vn_int (*acc)[INT8_VECS])
+			       vn_int (*acc)[INTS_VECS])
 {
 	vn_int w0 = int8_load_w(bits, strip, w, j, plane, 0);
 	vn_int w1 = int8_load_w(bits, strip, w, j, plane, 1);
@@ -115,9 +114,9 @@ vec_inline void int8_dot_words(const u32 bits, const bool strip, const u32 mr,
 			       const u8 *w, const struct int8_x *x,
 			       size_t x_stride, const u32 j0, const u32 nr,
 			       const u32 plane, const bool first,
-			       vn_int (*sum)[INT8_VECS])
+			       vn_int (*sum)[INTS_VECS])
 {
-	vn_int acc[INT8_ROWS][INT8_VECS];
+	vn_int acc[INTS_ROWS][INTS_VECS];
 
 #pragma GCC unroll 4
 	for (u32 m = 0; m < mr; m++)
@@ -144,7 +143,7 @@ vec_inline void int8_dot_words(const u32 bits, const bool strip, const u32 mr,
 /* sum = dwords j0 .. j1 of mr rows of x by those of w. */
 vec_inline void int8_dot(const u32 bits, const bool strip, const u32 mr,
 			 const u8 *w, const struct int8_x *x, size_t x_stride,
-			 const u32 j0, const u32 j1, vn_int (*sum)[INT8_VECS])
+			 const u32 j0, const u32 j1, vn_int (*sum)[INTS_VECS])
 {
 	const u32 nr = bits == 5 ? 4 : bits == 6 ? 2 : 8;
 
@@ -166,78 +165,60 @@ vec_inline void int8_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 			       const struct int8_x *x, size_t x_stride,
 			       float (*c)[KERN_STRIP])
 {
-	const u32 bits = int8_bits(dtype);
-	const u32 span = int8_halves(dtype) ? 4 : 8;
+	const u32 bits = ints_bits(dtype);
+	const u32 span = ints_halves(dtype) ? 4 : 8;
 	const u32 bytes = strip ? bits * STRIP_VEC
 				: (bits == 8 ? INT8_Q8_PLANES : 1) *
 					  INT8_DWORDS * STRIP_VEC;
 	const u8 *q = strip ? w->at.quants : w->panel->w;
 
 	for (u32 b = b0; b < b1; b++) {
-		struct int8_scales s[INT8_VECS];
+		struct ints_scales s[INTS_VECS];
 
 		if (strip)
 			strip_prefetch(q + b * bytes, bits * STRIP_VEC);
-		int8_load_scales(dtype, strip, w, b, s);
+		ints_load_scales(dtype, strip, w->at,
+				 strip ? NULL : &w->panel->scales, b, s);
 #pragma GCC unroll 2
 		for (u32 j = 0; j < INT8_DWORDS; j += span) {
-			vn_int sum[INT8_ROWS][INT8_VECS];
+			vn_int sum[INTS_ROWS][INTS_VECS];
 
 			int8_dot(bits, strip, mr, q + b * bytes, x + b,
 				 x_stride, j, j + span, sum);
-			int8_add(dtype, mr, j / 4, s, x + b, x_stride, sum, c);
+			ints_add(dtype, true, mr, j / 4, s, &x[b].x,
+				 x_stride * sizeof(*x), sum, c);
 		}
 	}
 }
 
-#define TILE(strip, n)                                                      \
-	case n:                                                             \
-		int8_tile_rows(dtype, strip, n, w, b0, b1, x, x_stride, c); \
-		break
-
 /* An instance for each count of rows; a row's arithmetic is the same in all. */
-vec_inline void int8_tile(const u32 dtype, u32 mr, const struct int8_w *w,
+vec_inline void int8_tile(const u32 dtype, u32 rows, const struct int8_w *w,
 			  u32 b0, u32 b1, const struct int8_x *x,
 			  size_t x_stride, float (*c)[KERN_STRIP])
 {
 	if (!w->panel) {
-		switch (mr) {
-			TILE(true, 1);
-			TILE(true, 2);
+		switch (rows) {
+			INTS_MR_2(int8_tile_rows(dtype, true, mr, w, b0, b1, x,
+						 x_stride, c))
 		}
 		return;
 	}
-	switch (mr) {
-		TILE(false, 1);
-		TILE(false, 2);
-		TILE(false, 3);
-		TILE(false, 4);
-#if INT8_ROWS > 4
-		TILE(false, 5);
-		TILE(false, 6);
-		TILE(false, 7);
-		TILE(false, 8);
-#endif
+	switch (rows) {
+		INTS_MR_ALL(int8_tile_rows(dtype, false, mr, w, b0, b1, x,
+					   x_stride, c))
 	}
 }
-
-#undef TILE
-
-#define ROWS_OF(type)                                                       \
-	case KV_DTYPE_##type:                                               \
-		int8_tile(KV_DTYPE_##type, n, w, b0, b1, xm, x_stride, cm); \
-		break
 
 /*
  * c[m][0..15] += the products of mr rows by blocks b0 .. b1 of 256 k, in the
  * order of k; x is of block 0, its rows x_stride blocks apart, and shared out
  * evenly to tiles.
  */
-static void int8_rows(u32 dtype, const struct int8_w *w, u32 b0, u32 b1,
+static void int8_rows(u32 type, const struct int8_w *w, u32 b0, u32 b1,
 		      const struct int8_x *x, u32 x_stride, u32 mr,
 		      float (*c)[KERN_STRIP])
 {
-	u32 tiles = DIV_ROUND_UP(mr, (u32)INT8_ROWS);
+	u32 tiles = DIV_ROUND_UP(mr, (u32)INTS_ROWS);
 	u32 rows = DIV_ROUND_UP(mr, tiles);
 
 	for (u32 m = 0; m < mr; m += rows) {
@@ -245,17 +226,11 @@ static void int8_rows(u32 dtype, const struct int8_w *w, u32 b0, u32 b1,
 		float(*cm)[KERN_STRIP] = c + m;
 		u32 n = min(rows, mr - m);
 
-		switch (dtype) {
-			ROWS_OF(Q4_0);
-			ROWS_OF(Q5_0);
-			ROWS_OF(Q8_0);
-			ROWS_OF(Q4_K);
-			ROWS_OF(Q5_K);
-			ROWS_OF(Q6_K);
+		switch (type) {
+			INTS_TYPES(int8_tile(dtype, n, w, b0, b1, xm, x_stride,
+					     cm))
 		}
 	}
 }
-
-#undef ROWS_OF
 
 #endif

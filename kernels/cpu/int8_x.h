@@ -11,14 +11,11 @@
  * What a block's bytes are too coarse for is a second one, of 1 / 256 of the
  * scale.
  */
-#include "kernels/cpu/vec.h"
-#include "kernels/ref/strip.h"
+#include "kernels/cpu/ints.h"
 
 struct int8_x {
 	s8 q[32];
-	float scale;
-	float mins; /* scale * (sum of q), which the min is multiplied with */
-	s32 zero[2]; /* what a zero point adds to a sum, in each 16 k */
+	struct ints_x x;
 };
 
 /* A type's zero point, in sums over 16 or over 32 k, and order of bytes. */
@@ -36,19 +33,6 @@ vec_inline __m256i int8_order(const bool bytes)
 	return _mm256_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14,
 				11, 15, 0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13,
 				10, 14, 11, 15);
-}
-
-/* The largest |x| of 32, as bf16. */
-vec_inline u32 int8_top(__m256i lo, __m256i hi)
-{
-	const __m256i mag = _mm256_set1_epi16(0x7fff);
-	__m256i a = _mm256_max_epu16(_mm256_and_si256(lo, mag),
-				     _mm256_and_si256(hi, mag));
-	__m128i b = _mm_max_epu16(_mm256_castsi256_si128(a),
-				  _mm256_extracti128_si256(a, 1));
-
-	b = _mm_minpos_epu16(_mm_xor_si128(b, _mm_set1_epi16(-1)));
-	return ~(u32)_mm_cvtsi128_si32(b) & 0xffff;
 }
 
 /* 8 bf16 in the upper halves of dwords, to integers. */
@@ -92,19 +76,10 @@ vec_inline void int8_store(__m256i q, float scale, struct int8_kind kind,
 	int8_sums(_mm256_xor_si256(q, _mm256_set1_epi8(-128)), sum);
 	sum[0] -= 16 * 128;
 	sum[1] -= 16 * 128;
-	out->scale = scale;
-	out->mins = scale * (float)(sum[0] + sum[1]);
-	out->zero[0] = kind.zero16 * sum[0] + kind.zero32 * (sum[0] + sum[1]);
-	out->zero[1] = kind.zero16 * sum[1];
-}
-
-/* A block that has no numbers, or none of a size that counts. */
-static void int8_no_numbers(u32 top, struct int8_x *out)
-{
-	memset(out, 0, sizeof(*out));
-	if (top >= INT8_TOP_END)
-		out->scale = out->mins = _mm_cvtss_f32(
-			_mm_castsi128_ps(_mm_cvtsi32_si128((int)0x7fc00000)));
+	out->x.scale = scale;
+	out->x.mins = scale * (float)(sum[0] + sum[1]);
+	out->x.zero[0] = kind.zero16 * sum[0] + kind.zero32 * (sum[0] + sum[1]);
+	out->x.zero[1] = kind.zero16 * sum[1];
 }
 
 /* Words to the byte nearest to 1 / 256 of each, and what it leaves. */
@@ -128,14 +103,14 @@ vec_inline bool int8_quantise(const u16 *x, struct int8_kind kind,
 {
 	__m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)x);
 	__m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)x + 1);
-	u32 top = int8_top(lo, hi);
+	u32 top = ints_top(lo, hi);
 	s32 sum[2];
 	float scale;
 	__m256 inv;
 	__m256i q;
 
-	if (unlikely(top < INT8_TOP_MIN || top >= INT8_TOP_END)) {
-		int8_no_numbers(top, out);
+	if (ints_has_none(top)) {
+		*out = (struct int8_x){ .x = ints_none(top) };
 		return false;
 	}
 	scale = kern_bf16_to_f32((u16)top) / 127.0f;

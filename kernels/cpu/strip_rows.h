@@ -31,4 +31,13 @@ static struct strip_at strip_of_rows(const struct kern_mat *w, u32 row, u32 k0,
 				  s->strip + strip_quant_bytes(&t, nr) };
 }
 
+/* The same of a matrix in either layout. */
+static struct strip_at strip_of(const struct kern_mat *w, u32 row, u32 k0,
+				u32 nr, struct strip_rows *s)
+{
+	return w->layout == KERN_LAYOUT_STRIP
+		       ? strip_at(w, row, k0)
+		       : strip_of_rows(w, row, k0, nr, s);
+}
+
 #endif

@@ -36,41 +36,29 @@
  */
 #include <stdlib.h>
 
-#include "kernels/ref/ref.h"
+#include "kernels/ref/ints.h"
 #include "kernels/ref/scalar.h"
-#include "kernels/ref/strip.h"
 
-#define BLOCK 32
-#define STEP  8 /* blocks, before their low ones */
-
-struct block {
-	s32 q[BLOCK];
-	float scale;
-};
+#define STEP 8 /* blocks, before their low ones */
 
 /* Return: whether there is a low block. */
-static bool quantise(const u16 *x, struct block *b, struct block *low)
+static bool quantise(const u16 *x, struct ref_ints *b, struct ref_ints *low)
 {
-	u32 top = 0, sum = 0;
+	u32 top = ref_ints_begin(x, b), sum = 0;
 	float inv;
 
-	for (u32 k = 0; k < BLOCK; k++)
-		top = max(top, x[k] & 0x7fffu);
-	*b = (struct block){ .scale = 0 };
-	if (top >= INT8_TOP_END)
-		b->scale = ref_bits_float(0x7fc00000);
-	if (top < INT8_TOP_MIN || top >= INT8_TOP_END)
+	if (!top)
 		return false;
 	b->scale = kern_bf16_to_f32((u16)top) / 127.0f;
 	inv = 127.0f / kern_bf16_to_f32((u16)top);
-	for (u32 k = 0; k < BLOCK; k++) {
+	for (u32 k = 0; k < INTS_BLOCK; k++) {
 		b->q[k] = (s32)lrintf(kern_bf16_to_f32(x[k]) * inv);
 		sum += (u32)abs(b->q[k]);
 	}
 	if (sum >= INT8_FINE)
 		return false;
 	low->scale = b->scale * 0x1p-8f;
-	for (u32 k = 0; k < BLOCK; k++) {
+	for (u32 k = 0; k < INTS_BLOCK; k++) {
 		s32 f = (s32)lrintf(kern_bf16_to_f32(x[k]) * (inv * 256.0f));
 
 		b->q[k] = (f + 128) >> 8;
@@ -79,61 +67,27 @@ static bool quantise(const u16 *x, struct block *b, struct block *low)
 	return true;
 }
 
-static float add_dot(const struct block *x, const struct strip_quants *w,
-		     u32 dtype, float c)
-{
-	struct strip_type t = strip_type(dtype);
-	u32 span = dtype == KV_DTYPE_Q6_K ? 16 : BLOCK;
-
-	for (u32 k0 = 0; k0 < BLOCK; k0 += span) {
-		s32 isum = 0, qsum = 0;
-
-		for (u32 k = k0; k < k0 + span; k++) {
-			isum += x->q[k] * ((s32)w->q[k] - (s32)t.zero);
-			qsum += x->q[k];
-		}
-		c = fmaf(w->scale[k0 / 16] * x->scale, (float)isum, c);
-		if (!t.zero)
-			c = fmaf(-w->min, x->scale * (float)qsum, c);
-	}
-	return c;
-}
-
 static float dot(const u16 *x, const struct strip_quants *w, u32 nr, u32 dtype)
 {
 	float c = 0;
 
 	for (u32 b0 = 0; b0 < nr; b0 += STEP) {
-		struct block high, low[STEP];
+		struct ref_ints high, low[STEP];
 		bool fine[STEP];
 		u32 n = min(nr - b0, (u32)STEP);
 
-		for (u32 b = 0; b < n; b++, x += BLOCK) {
+		for (u32 b = 0; b < n; b++, x += INTS_BLOCK) {
 			fine[b] = quantise(x, &high, &low[b]);
-			c = add_dot(&high, &w[b0 + b], dtype, c);
+			c = ref_ints_add(&high, &w[b0 + b], dtype, c);
 		}
 		for (u32 b = 0; b < n; b++)
 			if (fine[b])
-				c = add_dot(&low[b], &w[b0 + b], dtype, c);
+				c = ref_ints_add(&low[b], &w[b0 + b], dtype, c);
 	}
 	return c;
 }
 
 void ref_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
-	struct strip_quants *w = scratch; /* [K / 32] */
-	u32 nr = p->w.cols / BLOCK;
-
-	if (!strip_type(p->w.dtype).bits) {
-		ref_gemm(p, lo, hi, scratch);
-		return;
-	}
-	for (u32 n = lo; n < hi; n++) {
-		for (u32 b = 0; b < nr; b++)
-			ref_strip_quants(&p->w, n, b * BLOCK, &w[b]);
-		for (u32 m = 0; m < p->m; m++)
-			ref_gemm_store(p, m, n,
-				       dot(p->x + (size_t)m * p->x_stride, w,
-					   nr, p->w.dtype));
-	}
+	ref_ints_gemm(p, lo, hi, scratch, dot);
 }

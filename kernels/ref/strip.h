@@ -60,20 +60,16 @@ struct strip_quants {
 void ref_strip_quants(const struct kern_mat *w, u32 row, u32 k,
 		      struct strip_quants *out);
 
-/* ---- what int8 products make of 32 elements of x (gemm_int8.c) ---- */
+/* ---- what products of integers make of 32 elements of x (ints.h) ---- */
 
 /*
  * The largest magnitude, in bf16, of which they are quantised; below it they
  * are 0, at the end and above no numbers.
  */
-#define INT8_TOP_MIN 0x0800u /* 2^-111 */
-#define INT8_TOP_END 0x7f80u
+#define INTS_TOP_MIN 0x0800u /* 2^-111 */
+#define INTS_TOP_END 0x7f80u
 
-/* A sum of magnitudes of bytes below which these are too coarse. */
+/* A sum of magnitudes of bytes below which these are too coarse (int8). */
 #define INT8_FINE 500u
-
-/* The same of int16 products (gemm_int16.c). */
-#define INT16_TOP_MIN 0x0800u /* 2^-111 */
-#define INT16_TOP_END 0x7f80u
 
 #endif
