@@ -29,7 +29,7 @@
  * (TURNS_BEHIND_NS, TURNS_AHEAD_NS).
  *
  * A tenant has its share of all processors together: one that gets it on some
- *of them may have no claim on others for as long as that lasts, and so may its
+ * of them may have no claim on others for as long as that lasts, and so may its
  * client there. So who has waited for TURNS_STARVE_NS goes before all others,
  * whatever was charged; of several, who asked first.
  */

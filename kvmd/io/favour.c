@@ -12,7 +12,7 @@
  *		threads do not inherit it
  *	copies	SCHED_BATCH, nice 10, and a short slice too: they have the time
  *		that clients leave, as those whose pages are copied do while
- *they wait, and a tenth of a CPU that others fill
+ *		they wait, and a tenth of a CPU that others fill
  *
  * Inside a cgroup of its own with cpu weights kvmd has what that one has.
  */

@@ -12,9 +12,9 @@
  *
  * LZ4 looks for bytes that repeat, and finds none in keys and values: of a bf16
  * number the exponent is one of a few, and sign and mantissa are noise, but
- *each of its two bytes has some of both. So a page is cut into planes first:
- *all exponents, then all the rest. What is not made of bf16 numbers loses
- *nothing by that but time.
+ * each of its two bytes has some of both. So a page is cut into planes first:
+ * all exponents, then all the rest. What is not made of bf16 numbers loses
+ * nothing by that but time.
  *
  * A thread of the pool makes a page smaller, or puts it together again in the
  * caller's buffer; the table and the free blocks are under one lock. A page

@@ -29,10 +29,11 @@
  *	a tenant over its max	its own clients
  *	weights that wait	clients above their share of what these leave
  *	a ticket that waits	on a full device others, whose tenants keep
- *their low; at its tenant's limit the tenant's others. It is entitled to memory
- *of clients of a lower priority; of any, while its tenant stays within its low;
- *and, while it stays within its share, of those of its priority that hold more
- *than theirs and get nowhere with it: idle ones, and steps that do not end
+ *		their low; at its tenant's limit the tenant's others. It is
+ *		entitled to memory of clients of a lower priority; of any, while
+ *		its tenant stays within its low; and, while it stays within its
+ *		share, of those of its priority that hold more than theirs and
+ *		get nowhere with it: idle ones, and steps that do not end
  *
  * Each of these leaves the giver with at least what would entitle it to take
  * as much back, so two clients never take from each other in turn. A share is

@@ -9,7 +9,7 @@
  *
  * A ticket holds nothing. When its time is over, or the caller's stop word is
  * set, it is cancelled, and the reservation's own final completion decides: a
- *grant may have crossed the cancel, and is then taken.
+ * grant may have crossed the cancel, and is then taken.
  *
  * The caller holds no mark for this step while it waits (C5).
  */

@@ -7,7 +7,7 @@
  *	waiting -> running -> done
  *	   ^          |
  *	   +----------+  gave way: with its pages, which may leave the device
- *and come back, or without, then it is computed again
+ *			 and come back, or without, then it is computed again
  *
  * A request owns its sequences. A sequence knows its ids (prompt and
  * generated) and how many of them have K and V in its space; it has work as
