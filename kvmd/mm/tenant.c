@@ -166,7 +166,6 @@ int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes)
 int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)
 {
 	struct tenant *t = tenant_find(mm, tenant);
-	u64 backed;
 
 	if (!t)
 		return -ENOENT;
@@ -188,9 +187,7 @@ int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)
 	if (bytes > mm->cfg.device_bytes)
 		return -ENOSPC;
 	extent_release_ready(mm, bytes);
-	backed = (u64)(mm->nr_extents - mm->by_state[EXTENT_BARE].nr) *
-		 KV_EXTENT_SIZE;
-	if (backed + mm->charged > mm->cfg.device_bytes - bytes)
+	if (extent_device_left(mm) < bytes)
 		return -ENOSPC;
 	t->charged += bytes;
 	mm->charged += bytes;
