@@ -460,21 +460,35 @@ struct need {
 	u32 extents;
 };
 
+/* Extents that it has not been asked for. */
+static u32 nr_left(const struct client *c)
+{
+	return c->nr_extents - revoke_outstanding(c);
+}
+
+/* Of those, what it may give to @to: another tenant keeps its low. */
+static u32 most_for(const struct mm *mm, const struct client *c,
+		    const struct client *to)
+{
+	const struct tenant *t = &mm->tenants[c->tenant];
+
+	if (c->tenant == to->tenant)
+		return nr_left(c);
+	return min(nr_left(c),
+		   tenant_spare(mm, c->tenant, t->limits.low_bytes));
+}
+
 static u32 ticket_spare(const struct mm *mm, const struct need *n,
 			const struct client *c, u32 priority)
 {
 	const struct ticket *t = n->ticket;
 	const struct client *to = &mm_clients(mm)[t->client];
 	const struct tenant *tt = &mm->tenants[to->tenant];
-	u32 left = c->nr_extents - revoke_outstanding(c), most = left, share;
+	u32 left = nr_left(c), most, share;
 
 	if (c == to)
 		return 0;
-	if (c->tenant != to->tenant)
-		most = min(
-			left,
-			tenant_spare(mm, c->tenant,
-				     mm->tenants[c->tenant].limits.low_bytes));
+	most = most_for(mm, c, to);
 	if (t->priority > priority)
 		return most;
 	if (c->tenant != to->tenant &&
@@ -492,15 +506,9 @@ static u32 ticket_spare(const struct mm *mm, const struct need *n,
 /* For weights: what is above a client's share of what they leave. */
 static u32 room_spare(const struct mm *mm, const struct client *c)
 {
-	u32 left = c->nr_extents - revoke_outstanding(c), most = left;
-	u32 above = left - min(left, share_of(mm, c));
+	u32 left = nr_left(c), above = left - min(left, share_of(mm, c));
 
-	if (c->tenant != mm_clients(mm)[mm->room_client].tenant)
-		most = min(
-			left,
-			tenant_spare(mm, c->tenant,
-				     mm->tenants[c->tenant].limits.low_bytes));
-	return min(most, above);
+	return min(most_for(mm, c, &mm_clients(mm)[mm->room_client]), above);
 }
 
 static u32 spare_of(struct mm *mm, const struct need *n, struct client *c,
@@ -515,7 +523,7 @@ static u32 spare_of(struct mm *mm, const struct need *n, struct client *c,
 		return ticket_spare(mm, n, c, *priority);
 	if (n->cause == REVOKE_FOR_WEIGHTS)
 		return room_spare(mm, c);
-	return c->nr_extents - revoke_outstanding(c);
+	return nr_left(c);
 }
 
 /* Find who gives, one after the other, until the need is met. */
@@ -746,7 +754,7 @@ int mm_revoke(struct mm *mm, u32 client, u64 bytes, u64 *asked)
 	if (!bytes)
 		return -EINVAL;
 	nr = bytes / KV_EXTENT_SIZE + (bytes % KV_EXTENT_SIZE > 0);
-	nr = min(nr, (u64)(c->nr_extents - revoke_outstanding(c)));
+	nr = min(nr, (u64)nr_left(c));
 	nr = min(nr,
 		 (u64)tenant_spare(mm, c->tenant,
 				   mm->tenants[c->tenant].limits.min_bytes));
