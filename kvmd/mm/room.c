@@ -59,16 +59,15 @@ static u64 bytes_short(const struct mm *mm)
 
 u32 room_extents_short(const struct mm *mm)
 {
-	u64 lacked = bytes_short(mm);
-	u32 asked = nr_asked_for(mm), n;
+	u32 n;
 
 	if (!mm->room_bytes)
 		return 0;
 	if (mm->room_reclaims &&
 	    mm->now_ns - mm->room_grew_ns < mm->cfg.revoke_ask_ns)
 		return 0;
-	n = (u32)DIV_ROUND_UP(lacked, (u64)KV_EXTENT_SIZE);
-	return n - min(n, asked);
+	n = (u32)DIV_ROUND_UP(bytes_short(mm), (u64)KV_EXTENT_SIZE);
+	return n - min(n, nr_asked_for(mm));
 }
 
 bool mm_room_wait(struct mm *mm, u32 client, u64 bytes)
