@@ -347,6 +347,11 @@ static void parent_gone(struct io_watch *w, u32 events)
 	kvmd_drain(d);
 }
 
+static void late_look(struct timer *t)
+{
+	weights_retry(container_of(t, struct kvmd, weights.late_timer));
+}
+
 /* ---- the loop ---- */
 
 static void core_tick(struct kvmd *d, bool traffic)
@@ -359,7 +364,6 @@ static void core_tick(struct kvmd *d, bool traffic)
 	if (mm_is_low(d->mm))
 		weights_make_room(d, 1, false, 0); /* the cheapest to drop */
 	kvmd_pump(d);
-	weights_retry(d);
 	d->tick_step_ns = min(d->tick_step_ns * 2, TICK_MOST_NS);
 	d->next_tick_ns = d->now_ns + d->tick_step_ns;
 }
@@ -659,6 +663,7 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	d->drain_timer.fire = drain_over;
 	d->audit_timer.fire = audit_fire;
 	d->accept_timer.fire = conn_accept_again;
+	d->weights.late_timer.fire = late_look;
 	d->tick_step_ns = TICK_FIRST_NS;
 	d->listener.lock_fd = -1;
 	d->keep.channel = d->keep.block_fd = -1;

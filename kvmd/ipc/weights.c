@@ -22,6 +22,7 @@
 #define SEAL_TRIES_MAX 500u
 #define PAGE_BYTES     4096ull
 #define ROOM_WAIT_NS   10000000000ull /* for the next bit of it */
+#define LATE_LOOK_NS   5000000u /* between looks whether it is there */
 
 static void weights_offer(struct weights *w);
 static void fill_look(struct timer *t);
@@ -158,7 +159,6 @@ void weights_free(struct weights *w)
 	keep_order();
 	if (w->keep->gen)
 		keep_drop(&d->keep, KEEP_WEIGHTS, w->slot, w->keep->gen);
-
 	while ((u = TAILQ_FIRST(&w->users)))
 		user_free(w, u);
 	timer_cancel(&d->timers, &w->seal_timer);
@@ -584,7 +584,7 @@ static int open_try(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		    const void *body, struct weights_late *late)
 {
 	struct kv_msg_weights key;
-	struct weights_user *u;
+	struct weights_user *u = NULL;
 	struct weights *w;
 	bool is_new;
 	int rc = 0;
@@ -630,7 +630,6 @@ static int open_try(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		refuse_create(s, msg, &key, rc);
 		return 0;
 	}
-	u = user_of(w, s);
 	if (!u)
 		u = weights_user_add(w, s);
 	if (!u) {
@@ -662,11 +661,12 @@ void weights_retry(struct kvmd *d)
 {
 	struct weights_late *l;
 
-	while ((l = TAILQ_FIRST(&d->weights.late))) {
-		if (open_try(d, l->session, &l->msg, &l->body, l))
-			return;
+	while ((l = TAILQ_FIRST(&d->weights.late)) &&
+	       !open_try(d, l->session, &l->msg, &l->body, l))
 		late_free(d, l);
-	}
+	if (l)
+		timer_set(&d->timers, &d->weights.late_timer,
+			  d->now_ns + LATE_LOOK_NS);
 }
 
 /* A predecessor has sealed it and may not have said so. */

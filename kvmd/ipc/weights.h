@@ -95,6 +95,7 @@ struct weights_late {
 struct weights_set {
 	struct weights_head list;
 	TAILQ_HEAD(weights_lates, weights_late) late;
+	struct timer late_timer; /* armed while there are any */
 	u32 nr;
 };
 
@@ -123,7 +124,8 @@ bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant);
 /* weights_give_way - drop mappings that nobody has open, oldest first, while
  * a ticket waits for what they take */
 void weights_give_way(struct kvmd *d);
-/* weights_retry - look at those that wait for room */
+/* weights_retry - look at those that wait for room, and again a moment later if
+ * there is none */
 void weights_retry(struct kvmd *d);
 /* weights_users - sessions that have it open */
 u32 weights_users(const struct weights *w);

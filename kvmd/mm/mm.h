@@ -398,8 +398,8 @@ void mm_tenant_uncharge(struct mm *mm, u32 tenant, u64 bytes);
  * @client: whose weights they are
  * @bytes: of them
  *
- * To be called with each tick until mm_tenant_charge() says 0 or it is given
- * up; then mm_room_end().
+ * To be called now and then until mm_tenant_charge() says 0 or it is given up;
+ * then mm_room_end().
  *
  * Return: whether there could ever be so much room beside other weights.
  */

@@ -22,8 +22,9 @@
  * weights are refused.
  *
  * One at a time: room_bytes are for room_client. The host has the request, asks
- * again with each tick, and says when it is over, also when the client has
- * gone. A successor of a killed kvmd begins without one: the host asks again.
+ * again every few milliseconds, and says when it is over, also when the client
+ * has gone. A successor of a killed kvmd begins without one: the host asks
+ * again.
  */
 #include "kvmd/mm/room.h"
 
