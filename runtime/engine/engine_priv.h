@@ -27,6 +27,14 @@ struct batch {
 	u32 nr_seqs, nr_rows, nr_out;
 };
 
+/* A sequence when the step at hand has ended. */
+struct seq_after {
+	u32 pos; /* it computes from there */
+	u32 need; /* tokens that it could compute; 0: it has ended */
+	u32 len; /* tokens that it has */
+	bool again;
+};
+
 /* The step after this one, see plan.c. */
 struct plan {
 	bool made;
@@ -167,6 +175,8 @@ void sched_load(const struct engine *e, struct law_load *l);
 void sched_prefetch(struct engine *e);
 /* Tokens that a sequence could compute now. */
 u32 sched_need(const struct seq *s);
+/* The same when the step at hand has ended, if it ends as can be foreseen. */
+struct seq_after sched_after(const struct engine *e, const struct seq *s);
 /* Let others find what a sequence has computed; @resume: and go on there. */
 void sched_publish(struct engine *e, const struct seq *s, bool resume);
 /* Give back a sequence's space, if it has one. */

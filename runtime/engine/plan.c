@@ -36,14 +36,6 @@
 
 #include "runtime/engine/engine_priv.h"
 
-/* A sequence when the step at hand has ended. */
-struct after {
-	u32 pos; /* it computes from there */
-	u32 need; /* tokens that it could compute; 0: it has ended */
-	u32 len; /* tokens that it has */
-	bool again;
-};
-
 int plan_init(struct engine *e)
 {
 	struct plan *p = &e->plan;
@@ -64,33 +56,6 @@ void plan_fini(struct engine *e)
 	batch_fini(&e->plan.batch);
 }
 
-static struct after foresee(const struct engine *e, const struct seq *s)
-{
-	const struct request_params *p = &s->req->p;
-	struct after a = { .pos = s->nr_computed, .len = s->nr };
-	u32 again = s->again + s->step_tokens;
-
-	if (s->again < s->again_to && again < s->again_to) {
-		a.pos = again;
-		a.need = s->again_to - again;
-		a.again = true;
-		return a;
-	}
-	if (s->again >= s->again_to)
-		a.pos += s->step_tokens;
-	if (p->kind == REQUEST_SCORE) {
-		a.need = s->nr - 1 - min(s->nr - 1, a.pos);
-		return a;
-	}
-	if (a.pos == s->nr) { /* one token more */
-		a.len++;
-		if (seq_nr_new(s) + 1 >= p->max_new || a.len >= e->o.context)
-			return a;
-	}
-	a.need = a.len - a.pos;
-	return a;
-}
-
 /* Is it decided by more than what its sequences need? */
 static bool is_open(const struct engine *e, const struct request *r)
 {
@@ -103,7 +68,7 @@ static bool is_open(const struct engine *e, const struct request *r)
 		return false;
 	(void)sched_leader(r, &others_wait);
 	return others_wait ||
-	       (r->nr_seqs < r->p.n && foresee(e, s).pos == s->nr);
+	       (r->nr_seqs < r->p.n && sched_after(e, s).pos == s->nr);
 }
 
 /* May prompts be longer or shorter in the next step for other reasons? */
@@ -112,7 +77,7 @@ static bool chunks_are_open(const struct engine *e)
 	return e->o.tbt_slo_ms || (e->o.prefix_cache && e->b->windows);
 }
 
-static u32 room_for(const struct engine *e, const struct after *a)
+static u32 room_for(const struct engine *e, const struct seq_after *a)
 {
 	u32 left = e->o.step_tokens - e->plan.nr_tokens;
 
@@ -121,7 +86,7 @@ static u32 room_for(const struct engine *e, const struct after *a)
 	return min(a->need, left);
 }
 
-static void plan_seq(struct engine *e, struct seq *s, const struct after *a,
+static void plan_seq(struct engine *e, struct seq *s, const struct seq_after *a,
 		     bool decode)
 {
 	struct plan *p = &e->plan;
@@ -158,12 +123,12 @@ static bool plan_all(struct engine *e, bool decode)
 			continue;
 		for (k = 0; k < r->nr_seqs; k++) {
 			struct seq *s = r->seqs[k];
-			struct after a;
+			struct seq_after a;
 
 			if (s->finish != FINISH_NONE ||
 			    s->space == KV_SPACE_NONE)
 				continue;
-			a = foresee(e, s);
+			a = sched_after(e, s);
 			if (!a.need || (a.need == 1) != decode)
 				continue;
 			if (!decode && chunks_are_open(e))

@@ -333,33 +333,39 @@ void sched_fail(struct engine *e, struct request *r, int rc, const char *fmt,
 	sched_finish(e, r);
 }
 
-/* Tokens of the step after this one, as far as they are known; 0: none. */
-static u32 next_item(const struct engine *e, const struct seq *s, u32 left,
-		     u32 *pos)
+struct seq_after sched_after(const struct engine *e, const struct seq *s)
 {
-	u32 nr = 1, after = s->again + s->step_tokens;
+	const struct request_params *p = &s->req->p;
+	struct seq_after a = { .pos = s->nr_computed, .len = s->nr };
+	u32 again = s->again + s->step_tokens;
 
-	*pos = s->nr_computed;
-	if (s->again < s->again_to) {
-		if (after < s->again_to)
-			*pos = after;
-		nr = (after < s->again_to ? s->again_to : s->nr) - *pos;
-		return min(nr, left);
+	if (s->again < s->again_to && again < s->again_to) {
+		a.pos = again;
+		a.need = s->again_to - again;
+		a.again = true;
+		return a;
 	}
-	*pos += s->step_tokens;
-	if (*pos < s->nr)
-		return min(s->nr - *pos, left);
-	if (!s->step_tokens || s->req->p.kind == REQUEST_SCORE ||
-	    seq_nr_new(s) + 1 >= s->req->p.max_new || s->nr + 1 >= e->o.context)
-		return 0;
-	return nr;
+	if (s->again >= s->again_to)
+		a.pos += s->step_tokens;
+	if (p->kind == REQUEST_SCORE) {
+		a.need = s->nr - 1 - min(s->nr - 1, a.pos);
+		return a;
+	}
+	if (a.pos == s->nr) { /* one token more */
+		a.len++;
+		if (seq_nr_new(s) + 1 >= p->max_new || a.len >= e->o.context)
+			return a;
+	}
+	a.need = a.len - a.pos;
+	return a;
 }
 
 static void prefetch_request(struct engine *e, const struct request *r,
 			     bool decode, u32 *n, u32 *left)
 {
 	const struct seq *s = r->seqs[0];
-	u32 pos, nr;
+	struct seq_after a;
+	u32 nr;
 
 	/* Of one about to fork it is not known which space will write. */
 	if (r->p.n > 1 || s->space == KV_SPACE_NONE || *n == e->o.max_seqs)
@@ -367,15 +373,16 @@ static void prefetch_request(struct engine *e, const struct request *r,
 	if (r->comes ? r->state != REQUEST_WAITING
 		     : r->state != REQUEST_RUNNING || !s->step_tokens)
 		return;
-	nr = next_item(e, s, *left, &pos);
+	a = sched_after(e, s);
+	nr = min(a.need, *left);
 	if (!nr || (nr == 1) != decode)
 		return;
 	if (r->comes || s->again < s->again_to)
-		back_ask(e, s, pos);
+		back_ask(e, s, a.pos);
 	e->asks[(*n)++] = (struct kv_resv_item){
 		.space = s->space,
 		.nr_tokens = nr,
-		.pos = pos,
+		.pos = a.pos,
 	};
 	*left -= nr;
 }
