@@ -192,7 +192,6 @@ static void set_limit(struct engine *e)
 	struct law_load load;
 	u32 i, pos = 0;
 
-	sched_load(e, &load);
 	e->step_limit = e->o.step_tokens;
 	if (!e->o.tbt_slo_ms || !somebody_decodes(e))
 		return; /* nobody waits for a token */
@@ -204,6 +203,7 @@ static void set_limit(struct engine *e)
 			break;
 		}
 	}
+	sched_load(e, &load);
 	e->step_limit = budget_tokens(&e->budget, &load, pos);
 }
 
