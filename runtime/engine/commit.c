@@ -82,7 +82,7 @@ static u64 full_pages(const struct tally *t, const struct commit_item *it)
 	return it->copies * DIV_ROUND_UP(end_of(t, it), t->law->page_tokens);
 }
 
-/* When it is full before it ends: the steps until then. */
+/* Is it full before it ends? */
 static bool is_full_before(const struct tally *t, const struct commit_item *it)
 {
 	return (u64)it->len + it->left > end_of(t, it);
