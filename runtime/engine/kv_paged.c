@@ -249,11 +249,10 @@ static u64 paged_space_out(struct kv_backend *b, u32 space, u64 nr)
 
 static bool paged_space_whole(struct kv_backend *b, u64 nr)
 {
-	const struct paged *p = to_paged(b);
 	u32 i;
 
 	for (i = 0; i < b->nr_areas; i++)
-		if (!kv_area_whole(nr, p->args.area[i].window))
+		if (!kv_area_whole(nr, b->law[i].window))
 			return false;
 	return true;
 }
