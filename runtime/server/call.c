@@ -246,7 +246,7 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 	struct part *p = ev->job->owner;
 	struct call *c = p->call;
 	struct choice *ch = &p->choices[ev->seq];
-	bool scored = c->g.echo && c->g.nr_logprobs >= 0 && !ch->nr_tokens;
+	bool scored = params_scores_prompt(&c->g) && !ch->nr_tokens;
 	size_t to, from = c->out.len;
 
 	if (ch->finish || c->error.status)

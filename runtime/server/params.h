@@ -46,4 +46,10 @@ int __must_check params_parse(const json_t *root, bool chat, u32 vocab,
 			      struct gen_params *out, struct api_error *err);
 void params_fini(struct gen_params *p);
 
+/* params_scores_prompt - are log-probabilities of the prompt wanted? */
+static inline bool params_scores_prompt(const struct gen_params *p)
+{
+	return p->echo && p->nr_logprobs >= 0;
+}
+
 #endif

@@ -231,18 +231,17 @@ static int add_part(struct call *c, u32 *ids, size_t nr, struct api_error *err)
 			  : api_refuse(err, 400, "prompt",
 				       "the prompt is empty");
 	}
-	p->call = c;
-	p->nr_prompt = (u32)nr;
-	p->choices = calloc(g->best_of, sizeof(*p->choices));
-	if (g->echo && g->nr_logprobs >= 0 &&
+	if (params_scores_prompt(g) &&
 	    (u64)g->best_of * nr * (u64)(g->nr_logprobs + 1) > SCORES_MAX) {
-		free(p->choices);
 		free(ids);
 		return api_refuse(err, 400, "logprobs",
 				  "%u choices of %zu tokens with %d "
 				  "alternatives are too many to echo",
 				  g->best_of, nr, g->nr_logprobs);
 	}
+	p->call = c;
+	p->nr_prompt = (u32)nr;
+	p->choices = calloc(g->best_of, sizeof(*p->choices));
 	j = p->choices ? feed_job(g->best_of) : NULL;
 	if (!j) {
 		free(p->choices);
@@ -265,7 +264,7 @@ static int add_part(struct call *c, u32 *ids, size_t nr, struct api_error *err)
 	j->p.priority = g->priority;
 	j->p.salt = g->salt;
 	j->p.sampling = g->sampling;
-	j->p.scores = g->echo && g->nr_logprobs >= 0 && nr > 1;
+	j->p.scores = params_scores_prompt(g) && nr > 1;
 	j->p.score_from = 1;
 	if (set_ends(c, j) || (j->p.scores && feed_job_scores(j)))
 		return api_refuse(err, 500, NULL, "no memory");
