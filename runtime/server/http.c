@@ -429,7 +429,6 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn,
 		x->conn = conn;
 		x->sv->nr_exchanges++;
 		*ctx = x;
-		x->url = url;
 		look_at_head(x, url, method);
 		if (refuse_early(x))
 			return (enum MHD_Result)http_refuse(x, &x->error);
