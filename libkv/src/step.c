@@ -480,9 +480,12 @@ int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
 int kv_step_receive(struct kv *kv)
 {
 	const struct req *r = &kv->req[REQ_PREFETCH];
-	int rc = kv->ahead ? ring_reap(kv) : 0;
+	int rc;
 
-	if (rc || !kv->ahead || r->state != REQ_DONE || r->cqe.res < 0)
+	if (!kv->ahead)
+		return 0;
+	rc = ring_reap(kv);
+	if (rc || r->state != REQ_DONE || r->cqe.res < 0)
 		return rc;
 	return msg_extents(kv, r->cqe.extent_seq);
 }
