@@ -8,12 +8,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <kv.h>
 
-#define SUCCESSOR_MS 2000u /* how long one may take to take over */
-#define AGAIN_MS     20
+#define SUCCESSOR_S 2.0 /* how long one may take to take over */
+#define AGAIN_S	    0.02
 
 static const char *socket_path(const struct options *opt)
 {
@@ -57,14 +56,6 @@ int ask_exit_status(const struct options *opt, int err)
 	return EX_KV_FAILED;
 }
 
-static u64 now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000 + (u64)ts.tv_nsec / 1000000;
-}
-
 /*
  * kvmd went while it was asked. Where a keeper has its socket the successor
  * answers, where there is none connecting fails, which is no reason to ask
@@ -82,18 +73,17 @@ static bool may_ask_again(unsigned int flags, const char *request, int rc)
 static int ask_kvmd(const struct options *opt, unsigned int flags,
 		    const char *request, char **text)
 {
-	const struct timespec nap = { .tv_nsec = AGAIN_MS * 1000000 };
-	u64 end = now_ms() + SUCCESSOR_MS;
+	double end = now_s() + SUCCESSOR_S;
 	int rc;
 
 	for (;;) {
 		rc = kv_ctl(opt->socket, flags, request, text);
 		if (rc >= 0 || !may_ask_again(flags, request, rc) ||
-		    now_ms() >= end)
+		    now_s() >= end)
 			return rc;
 		free(*text);
 		*text = NULL;
-		nanosleep(&nap, NULL);
+		pause_s(AGAIN_S);
 	}
 }
 

@@ -129,6 +129,12 @@ int ask_quiet(const struct options *opt, unsigned int flags,
 int ask_exit_status(const struct options *opt, int err);
 int print_json(const struct options *opt, const json_t *v);
 
+/* ---- clock.c: seconds that pass ---- */
+
+/* since some time in the past */
+double now_s(void);
+void pause_s(double s);
+
 /* ---- fmt.c: numbers for people ---- */
 
 void fmt_bytes(char *buf, size_t len, u64 bytes, enum unit_mode mode);

@@ -12,7 +12,6 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <kv.h>
 
@@ -227,9 +226,6 @@ static int run_once(struct invocation *inv)
 static int run_watched(struct invocation *inv)
 {
 	double s = inv->opt->watch_s;
-	struct timespec ts = { .tv_sec = (time_t)s,
-			       .tv_nsec =
-				       (long)((s - (double)(time_t)s) * 1e9) };
 	bool clear = isatty(STDOUT_FILENO) && !inv->opt->json &&
 		     !inv->opt->no_header;
 	unsigned long i;
@@ -237,7 +233,7 @@ static int run_watched(struct invocation *inv)
 
 	for (i = 0; !inv->opt->count || i < inv->opt->count; i++) {
 		if (i)
-			nanosleep(&ts, NULL);
+			pause_s(s);
 		inv->last_s = s;
 		if (clear)
 			fputs("\033[H\033[2J", stdout);

@@ -10,14 +10,12 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 const char *const panel_names[PANEL_NR] = { "clients", "spaces", "tenants" };
 
 int sample_take(const struct options *opt, struct sample *s)
 {
-	struct timespec ts;
 	int rc;
 
 	memset(s, 0, sizeof(*s));
@@ -30,8 +28,7 @@ int sample_take(const struct options *opt, struct sample *s)
 		rc = ask(opt, 0, "client list", &s->clients);
 	if (!rc)
 		rc = ask(opt, 0, "space list", &s->spaces);
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	s->time_s = (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+	s->time_s = now_s();
 	if (rc)
 		sample_free(s);
 	return rc;
@@ -265,10 +262,6 @@ int run_top(const struct invocation *inv)
 {
 	const struct options *opt = inv->opt;
 	double every = opt->watch_s ? opt->watch_s : 1;
-	struct timespec ts = {
-		.tv_sec = (time_t)every,
-		.tv_nsec = (long)((every - (double)(time_t)every) * 1e9)
-	};
 	struct sample prev = { 0 }, now;
 	unsigned long i;
 	int rc = EX_KV_OK;
@@ -281,7 +274,7 @@ int run_top(const struct invocation *inv)
 	}
 	for (i = 0; !rc && (!opt->count || i < opt->count); i++) {
 		if (i)
-			nanosleep(&ts, NULL);
+			pause_s(every);
 		rc = sample_take(opt, &now);
 		if (rc)
 			break;

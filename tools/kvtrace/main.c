@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 #include <kv.h>
 #include "lib/stdfds.h"
@@ -151,14 +150,6 @@ static int find_kvmd(struct trace_opts *o)
 		return EX_KV_OK;
 	fprintf(stderr, "kvtrace: kvmd does not say which process it is\n");
 	return EX_KV_FAILED;
-}
-
-static double now_s(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
 /* Until @end, 0: for ever. Return: true if it is time to leave. */
