@@ -2,13 +2,16 @@
 #ifndef SELFTESTS_GEMM_CHECK_H
 #define SELFTESTS_GEMM_CHECK_H
 /*
- * gemm_check.h - a product by some kernels against ref's, bit for bit
+ * gemm_check.h - a product by some kernels against ref's, bit for bit, and
+ *	against exact arithmetic
  *
  * ref is the row that defines what they compute, which is that of the first.
  * The weights are given as rows of blocks and, where their type has them, as
  * strips; in two slices of columns, so that both ends of a slice are met. Some
  * elements of x are much larger than their neighbours.
  */
+#include <math.h>
+
 #include "selftests/kernels/kern_test.h"
 
 static u8 scratch[KERN_SCRATCH_BYTES] __attribute__((aligned(64)));
@@ -83,6 +86,92 @@ static void check_rows(u64 *seed, u32 type, struct shape s, bool extras,
 	free(start);
 	free(want);
 	free(got);
+}
+
+/* One product by every row of the table with these numerics. */
+static inline void check_table(u64 *seed, u32 numerics, u32 type,
+			       struct shape s, bool extras)
+{
+	const struct kern_ops *rows[8], *ops;
+	u32 nr = 0;
+
+	for_each_row_of(ops, numerics) rows[nr++] = ops;
+	rows[nr] = NULL;
+	if (nr)
+		check_rows(seed, type, s, extras, rows);
+}
+
+/* Each row of x alone, against all of them at once, also with strips. */
+static inline void check_alone(u64 *seed, u32 numerics)
+{
+	enum { M = 37, N = 100, K = 768 };
+	struct kern_mat w[2] = { kt_mat(seed, KV_DTYPE_Q4_K, N, K) };
+	u16 *x = kt_bf16s(seed, M * K, 1);
+	float *all = kt_alloc(M * N * 4), *one = kt_alloc(N * 4);
+	const struct kern_ops *ops;
+
+	w[1] = kt_strips(&w[0]);
+	for_each_row_of(ops, numerics)
+	{
+		for (u32 i = 0; i < 2; i++) {
+			struct kern_gemm p = {
+				w[i], x, all, NULL, NULL, M, K, N
+			};
+
+			ops->gemm(&p, 0, N, scratch);
+			for (u32 m = 0; m < M; m++) {
+				p = (struct kern_gemm){ w[0], x + m * K, one,
+							NULL, NULL,	 1,
+							K,    N };
+				ops->gemm(&p, 0, N, scratch);
+				EXPECT_SAME(one, all + m * N, N, ops->name);
+			}
+		}
+	}
+	free((void *)w[0].data);
+	free((void *)w[1].data);
+	free(x);
+	free(all);
+	free(one);
+}
+
+/*
+ * @ops' product against the fp64 sum of the products of x and the exact
+ * weights: each element within @share of the sum of magnitudes. Return: the
+ * largest share there was.
+ */
+static inline double check_exact(u64 *seed, const struct kern_ops *ops,
+				 u32 type, double share)
+{
+	enum { M = 3, N = 20, K = 2048 };
+	struct kern_mat w = kt_mat(seed, type, N, K);
+	u16 *x = kt_bf16s(seed, M * K, 1);
+	float *y = kt_alloc(M * N * 4), *f = kt_alloc(N * K * 4);
+	struct kern_gemm p = { w, x, y, NULL, NULL, M, K, N };
+	struct kern_dequant d = { w, 0, f, NULL };
+	double worst = 0;
+
+	kt_ref(KERN_NUMERICS_BF16)->dequant(&d, 0, N);
+	ops->gemm(&p, 0, N, scratch);
+	for (u32 i = 0; i < M * N; i++) {
+		double sum = 0, abs = 0, off;
+
+		for (u32 k = 0; k < K; k++) {
+			double v = (double)kern_bf16_to_f32(x[i / N * K + k]) *
+				   (double)f[i % N * K + k];
+
+			sum += v;
+			abs += fabs(v);
+		}
+		off = fabs((double)y[i] - sum);
+		EXPECT_LE(off, share * abs);
+		worst = max(worst, off / abs);
+	}
+	free((void *)w.data);
+	free(x);
+	free(y);
+	free(f);
+	return worst;
 }
 
 #endif

@@ -10,25 +10,11 @@
  * Included with INTS_SUITE, the tests' subject, INTS_NUMERICS, and INTS_WORST,
  * the distance from exact arithmetic as a share of the sum of magnitudes.
  */
-#include <math.h>
-
 #include "selftests/kernels/gemm_check.h"
-
-/* Weights with integer quants; others are the default's product. */
-static const u32 types[] = {
-	KV_DTYPE_Q4_0, KV_DTYPE_Q5_0, KV_DTYPE_Q8_0,
-	KV_DTYPE_Q4_K, KV_DTYPE_Q5_K, KV_DTYPE_Q6_K,
-};
 
 static void check(u64 *seed, u32 type, struct shape s, bool extras)
 {
-	const struct kern_ops *rows[8], *ops;
-	u32 nr = 0;
-
-	for_each_row_of(ops, INTS_NUMERICS) rows[nr++] = ops;
-	rows[nr] = NULL;
-	if (nr)
-		check_rows(seed, type, s, extras, rows);
+	check_table(seed, INTS_NUMERICS, type, s, extras);
 }
 
 TEST(INTS_SUITE, gives_the_reference_bits_for_every_type_and_m)
@@ -75,93 +61,34 @@ TEST(INTS_SUITE, takes_more_rows_than_one_pass_and_more_k_than_one_step_serves)
 	check(&seed, KV_DTYPE_Q5_K, (struct shape){ 5, 16, 256 * 70 }, false);
 }
 
-/* The promised range, of the default's rows too: a prompt of 4096 at once. */
+/* The promised range: a prompt of 4096 at once. */
 TEST(INTS_SUITE, takes_4096_rows_of_x)
 {
-	const struct kern_ops *rows[8], *ops;
 	u64 seed = test_seed();
-	u32 nr = 0;
 
 	kern_thread_init();
 	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 4096, 18, 256 }, true);
-	for_each_row(ops) rows[nr++] = ops;
-	rows[nr] = NULL;
-	if (nr)
-		check_rows(&seed, KV_DTYPE_Q4_K,
-			   (struct shape){ 4096, 18, 256 }, true, rows);
 }
 
 TEST(INTS_SUITE, a_row_has_the_same_bits_alone_and_in_a_batch)
 {
-	enum { M = 37, N = 100, K = 768 };
 	u64 seed = test_seed();
-	struct kern_mat w = kt_mat(&seed, KV_DTYPE_Q4_K, N, K);
-	struct kern_mat strips = kt_strips(&w);
-	u16 *x = kt_bf16s(&seed, M * K, 1);
-	float *all = kt_alloc(M * N * 4), *one = kt_alloc(N * 4);
-	const struct kern_ops *ops;
 
 	kern_thread_init();
-	for_each_row_of(ops, INTS_NUMERICS)
-	{
-		struct kern_gemm p = { strips, x, all, NULL, NULL, M, K, N };
-
-		ops->gemm(&p, 0, N, scratch);
-		for (u32 m = 0; m < M; m++) {
-			struct kern_gemm q = { w,    x + m * K, one, NULL,
-					       NULL, 1,		K,   N };
-
-			ops->gemm(&q, 0, N, scratch);
-			EXPECT_SAME(one, all + m * N, N, ops->name);
-		}
-	}
-	free((void *)w.data);
-	free((void *)strips.data);
-	free(x);
-	free(all);
-	free(one);
+	check_alone(&seed, INTS_NUMERICS);
 }
 
-/*
- * fp64 sum of the products of x and the exact weights: what is lost is x's
- * rounding, for normal x of this length.
- */
+/* What is lost is x's rounding, for normal x of this length. */
 TEST(INTS_SUITE, is_near_exact_arithmetic)
 {
-	enum { M = 3, N = 20, K = 2048 };
 	u64 seed = test_seed();
 	double worst = 0;
 
 	kern_thread_init();
-	for (u32 t = 0; t < ARRAY_SIZE(types); t++) {
-		struct kern_mat w = kt_mat(&seed, types[t], N, K);
-		u16 *x = kt_bf16s(&seed, M * K, 1);
-		float *y = kt_alloc(M * N * 4), *f = kt_alloc(N * K * 4);
-		struct kern_gemm p = { w, x, y, NULL, NULL, M, K, N };
-		struct kern_dequant d = { w, 0, f, NULL };
-
-		kt_ref(KERN_NUMERICS_BF16)->dequant(&d, 0, N);
-		kt_ref(INTS_NUMERICS)->gemm(&p, 0, N, scratch);
-		for (u32 i = 0; i < M * N; i++) {
-			double sum = 0, abs = 0;
-
-			for (u32 k = 0; k < K; k++) {
-				double v = (double)kern_bf16_to_f32(
-						   x[i / N * K + k]) *
-					   (double)f[i % N * K + k];
-
-				sum += v;
-				abs += fabs(v);
-			}
-			worst = max(worst, fabs((double)y[i] - sum) / abs);
-		}
-		free((void *)w.data);
-		free(x);
-		free(y);
-		free(f);
-	}
+	for (u32 t = 0; t < ARRAY_SIZE(kt_int_types); t++)
+		worst = max(worst, check_exact(&seed, kt_ref(INTS_NUMERICS),
+					       kt_int_types[t], INTS_WORST));
 	TH_LOG("worst: %.2g of the sum of magnitudes", worst);
-	EXPECT_LE(worst, INTS_WORST);
 }
 
 /* A row of x with this in block 1, beside one that is sound. */
@@ -201,10 +128,10 @@ TEST(INTS_SUITE, an_infinity_or_a_nan_makes_its_row_nan_and_no_other)
 
 	kern_thread_init();
 	for (u32 i = 0; i < ARRAY_SIZE(odd); i++)
-		for (u32 t = 0; t < ARRAY_SIZE(types); t++) {
-			for_each_row_of(ops, INTS_NUMERICS)
-				check_odd(&seed, ops, types[t], odd[i], true);
-			check_odd(&seed, kt_ref(INTS_NUMERICS), types[t],
+		for (u32 t = 0; t < ARRAY_SIZE(kt_int_types); t++) {
+			for_each_row_of(ops, INTS_NUMERICS) check_odd(
+				&seed, ops, kt_int_types[t], odd[i], true);
+			check_odd(&seed, kt_ref(INTS_NUMERICS), kt_int_types[t],
 				  odd[i], true);
 		}
 	check_odd(&seed, kt_ref(INTS_NUMERICS), KV_DTYPE_Q4_K, 0x7f7f, false);

@@ -14,6 +14,12 @@ static const u32 kt_types[] = {
 	KV_DTYPE_Q4_K, KV_DTYPE_Q5_K, KV_DTYPE_Q6_K,
 };
 
+/* Those with integer quants; others are the default's product everywhere. */
+static const u32 kt_int_types[] = {
+	KV_DTYPE_Q4_0, KV_DTYPE_Q5_0, KV_DTYPE_Q8_0,
+	KV_DTYPE_Q4_K, KV_DTYPE_Q5_K, KV_DTYPE_Q6_K,
+};
+
 /*
  * for (ops) over the rows of this CPU but those that define; rows of other
  * numerics have nothing of their own but the product

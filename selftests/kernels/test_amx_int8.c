@@ -20,11 +20,6 @@ static const struct kern_ops emulated = {
 	.gemm = amx_gemm_int8,
 };
 
-static const u32 types[] = {
-	KV_DTYPE_Q4_0, KV_DTYPE_Q5_0, KV_DTYPE_Q8_0,
-	KV_DTYPE_Q4_K, KV_DTYPE_Q5_K, KV_DTYPE_Q6_K,
-};
-
 static void check(u64 *seed, u32 type, struct shape s, bool extras)
 {
 	const struct kern_ops *const rows[] = { &emulated, NULL };
@@ -44,8 +39,9 @@ TEST(amx_int8, gives_the_reference_bits_for_every_type)
 	u64 seed = test_seed();
 
 	need_avx2();
-	for (u32 t = 0; t < ARRAY_SIZE(types); t++)
-		check(&seed, types[t], (struct shape){ 19, 50, 512 }, t & 1);
+	for (u32 t = 0; t < ARRAY_SIZE(kt_int_types); t++)
+		check(&seed, kt_int_types[t], (struct shape){ 19, 50, 512 },
+		      t & 1);
 }
 
 TEST(amx_int8, pads_rows_columns_and_k_at_every_edge_of_a_tile)

@@ -4,20 +4,12 @@
  *
  * san: address
  */
-#include <math.h>
-
 #include "kernels/cpu/pool.h"
 #include "selftests/kernels/gemm_check.h"
 
-/* On all rows of the table. */
 static void check(u64 *seed, u32 type, struct shape s, bool extras)
 {
-	const struct kern_ops *rows[8], *ops;
-	u32 nr = 0;
-
-	for_each_row(ops) rows[nr++] = ops;
-	rows[nr] = NULL;
-	check_rows(seed, type, s, extras, rows);
+	check_table(seed, KERN_NUMERICS_BF16, type, s, extras);
 }
 
 TEST(gemm, gives_the_reference_bits_for_every_type_and_m)
@@ -69,63 +61,30 @@ TEST(gemm, takes_more_rows_than_one_pass_over_the_weights_serves)
 	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 259, 17, 256 }, false);
 }
 
-TEST(gemm, a_row_has_the_same_bits_alone_and_in_a_batch)
+/* The promised range: a prompt of 4096 at once. */
+TEST(gemm, takes_4096_rows_of_x)
 {
-	enum { M = 37, N = 100, K = 768 };
 	u64 seed = test_seed();
-	struct kern_mat w = kt_mat(&seed, KV_DTYPE_Q4_K, N, K);
-	u16 *x = kt_bf16s(&seed, M * K, 1);
-	float *all = kt_alloc(M * N * 4), *one = kt_alloc(N * 4);
-	const struct kern_ops *ops;
 
 	kern_thread_init();
-	for_each_row(ops)
-	{
-		struct kern_gemm p = { w, x, all, NULL, NULL, M, K, N };
-
-		ops->gemm(&p, 0, N, scratch);
-		for (u32 m = 0; m < M; m++) {
-			struct kern_gemm q = { w,    x + m * K, one, NULL,
-					       NULL, 1,		K,   N };
-
-			ops->gemm(&q, 0, N, scratch);
-			EXPECT_SAME(one, all + m * N, N, ops->name);
-		}
-	}
-	free((void *)w.data);
-	free(x);
-	free(all);
-	free(one);
+	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 4096, 18, 256 }, true);
 }
 
-/* fp64 sum of the same bf16 products: the definition is a good sum. */
-TEST(gemm, is_close_to_exact_arithmetic)
+TEST(gemm, a_row_has_the_same_bits_alone_and_in_a_batch)
 {
-	enum { M = 3, N = 20, K = 2048 };
 	u64 seed = test_seed();
-	struct kern_mat w = kt_mat(&seed, KV_DTYPE_BF16, N, K);
-	u16 *x = kt_bf16s(&seed, M * K, 1);
-	float *y = kt_alloc(M * N * 4);
-	struct kern_gemm p = { w, x, y, NULL, NULL, M, K, N };
 
 	kern_thread_init();
-	kern_select(NULL)->gemm(&p, 0, N, scratch);
-	for (u32 i = 0; i < M * N; i++) {
-		const u16 *wr = (const u16 *)w.data + i % N * K;
-		double sum = 0, abs = 0;
+	check_alone(&seed, KERN_NUMERICS_BF16);
+}
 
-		for (u32 k = 0; k < K; k++) {
-			double v = (double)kern_bf16_to_f32(x[i / N * K + k]) *
-				   (double)kern_bf16_to_f32(wr[k]);
+/* The definition is a good sum. */
+TEST(gemm, is_close_to_exact_arithmetic)
+{
+	u64 seed = test_seed();
 
-			sum += v;
-			abs += fabs(v);
-		}
-		EXPECT_LE(fabs((double)y[i] - sum), 2e-6 * abs);
-	}
-	free((void *)w.data);
-	free(x);
-	free(y);
+	kern_thread_init();
+	check_exact(&seed, kern_select(NULL), KV_DTYPE_BF16, 2e-6);
 }
 
 /* The pool's cut of several products at once leaves the same bits. */
