@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <kv.h>
+#include "lib/hash.h"
 #include "runtime/engine/program.h"
 #include "runtime/model/model.h"
 #include "tools/kvrun/private_kvmd.h"
@@ -331,7 +332,7 @@ static int answer(struct tree *t, u64 *hash)
 
 		rc = program_error(t->kept[i].b);
 		for (k = 0; k < nr; k++)
-			*hash = (*hash ^ ids[k]) * 0x100000001b3ull;
+			*hash = hash_add(*hash, ids[k]);
 	}
 	return rc;
 }

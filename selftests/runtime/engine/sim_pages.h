@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/hash.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/kv_none.h"
 #include "runtime/model/model.h"
@@ -303,24 +304,18 @@ static inline double sim_now(void *ctx)
 	return ((struct sim_machine *)ctx)->now;
 }
 
-static inline void sim_hash(u64 *hash, u64 v)
-{
-	*hash = (*hash ^ v) * 0x100000001b3ull;
-	*hash ^= *hash >> 29;
-}
-
 static inline u64 sim_hash_batch(u64 hash, const struct forward_batch *b)
 {
 	u32 i;
 
-	sim_hash(&hash, (u64)b->nr_seqs << 32 | b->nr_tokens);
+	hash = hash_add(hash, (u64)b->nr_seqs << 32 | b->nr_tokens);
 	for (i = 0; i < b->nr_seqs; i++)
-		sim_hash(&hash,
-			 (u64)b->seqs[i].pos0 << 32 | b->seqs[i].nr_rows);
+		hash = hash_add(hash, (u64)b->seqs[i].pos0 << 32 |
+					      b->seqs[i].nr_rows);
 	for (i = 0; i < b->nr_tokens; i++)
-		sim_hash(&hash, b->ids[i]);
+		hash = hash_add(hash, b->ids[i]);
 	for (i = 0; i < b->nr_out; i++)
-		sim_hash(&hash, b->out_rows[i]);
+		hash = hash_add(hash, b->out_rows[i]);
 	return hash;
 }
 
