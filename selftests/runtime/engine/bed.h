@@ -58,16 +58,9 @@ static inline struct request *submit(struct bed *b, u32 prompt, u32 max_new,
 	return rig_submit(&b->r, &p);
 }
 
-/* One step, and what must hold after it. */
 static inline int step(struct bed *b)
 {
-	int rc = engine_step(b->r.e, b->r.err);
-
-	if (!EXPECT_TRUE(rc >= 0))
-		TH_LOG("%s", b->r.err);
-	if (!EXPECT_EQ(0, engine_check(b->r.e, b->r.err)))
-		TH_LOG("%s", b->r.err);
-	return rc;
+	return rig_step(&b->r);
 }
 
 /* Steps until all are done, @most; the number of them. */

@@ -89,6 +89,18 @@ static inline struct request *rig_submit(struct rig *r,
 	return q;
 }
 
+/* One step, and what must hold after it. */
+static inline int rig_step(struct rig *r)
+{
+	int rc = engine_step(r->e, r->err);
+
+	if (!EXPECT_LE(0, rc))
+		TH_LOG("%s", r->err);
+	if (!EXPECT_EQ(0, engine_check(r->e, r->err)))
+		TH_LOG("%s", r->err);
+	return rc;
+}
+
 static inline void rig_run(struct rig *r)
 {
 	int rc;
@@ -110,6 +122,20 @@ static inline bool rig_same(const struct seq *a, const struct seq *b)
 	return !memcmp(a->ids + a->req->p.nr_prompt,
 		       b->ids + b->req->p.nr_prompt, nr * sizeof(u32)) &&
 	       !memcmp(a->lps, b->lps, (size_t)nr * k * sizeof(*a->lps));
+}
+
+/* All of their sequences? */
+static inline bool rig_same_all(const struct request *a,
+				const struct request *b)
+{
+	u32 i;
+
+	if (a->nr_seqs != b->nr_seqs)
+		return false;
+	for (i = 0; i < a->nr_seqs; i++)
+		if (!rig_same(a->seqs[i], b->seqs[i]))
+			return false;
+	return true;
 }
 
 #endif

@@ -75,12 +75,10 @@ static void expect_same(struct rig *want, const struct request *got,
 			const struct request_params *p)
 {
 	struct request *r = rig_submit(want, p);
-	u32 i;
 
 	rig_run(want);
 	EXPECT_EQ(0, got->error);
-	for (i = 0; i < r->nr_seqs; i++)
-		EXPECT_TRUE(rig_same(r->seqs[i], got->seqs[i]));
+	EXPECT_TRUE(rig_same_all(r, got));
 }
 
 static struct tiny_cfg config(int i)
