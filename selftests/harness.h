@@ -194,6 +194,12 @@ static inline uint64_t test_rand(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
+/* test_uniform - likewise, in [0, 1) */
+static inline double test_uniform(uint64_t *state)
+{
+	return (double)(test_rand(state) >> 11) * 0x1p-53;
+}
+
 /* ---- comparisons ---- */
 
 enum th_kind { TH_INT, TH_UINT, TH_REAL, TH_PTR };

@@ -87,7 +87,7 @@ static inline double tiny_normal(u64 *seed)
 	double s = 0;
 
 	for (int i = 0; i < 12; i++)
-		s += (double)(test_rand(seed) >> 11) * 0x1p-53;
+		s += test_uniform(seed);
 	return s - 6;
 }
 

@@ -21,11 +21,6 @@ struct machine {
 	u64 seed;
 };
 
-static double uniform(u64 *seed)
-{
-	return (double)(test_rand(seed) >> 11) * 0x1p-53;
-}
-
 static double takes(const struct machine *m, const struct law_load *l)
 {
 	return m->load *
@@ -35,7 +30,7 @@ static double takes(const struct machine *m, const struct law_load *l)
 
 static double measured(struct machine *m, const struct law_load *l)
 {
-	return takes(m, l) * (1 + m->noise * (2 * uniform(&m->seed) - 1));
+	return takes(m, l) * (1 + m->noise * (2 * test_uniform(&m->seed) - 1));
 }
 
 /* So many decodes with a context each, filled up to @tokens with a prompt. */
@@ -318,14 +313,14 @@ TEST(budget, random_machines_are_met)
 		struct budget b;
 		double over, target;
 
-		m.term[LAW_STEP] = 0.001 + 0.05 * uniform(&seed);
+		m.term[LAW_STEP] = 0.001 + 0.05 * test_uniform(&seed);
 		for (t = 1; t < LAW_TERMS; t++)
-			m.term[t] = 0.002 * uniform(&seed);
-		m.noise = 0.1 * uniform(&seed);
+			m.term[t] = 0.002 * test_uniform(&seed);
+		m.noise = 0.1 * test_uniform(&seed);
 		/* what 28 decodes and two tiles take, and up to as much more */
 		target = (m.term[LAW_STEP] + 60 * m.term[LAW_TOKEN] +
 			  28 * m.term[LAW_ROW] + 9 * m.term[LAW_WORK]) *
-			 (1.5 + uniform(&seed));
+			 (1.5 + test_uniform(&seed));
 		budget_init(&b, target, TILE, MOST);
 		profile(&b, &m);
 		serve(&b, &m, 100, &over);

@@ -91,7 +91,7 @@ TEST(draw, an_element_is_picked_where_it_lies)
 		x[test_rand(&seed) % d.nr] = 1;
 		d.top = draw_max(x, d.nr) * d.inv;
 		d.floor = d.top - (round % 3 ? 40 : 2);
-		u = (double)(test_rand(&seed) >> 11) * 0x1p-53;
+		u = test_uniform(&seed);
 		at = draw_pick(&d, sums, u);
 		ASSERT_LT(at, d.nr);
 		EXPECT_GE(x[at] * d.inv, d.floor);

@@ -6,11 +6,6 @@
 #include "runtime/model/forward.h"
 #include "selftests/harness.h"
 
-static double uniform(u64 *seed)
-{
-	return (double)(test_rand(seed) >> 11) * 0x1p-53;
-}
-
 /* From the definition, and not by the functions that are tested. */
 static double takes(const struct law *law, const struct law_load *l)
 {
@@ -23,7 +18,7 @@ static struct law_load any_load(u64 *seed)
 	struct law_load l = { .tokens = 1 + (u32)(test_rand(seed) % 256),
 			      .rows = (u32)(test_rand(seed) % 32) };
 
-	l.work = l.tokens * uniform(seed) * 4;
+	l.work = l.tokens * test_uniform(seed) * 4;
 	return l;
 }
 
@@ -36,9 +31,9 @@ TEST(law, the_fit_finds_the_terms_that_made_the_steps)
 		struct law_sums sums = { 0 };
 		struct law want, got = { 0 };
 
-		want.term[LAW_STEP] = 1e-3 + 0.05 * uniform(&seed);
+		want.term[LAW_STEP] = 1e-3 + 0.05 * test_uniform(&seed);
 		for (i = 1; i < LAW_TERMS; i++)
-			want.term[i] = 1e-5 + 2e-3 * uniform(&seed);
+			want.term[i] = 1e-5 + 2e-3 * test_uniform(&seed);
 		for (i = 0; i < 64; i++) {
 			struct law_load l = any_load(&seed);
 
