@@ -524,6 +524,23 @@ static inline u32 mt_idle_space(struct mt *t, u32 client, u32 geom, u32 pages)
 	return s;
 }
 
+/* A tenant, a client of it, and that one's geometry. */
+static inline void mt_join(struct mt *t, const char *name, u32 *tenant,
+			   u32 *client, u32 *geom)
+{
+	*tenant = mt_tenant(t, name, MM_LIMIT_NONE);
+	*client = mt_attach(t, *tenant);
+	*geom = mt_geom(t, *client, MT_PAGE);
+}
+
+static inline u32 mt_extents(struct mt *t, u32 client)
+{
+	struct mm_client_info i;
+
+	ASSERT_EQ(mm_client_info(t->mm, client, &i), 0);
+	return i.nr_extents;
+}
+
 static inline u32 mt_nr_swapped(struct mt *t, u32 client, u32 space)
 {
 	struct mm_space_info si;

@@ -48,14 +48,6 @@ static struct mm_counts counts(struct mt *t)
 	return n;
 }
 
-static u32 extents(struct mt *t, u32 client)
-{
-	struct mm_client_info ci;
-
-	ASSERT_EQ(mm_client_info(t->mm, client, &ci), 0);
-	return ci.nr_extents;
-}
-
 static u32 frame_at(struct mt *t, u32 client, u32 space, u32 page)
 {
 	return kv_pte_frame(mt_pte(t, client, space, 0, page));
@@ -74,7 +66,7 @@ static void strew(struct compact_self *self, u32 nr, u32 pages, u32 *space)
 			mm_space_truncate(t->mm, self->a, space[i], pages * 16),
 			0);
 	mt_drain(t);
-	ASSERT_EQ(extents(t, self->a), nr);
+	ASSERT_EQ(mt_extents(t, self->a), nr);
 }
 
 TEST_F(compact, pages_of_extents_that_are_hardly_used_come_together)
@@ -85,7 +77,7 @@ TEST_F(compact, pages_of_extents_that_are_hardly_used_come_together)
 	strew(self, 4, 3, s);
 	pass(self, 500 * MS);
 	mt_check(t);
-	EXPECT_EQ(extents(t, self->a), 1);
+	EXPECT_EQ(mt_extents(t, self->a), 1);
 	EXPECT_EQ(counts(t).compact_freed_extents, 3);
 	/* A page may move again before it lies with the others. */
 	EXPECT_GE(counts(t).compact_moved, 9);
@@ -117,7 +109,7 @@ TEST_F(compact, a_space_that_a_step_uses_stays_where_it_is)
 		EXPECT_EQ(mt_gen(t, self->a, s[i]), gen[i]);
 	kv_step_end(&st->rank[0], 99);
 	pass(self, 2000 * MS);
-	EXPECT_EQ(extents(t, self->a), 1);
+	EXPECT_EQ(mt_extents(t, self->a), 1);
 	mt_check(t);
 }
 
@@ -140,7 +132,7 @@ TEST_F(compact, what_a_step_may_still_read_stays)
 	EXPECT_EQ(counts(t).compact_moved, 0);
 	kv_step_end(&t->cl[self->a].status->rank[0], t->cl[self->a].step);
 	pass(self, 2000 * MS);
-	EXPECT_EQ(extents(t, self->a), 1);
+	EXPECT_EQ(mt_extents(t, self->a), 1);
 	mt_check(t);
 }
 
@@ -248,7 +240,7 @@ TEST_F(compact, a_failed_copy_leaves_the_page_where_it_is)
 	EXPECT_EQ(counts(t).compact_errors, 3);
 	t->move_err = 0;
 	pass(self, 2000 * MS);
-	EXPECT_EQ(extents(t, self->a), 1);
+	EXPECT_EQ(mt_extents(t, self->a), 1);
 	mt_check(t);
 }
 
@@ -331,7 +323,7 @@ TEST_F(compact, pages_go_to_no_extent_that_the_client_may_not_have_yet)
 	kv_step_mark(&t->cl[self->a].status->space[u], 99); /* another one */
 	pass(self, 10000 * MS);
 	EXPECT_NE(frame_at(t, self->a, s, 0), was);
-	EXPECT_EQ(extents(t, self->a), 1);
+	EXPECT_EQ(mt_extents(t, self->a), 1);
 	mt_check(t);
 }
 
@@ -347,7 +339,7 @@ TEST_F(compact, who_waits_for_memory_gets_what_comes_empty)
 	while (mt_reserve(t, b, u, nr * 256, 256, 0, NULL) == 0)
 		nr++;
 	EXPECT_EQ(nr, 7);
-	EXPECT_EQ(extents(t, self->a), 1);
+	EXPECT_EQ(mt_extents(t, self->a), 1);
 	mt_check(t);
 }
 
@@ -378,9 +370,9 @@ TEST_F(compact, the_background_is_slow)
 	EXPECT_LE(counts(t).compact_bytes, 16ull << 20);
 	pass(self, 30 * MS);
 	EXPECT_LE(counts(t).compact_bytes, 28ull << 20);
-	EXPECT_GT(extents(t, self->a), 18);
+	EXPECT_GT(mt_extents(t, self->a), 18);
 	pass(self, 1000 * MS);
-	EXPECT_EQ(extents(t, self->a), 18);
+	EXPECT_EQ(mt_extents(t, self->a), 18);
 	mt_check(t);
 }
 
@@ -390,7 +382,7 @@ TEST_F(compact, hardly_any_memory_left_is_reason_to_hurry)
 
 	strew_many(self, 48 * KV_EXTENT_SIZE);
 	pass(self, 20 * MS);
-	EXPECT_EQ(extents(t, self->a), 18);
+	EXPECT_EQ(mt_extents(t, self->a), 18);
 	mt_check(t);
 }
 
@@ -421,7 +413,7 @@ static u32 tenant_of(struct mt *t, u32 client)
 
 static u32 cache_extents(struct mt *t, u32 client)
 {
-	return extents(t, t->mm->tenants[tenant_of(t, client)].cache - 1);
+	return mt_extents(t, t->mm->tenants[tenant_of(t, client)].cache - 1);
 }
 
 /* Two extents of published pages, of which four sequences stay, mapped. */

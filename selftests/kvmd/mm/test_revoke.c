@@ -37,12 +37,8 @@ static void init(struct revoke_self *self, u32 policy, u64 swap)
 	mt_init_cfg(&self->t, &cfg);
 	self->now = 10;
 	mm_tick(self->t.mm, self->now);
-	self->a = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
-	self->b = mt_tenant(&self->t, "b", MM_LIMIT_NONE);
-	self->ca = mt_attach(&self->t, self->a);
-	self->cb = mt_attach(&self->t, self->b);
-	self->ga = mt_geom(&self->t, self->ca, MT_PAGE);
-	self->gb = mt_geom(&self->t, self->cb, MT_PAGE);
+	mt_join(&self->t, "a", &self->a, &self->ca, &self->ga);
+	mt_join(&self->t, "b", &self->b, &self->cb, &self->gb);
 }
 
 FIXTURE_SETUP(revoke)
@@ -70,14 +66,6 @@ static struct mm_counts counts(struct mt *t)
 
 	mm_counts_get(t->mm, &c);
 	return c;
-}
-
-static u32 extents(struct mt *t, u32 client)
-{
-	struct mm_client_info i;
-
-	ASSERT_EQ(mm_client_info(t->mm, client, &i), 0);
-	return i.nr_extents;
 }
 
 static u32 state(struct mt *t, u32 client)
@@ -149,11 +137,11 @@ TEST_F(revoke, who_gives_back_in_time_is_let_alone)
 	EXPECT_EQ(c->last_arg[KV_EVENT_SHRINK], 2 * EXT);
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_ASKED);
 	pass(self, ASK / 8);
-	EXPECT_EQ(extents(t, self->ca), 3);
+	EXPECT_EQ(mt_extents(t, self->ca), 3);
 	EXPECT_EQ(mm_space_destroy(t->mm, self->ca, s), 0);
 	EXPECT_GE(mm_shrink(t->mm, self->ca), 0);
 	pass(self, 1);
-	EXPECT_EQ(extents(t, self->ca), 1);
+	EXPECT_EQ(mt_extents(t, self->ca), 1);
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_NONE);
 	pass(self, ASK + FENCE);
 	EXPECT_EQ(hold(t, self->ca), ~0ull);
@@ -181,14 +169,14 @@ TEST_F(revoke, who_gives_half_is_asked_again_and_loses_the_rest)
 	ask_for(self, self->ca, 2 * EXT);
 	mm_space_destroy(t->mm, self->ca, s2);
 	pass(self, 1);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 	EXPECT_EQ(c->nr_events[KV_EVENT_SHRINK], 2);
 	EXPECT_EQ(c->last_arg[KV_EVENT_SHRINK], EXT);
 	pass(self, ASK - 2);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 	EXPECT_GT(c->nr_events[KV_EVENT_SHRINK], 2);
 	pass(self, 1);
-	EXPECT_EQ(extents(t, self->ca), 1);
+	EXPECT_EQ(mt_extents(t, self->ca), 1);
 	EXPECT_EQ(c->nr_events[KV_EVENT_REVOKE], 1);
 	EXPECT_EQ(epoch(t, self->ca), 1);
 	EXPECT_EQ(hold(t, self->ca), ~0ull);
@@ -220,13 +208,13 @@ TEST_F(revoke, steps_under_way_end_first_and_no_other_begins)
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_FENCED);
 	EXPECT_LE(hold(t, self->ca), before);
 	EXPECT_EQ(t->cl[self->ca].nr_events[KV_EVENT_HOLD], 1);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 	EXPECT_EQ(epoch(t, self->ca), 0);
 	pass(self, FENCE - 1);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 	end_steps(t, self->ca);
 	pass(self, 0);
-	EXPECT_EQ(extents(t, self->ca), 0);
+	EXPECT_EQ(mt_extents(t, self->ca), 0);
 	EXPECT_EQ(epoch(t, self->ca), 1);
 	EXPECT_EQ(hold(t, self->ca), ~0ull);
 	pass(self, 2 * FENCE);
@@ -274,7 +262,7 @@ TEST_F(revoke, a_tenant_keeps_its_min)
 	/* what is on its way counts as gone */
 	EXPECT_EQ(mm_revoke(t->mm, self->ca, EXT, &asked), -EPERM);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 	EXPECT_EQ(mm_revoke(t->mm, self->ca, 1, &asked), -EPERM);
 	EXPECT_EQ(mm_revoke(t->mm, self->cb, 1, &asked), -EPERM);
 	EXPECT_EQ(mm_revoke(t->mm, self->ca, 0, &asked), -EINVAL);
@@ -297,11 +285,11 @@ TEST_F(revoke, a_lowered_limit_is_reached)
 	EXPECT_EQ(t->cl[c2].last_arg[KV_EVENT_SHRINK], 2 * EXT);
 	EXPECT_EQ(t->cl[self->ca].last_arg[KV_EVENT_SHRINK], EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, c2), 0);
-	EXPECT_EQ(extents(t, self->ca), 2);
-	EXPECT_EQ(extents(t, self->cb), 2);
+	EXPECT_EQ(mt_extents(t, c2), 0);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->cb), 2);
 	pass(self, ASK + FENCE);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 }
 
 TEST_F(revoke, what_nobody_needs_any_more_is_called_off)
@@ -321,7 +309,7 @@ TEST_F(revoke, what_nobody_needs_any_more_is_called_off)
 	EXPECT_EQ(counts(t).revokes_off, 1);
 	pass(self, 2 * FENCE);
 	EXPECT_EQ(t->cl[self->ca].kills, 0);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 }
 
 /* Tenant a has the whole device; b wants @pages with a ticket. */
@@ -351,8 +339,8 @@ TEST_F(revoke, a_ticket_takes_from_a_lower_priority)
 	done = t->nr_done;
 	EXPECT_EQ(t->cl[self->ca].last_arg[KV_EVENT_SHRINK], 2 * EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->ca), 6);
-	EXPECT_EQ(extents(t, self->cb), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 6);
+	EXPECT_EQ(mt_extents(t, self->cb), 2);
 	ASSERT_EQ(t->nr_done, done + 1);
 	EXPECT_EQ(t->done[done % MT_DONE].cqe.res, 0);
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_NONE);
@@ -367,7 +355,7 @@ TEST_F(revoke, a_ticket_takes_nothing_from_a_higher_priority)
 	pass(self, 100000000);
 	pass(self, 100000000);
 	EXPECT_EQ(t->cl[self->ca].nr_events[KV_EVENT_SHRINK], 0);
-	EXPECT_EQ(extents(t, self->ca), 8);
+	EXPECT_EQ(mt_extents(t, self->ca), 8);
 }
 
 TEST_F(revoke, a_ticket_takes_nothing_that_is_below_low)
@@ -378,9 +366,9 @@ TEST_F(revoke, a_ticket_takes_nothing_that_is_below_low)
 	fill_and_wait(self, 1, 2, 2 * MT_PER_EXTENT);
 	EXPECT_EQ(t->cl[self->ca].last_arg[KV_EVENT_SHRINK], EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->ca), 7);
+	EXPECT_EQ(mt_extents(t, self->ca), 7);
 	pass(self, 100000000);
-	EXPECT_EQ(extents(t, self->ca), 7);
+	EXPECT_EQ(mt_extents(t, self->ca), 7);
 	EXPECT_EQ(t->cl[self->ca].kills, 0);
 	/* nor does the one that gave take it again */
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_GIVEN);
@@ -394,7 +382,7 @@ TEST_F(revoke, a_tenant_below_its_low_gets_what_others_have_above_theirs)
 	fill_and_wait(self, 3, 0, 2 * MT_PER_EXTENT);
 	EXPECT_EQ(t->cl[self->ca].last_arg[KV_EVENT_SHRINK], 2 * EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->cb), 2);
+	EXPECT_EQ(mt_extents(t, self->cb), 2);
 }
 
 TEST_F(revoke, a_share_comes_from_who_gets_nowhere_with_more)
@@ -412,8 +400,8 @@ TEST_F(revoke, a_share_comes_from_who_gets_nowhere_with_more)
 	pass(self, 25000000);
 	EXPECT_EQ(t->cl[self->ca].last_arg[KV_EVENT_SHRINK], EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->ca), 7);
-	EXPECT_EQ(extents(t, self->cb), 1);
+	EXPECT_EQ(mt_extents(t, self->ca), 7);
+	EXPECT_EQ(mt_extents(t, self->cb), 1);
 	EXPECT_NE(
 		mt_reserve(t, self->ca, s, 8 * MT_PER_EXTENT * 16, 1, 0, NULL),
 		0);
@@ -453,7 +441,7 @@ TEST_F(revoke, who_gives_to_a_ticket_does_not_take_it_again)
 	t->hold_memory = false;
 	mt_answer(t, 0);
 	mt_drain(t);
-	EXPECT_EQ(extents(t, self->cb), 2);
+	EXPECT_EQ(mt_extents(t, self->cb), 2);
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_NONE);
 }
 
@@ -476,7 +464,7 @@ TEST_F(revoke, a_cancelled_ticket_needs_nothing)
 	pass(self, 1);
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_NONE);
 	EXPECT_EQ(hold(t, self->ca), ~0ull);
-	EXPECT_EQ(extents(t, self->ca), 8);
+	EXPECT_EQ(mt_extents(t, self->ca), 8);
 }
 
 TEST_F(revoke, a_page_that_becomes_busy_at_the_barrier_stays)
@@ -488,14 +476,14 @@ TEST_F(revoke, a_page_that_becomes_busy_at_the_barrier_stays)
 	t->mark_at = KV_TP_REVOKE_ENTRY;
 	ask_for(self, self->ca, EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->ca), 1);
+	EXPECT_EQ(mt_extents(t, self->ca), 1);
 	EXPECT_EQ(counts(t).revoke_lost, 0);
 	for (i = 0; i < MT_PER_EXTENT; i++)
 		EXPECT_TRUE(kv_pte_can(mt_pte(t, self->ca, s, 0, i), 1));
 	t->mark = NULL;
 	kv_step_mark(&t->cl[self->ca].status->space[s], 0);
 	pass(self, 1);
-	EXPECT_EQ(extents(t, self->ca), 0);
+	EXPECT_EQ(mt_extents(t, self->ca), 0);
 }
 
 TEST_F(revoke, a_shared_page_is_lost_for_all_who_share_it)
@@ -528,16 +516,16 @@ TEST_F(revoke, nothing_happens_where_it_is_off)
 	limit(t, self->a, EXT, 0, 0);
 	pass(self, ASK + FENCE);
 	pass(self, ASK + FENCE);
-	EXPECT_EQ(extents(t, self->ca), 8);
+	EXPECT_EQ(mt_extents(t, self->ca), 8);
 	mt_fini(t);
 	/* tickets don't count where only the administrator does */
 	init(self, MM_REVOKE_ADMIN, 0);
 	fill_and_wait(self, 0, 7, MT_PER_EXTENT);
 	pass(self, ASK + FENCE);
-	EXPECT_EQ(extents(t, self->ca), 8);
+	EXPECT_EQ(mt_extents(t, self->ca), 8);
 	EXPECT_EQ(ask_for(self, self->ca, EXT), EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->cb), 1);
+	EXPECT_EQ(mt_extents(t, self->cb), 1);
 }
 
 TEST_F(revoke, swap_takes_what_it_has_room_for_and_the_rest_is_lost)
@@ -554,21 +542,21 @@ TEST_F(revoke, swap_takes_what_it_has_room_for_and_the_rest_is_lost)
 	ask_for(self, self->ca, EXT);
 	t->hold_swap = true;
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->ca), 2);
+	EXPECT_EQ(mt_extents(t, self->ca), 2);
 	/* what is being written is waited for, also past the deadline */
 	pass(self, FENCE);
 	EXPECT_EQ(t->cl[self->ca].kills, 0);
 	t->hold_swap = false;
 	mt_swap_answer(t, 0);
 	pass(self, 1);
-	EXPECT_EQ(extents(t, self->ca), 1);
+	EXPECT_EQ(mt_extents(t, self->ca), 1);
 	EXPECT_EQ(mt_nr_swapped(t, self->ca, s1), MT_PER_EXTENT);
 	EXPECT_EQ(epoch(t, self->ca), 0);
 	EXPECT_EQ(counts(t).revoke_lost, 0);
 	/* full: this one is lost */
 	ask_for(self, self->ca, EXT);
 	pass(self, ASK);
-	EXPECT_EQ(extents(t, self->ca), 0);
+	EXPECT_EQ(mt_extents(t, self->ca), 0);
 	EXPECT_EQ(mt_nr_swapped(t, self->ca, s2), 0);
 	EXPECT_EQ(counts(t).revoke_lost, MT_PER_EXTENT);
 }

@@ -20,11 +20,11 @@ FIXTURE(room)
 	u32 ga, gb; /* their geometries */
 };
 
-static void init(struct room_self *self, u64 swap)
+FIXTURE_SETUP(room)
 {
 	const struct mm_config cfg = {
 		.device_bytes = 8 * EXT,
-		.swap_bytes = { swap },
+		.swap_bytes = { 64 << 20 },
 		.revoke = MM_REVOKE_TICKETS,
 		.revoke_ask_ns = ASK,
 		.revoke_fence_ns = FENCE,
@@ -33,17 +33,8 @@ static void init(struct room_self *self, u64 swap)
 	mt_init_cfg(&self->t, &cfg);
 	self->now = 10;
 	mm_tick(self->t.mm, self->now);
-	self->a = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
-	self->b = mt_tenant(&self->t, "b", MM_LIMIT_NONE);
-	self->ca = mt_attach(&self->t, self->a);
-	self->cb = mt_attach(&self->t, self->b);
-	self->ga = mt_geom(&self->t, self->ca, MT_PAGE);
-	self->gb = mt_geom(&self->t, self->cb, MT_PAGE);
-}
-
-FIXTURE_SETUP(room)
-{
-	init(self, 64 << 20);
+	mt_join(&self->t, "a", &self->a, &self->ca, &self->ga);
+	mt_join(&self->t, "b", &self->b, &self->cb, &self->gb);
 }
 
 FIXTURE_TEARDOWN(room)
@@ -84,14 +75,6 @@ static u32 busy_space(struct room_self *self, u32 pages)
 	return s;
 }
 
-static u32 nr_extents(struct mt *t, u32 client)
-{
-	struct mm_client_info i;
-
-	ASSERT_EQ(mm_client_info(t->mm, client, &i), 0);
-	return i.nr_extents;
-}
-
 TEST_F(room, idle_pages_leave_for_weights)
 {
 	struct mt *t = &self->t;
@@ -120,10 +103,10 @@ TEST_F(room, nobody_gets_more_while_they_wait)
 	mt_drain(t);
 	s = mt_space(t, self->ca, self->ga);
 	EXPECT_NE(mt_reserve(t, self->ca, s, 0, 16, KV_SQE_WAIT, NULL), 0);
-	EXPECT_EQ(nr_extents(t, self->ca), 6u);
+	EXPECT_EQ(mt_extents(t, self->ca), 6u);
 	mm_room_end(t->mm);
 	mt_drain(t);
-	EXPECT_EQ(nr_extents(t, self->ca), 7u);
+	EXPECT_EQ(mt_extents(t, self->ca), 7u);
 }
 
 TEST_F(room, who_holds_more_than_its_share_of_what_they_leave_is_asked)
@@ -140,7 +123,7 @@ TEST_F(room, who_holds_more_than_its_share_of_what_they_leave_is_asked)
 	/* it does not listen; its steps end, and its pages leave */
 	kv_step_end(&t->cl[self->ca].status->rank[0], t->cl[self->ca].step);
 	EXPECT_LT(wait_for_room(self, 2 * EXT, 100), 100u);
-	EXPECT_EQ(nr_extents(t, self->ca), 6u);
+	EXPECT_EQ(mt_extents(t, self->ca), 6u);
 	EXPECT_EQ(t->cl[self->ca].kills, 0u);
 	EXPECT_EQ(t->cl[self->ca].table->hold_step, ~0ull);
 }
