@@ -93,11 +93,23 @@ static u32 common(const struct prompts *p, u32 a, u32 b)
 	return i;
 }
 
+/* The one behind the last counts with them. */
+static void prompts_add(struct prompts *p)
+{
+	u32 i = p->nr++, k, most = 0;
+
+	for (k = 0; k < i; k++)
+		most = max(most, common(p, i, k));
+	p->total += p->len[i];
+	p->distinct += p->len[i] - min(most, p->len[i] - 1);
+	p->longest = max(p->longest, p->len[i]);
+}
+
 static void prompts_make(struct prompts *p, u32 nr, u64 seed)
 {
-	u32 i, k, from, most;
+	u32 i, k, from;
 
-	*p = (struct prompts){ .nr = nr };
+	*p = (struct prompts){ 0 };
 	for (i = 0; i < nr; i++) {
 		from = i ? (u32)(test_rand(&seed) % i) : 0;
 		/* as much of an earlier one as there is room behind */
@@ -109,12 +121,7 @@ static void prompts_make(struct prompts *p, u32 nr, u64 seed)
 		p->len[i] = k + 2 + (u32)(test_rand(&seed) % 58);
 		for (; k < p->len[i]; k++)
 			p->ids[i][k] = (u32)(test_rand(&seed) % VOCAB);
-		most = 0;
-		for (from = 0; from < i; from++)
-			most = max(most, common(p, i, from));
-		p->total += p->len[i];
-		p->distinct += p->len[i] - min(most, p->len[i] - 1);
-		p->longest = max(p->longest, p->len[i]);
+		prompts_add(p);
 	}
 }
 
@@ -251,7 +258,7 @@ TEST_TIMEOUT(radix_order, no_order_of_seven_computes_less, 120)
 /* Without those that are as long as the longest. */
 static void drop_longest(const struct prompts *p, struct prompts *out)
 {
-	u32 i, k, most;
+	u32 i;
 
 	*out = (struct prompts){ 0 };
 	for (i = 0; i < p->nr; i++) {
@@ -259,10 +266,7 @@ static void drop_longest(const struct prompts *p, struct prompts *out)
 			continue;
 		out->len[out->nr] = p->len[i];
 		memcpy(out->ids[out->nr], p->ids[i], p->len[i] * sizeof(u32));
-		for (k = most = 0; k < out->nr; k++)
-			most = max(most, common(out, out->nr, k));
-		out->distinct += p->len[i] - min(most, p->len[i] - 1);
-		out->nr++;
+		prompts_add(out);
 	}
 }
 
@@ -443,7 +447,7 @@ TEST(radix_order, of_cold_beginnings_the_one_that_most_wait_for_comes_first)
 		r[i] = submit(&f, ids, 120 + i, 1);
 	}
 	for (i = 0; i < 3; i++) {
-		ASSERT_EQ(1, engine_step(f.e, f.err));
+		ASSERT_EQ(1, step(&f));
 		EXPECT_EQ(REQUEST_WAITING, alone->state);
 	}
 	for (i = 0; i < 3; i++)
