@@ -90,19 +90,20 @@ static int run_mix(struct measure *m, const struct mix *x, u64 *seed)
 	u32 i;
 	int rc = submit_mix(m, x, seed);
 
-	while (!rc) {
+	if (rc)
+		return rc;
+	do {
 		from = bench_now();
 		rc = session_step(&m->x->s);
 		if (rc < 0)
 			return rc;
 		note_step(m, bench_now() - from);
-		rc = rc ? 0 : 1;
-	}
-	for (i = 0; rc > 0 && i < x->seqs; i++) {
-		rc = m->req[i]->error ? m->req[i]->error : rc;
+	} while (rc);
+	for (i = 0; !rc && i < x->seqs; i++) {
+		rc = m->req[i]->error;
 		engine_forget(m->x->s.engine, m->req[i]);
 	}
-	return min(rc, 0);
+	return rc;
 }
 
 static double fit(const struct measure *m, struct law *law)
