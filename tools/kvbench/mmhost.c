@@ -29,6 +29,12 @@ void *mmhost_map(size_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+void mmhost_unmap(void *p, size_t bytes)
+{
+	if (p)
+		munmap(p, bytes);
+}
+
 static int attach(struct mmhost *h)
 {
 	struct mm_attach at = { .table = h->table, .status = h->status };
@@ -71,12 +77,9 @@ void mmhost_fini(struct mmhost *h)
 {
 	if (h->mm)
 		mm_destroy(h->mm);
-	if (h->state)
-		munmap(h->state, h->state_bytes);
-	if (h->table)
-		munmap(h->table, KV_TABLE_SIZE_MAX);
-	if (h->status)
-		munmap(h->status, sizeof(*h->status));
+	mmhost_unmap(h->state, h->state_bytes);
+	mmhost_unmap(h->table, KV_TABLE_SIZE_MAX);
+	mmhost_unmap(h->status, sizeof(*h->status));
 	memset(h, 0, sizeof(*h));
 }
 

@@ -31,6 +31,8 @@ extern const struct mm_host_ops mmhost_ops;
 /* mmhost_map - zeroed memory that costs nothing before it is touched; or NULL
  */
 void *mmhost_map(size_t bytes);
+/* mmhost_unmap - give it back; @p may be NULL */
+void mmhost_unmap(void *p, size_t bytes);
 
 /* @cache_pages: published pages at most; 0: as memory allows */
 int mmhost_init(struct mmhost *h, u64 device_bytes, u64 cache_pages);

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 #include "lib/hash.h"
@@ -346,12 +345,6 @@ int world_run(struct world *w, u64 most_ns)
 	return w->failed ? -ENOMEM : w->killed ? -EPERM : 0;
 }
 
-static void unmap(void *p, size_t bytes)
-{
-	if (p)
-		munmap(p, bytes);
-}
-
 int world_create(const struct world_cfg *cfg, struct world **out)
 {
 	u64 part = cfg->device_bytes / 100;
@@ -403,11 +396,11 @@ void world_destroy(struct world *w)
 		return;
 	if (w->mm)
 		mm_destroy(w->mm);
-	unmap(w->state, w->state_bytes);
+	mmhost_unmap(w->state, w->state_bytes);
 	for (i = 0; i < MM_CLIENT_MAX; i++) {
 		growing_drop(&w->growing, i, MM_NONE);
-		unmap(w->table[i], KV_TABLE_SIZE_MAX);
-		unmap(w->status[i], sizeof(struct kv_status));
+		mmhost_unmap(w->table[i], KV_TABLE_SIZE_MAX);
+		mmhost_unmap(w->status[i], sizeof(struct kv_status));
 	}
 	for (i = 0; i < w->nr_tasks; i++) {
 		free(w->tasks[i]->stack);
@@ -435,8 +428,8 @@ int world_attach(struct world *w, const char *tenant, struct world_client *c)
 	if (!rc)
 		rc = mm_client_attach(w->mm, &at, &c->index);
 	if (rc) {
-		unmap(c->table, KV_TABLE_SIZE_MAX);
-		unmap(c->status, sizeof(*c->status));
+		mmhost_unmap(c->table, KV_TABLE_SIZE_MAX);
+		mmhost_unmap(c->status, sizeof(*c->status));
 		return rc;
 	}
 	w->client[c->index] = c;
