@@ -177,8 +177,7 @@ static void put_setting(json_t *v, const struct serve_opts *o,
 	json_object_set_new(v, "model_id",
 			    s->model ? json_string(s->model) : json_null());
 	json_object_set_new(v, "prompts", json_string(s->how));
-	json_object_set_new(v, "workload",
-			    json_string(work_kind_name(w->kind)));
+	json_object_set_new(v, "workload", json_string(work_kinds[w->kind]));
 	json_object_set_new(v, "num_prompts", json_integer(w->nr));
 	if (isfinite(w->rate) && w->rate > 0)
 		set_real(v, "request_rate", w->rate);

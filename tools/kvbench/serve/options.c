@@ -187,15 +187,12 @@ static bool goodput(struct serve_opts *o, const char *s)
 static bool set_work(struct serve_opts *o, int c)
 {
 	static const char *const arrivals[] = { "poisson", "gamma", NULL };
-	const char *kinds[16] = { NULL };
 	struct work_opts *w = &o->work;
 	int i;
 
 	switch (c) {
 	case O_WORKLOAD:
-		for (i = 0; work_kind_name((u32)i); i++)
-			kinds[i] = work_kind_name((u32)i);
-		i = value_word(optarg, kinds);
+		i = value_word(optarg, work_kinds);
 		w->kind = (enum work_kind)max(i, 0);
 		return i >= 0;
 	case O_NR:

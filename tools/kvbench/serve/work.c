@@ -13,7 +13,7 @@
 #include <string.h>
 #include "lib/hash.h"
 
-static const char *const names[] = {
+const char *const work_kinds[] = {
 	[WORK_RANDOM] = "random",
 	[WORK_SHAREGPT] = "sharegpt",
 	[WORK_SHARED_PREFIX] = "shared-prefix",
@@ -21,6 +21,7 @@ static const char *const names[] = {
 	[WORK_FEWSHOT] = "fewshot",
 	[WORK_TOT] = "tot",
 	[WORK_CHAT] = "chat",
+	NULL,
 };
 
 /*
@@ -42,11 +43,6 @@ static const struct {
 	[WORK_CHAT] = { "lognormal:40:0.8:512", "lognormal:80:0.8:512", 4,
 			200 },
 };
-
-const char *work_kind_name(u32 i)
-{
-	return i < ARRAY_SIZE(names) ? names[i] : NULL;
-}
 
 static bool grow(void **array, u32 *room, u32 want, size_t size)
 {

@@ -70,8 +70,8 @@ struct work_opts {
 	double seconds; /* nothing comes later than this; 0: no limit */
 };
 
-/* work_kind_name - of kind @i, or NULL: there are no more */
-const char *work_kind_name(u32 i);
+/* Names of the kinds; NULL behind the last. */
+extern const char *const work_kinds[];
 
 /**
  * work_make - all requests of a run

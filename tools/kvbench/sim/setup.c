@@ -22,16 +22,7 @@ static const struct law laws[] = {
 	{ { 70e-3, 2.2e-3, 1.1e-3, 60e-6 } },
 };
 
-enum value {
-	V_U32,
-	V_BYTES,
-	V_DIST,
-	V_BOOL,
-	V_TEXT,
-	V_NAME,
-	V_WORKLOAD,
-	V_RATE
-};
+enum value { V_U32, V_BYTES, V_DIST, V_BOOL, V_TEXT, V_NAME, V_RATE };
 
 struct key {
 	const char *name, *what;
@@ -99,8 +90,8 @@ static const struct key keys[] = {
 	{ "order", "lpm, dfs, fcfs", V_NAME, AT(fleet.engine.order), orders },
 	{ "overtake", "how often one may be", V_U32,
 	  AT(fleet.engine.overtake_max), NULL },
-	{ "workload", "random, sharegpt, shared-prefix, trace, ...", V_WORKLOAD,
-	  AT(work.kind), NULL },
+	{ "workload", "random, sharegpt, shared-prefix, trace, ...", V_NAME,
+	  AT(work.kind), work_kinds },
 	{ "requests", "how many", V_U32, AT(work.nr), NULL },
 	{ "rate", "requests a second, or inf", V_RATE, AT(work.rate), NULL },
 	{ "burstiness", "1: Poisson, less: bursts", V_RATE, AT(work.burstiness),
@@ -173,16 +164,6 @@ static bool to_name(const char *const *names, const char *v, u32 *out)
 	return false;
 }
 
-static bool to_workload(const char *v, u32 *out)
-{
-	const char *name;
-
-	for (*out = 0; (name = work_kind_name(*out)); ++*out)
-		if (!strcmp(name, v))
-			return true;
-	return false;
-}
-
 static bool to_text(struct sim_setup *s, const char *v, const char **out)
 {
 	char *copy = s->nr_texts < ARRAY_SIZE(s->texts) ? strdup(v) : NULL;
@@ -222,8 +203,6 @@ static bool set(struct sim_setup *s, const struct key *k, const char *v)
 		return *(bool *)at || !strcmp(v, "no");
 	case V_TEXT:
 		return to_text(s, v, at);
-	case V_WORKLOAD:
-		return to_workload(v, at);
 	case V_NAME:
 		if (!to_name(k->names, v, &i))
 			return false;

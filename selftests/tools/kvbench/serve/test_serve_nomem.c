@@ -68,7 +68,7 @@ TEST(work, is_whole_or_an_error_whichever_allocation_fails)
 			"\"output_length\": 6, \"hash_ids\": [0, %u]}\n",
 			i, i);
 	fclose(f);
-	for (kind = 0; work_kind_name(kind); kind++) {
+	for (kind = 0; work_kinds[kind]; kind++) {
 		opts(&o, kind, path);
 		for (n = 1; n < 1000; n++) {
 			arm(n);
