@@ -387,48 +387,6 @@ static int run_margin_other(const struct bench_opts *o, enum kern_numerics how,
 	return 0;
 }
 
-static int run_score_bf16(const struct bench_opts *o, struct figure_result *f)
-{
-	return run_score_other(o, KERN_NUMERICS_BF16, f);
-}
-
-static int run_margin_bf16(const struct bench_opts *o, struct figure_result *f)
-{
-	return run_margin_other(o, KERN_NUMERICS_BF16, f);
-}
-
-static int run_score_int16(const struct bench_opts *o, struct figure_result *f)
-{
-	return run_score_other(o, KERN_NUMERICS_INT16, f);
-}
-
-static int run_margin_int16(const struct bench_opts *o, struct figure_result *f)
-{
-	return run_margin_other(o, KERN_NUMERICS_INT16, f);
-}
-
-static int run_score_int8(const struct bench_opts *o, struct figure_result *f)
-{
-	return run_score_other(o, KERN_NUMERICS_INT8, f);
-}
-
-static int run_margin_int8(const struct bench_opts *o, struct figure_result *f)
-{
-	return run_margin_other(o, KERN_NUMERICS_INT8, f);
-}
-
-static int run_score_bf16attn(const struct bench_opts *o,
-			      struct figure_result *f)
-{
-	return run_score_other(o, KERN_NUMERICS_BF16_ATTN, f);
-}
-
-static int run_margin_bf16attn(const struct bench_opts *o,
-			       struct figure_result *f)
-{
-	return run_margin_other(o, KERN_NUMERICS_BF16_ATTN, f);
-}
-
 static int run_score_gemma(const struct bench_opts *o, struct figure_result *f)
 {
 	return run_score(o, MODEL_GEMMA, f);
@@ -469,43 +427,31 @@ FIGURE(margin_qwen, .name = "margin.qwen",
 	       "reference's",
        .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.1,
        .run = run_margin_qwen);
-FIGURE(score_bf16, .name = "score.bf16",
-       .what = "mean |log-probability - fp32 reference's| with bf16 products, "
-	       "the worst text's of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.02,
-       .run = run_score_bf16);
-FIGURE(margin_bf16, .name = "margin.bf16",
-       .what = "largest margin at which the best token with bf16 products is "
-	       "not the reference's, of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.1,
-       .run = run_margin_bf16);
-FIGURE(score_int16, .name = "score.int16",
-       .what = "mean |log-probability - fp32 reference's| with int16 products, "
-	       "the worst text's of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.02,
-       .run = run_score_int16);
-FIGURE(margin_int16, .name = "margin.int16",
-       .what = "largest margin at which the best token with int16 products is "
-	       "not the reference's, of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.1,
-       .run = run_margin_int16);
-FIGURE(score_int8, .name = "score.int8",
-       .what = "mean |log-probability - fp32 reference's| with int8 "
-	       "products, the worst text's of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.03,
-       .run = run_score_int8);
-FIGURE(margin_int8, .name = "margin.int8",
-       .what = "largest margin at which the best token with int8 products is "
-	       "not the reference's, of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.35,
-       .run = run_margin_int8);
-FIGURE(score_bf16attn, .name = "score.bf16attn",
-       .what = "mean |log-probability - fp32 reference's| with attention in "
-	       "bf16, the worst text's of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.03,
-       .run = run_score_bf16attn);
-FIGURE(margin_bf16attn, .name = "margin.bf16attn",
-       .what = "largest margin at which the best token with attention in bf16 "
-	       "is not the reference's, of both models",
-       .unit = "nat", .cmp = CMP_AT_MOST, .target = 0.35,
-       .run = run_margin_bf16attn);
+/* Both figures of one kind of numerics, under one name. */
+#define FIGURES_WITH(id, numerics, how, most, most_margin)                   \
+	static int run_score_##id(const struct bench_opts *o,                \
+				  struct figure_result *f)                   \
+	{                                                                    \
+		return run_score_other(o, numerics, f);                      \
+	}                                                                    \
+	static int run_margin_##id(const struct bench_opts *o,               \
+				   struct figure_result *f)                  \
+	{                                                                    \
+		return run_margin_other(o, numerics, f);                     \
+	}                                                                    \
+	FIGURE(score_##id, .name = "score." #id,                             \
+	       .what = "mean |log-probability - fp32 reference's| with " how \
+		       ", the worst text's of both models",                  \
+	       .unit = "nat", .cmp = CMP_AT_MOST, .target = (most),          \
+	       .run = run_score_##id);                                       \
+	FIGURE(margin_##id, .name = "margin." #id,                           \
+	       .what = "largest margin at which the best token with " how    \
+		       " is not the reference's, of both models",            \
+	       .unit = "nat", .cmp = CMP_AT_MOST, .target = (most_margin),   \
+	       .run = run_margin_##id)
+
+FIGURES_WITH(bf16, KERN_NUMERICS_BF16, "bf16 products", 0.02, 0.1);
+FIGURES_WITH(int16, KERN_NUMERICS_INT16, "int16 products", 0.02, 0.1);
+FIGURES_WITH(int8, KERN_NUMERICS_INT8, "int8 products", 0.03, 0.35);
+FIGURES_WITH(bf16attn, KERN_NUMERICS_BF16_ATTN, "attention in bf16", 0.03,
+	     0.35);
