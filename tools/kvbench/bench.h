@@ -70,6 +70,14 @@ struct figure {
 void figure_register(struct figure *f);
 const struct figure *figure_first(void);
 
+/* figure_failed - @rc; its note is what fits of the sentence in @err */
+static inline int figure_failed(struct figure_result *f, int rc,
+				const char *err)
+{
+	snprintf(f->note, sizeof(f->note), "%.*s", FIGURE_NOTE - 1, err);
+	return rc;
+}
+
 #define FIGURE(id, ...)                                                  \
 	static struct figure figure_##id = { __VA_ARGS__ };              \
 	static void __attribute__((constructor)) figure_##id##_add(void) \

@@ -58,14 +58,14 @@ struct decodes {
 
 static int run_decodes(const struct bench_opts *o, struct real *x,
 		       bool one_by_one, float temperature, struct decodes *d,
-		       char *note)
+		       char *err)
 {
 	const struct engine_opts eo = { .step_tokens = 512,
 					.max_seqs = HOST_SEQS,
 					.one_by_one = one_by_one };
 	u32 nr = o->tiny ? 2 : HOST_SEQS, i;
 	struct session *s = &x->s;
-	int rc = real_engine(x, &eo, note);
+	int rc = real_engine(x, &eo, err);
 	double start = 0;
 
 	d->steps = o->tiny ? 4 : HOST_STEPS;
@@ -84,7 +84,7 @@ static int run_decodes(const struct bench_opts *o, struct real *x,
 		d->to = *engine_stats(s->engine);
 		d->step_s = (bench_now() - start) / d->steps;
 	}
-	return rc;
+	return rc ? err_set(err, rc, "%s", s->err) : 0;
 }
 
 static double us(const struct decodes *d, double from, double to)
@@ -97,16 +97,17 @@ static double us(const struct decodes *d, double from, double to)
 static int run_host(const struct bench_opts *o, struct figure_result *f)
 {
 	struct decodes d, plain;
+	char err[KV_ERRLEN] = "";
 	struct real x;
-	int rc = real_open(&x, o->model, o->threads, f->note);
+	int rc = real_open(&x, o->model, o->threads, err);
 
 	if (!rc)
-		rc = run_decodes(o, &x, true, 0, &plain, f->note);
+		rc = run_decodes(o, &x, true, 0, &plain, err);
 	if (!rc)
-		rc = run_decodes(o, &x, false, 0, &d, f->note);
+		rc = run_decodes(o, &x, false, 0, &d, err);
 	real_close(&x);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	f->measured = us(&d, host_s(&d.from), host_s(&d.to));
 	snprintf(f->note, sizeof(f->note),
 		 "us: who %.0f, pages %.0f, tables %.0f, errand %.0f, commit "
@@ -129,16 +130,17 @@ FIGURE(engine_host, .name = "engine.host",
 static int run_sampled(const struct bench_opts *o, struct figure_result *f)
 {
 	struct decodes drawn, greedy;
+	char err[KV_ERRLEN] = "";
 	struct real x;
-	int rc = real_open(&x, o->model, o->threads, f->note);
+	int rc = real_open(&x, o->model, o->threads, err);
 
 	if (!rc)
-		rc = run_decodes(o, &x, false, 0, &greedy, f->note);
+		rc = run_decodes(o, &x, false, 0, &greedy, err);
 	if (!rc)
-		rc = run_decodes(o, &x, false, 0.8f, &drawn, f->note);
+		rc = run_decodes(o, &x, false, 0.8f, &drawn, err);
 	real_close(&x);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	f->measured = 100 * (drawn.step_s / greedy.step_s - 1);
 	snprintf(f->note, sizeof(f->note),
 		 "a step of %.2f ms, %.2f greedy; temperature 0.8, top-p 0.95",

@@ -50,9 +50,9 @@ static const char *const outputs[] = {
 
 /* Batches of @batch; 0: iterations. */
 static int orca(const struct bench_opts *o, enum lengths kind, u32 nr,
-		u32 batch, struct sim_setup *s, char *note)
+		u32 batch, struct sim_setup *s, char *err)
 {
-	char text[256], err[KV_ERRLEN] = "";
+	char text[256];
 	int rc;
 
 	setup_init(s);
@@ -62,8 +62,6 @@ static int orca(const struct bench_opts *o, enum lengths kind, u32 nr,
 		 batch ? "request" : "iteration", batch ? batch : ORCA_SEQS);
 	rc = setup_choose(s, text, err);
 	s->work.seed = o->seed;
-	if (rc)
-		snprintf(note, FIGURE_NOTE, "%.150s", err);
 	return rc;
 }
 
@@ -75,18 +73,15 @@ static double tps_of(const struct fleet_result *r)
 /* Tokens/s by the law. */
 static int simulated(const struct bench_opts *o, const struct law *law,
 		     enum lengths kind, u32 nr, u32 batch, double *tps,
-		     char *note)
+		     char *err)
 {
-	char err[KV_ERRLEN] = "";
 	struct fleet_result r = { 0 };
 	struct sim_setup s;
-	int rc = orca(o, kind, nr, batch, &s, note);
+	int rc = orca(o, kind, nr, batch, &s, err);
 
 	s.fleet.law = *law;
 	if (!rc)
 		rc = setup_run(&s, &r, err);
-	if (rc)
-		snprintf(note, FIGURE_NOTE, "%.150s", err);
 	*tps = tps_of(&r);
 	fleet_result_fini(&r);
 	setup_fini(&s);
@@ -95,14 +90,14 @@ static int simulated(const struct bench_opts *o, const struct law *law,
 
 /* How much faster iterations are by a law, and the batch they are held to. */
 static int by_law(const struct bench_opts *o, const struct law *law,
-		  enum lengths kind, double *ratio, u32 *best, char *note)
+		  enum lengths kind, double *ratio, u32 *best, char *err)
 {
 	double ours, now, most = 0;
 	u32 batch;
-	int rc = simulated(o, law, kind, ORCA_SIM, 0, &ours, note);
+	int rc = simulated(o, law, kind, ORCA_SIM, 0, &ours, err);
 
 	for (batch = 1; batch <= ORCA_SEQS && !rc; batch *= 2) {
-		rc = simulated(o, law, kind, ORCA_SIM, batch, &now, note);
+		rc = simulated(o, law, kind, ORCA_SIM, batch, &now, err);
 		if (now > most) {
 			most = now;
 			*best = batch;
@@ -114,21 +109,21 @@ static int by_law(const struct bench_opts *o, const struct law *law,
 
 /* Tokens/s of the real model, of iterations and of batches of @batch. */
 static int real_tps(const struct bench_opts *o, enum lengths kind, u32 batch,
-		    double tps[2], char *note)
+		    double tps[2], char *err)
 {
+	static struct sim_setup s[2]; /* large */
 	struct fleet_result r[2] = { 0 };
-	struct sim_setup s[2];
 	struct real x;
-	int rc = real_open(&x, o->model, o->threads, note);
+	int rc = real_open(&x, o->model, o->threads, err);
 	u32 i;
 
 	for (i = 0; i < 2; i++) {
-		int bad = orca(o, kind, ORCA_REAL, i ? batch : 0, &s[i], note);
+		int bad = orca(o, kind, ORCA_REAL, i ? batch : 0, &s[i], err);
 
 		rc = rc ? rc : bad;
 	}
 	if (!rc)
-		rc = real_run(&x, s, 2, r, note);
+		rc = real_run(&x, s, 2, r, err);
 	for (i = 0; i < 2; i++) {
 		tps[i] = tps_of(&r[i]);
 		fleet_result_fini(&r[i]);
@@ -143,22 +138,22 @@ static int saturated(const struct bench_opts *o, enum lengths kind,
 {
 	struct law law, tiles = LAW_TILES;
 	double here = 0, there = 0, same[2] = { 0 }, real[2] = { 0 };
+	char err[KV_ERRLEN] = "";
 	u32 batch = 1, at = 1;
-	int rc = real_law_here(o, &law, f->note);
+	int rc = real_law_here(o, &law, err);
 
 	if (!rc)
-		rc = by_law(o, &tiles, kind, &there, &at, f->note);
+		rc = by_law(o, &tiles, kind, &there, &at, err);
 	if (!rc)
-		rc = by_law(o, &law, kind, &here, &batch, f->note);
+		rc = by_law(o, &law, kind, &here, &batch, err);
 	if (!rc)
-		rc = simulated(o, &law, kind, ORCA_REAL, 0, &same[0], f->note);
+		rc = simulated(o, &law, kind, ORCA_REAL, 0, &same[0], err);
 	if (!rc)
-		rc = simulated(o, &law, kind, ORCA_REAL, batch, &same[1],
-			       f->note);
+		rc = simulated(o, &law, kind, ORCA_REAL, batch, &same[1], err);
 	if (!rc)
-		rc = real_tps(o, kind, batch, real, f->note);
+		rc = real_tps(o, kind, batch, real, err);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	f->measured = real[0] / real[1];
 	snprintf(f->note, sizeof(f->note),
 		 "%.0f t/s against %.0f, %u requests, batches of %u; "
@@ -201,33 +196,30 @@ struct rates {
 };
 
 static int rate_of(const struct bench_opts *o, const struct law *law, u32 batch,
-		   double *rate, char *note)
+		   double *rate, char *err)
 {
 	const struct law_load alone = { .tokens = 1, .rows = 1 };
-	char err[KV_ERRLEN] = "";
 	struct sim_setup s;
-	int rc = orca(o, HEAVY, ORCA_RATE_SIM, batch, &s, note);
+	int rc = orca(o, HEAVY, ORCA_RATE_SIM, batch, &s, err);
 
 	s.fleet.law = *law;
 	if (!rc)
 		rc = sim_capacity(&s, keeps,
 				  RATE_STEPS * law_seconds(law, &alone), rate,
 				  err);
-	if (rc)
-		snprintf(note, FIGURE_NOTE, "%.150s", err);
 	setup_fini(&s);
 	return rc;
 }
 
 static int rates_by(const struct bench_opts *o, const struct law *law,
-		    struct rates *r, char *note)
+		    struct rates *r, char *err)
 {
 	double now = 0;
 	u32 batch;
-	int rc = rate_of(o, law, 0, &r->ours, note);
+	int rc = rate_of(o, law, 0, &r->ours, err);
 
 	for (batch = 1; batch <= ORCA_SEQS && !rc; batch *= 2) {
-		rc = rate_of(o, law, batch, &now, note);
+		rc = rate_of(o, law, batch, &now, err);
 		if (!rc && now > r->best) {
 			r->best = now;
 			r->batch = batch;
@@ -240,14 +232,15 @@ static int run_rate(const struct bench_opts *o, struct figure_result *f)
 {
 	struct law law, tiles = LAW_TILES;
 	struct rates here = { 0 }, there = { 0 };
-	int rc = real_law_here(o, &law, f->note);
+	char err[KV_ERRLEN] = "";
+	int rc = real_law_here(o, &law, err);
 
 	if (!rc)
-		rc = rates_by(o, &law, &here, f->note);
+		rc = rates_by(o, &law, &here, err);
 	if (!rc)
-		rc = rates_by(o, &tiles, &there, f->note);
+		rc = rates_by(o, &tiles, &there, err);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	f->measured = here.best > 0 ? here.ours / here.best : 0;
 	snprintf(f->note, sizeof(f->note),
 		 "by the law of steps: %.2f/s against %.2f, batches of %u; "
@@ -264,15 +257,15 @@ static int run_rate(const struct bench_opts *o, struct figure_result *f)
 
 /* Median latency a token in ms, real and simulated. */
 static int compare(const struct bench_opts *o, struct real *x, double rate,
-		   u32 batch, double ms[2], char *note)
+		   u32 batch, double ms[2], char *err)
 {
 	struct fleet_result real = { 0 }, sim = { 0 };
 	struct sim_setup s;
-	int rc = orca(o, HEAVY, ORCA_TIMED, batch, &s, note);
+	int rc = orca(o, HEAVY, ORCA_TIMED, batch, &s, err);
 
 	s.work.rate = rate;
 	if (!rc)
-		rc = real_and_simulated(x, &s, &real, &sim, note);
+		rc = real_and_simulated(x, &s, &real, &sim, err);
 	ms[0] = samples_percentile(&real.norm, 50) * 1e3;
 	ms[1] = samples_percentile(&sim.norm, 50) * 1e3;
 	fleet_result_fini(&real);
@@ -284,23 +277,24 @@ static int compare(const struct bench_opts *o, struct real *x, double rate,
 static int run_sim(const struct bench_opts *o, struct figure_result *f)
 {
 	double rate = 0, ours[2], batches[2];
+	char err[KV_ERRLEN] = "";
 	struct law law;
 	struct real x;
-	int rc = real_law_here(o, &law, f->note);
+	int rc = real_law_here(o, &law, err);
 
 	if (!rc)
-		rc = rate_of(o, &law, 0, &rate, f->note);
+		rc = rate_of(o, &law, 0, &rate, err);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	rate /= 2;
-	rc = real_open(&x, o->model, o->threads, f->note);
+	rc = real_open(&x, o->model, o->threads, err);
 	if (!rc)
-		rc = compare(o, &x, rate, 0, ours, f->note);
+		rc = compare(o, &x, rate, 0, ours, err);
 	if (!rc)
-		rc = compare(o, &x, rate, SIM_BATCH, batches, f->note);
+		rc = compare(o, &x, rate, SIM_BATCH, batches, err);
 	real_close(&x);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	f->measured = 100 * fmax(fabs(ours[1] / ours[0] - 1),
 				 fabs(batches[1] / batches[0] - 1));
 	snprintf(f->note, sizeof(f->note),

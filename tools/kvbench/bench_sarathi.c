@@ -121,17 +121,16 @@ static int run_capacity_at(const struct bench_opts *o, double target,
 		rc = by_law(o, &law, here_s, &here, err);
 	if (!rc)
 		rc = by_law(o, &tiles, there_s, &there, err);
-	f->measured = here.whole > 0 ? here.chunked / here.whole : 0;
 	if (rc)
-		snprintf(f->note, sizeof(f->note), "%.150s", err);
-	else
-		snprintf(f->note, sizeof(f->note),
-			 "by the law of steps, %.0f ms: %.3f/s against %.3f; "
-			 "with tiles, %.0f ms: %.1f x, %.2f/s against %.2f",
-			 here_s * 1e3, here.chunked, here.whole, there_s * 1e3,
-			 there.whole > 0 ? there.chunked / there.whole : 0,
-			 there.chunked, there.whole);
-	return rc;
+		return figure_failed(f, rc, err);
+	f->measured = here.whole > 0 ? here.chunked / here.whole : 0;
+	snprintf(f->note, sizeof(f->note),
+		 "by the law of steps, %.0f ms: %.3f/s against %.3f; "
+		 "with tiles, %.0f ms: %.1f x, %.2f/s against %.2f",
+		 here_s * 1e3, here.chunked, here.whole, there_s * 1e3,
+		 there.whole > 0 ? there.chunked / there.whole : 0,
+		 there.chunked, there.whole);
+	return 0;
 }
 
 static int run_capacity(const struct bench_opts *o, struct figure_result *f)
@@ -206,10 +205,8 @@ static int run_ablation(const struct bench_opts *o, struct figure_result *f)
 		rc = ablate(o, &law, &a, err);
 	if (!rc)
 		rc = ablate(o, &tiles, &t, err);
-	if (rc) {
-		snprintf(f->note, sizeof(f->note), "%.150s", err);
-		return rc;
-	}
+	if (rc)
+		return figure_failed(f, rc, err);
 	f->measured = a.holds;
 	snprintf(f->note, sizeof(f->note),
 		 "P50 TTFT/P99 TBT ms: mixing %.0f/%.0f, chunks %.0f/%.0f, "
@@ -226,19 +223,16 @@ static int run_ablation(const struct bench_opts *o, struct figure_result *f)
 /* P50 of latency a token in ms, real and simulated, and P99 between two. */
 static int compare(const struct bench_opts *o, struct real *x,
 		   const struct law *law, enum engine_prefill prefill,
-		   double rate, double ms[4], char *note)
+		   double rate, double ms[4], char *err)
 {
 	struct fleet_result real = { 0 }, sim = { 0 };
-	char err[KV_ERRLEN] = "";
 	struct sim_setup s;
 	int rc = sarathi(o, law, prefill, strict_of(law), &s, err);
 
-	if (rc)
-		snprintf(note, FIGURE_NOTE, "%.150s", err);
 	s.work.nr = o->tiny ? 2 : SARATHI_REAL;
 	s.work.rate = rate;
 	if (!rc)
-		rc = real_and_simulated(x, &s, &real, &sim, note);
+		rc = real_and_simulated(x, &s, &real, &sim, err);
 	ms[0] = samples_percentile(&real.norm, 50) * 1e3;
 	ms[1] = samples_percentile(&sim.norm, 50) * 1e3;
 	ms[2] = samples_percentile(&real.itl, 99) * 1e3;
@@ -260,21 +254,19 @@ static int run_sim(const struct bench_opts *o, struct figure_result *f)
 	if (!rc)
 		rc = capacity(o, &law, ENGINE_PREFILL_CHUNKED, strict_of(&law),
 			      &rate, err);
-	if (rc) {
-		snprintf(f->note, sizeof(f->note), "%.150s", err);
-		return rc;
-	}
+	if (rc)
+		return figure_failed(f, rc, err);
 	rate = SARATHI_SHARE * max(rate, 0.01);
-	rc = real_open(&x, o->model, o->threads, f->note);
+	rc = real_open(&x, o->model, o->threads, err);
 	if (!rc)
 		rc = compare(o, &x, &law, ENGINE_PREFILL_CHUNKED, rate, chunked,
-			     f->note);
+			     err);
 	if (!rc)
 		rc = compare(o, &x, &law, ENGINE_PREFILL_WHOLE, rate, whole,
-			     f->note);
+			     err);
 	real_close(&x);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	f->measured = 100 * fmax(fabs(chunked[1] / chunked[0] - 1),
 				 fabs(whole[1] / whole[0] - 1));
 	snprintf(f->note, sizeof(f->note),
@@ -289,9 +281,9 @@ static int run_sim(const struct bench_opts *o, struct figure_result *f)
 
 /* Seconds of a prompt in steps of so many tokens; the least of some. */
 static int prefill_s(const struct bench_opts *o, struct real *x, u32 chunk,
-		     u32 prompt, double *seconds, char *note)
+		     u32 prompt, double *seconds, char *err)
 {
-	char text[128], err[KV_ERRLEN] = "";
+	char text[128];
 	struct fleet_result r;
 	struct sim_setup s;
 	u32 i;
@@ -303,12 +295,10 @@ static int prefill_s(const struct bench_opts *o, struct real *x, u32 chunk,
 		 "output-len=1 step-tokens=%u max-seqs=4 prefix-cache=no",
 		 prompt, chunk);
 	rc = setup_choose(&s, text, err);
-	if (rc)
-		snprintf(note, FIGURE_NOTE, "%.150s", err);
 	*seconds = 1e9;
 	for (i = 0; i < CHUNK_ROUNDS && !rc; i++) {
 		s.work.seed = o->seed + i;
-		rc = real_run(x, &s, 1, &r, note);
+		rc = real_run(x, &s, 1, &r, err);
 		if (!rc)
 			*seconds = min(*seconds, samples_max(&r.ttft));
 		fleet_result_fini(&r);
@@ -322,14 +312,15 @@ static int run_chunk(const struct bench_opts *o, struct figure_result *f)
 	static const u32 chunks[] = { 1024, 256, 128, 64 };
 	u32 i, prompt = o->tiny ? 64 : CHUNK_PROMPT;
 	double s[ARRAY_SIZE(chunks)];
+	char err[KV_ERRLEN] = "";
 	struct real x;
-	int rc = real_open(&x, o->model, o->threads, f->note);
+	int rc = real_open(&x, o->model, o->threads, err);
 
 	for (i = 0; i < ARRAY_SIZE(chunks) && !rc; i++)
-		rc = prefill_s(o, &x, chunks[i], prompt, &s[i], f->note);
+		rc = prefill_s(o, &x, chunks[i], prompt, &s[i], err);
 	real_close(&x);
 	if (rc)
-		return rc;
+		return figure_failed(f, rc, err);
 	f->measured = 100 * (1 - s[0] / s[1]);
 	snprintf(f->note, sizeof(f->note),
 		 "%u tokens in one step: %.0f t/s; in steps of 256 %.0f, of "

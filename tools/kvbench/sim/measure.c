@@ -131,7 +131,8 @@ int real_law(struct real *x, bool tiny, struct law *law, double *off, u32 *nr,
 	struct measure *m = calloc(1, sizeof(*m));
 	u32 round, i, nr_mixes = tiny ? TINY : ARRAY_SIZE(mixes);
 	u64 seed;
-	int rc = m ? real_engine(x, &eo, err) : -ENOMEM;
+	int rc = m ? real_engine(x, &eo, err)
+		   : err_set(err, -ENOMEM, "no memory");
 
 	for (round = 0; !rc && round < 2; round++) {
 		m->x = x;
@@ -139,7 +140,7 @@ int real_law(struct real *x, bool tiny, struct law *law, double *off, u32 *nr,
 		for (i = 0; !rc && i < nr_mixes; i++)
 			rc = run_mix(m, &mixes[i], &seed);
 		if (rc)
-			snprintf(err, FIGURE_NOTE, "%.150s", x->s.err);
+			err_set(err, rc, "%s", x->s.err);
 	}
 	if (!rc) {
 		*nr = m->nr;
@@ -149,7 +150,7 @@ int real_law(struct real *x, bool tiny, struct law *law, double *off, u32 *nr,
 	return rc;
 }
 
-int real_law_here(const struct bench_opts *o, struct law *law, char *note)
+int real_law_here(const struct bench_opts *o, struct law *law, char *err)
 {
 	static struct law memo;
 	struct real x;
@@ -158,9 +159,9 @@ int real_law_here(const struct bench_opts *o, struct law *law, char *note)
 	int rc = 0;
 
 	if (!law_is_known(&memo)) {
-		rc = real_open(&x, o->model, o->threads, note);
+		rc = real_open(&x, o->model, o->threads, err);
 		if (!rc)
-			rc = real_law(&x, o->tiny, &memo, &off, &nr, note);
+			rc = real_law(&x, o->tiny, &memo, &off, &nr, err);
 		real_close(&x);
 	}
 	*law = memo;

@@ -17,9 +17,7 @@
 
 static int failed(const struct real *x, int rc, char *err)
 {
-	if (rc)
-		snprintf(err, FIGURE_NOTE, "%.150s", x->s.err);
-	return rc;
+	return rc ? err_set(err, rc, "%s", x->s.err) : 0;
 }
 
 int real_open(struct real *x, const char *path, u32 threads, char *err)
@@ -99,14 +97,10 @@ static void clock_sleep(void *ctx, u64 until)
 static int turn_open(struct real *x, struct turn *t, const struct sim_setup *s,
 		     struct fleet_result *r, char *err)
 {
-	char why[KV_ERRLEN] = "";
-	int rc = work_make(&s->work, &t->work, why);
+	int rc = work_make(&s->work, &t->work, err);
 
-	if (rc) {
-		snprintf(err, FIGURE_NOTE, "%.150s", why);
-		return rc;
-	}
-	rc = real_engine(x, &s->fleet.engine, err);
+	if (!rc)
+		rc = real_engine(x, &s->fleet.engine, err);
 	if (rc)
 		return rc;
 	t->e = x->s.engine;
@@ -118,7 +112,7 @@ static int turn_open(struct real *x, struct turn *t, const struct sim_setup *s,
 				   .context = x->s.model->hp.context,
 				   .nr_callers = 1 };
 	if (calls_init(&t->calls))
-		return failed(x, err_set(x->s.err, -ENOMEM, "no memory"), err);
+		return err_set(err, -ENOMEM, "no memory");
 	t->calls.caller->e = t->e;
 	t->since = now_ns();
 	return 0;
@@ -220,7 +214,6 @@ int real_and_simulated(struct real *x, const struct sim_setup *s,
 		       struct fleet_result *real, struct fleet_result *sim,
 		       char *err)
 {
-	char why[KV_ERRLEN] = "";
 	struct sim_setup by = *s;
 	int rc = real_run(x, s, 1, real, err);
 
@@ -228,8 +221,5 @@ int real_and_simulated(struct real *x, const struct sim_setup *s,
 	if (rc)
 		return rc;
 	by.fleet.law = real->law;
-	rc = setup_run(&by, sim, why);
-	if (rc)
-		snprintf(err, FIGURE_NOTE, "%.150s", why);
-	return rc;
+	return setup_run(&by, sim, err);
 }

@@ -22,7 +22,7 @@ struct real {
  * @x: real_close() it in any case; one at a time
  * @path: GGUF file, NULL: Gemma's
  * @threads: 0: all
- * @err: FIGURE_NOTE bytes at least
+ * @err: KV_ERRLEN bytes
  *
  * Return: 0, -EOPNOTSUPP: there is no model, or -errno.
  */
@@ -70,6 +70,6 @@ int __must_check real_law(struct real *x, bool tiny, struct law *law,
 			  double *off, u32 *nr, char *err);
 /* real_law_here - of the model of @o; measured once */
 int __must_check real_law_here(const struct bench_opts *o, struct law *law,
-			       char *note);
+			       char *err);
 
 #endif
