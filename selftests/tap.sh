@@ -17,6 +17,7 @@
 BUILD=${BUILD:-$PWD/build}
 PATH=$BUILD/bin:$PATH
 tap_nr=0
+serve_nr=0
 tap_failed=0
 tap_skipped=0
 tap_pids=()
@@ -125,6 +126,27 @@ start_kvmd() {
 stop_kvmd() {
 	kill "$kvmd_pid" 2>/dev/null
 	wait "$kvmd_pid"
+}
+
+# start_serve MODEL [OPTION]... - a kvrun serve of this file; $port, $server (its
+# pid), $log.out and $log.err
+start_serve() {
+	serve_nr=$((serve_nr + 1))
+	log=$T/serve$serve_nr
+	kvrun serve -t 1 --port 0 -m "$@" >"$log.out" 2>"$log.err" &
+	server=$!
+	tap_pids+=("$server")
+	# shellcheck disable=SC2034 # port is for who calls it
+	wait_for 20 grep -q ready "$log.err" && port=$(sed 's/.*://' "$log.out") &&
+		return 0
+	diag "no server" "$(cat "$log.err")"
+	return 1
+}
+
+# stop_serve - end the last one; its exit status is returned
+stop_serve() {
+	kill "$server" 2>/dev/null
+	wait "$server"
 }
 
 # results NAME COMMAND... - its lines "ok SENTENCE" and "not ok SENTENCE: WHY"

@@ -18,33 +18,22 @@ venv venv-openai $here/requirements.txt
 model=$T/chat.gguf
 python3 selftests/e2e/bad_gguf.py --chat "$model" || exit 1
 
-# serve [OPTION]... - a server; its URL is $url, its pid $server
-serve() {
-	kvrun serve -t 1 -m "$model" --port 0 --api-key secret "$@" \
-		>"$T/out" 2>"$T/err" &
-	server=$!
-	tap_pids+=("$server")
-	wait_for 20 grep -q ready "$T/err" || {
-		diag "no server" "$(cat "$T/err")"
-		exit 1
-	}
-	url=http://127.0.0.1:$(sed 's/.*://' "$T/out")
+ask() {
+	results "$1" "$python" -B $here/client.py "http://127.0.0.1:$port" "$1"
 }
-ask() { results "$1" "$python" -B $here/client.py "$url" "$1"; }
 
 start_kvmd --size 256M || exit 1
-serve
+start_serve "$model" --api-key secret || exit 1
 ask forms
 ask chat
 ask errors
 ask async
 ask metrics
-kill "$server"
-wait "$server"
-serve --max-num-seqs 1 --max-queue 1 --no-prefix-cache
+stop_serve
+start_serve "$model" --api-key secret --max-num-seqs 1 --max-queue 1 \
+	--no-prefix-cache || exit 1
 ask busy
-kill "$server"
-wait "$server"
+stop_serve
 expect "the server ends well" 0 $?
 check "the books are in order" kvctl check
 tap_done

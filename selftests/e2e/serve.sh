@@ -14,25 +14,7 @@
 command -v python3 >/dev/null || skip_all "no python3 here"
 model=$T/chat.gguf
 python3 selftests/e2e/bad_gguf.py --chat "$model" || exit 1
-nr=0
 
-# serve [OPTION]... - a server; $port, $server (its pid), $log
-serve() {
-	nr=$((nr + 1))
-	log=$T/serve$nr
-	kvrun serve -t 1 -m "$model" --port 0 "$@" >"$log.out" 2>"$log.err" &
-	server=$!
-	tap_pids+=("$server")
-	wait_for 20 grep -q ready "$log.err" && port=$(sed 's/.*://' "$log.out") &&
-		return 0
-	diag "no server" "$(cat "$log.err")"
-	return 1
-}
-# stop - end the last server; its exit status is returned
-stop() {
-	kill "$server" 2>/dev/null
-	wait "$server"
-}
 # ask CASE [ARG]... - what serve_client.py says becomes results of this test
 ask() { results "$1" python3 selftests/e2e/serve_client.py "$port" "$@"; }
 client() { python3 selftests/e2e/serve_client.py "$port" "$@"; }
@@ -41,7 +23,7 @@ print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 
 # Room for everything
 start_kvmd --size 512M || exit 1
-serve --max-body 100000 --step-log "$T/steps" || exit 1
+start_serve "$model" --max-body 100000 --step-log "$T/steps" || exit 1
 ask forms
 check "each step is a line of JSON" \
 	jq -se 'map(.prefill + .decode) | add > 0' "$T/steps"
@@ -61,16 +43,16 @@ ask drain "$server"
 wait "$server"
 expect "a drained server ends well" 0 $?
 
-serve --api-key secret || exit 1
+start_serve "$model" --api-key secret || exit 1
 ask key
-stop
+stop_serve
 expect "an idle server told to end ends well" 0 $?
 
-serve --max-unread 8192 || exit 1
+start_serve "$model" --max-unread 8192 || exit 1
 ask slow
-stop
+stop_serve
 
-serve --max-num-seqs 1 --max-queue 2 --no-prefix-cache \
+start_serve "$model" --max-num-seqs 1 --max-queue 2 --no-prefix-cache \
 	--sse-ping-interval 1 || exit 1
 ask queued
 client lasting 1900 >"$T/cut" &
@@ -83,17 +65,17 @@ wait "$server"
 expect "a second signal ends it at once" 143 $?
 wait $!
 
-serve --chunk 16 --no-prefix-cache || exit 1
+start_serve "$model" --chunk 16 --no-prefix-cache || exit 1
 ask prefill
-stop
+stop_serve
 check "the books are in order" kvctl check
 stop_kvmd
 
 # Memory for one, swap for the rest
 start_kvmd --size 32M --swap-ram 128M || exit 1
-serve --no-prefix-cache || exit 1
+start_serve "$model" --no-prefix-cache || exit 1
 ask swapped
-stop
+stop_serve
 expect "nothing is left in swap" 0 "$(kvctl meminfo --json | field swap_used_bytes)"
 check "the books are in order" kvctl check
 stop_kvmd
@@ -107,15 +89,15 @@ kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos -n 300 \
 holder=$!
 tap_pids+=("$holder")
 wait_for 20 grep -q holding "$T/held.err"
-serve --no-prefix-cache || exit 1
+start_serve "$model" --no-prefix-cache || exit 1
 ask starved
 kill $holder
-stop
+stop_serve
 stop_kvmd
 
 # kvmd is killed under a server
 start_kvmd --size 256M --keeper || exit 1
-serve || exit 1
+start_serve "$model" || exit 1
 client lasting 700 >"$T/lasting" &
 lasting=$!
 for _ in 1 2 3; do
@@ -137,7 +119,7 @@ b = json.load(open(t + "/want"))["sequences"][0]["text"]
 print("yes" if a == b else (a[:50], b[:50]))
 PY
 )"
-stop
+stop_serve
 expect "the server ends well" 0 $?
 stop_kvmd
 
@@ -148,11 +130,11 @@ if [ -z "${KV_GEMMA:-}" ]; then
 fi
 model=$KV_GEMMA
 start_kvmd --size 1G || exit 1
-serve -t 2 || exit 1
+start_serve "$model" -t 2 || exit 1
 first=$port
 prompt=$(printf 'The %s page of the book is torn. ' {1..25})
 client text "$prompt" 16 >"$T/first"
-serve -t 2 || exit 1
+start_serve "$model" -t 2 || exit 1
 client text "$prompt" 16 >"$T/second"
 expect "the first server computes the prompt" 0 "$(field cached <"$T/first")"
 check "the second one finds it" [ "$(field cached <"$T/second")" -gt 150 ]
