@@ -13,8 +13,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define PAGE_TOKENS 16u
 #define NR_SPACES   8u
@@ -27,21 +25,6 @@ struct restart_result {
 	double p50, p99, max; /* ms */
 	u32 rounds, restarts;
 };
-
-/* A number of `kvctl status`; 0: no answer. */
-static u64 status_of(const char *socket, const char *key)
-{
-	char *json = NULL, *at, word[32];
-	u64 n = 0;
-
-	snprintf(word, sizeof(word), "\"%s\":", key);
-	if (!kv_ctl(socket, 0, "status", &json) && json) {
-		at = strstr(json, word);
-		n = at ? strtoull(at + strlen(word), NULL, 10) : 0;
-	}
-	free(json);
-	return n;
-}
 
 static int fill(struct bench_client *c, u32 pages)
 {
@@ -64,7 +47,7 @@ static int fill(struct bench_client *c, u32 pages)
 
 static int one_round(struct bench_client *c, const char *socket, double *ms)
 {
-	u64 pid = status_of(socket, "pid");
+	u64 pid = bench_ask_number(socket, "status", "\"pid\":");
 	u32 space;
 	double t;
 	int rc;
@@ -106,7 +89,8 @@ static int measure(const struct bench_opts *o, struct restart_result *r,
 	}
 	if (rc && c.kv)
 		snprintf(note, len, "%.150s", kv_error(c.kv));
-	r->restarts = (u32)status_of(private_kvmd_socket(d), "restarts");
+	r->restarts = (u32)bench_ask_number(private_kvmd_socket(d), "status",
+					    "\"restarts\":");
 	r->rounds = n;
 	r->p50 = bench_median(ms, n);
 	r->p99 = bench_percentile(ms, n, 99);
