@@ -39,6 +39,15 @@ static bool wants_logits(const struct seq *s, u32 pos, u32 len)
 	return p->kind != REQUEST_SCORE && pos + 1 == len;
 }
 
+u32 batch_rows(const struct seq *s, u32 pos, u32 nr, u32 len)
+{
+	u32 t, rows = 0;
+
+	for (t = pos; t < pos + nr; t++)
+		rows += wants_logits(s, t, len);
+	return rows;
+}
+
 void batch_add(const struct engine *e, struct batch *b, struct seq *s, u32 pos,
 	       u32 nr, u32 len)
 {

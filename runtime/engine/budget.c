@@ -79,13 +79,15 @@ void budget_saw(struct budget *b, const struct law_load *l, double seconds)
 }
 
 /* What the model says, in whole tiles. */
-static u32 wanted(const struct budget *b, const struct law_load *l, u32 pos)
+static u32 wanted(const struct budget *b, const struct law_load *l, u32 pos,
+		  bool scores)
 {
 	double room =
 		b->target_s / (1 + CLEAR * b->noise) - law_seconds(&b->law, l);
 	/* n tokens from @pos on read n * (pos + n / 2) rows */
 	double work = b->law.term[LAW_WORK] * 1e-3;
-	double token = b->law.term[LAW_TOKEN] + work * pos;
+	double row = scores ? b->law.term[LAW_ROW] : 0;
+	double token = b->law.term[LAW_TOKEN] + row + work * pos;
 	double pair = 0.5 * work, tokens;
 	u32 whole;
 
@@ -101,9 +103,10 @@ static u32 wanted(const struct budget *b, const struct law_load *l, u32 pos)
 	return max(min(whole, b->hi), b->lo);
 }
 
-u32 budget_tokens(struct budget *b, const struct law_load *l, u32 pos)
+u32 budget_tokens(struct budget *b, const struct law_load *l, u32 pos,
+		  bool scores)
 {
-	u32 want = wanted(b, l, pos);
+	u32 want = wanted(b, l, pos, scores);
 
 	b->nr_up = want > b->tokens ? b->nr_up + 1 : 0;
 	if (want < b->tokens || b->nr_up >= UP) {

@@ -50,9 +50,11 @@ void budget_fit(struct budget *b);
  * budget_tokens - tokens that the next step may have
  * @l: what is in it already
  * @pos: where the prompt is of which it would be filled up
+ * @scores: and each of its tokens has logits
  *
  * Return: at least a tile more than it has: prompts always get on.
  */
-u32 budget_tokens(struct budget *b, const struct law_load *l, u32 pos);
+u32 budget_tokens(struct budget *b, const struct law_load *l, u32 pos,
+		  bool scores);
 
 #endif

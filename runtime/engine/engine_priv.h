@@ -209,6 +209,8 @@ void sched_drop_pages(struct engine *e, struct request *r);
 /* -ENOMEM: batch_fini() frees what there is. */
 int __must_check batch_init(struct batch *b, u32 seqs, u32 tokens);
 void batch_fini(struct batch *b);
+/* Rows with logits of @nr from position @pos on, of a sequence of @len. */
+u32 batch_rows(const struct seq *s, u32 pos, u32 nr, u32 len);
 /* @nr rows of @s at @pos, when it has @len tokens. */
 void batch_add(const struct engine *e, struct batch *b, struct seq *s, u32 pos,
 	       u32 nr, u32 len);

@@ -167,7 +167,7 @@ void sched_load(const struct engine *e, struct law_load *l)
 		const struct seq *s = e->step[i];
 		u32 pos = seq_pos(s);
 
-		l->rows += pos + s->step_tokens == s->nr;
+		l->rows += batch_rows(s, pos, s->step_tokens, s->nr);
 		l->work += law_work(e->m, s->step_tokens, pos);
 	}
 }
@@ -190,6 +190,7 @@ static bool somebody_decodes(const struct engine *e)
 static void set_limit(struct engine *e)
 {
 	struct law_load load;
+	bool scores = false;
 	u32 i, pos = 0;
 
 	e->step_limit = e->o.step_tokens;
@@ -200,11 +201,12 @@ static void set_limit(struct engine *e)
 
 		if (r->state == REQUEST_RUNNING && sched_need(r->seqs[0]) > 1) {
 			pos = seq_pos(r->seqs[0]);
+			scores = batch_rows(r->seqs[0], pos, 1, 0);
 			break;
 		}
 	}
 	sched_load(e, &load);
-	e->step_limit = budget_tokens(&e->budget, &load, pos);
+	e->step_limit = budget_tokens(&e->budget, &load, pos, scores);
 }
 
 static void take_all(struct engine *e, bool decode)

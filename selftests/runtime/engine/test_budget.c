@@ -71,7 +71,7 @@ static u32 serve(struct budget *b, struct machine *m, u32 steps, double *over)
 		if (i % 7 == 0)
 			decodes = 4 + (u32)(test_rand(&m->seed) % 24);
 		l = step_of(decodes, 300, decodes);
-		tokens = budget_tokens(b, &l, 0);
+		tokens = budget_tokens(b, &l, 0, false);
 		EXPECT_GE(tokens, decodes + TILE);
 		EXPECT_LE(tokens, MOST);
 		l = step_of(decodes, 300, i % 3 ? tokens : decodes);
@@ -120,9 +120,9 @@ TEST(budget, what_is_not_known_is_a_few_tiles)
 	struct budget b;
 
 	budget_init(&b, 0.1, TILE, MOST);
-	EXPECT_EQ(budget_tokens(&b, &none, 0), 64);
+	EXPECT_EQ(budget_tokens(&b, &none, 0, false), 64);
 	/* a prompt gets on whatever there is beside it */
-	EXPECT_EQ(budget_tokens(&b, &many, 0), 116);
+	EXPECT_EQ(budget_tokens(&b, &many, 0, false), 116);
 }
 
 TEST(budget, a_profile_finds_the_terms)
@@ -151,13 +151,14 @@ TEST(budget, it_is_the_most_that_ends_in_time)
 			budget_init(&b, t * 1e-3, TILE, MOST);
 			profile(&b, &m);
 			for (u32 k = 0; k < 20; k++)
-				budget_tokens(&b, &l, 0);
+				budget_tokens(&b, &l, 0, false);
 			want = best(&m, t * 1e-3, decodes[i], 300);
 			/* it keeps clear of errors, if they are small */
-			EXPECT_LE(budget_tokens(&b, &l, 0), want);
-			EXPECT_GE(budget_tokens(&b, &l, 0) + TILE, want);
-			EXPECT_TRUE(budget_tokens(&b, &l, 0) % TILE == 0 ||
-				    budget_tokens(&b, &l, 0) ==
+			EXPECT_LE(budget_tokens(&b, &l, 0, false), want);
+			EXPECT_GE(budget_tokens(&b, &l, 0, false) + TILE, want);
+			EXPECT_TRUE(budget_tokens(&b, &l, 0, false) % TILE ==
+					    0 ||
+				    budget_tokens(&b, &l, 0, false) ==
 					    decodes[i] + TILE);
 		}
 }
@@ -172,8 +173,28 @@ TEST(budget, far_into_a_prompt_it_is_smaller)
 	budget_init(&b, 0.080, TILE, MOST);
 	profile(&b, &m);
 	for (u32 k = 0; k < 20; k++)
-		near = budget_tokens(&b, &l, 0);
-	EXPECT_LT(budget_tokens(&b, &l, 1000), near);
+		near = budget_tokens(&b, &l, 0, false);
+	EXPECT_LT(budget_tokens(&b, &l, 1000, false), near);
+}
+
+TEST(budget, a_prompt_that_is_scored_has_rows_in_the_budget)
+{
+	struct law_load none = step_of(4, 100, 4), l;
+	struct machine m = usual();
+	double target = 0.080;
+	struct budget b;
+	u32 got, k;
+
+	budget_init(&b, target, TILE, MOST);
+	profile(&b, &m);
+	for (k = 0; k < 20; k++)
+		got = budget_tokens(&b, &none, 0, true);
+	EXPECT_LT(got, best(&m, target, 4, 100) - TILE);
+	for (k = 0; k < 2; k++) {
+		l = step_of(4, 100, got + k * TILE);
+		l.rows = l.tokens;
+		EXPECT_EQ(k == 0, takes(&m, &l) <= target);
+	}
 }
 
 TEST(budget, with_noise_few_steps_are_late)
@@ -281,13 +302,13 @@ TEST(budget, it_goes_down_at_once_and_up_after_a_while)
 	budget_init(&b, 0.100, TILE, MOST);
 	profile(&b, &m);
 	for (k = 0; k < 20; k++)
-		budget_tokens(&b, &few, 0);
-	budget_tokens(&b, &many, 0);
+		budget_tokens(&b, &few, 0, false);
+	budget_tokens(&b, &many, 0, false);
 	low = b.tokens;
 	EXPECT_LT(low, best(&m, 0.100, 2, 10));
 	for (k = 0; k < 7; k++)
-		EXPECT_EQ(budget_tokens(&b, &few, 0), low);
-	EXPECT_GT(budget_tokens(&b, &few, 0), low);
+		EXPECT_EQ(budget_tokens(&b, &few, 0, false), low);
+	EXPECT_GT(budget_tokens(&b, &few, 0, false), low);
 }
 
 TEST(budget, a_target_that_cannot_be_met_leaves_a_tile)
@@ -300,7 +321,7 @@ TEST(budget, a_target_that_cannot_be_met_leaves_a_tile)
 	budget_init(&b, 0.001, TILE, MOST);
 	profile(&b, &m);
 	for (k = 0; k < 20; k++)
-		EXPECT_EQ(budget_tokens(&b, &l, 0), 56);
+		EXPECT_EQ(budget_tokens(&b, &l, 0, false), 56);
 }
 
 TEST(budget, random_machines_are_met)

@@ -49,6 +49,34 @@ TEST(score, is_that_of_the_fp64_forward_in_any_chunks)
 	rig_close(&r);
 }
 
+TEST(score, its_rows_are_in_what_a_step_is_known_to_take)
+{
+	struct tiny_cfg c = tiny_qwen(KV_DTYPE_F16);
+	u32 ids[90], from, left, nr, pos;
+	struct request_params p;
+	struct rig r;
+
+	for (from = 1; from < 90; from += 44) {
+		rig_open(&r, &c, 1, 32);
+		rig_ids(&r, ids, 90, 5);
+		p = rig_params(ids, 90, 0);
+		p.kind = REQUEST_SCORE;
+		p.score_from = from;
+		rig_submit(&r, &p);
+		for (pos = 0; pos < 89; pos += nr) {
+			left = 89 - pos; /* the last one decides nothing */
+			nr = min(left, 32u);
+			rig_step(&r);
+			EXPECT_EQ(nr, engine_stats(r.e)->load.tokens);
+			EXPECT_EQ(pos + nr < from
+					  ? 0
+					  : min(nr, pos + nr + 1 - from),
+				  engine_stats(r.e)->load.rows);
+		}
+		rig_close(&r);
+	}
+}
+
 static void keep_prompt_score(struct request *r, u32 pos, double lp,
 			      const struct token_logprob *top, void *ctx)
 {
