@@ -18,8 +18,9 @@
  * stays), and those that it would have taken in this step. Of those that free
  * what the step is short of it is the latest arrival, so that one is enough and
  * who came first is spared; if nobody frees that much, it is the one that frees
- * most. So memory that is short costs as few requests as it can, and nobody
- * gives way for nothing.
+ * most. What the pager says is missing is in extents: it is never taken for
+ * more than the step takes. So memory that is short costs as few requests as it
+ * can, and nobody gives way for nothing.
  *
  * The first of all that run never gives way for another one, whatever it holds,
  * so it always gets on, ends, and another one is the first: nobody gives way
@@ -129,7 +130,15 @@ static bool can_give_way(const struct request *r)
 	return r->state == REQUEST_RUNNING && !r->held;
 }
 
-/* Bytes that it would take in the step at hand. */
+/* Bytes that a sequence of the step at hand is longer by behind it. */
+static u64 growth_at(const struct engine *e, u32 i)
+{
+	const struct kv_resv_item *it = &e->items[i];
+
+	return kv_space_bytes(e->b, it->pos + it->nr_tokens) -
+	       kv_space_bytes(e->b, it->pos);
+}
+
 static u64 growth_of(const struct engine *e, const struct request *r)
 {
 	u64 bytes = 0;
@@ -137,11 +146,39 @@ static u64 growth_of(const struct engine *e, const struct request *r)
 
 	for (i = 0; i < e->nr_step; i++)
 		if (e->step[i]->req == r)
-			bytes += kv_space_bytes(e->b,
-						e->items[i].pos +
-							e->items[i].nr_tokens) -
-				 kv_space_bytes(e->b, e->items[i].pos);
+			bytes += growth_at(e, i);
 	return bytes;
+}
+
+/* Does it write behind tokens that others may have in the same page? */
+static bool may_copy(const struct engine *e, u32 i)
+{
+	const struct seq *s = e->step[i];
+
+	return e->items[i].pos % MODEL_PAGE_TOKENS &&
+	       (s->req->p.n > 1 || !seq_nr_new(s));
+}
+
+/* The most that the step at hand can take, with what is to be read back. */
+static u64 step_bytes(const struct engine *e)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < e->nr_step; i++)
+		bytes += growth_at(e, i) +
+			 (may_copy(e, i) ? kv_space_bytes(e->b, 1) : 0) +
+			 e->b->ops->space_out(e->b, e->items[i].space,
+					      e->items[i].pos);
+	return bytes;
+}
+
+/* What it lacks: the pager counts in extents, which may be far more. */
+static u64 step_missing(const struct engine *e)
+{
+	u64 bytes = e->b->ops->missing ? e->b->ops->missing(e->b) : 0;
+
+	return max(min(bytes, step_bytes(e)), kv_space_bytes(e->b, 1));
 }
 
 /*
@@ -348,14 +385,12 @@ static int leave_out(struct engine *e, int rc)
 /* The step is short; 0: it is not any more, -EAGAIN: try again. */
 static int make_room(struct engine *e, int rc)
 {
-	u64 missing = kv_space_bytes(e->b, 1);
 	struct request *victim;
 
 	if (e->o.preempt == ENGINE_PREEMPT_NONE)
 		return leave_out(e, rc);
-	if (rc == -EAGAIN && e->b->ops->missing)
-		missing = max(missing, e->b->ops->missing(e->b));
-	victim = victim_of(e, missing);
+	victim = victim_of(e, rc == -EAGAIN ? step_missing(e)
+					    : kv_space_bytes(e->b, 1));
 	if (victim)
 		give_way(e, victim);
 	if (victim || (rc == -EAGAIN && drop_paused(e)))

@@ -41,6 +41,7 @@ struct sim_pages {
 	u32 swap_pages, nr_out;
 	u32 nr_spaces;
 	u32 missing; /* pages that the last step fell short of */
+	u32 unit; /* in which it says so; 0: pages */
 };
 
 static inline struct sim_pages *sim_of(struct kv_backend *b)
@@ -247,7 +248,9 @@ static inline u64 sim_limit(struct kv_backend *b)
 
 static inline u64 sim_missing(struct kv_backend *b)
 {
-	return (u64)sim_of(b)->missing * SIM_BYTES;
+	const struct sim_pages *s = sim_of(b);
+
+	return (u64)ALIGN_UP(s->missing, max(s->unit, 1u)) * SIM_BYTES;
 }
 
 static inline const char *sim_error(struct kv_backend *b)
