@@ -355,6 +355,68 @@ static void check_pressure(struct sim *s)
 		SIM_FAIL(s, "more time was lost than there was");
 }
 
+/* ---- weights ---- */
+
+static void sim_weights_wait(struct sim *s, u32 tenant, u64 bytes)
+{
+	struct sim_client *c = &s->cl[sim_rand(s, SIM_CLIENTS)];
+
+	if (s->room.bytes || !c->attached || c->exiting)
+		return;
+	s->room = (struct sim_room){
+		.bytes = bytes,
+		.until_ns = s->now + SIM_ROOM_NS,
+		.tenant = tenant,
+		.client = c,
+	};
+	s->nr_room_waits++;
+}
+
+static void sim_weights_end(struct sim *s)
+{
+	mm_room_end(s->mm);
+	s->room.bytes = 0;
+}
+
+/* The host asks again; it says when it is over. */
+static void sim_weights_ask(struct sim *s)
+{
+	struct sim_room *r = &s->room;
+	bool gone = !r->client->attached || r->client->exiting;
+	int rc = -ECANCELED;
+
+	if (!gone && s->now < r->until_ns)
+		rc = mm_tenant_charge(s->mm, s->tenant[r->tenant], r->bytes);
+	if (!rc) {
+		s->weights[r->tenant] += r->bytes;
+		s->nr_room++;
+	} else if (rc == -ENOSPC &&
+		   mm_room_wait(s->mm, r->client->index, r->bytes)) {
+		return;
+	}
+	sim_note(s, (u64)(u32)rc);
+	sim_weights_end(s);
+}
+
+static void sim_weights(struct sim *s, u32 tenant)
+{
+	u64 bytes;
+	int rc;
+
+	if (s->weights[tenant]) {
+		mm_tenant_uncharge(s->mm, s->tenant[tenant],
+				   s->weights[tenant]);
+		s->weights[tenant] = 0;
+		return;
+	}
+	bytes = sim_rand(s, 4 * KV_EXTENT_SIZE);
+	rc = mm_tenant_charge(s->mm, s->tenant[tenant], bytes);
+	if (!rc)
+		s->weights[tenant] = bytes;
+	else if (rc == -ENOSPC && s->cfg.room)
+		sim_weights_wait(s, tenant, bytes);
+}
+
 static void sim_admin(struct sim *s)
 {
 	u32 i = sim_rand(s, SIM_TENANTS);
@@ -383,13 +445,8 @@ static void sim_admin(struct sim *s)
 		if (mm_tenant_high(s->mm, s->tenant[i],
 				   sim_chance(s, 50) ? MM_LIMIT_NONE : bytes))
 			SIM_FAIL(s, "high");
-	} else if (s->weights[i]) {
-		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
-		s->weights[i] = 0;
 	} else {
-		bytes = sim_rand(s, 4 * KV_EXTENT_SIZE);
-		if (!mm_tenant_charge(s->mm, s->tenant[i], bytes))
-			s->weights[i] = bytes;
+		sim_weights(s, i);
 	}
 }
 
@@ -515,6 +572,8 @@ static void sim_turn(struct sim *s)
 	} else if (s->cfg.crashes) {
 		sim_kill(s, c);
 	}
+	if (s->room.bytes && sim_chance(s, 10))
+		sim_weights_ask(s);
 	sim_drain(s);
 	sim_check_limits(s);
 	if (s->cfg.revokes)
@@ -571,6 +630,7 @@ static void sim_end(struct sim *s)
 			mm_client_gone(s->mm, s->cl[i].index);
 		s->cl[i].waiting = false;
 	}
+	sim_weights_end(s);
 	for (i = 0; i < SIM_TENANTS; i++)
 		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
 	sim_drain(s);

@@ -31,6 +31,9 @@
  * deadlines say, and who is not killed reads what it wrote or is told that it
  * is lost.
  *
+ * With room weights for which there is none wait, and the core makes room for
+ * them, until they are charged, given up, or their client has gone.
+ *
  * A liar writes nonsense into everything it may write to; nothing is
  * expected of its own content.
  */
@@ -57,6 +60,7 @@
 #define SIM_ASK_NS   50000000ull
 #define SIM_FENCE_NS 500000000ull
 #define SIM_LATE_NS  600000000ull
+#define SIM_ROOM_NS  400000000ull /* weights wait for that */
 
 struct sim_cfg {
 	u64 seed;
@@ -68,6 +72,7 @@ struct sim_cfg {
 	bool delays; /* memory takes time; else it is there at once */
 	bool revokes; /* memory is taken from clients, some of them hung */
 	bool demotes; /* pages go on to later tiers, and tiers have limits */
+	bool room; /* weights wait for room */
 	bool packs; /* pages take less room in a tier than they are large */
 	u32 swap[MM_TIER_MAX]; /* MiB of each tier */
 };
@@ -129,6 +134,14 @@ struct sim_io {
 	enum mm_req_type type;
 };
 
+/* Weights that wait for room. */
+struct sim_room {
+	u64 bytes; /* 0: none do */
+	u64 until_ns;
+	u32 tenant; /* of sim.tenant[] */
+	struct sim_client *client;
+};
+
 struct sim {
 	struct sim_cfg cfg;
 	struct mm_config mm_cfg;
@@ -151,6 +164,8 @@ struct sim {
 	u64 nr_steps, nr_waits, nr_again, nr_big, nr_moves, nr_exits, nr_forks;
 	u64 nr_nodata, nr_copies, nr_out, nr_in, nr_lost;
 	u64 nr_demoted;
+	struct sim_room room;
+	u64 nr_room, nr_room_waits; /* charged in the end, begun */
 	u64 nr_stale, nr_kills, nr_revoked;
 	u32 nr_errors;
 };

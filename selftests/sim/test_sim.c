@@ -20,6 +20,7 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 {
 	struct sim *s = calloc(1, sizeof(*s));
 	u64 one = env_u64("SEED", 0), i, steps = 0;
+	u64 found = 0, waited = 0;
 
 	ASSERT_TRUE(s != NULL);
 	cfg.turns = env_u64("SIM_TURNS", cfg.turns);
@@ -27,6 +28,8 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 		cfg.seed = one ? one : first + i;
 		sim_run(s, &cfg);
 		steps += s->nr_steps;
+		found += s->nr_room;
+		waited += s->nr_room_waits;
 		if (s->nr_errors)
 			TH_LOG("SEED=%llu fails", (unsigned long long)cfg.seed);
 		ASSERT_EQ(s->nr_errors, 0);
@@ -48,6 +51,12 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 	       (unsigned long long)s->nr_stale,
 	       (unsigned long long)s->nr_kills);
 	EXPECT_GT(steps, 0);
+	if (cfg.room && !one) {
+		TH_LOG("%llu of %llu weights that waited found room",
+		       (unsigned long long)found, (unsigned long long)waited);
+		EXPECT_GT(found, 0);
+		EXPECT_LT(found, waited);
+	}
 	free(s);
 }
 
@@ -160,6 +169,27 @@ TEST(sim, revokes_of_deaf_and_hung_clients_lose_no_token_silently)
 	cfg.liar = true;
 	cfg.faults = true;
 	run_seeds(cfg, 4100, 8);
+}
+
+TEST(sim, weights_that_wait_for_room_lose_no_token_silently)
+{
+	struct sim_cfg cfg = { .turns = 20000,
+			       .extents = 12,
+			       .ready = 2,
+			       .check_every = 100,
+			       .delays = true,
+			       .moves = true,
+			       .crashes = true,
+			       .limits = true,
+			       .room = true };
+
+	run_seeds(cfg, 6000, 4);
+	cfg.revokes = true;
+	run_seeds(cfg, 6100, 4);
+	cfg.swap[0] = 24;
+	cfg.liar = true;
+	cfg.faults = true;
+	run_seeds(cfg, 6200, 6);
 }
 
 TEST(sim, the_same_seed_gives_the_same_run)

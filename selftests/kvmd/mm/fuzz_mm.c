@@ -227,7 +227,7 @@ static void fuzz_one(struct host *h, struct input *in)
 	struct mm_limits lim = { 0 };
 	bool own = client >= 1 && client < CLIENTS;
 
-	switch (byte(in) % 16) {
+	switch (byte(in) % 17) {
 	case 0:
 	case 1:
 	case 2:
@@ -280,6 +280,12 @@ static void fuzz_one(struct host *h, struct input *in)
 	case 14:
 		if (own)
 			fuzz_geom(h, in, client);
+		break;
+	case 15:
+		if (byte(in) & 1)
+			mm_room_wait(h->mm, client, number(in) * 65536);
+		else
+			mm_room_end(h->mm);
 		break;
 	default:
 		if (own)
