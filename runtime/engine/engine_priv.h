@@ -39,6 +39,7 @@ struct seq_after {
 struct plan {
 	bool made;
 	bool full; /* somebody was left out, or cut, for want of room */
+	bool open; /* chunks, if there are any, are not in it */
 	u64 nr_joined; /* the engine's when it was made */
 	struct seq **seqs; /* [nr of max_seqs]; NULL: it has been freed */
 	struct kv_resv_item *items; /* [nr] */

@@ -22,14 +22,16 @@
  *	should be
  *	somebody waits			is admitted behind what was planned,
  *					as always
+ *	how long chunks are: there is	decodes are planned, chunks are taken
+ *	a budget of time, or they are	behind them, as always
+ *	cut where others part
  *
  * Nothing was reserved or computed by a plan, so there is nothing to undo. What
  * has been asked for ahead in vain is what libkv drops (kv_step_prefetch()).
  *
  * No plan is made where the next step depends on more: a prompt of several
- * samples ends, beams, somebody comes by a turn, a budget of time that prompts
- * have to keep to, prompts that are cut where others part from them, and the
- * schedules that are there to be compared with.
+ * samples ends, beams, somebody comes by a turn, and the schedules that are
+ * there to be compared with.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -111,8 +113,7 @@ static void plan_seq(struct engine *e, struct seq *s, const struct seq_after *a,
 	batch_add(e, &p->batch, s, a->pos, nr, a->len);
 }
 
-/* false: there are chunks that nothing can be said of. */
-static bool plan_all(struct engine *e, bool decode)
+static void plan_all(struct engine *e, bool decode)
 {
 	u32 i, k;
 
@@ -131,12 +132,13 @@ static bool plan_all(struct engine *e, bool decode)
 			a = sched_after(e, s);
 			if (!a.need || (a.need == 1) != decode)
 				continue;
-			if (!decode && chunks_are_open(e))
-				return false;
+			if (!decode && chunks_are_open(e)) {
+				e->plan.open = true;
+				return;
+			}
 			plan_seq(e, s, &a, decode);
 		}
 	}
-	return true;
 }
 
 bool plan_make(struct engine *e)
@@ -144,7 +146,7 @@ bool plan_make(struct engine *e)
 	struct plan *p = &e->plan;
 	u32 i;
 
-	p->made = p->full = false;
+	p->made = p->full = p->open = false;
 	p->nr = p->nr_tokens = p->nr_chunks = 0;
 	batch_cut(&p->batch, 0);
 	if (e->o.one_by_one || e->o.batching != ENGINE_BATCH_ITERATION ||
@@ -153,7 +155,9 @@ bool plan_make(struct engine *e)
 	for (i = 0; i < e->nr_reqs; i++)
 		if (is_open(e, e->reqs[i]))
 			return false;
-	p->made = plan_all(e, true) && plan_all(e, false);
+	plan_all(e, true);
+	plan_all(e, false);
+	p->made = p->nr || !p->open;
 	p->nr_joined = e->nr_joined;
 	return p->made;
 }
@@ -163,6 +167,10 @@ void plan_ask(struct engine *e)
 	const struct plan *p = &e->plan;
 	u32 i, n = 0;
 
+	if (p->open) { /* as far as it can be foreseen */
+		sched_prefetch(e);
+		return;
+	}
 	for (i = 0; i < p->nr; i++) {
 		const struct seq *s = p->seqs[i];
 

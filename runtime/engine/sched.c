@@ -253,6 +253,8 @@ void sched_pick(struct engine *e)
 		admit_comers(e);
 	if (plan_take(e)) {
 		set_limit(e);
+		if (e->plan.open)
+			take_all(e, false);
 		admit_waiting(e);
 	} else if (e->o.prefill == ENGINE_PREFILL_APART) {
 		pick_apart(e);

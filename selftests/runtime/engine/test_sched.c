@@ -340,6 +340,37 @@ TEST_TIMEOUT(plan, the_same_is_computed_with_and_without_one, 120)
 	EXPECT_GT(in_vain, 0);
 }
 
+/* A prompt that a budget of time cuts, beside those that decode. */
+TEST(plan, decodes_are_planned_beside_chunks_that_are_not)
+{
+	struct engine_opts o = { .step_tokens = 512,
+				 .max_seqs = 16,
+				 .tbt_slo_ms = 60 };
+	u64 planned, mixed = 0, of_them = 0;
+	struct bed b;
+	u32 i;
+
+	bed_open(&b, o, 2000);
+	for (i = 0; i < 8; i++)
+		submit(&b, 10, 200, 0, 1);
+	for (i = 0; i < 10; i++)
+		step(&b);
+	submit(&b, 1200, 20, 0, 1);
+	for (i = 0; i < 100; i++) {
+		planned = stats(&b)->nr_planned;
+		step(&b);
+		if (!b.m.nr_chunks)
+			continue;
+		EXPECT_EQ(8, b.m.nr_decodes);
+		mixed++;
+		of_them += stats(&b)->nr_planned - planned;
+	}
+	EXPECT_GT(mixed, 5);
+	EXPECT_EQ(mixed, of_them);
+	run(&b, 1000);
+	bed_close(&b);
+}
+
 TEST(plan, who_is_cancelled_between_two_steps_is_taken_out)
 {
 	struct engine_opts o = { .step_tokens = 64, .max_seqs = 8 };
