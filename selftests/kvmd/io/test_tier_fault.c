@@ -16,7 +16,8 @@
 #define SLOTS	 64u
 #define BYTES	 ((u64)SLOTS * PAGE)
 #define FLIGHT	 8u
-#define DEADLINE 20000000ull
+#define PATIENT	 60000000000ull /* a machine may be busy */
+#define DEADLINE 100000000ull /* of what is to be late */
 
 FIXTURE(fault)
 {
@@ -51,7 +52,7 @@ FIXTURE_SETUP(fault)
 	ASSERT_EQ(0, work_pool_create(self->io, 2, &self->pool));
 	e = (struct tier_env){ .io = self->io,
 			       .pool = self->pool,
-			       .deadline_ns = DEADLINE };
+			       .deadline_ns = PATIENT };
 	ASSERT_EQ(0, tier_open(variant->ops, self->path, BYTES, &e, &self->t,
 			       self->err));
 	self->lz4 = variant->ops == &tier_lz4_ops;
@@ -237,6 +238,7 @@ TEST_F(fault, a_stuck_page_is_given_up_and_its_memory_is_kept)
 	u64 from = now();
 
 	ASSERT_EQ(0, tier_fault("stuck:1", &self->t, &self->nr, self->err));
+	self->t->env.deadline_ns = DEADLINE;
 	begin(self, &w, true, 0, a);
 	begin(self, &r, false, PAGE, b);
 	EXPECT_NE(0, tier_due_ns(self->t));
@@ -357,6 +359,7 @@ static void model(struct fault_self *self, const char *spec, u32 rounds)
 	snprintf(text, sizeof(text), "%s:%llu", spec,
 		 (unsigned long long)test_rand(&seed));
 	ASSERT_EQ(0, tier_fault(text, &self->t, &self->nr, self->err));
+	self->t->env.deadline_ns = DEADLINE;
 	for (i = 0; i < rounds; i++) {
 		for (k = 0; k < FLIGHT; k++)
 			if (!ios[k].busy)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* timeout: 180 */
+/* timeout: 300 */
 /*
  * test_paged.c - the engine over pages of a real kvmd
  *
