@@ -5,8 +5,9 @@
  * ints_driver.h - the outer loops of products of integers
  *
  *	for each 512 columns of the thread's share
- *	  for each 256 rows of x or fewer: a group	int8_driver.h,
- *int16_driver.h add bias and residual, store
+ *	  for each 256 rows of x or fewer
+ *		a group (int8_driver.h, int16_driver.h)
+ *		add bias and residual, store
  *
  * Sums stay in scratch until they are whole, so y may be the residual.
  */

@@ -29,7 +29,7 @@ static void map_prefix(struct engine *e, struct seq *s)
 	more = e->o.prefix_unit ? len % e->o.prefix_unit : 0;
 	if (more && !e->b->ops->space_truncate(e->b, s->space, len - more))
 		len -= more;
-	s->nr_computed = len;
+	s->nr_computed = s->nr_mapped = len;
 	e->stats.nr_mapped += len;
 	if (!s->req->nr_preempted)
 		s->req->nr_cached = len;

@@ -151,7 +151,8 @@ struct engine_stats {
 	u64 nr_mapped; /* tokens that did not have to be computed */
 	u64 nr_put_off; /* steps in which commit accounting let nobody in */
 	u64 nr_stalled; /* steps in which nobody found a page */
-	u64 nr_planned; /* steps that were as planned beside the one before */
+	u64 nr_planned; /* steps of which the one before had planned what it
+			   could */
 	u64 nr_replanned; /* that were not */
 	u64 nr_twins; /* requests that waited for another one's prefix */
 	u32 max_overtaken; /* later arrivals that were admitted before one */

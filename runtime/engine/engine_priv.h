@@ -172,7 +172,8 @@ void reqs_tidy(struct engine *e);
 void sched_pick(struct engine *e);
 /* What is in the step at hand. */
 void sched_load(const struct engine *e, struct law_load *l);
-/* Ask for the pages of the step after this one, of which there is no plan. */
+/* Ask for the pages of the step after this one, of which there is no plan, or
+ * none of its chunks. */
 void sched_prefetch(struct engine *e);
 /* Tokens that a sequence could compute now. */
 u32 sched_need(const struct seq *s);

@@ -129,13 +129,25 @@ static bool can_give_way(const struct request *r)
 	return r->state == REQUEST_RUNNING && !r->held;
 }
 
-/* Bytes that a sequence of the step at hand is longer by behind it. */
+/*
+ * Bytes of new pages for a sequence of the step at hand. Pages that its windows
+ * leave are its own until the step has ended.
+ */
 static u64 growth_at(const struct engine *e, u32 i)
 {
 	const struct kv_resv_item *it = &e->items[i];
+	u64 bytes = 0;
+	u32 k;
 
-	return kv_space_bytes(e->b, it->pos + it->nr_tokens) -
-	       kv_space_bytes(e->b, it->pos);
+	for (k = 0; k < e->b->nr_areas; k++) {
+		const struct kv_area_law *law = &e->b->law[k];
+
+		bytes += (DIV_ROUND_UP(it->pos + it->nr_tokens,
+				       law->page_tokens) -
+			  DIV_ROUND_UP(it->pos, law->page_tokens)) *
+			 law->page_bytes;
+	}
+	return bytes;
 }
 
 static u64 growth_of(const struct engine *e, const struct request *r)
@@ -155,7 +167,7 @@ static bool may_copy(const struct engine *e, u32 i)
 	const struct seq *s = e->step[i];
 
 	return e->items[i].pos % MODEL_PAGE_TOKENS &&
-	       (s->req->p.n > 1 || !seq_nr_new(s));
+	       (s->req->p.n > 1 || e->items[i].pos == s->nr_mapped);
 }
 
 /* The most that the step at hand can take, with what is to be read back. */

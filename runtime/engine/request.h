@@ -87,6 +87,7 @@ struct seq {
 	u32 *ids; /* [nr] prompt and generated */
 	u32 nr, cap;
 	u32 nr_computed; /* ids with K and V in the space */
+	u32 nr_mapped; /* of them, in pages of the cache when it began */
 	/* [again, again_to) of them are to be computed once more */
 	u32 again, again_to;
 	u32 step_tokens; /* computed by the step at hand */

@@ -135,7 +135,7 @@ void sched_drop_space(struct engine *e, struct seq *s)
 	if (s->space != KV_SPACE_NONE)
 		e->b->ops->space_destroy(e->b, s->space);
 	s->space = KV_SPACE_NONE;
-	s->nr_computed = s->again = s->again_to = 0;
+	s->nr_computed = s->nr_mapped = s->again = s->again_to = 0;
 }
 
 void sched_drop_pages(struct engine *e, struct request *r)
@@ -184,14 +184,34 @@ static bool somebody_decodes(const struct engine *e)
 	return false;
 }
 
+/* The next to come in, as far as it is known before they are put in order. */
+static const struct request *first_waiting(const struct engine *e)
+{
+	u32 i;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_WAITING)
+			return e->reqs[i];
+	return NULL;
+}
+
+/* Would tokens of the prompt that come into a step have logits? */
+static bool scores_soon(const struct engine *e, const struct seq *s, u32 pos)
+{
+	u32 left = s->nr - min(pos, s->nr);
+
+	return batch_rows(s, pos, min(left, e->o.step_tokens), 0);
+}
+
 /* Decodes are in the step: what prompts may fill it up to. Who decodes and
  * comes in later is beside that.
  */
 static void set_limit(struct engine *e)
 {
 	struct law_load load;
-	bool scores = false;
+	const struct request *next;
 	u32 i, pos = 0;
+	bool scores;
 
 	e->step_limit = e->o.step_tokens;
 	if (!e->o.tbt_slo_ms || !somebody_decodes(e))
@@ -201,10 +221,11 @@ static void set_limit(struct engine *e)
 
 		if (r->state == REQUEST_RUNNING && sched_need(r->seqs[0]) > 1) {
 			pos = seq_pos(r->seqs[0]);
-			scores = batch_rows(r->seqs[0], pos, 1, 0);
 			break;
 		}
 	}
+	next = i < e->nr_reqs ? e->reqs[i] : first_waiting(e);
+	scores = next && scores_soon(e, next->seqs[0], pos);
 	sched_load(e, &load);
 	e->step_limit = budget_tokens(&e->budget, &load, pos, scores);
 }

@@ -243,7 +243,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t room)
 	if (n) {
 		memcpy(buf, c->out.p + c->sent, n);
 		c->sent += n;
-		c->grace -= min(c->grace, n);
+		c->grace = min(c->grace, c->out.len - c->sent);
 		note_emitted(c);
 		drop_sent(c);
 		return (ssize_t)n;

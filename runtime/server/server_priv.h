@@ -102,7 +102,7 @@ struct call {
 	struct strbuf head; /* what each chunk begins with */
 	struct strbuf out;
 	size_t sent; /* of out */
-	size_t grace; /* of what is not sent: scores of prompts */
+	size_t grace; /* of what is not sent: at most so much are scores */
 	struct api_error error; /* status 0: none */
 	double arrived_s;
 	double made_s; /* of the oldest token not sent; 0: none */

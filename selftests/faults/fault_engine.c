@@ -5,9 +5,9 @@
  *	fault_engine SOCKET MODEL
  *
  * As kvrun does it: the file, its digest, weights in kvmd, the paged backend,
- *an engine with more sequences than memory, so that some leave for swap and
- *come back. Each request that ends well prints "request N: HASH" of its tokens
- *and their probabilities; one that does not, its sentence.
+ * an engine with more sequences than memory, so that some leave for swap and
+ * come back. Each request that ends well prints "request N: HASH" of its tokens
+ * and their probabilities; one that does not, its sentence.
  *
  * Exit: as fault_client.
  */

@@ -6,19 +6,19 @@
  *
  * shim.so is preloaded into the program (LD_PRELOAD) and stands in front of the
  * C library's allocator and of what makes system calls. A *site* is one of
- *these functions together with the calls of the program that lead to it,
- *SHIM_DEPTH deep: memfd_create() below session_attach() is another site than
- *below extent_submit(). The addresses are relative to the program, so a site is
- *the same one in the next run.
+ * these functions together with the calls of the program that lead to it,
+ * SHIM_DEPTH deep: memfd_create() below session_attach() is another site than
+ * below extent_submit(). The addresses are relative to the program, so a site
+ * is the same one in the next run.
  *
  * The map is a file that both sides have mapped. The shim adds sites as they
- *are passed and counts; the test sets what is to fail, before the program
- *starts or while it runs:
+ * are passed and counts; the test sets what is to fail, before the program
+ * starts or while it runs:
  *
  *	mode COUNT	sites are found and counted
  *	mode FAIL	passings nth .. nth + burst - 1 of the target, counted
- *from when it was set, fail; nothing else does mode OFF	nothing is
- *looked at but the number of live allocations
+ *			from when it was set, fail; nothing else does
+ *	mode OFF	nothing is looked at but the number of live allocations
  */
 #include <stdatomic.h>
 #include <stdint.h>

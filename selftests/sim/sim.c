@@ -359,9 +359,14 @@ static void check_pressure(struct sim *s)
 
 static void sim_weights_wait(struct sim *s, u32 tenant, u64 bytes)
 {
-	struct sim_client *c = &s->cl[sim_rand(s, SIM_CLIENTS)];
+	u32 i = 0, first = sim_rand(s, SIM_CLIENTS);
+	struct sim_client *c;
 
-	if (s->room.bytes || !c->attached || c->exiting)
+	do
+		c = &s->cl[(first + i) % SIM_CLIENTS];
+	while ((!c->attached || c->exiting || c->tenant != tenant) &&
+	       ++i < SIM_CLIENTS);
+	if (s->room.bytes || i == SIM_CLIENTS)
 		return;
 	s->room = (struct sim_room){
 		.bytes = bytes,
@@ -392,6 +397,7 @@ static void sim_weights_ask(struct sim *s)
 		s->nr_room++;
 	} else if (rc == -ENOSPC &&
 		   mm_room_wait(s->mm, r->client->index, r->bytes)) {
+		sim_note(s, mm_room_comes(s->mm));
 		return;
 	}
 	sim_note(s, (u64)(u32)rc);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_sim_day.c - 24 hours of a thousand clients
+ *
+ * timeout: 300
  */
 #include "selftests/harness.h"
 #include "selftests/sim/day.h"

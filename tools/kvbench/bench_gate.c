@@ -13,8 +13,8 @@
  *
  * The share of WEIGHTS is that of the time that each had the turn, as kvmd
  * counts it. What another window was worth: the time that its tokens would have
- *taken by hand, the first's and then the second's, over the time that it
- *lasted. So it does not matter who got how much. Medians over the rounds.
+ * taken by hand, the first's and then the second's, over the time that it
+ * lasted. So it does not matter who got how much. Medians over the rounds.
  */
 #include "tools/kvbench/bench.h"
 #include "tools/kvbench/client.h"

@@ -3,9 +3,10 @@
  * bench_pages.c - page operations of many clients, and of a step without any
  *
  * pages	Each of the client processes reserves 32 pages in one request
- *and gives them back in another, again and again, through libkv and a private
- *kvmd: 32 page operations a request, no page twice in a batch. Counted are the
- *pages reserved and those given back, over the time that all clients run.
+ *		and gives them back in another, again and again, through libkv
+ *		and a private kvmd: 32 page operations a request, no page twice
+ *		in a batch. Counted are the pages reserved and those given back,
+ *		over the time that all clients run.
  *
  * step		A step whose pages are all there must cost no call. A child is
  *		traced with ptrace while it runs steps inside one page: every

@@ -121,7 +121,8 @@ TEST_TIMEOUT(beside, a_worker_asks_for_pages_and_no_bit_changes, 120)
 		       (unsigned long long)st->nr_planned,
 		       (unsigned long long)st->nr_steps,
 		       (unsigned long long)nr.prefetches);
-		EXPECT_GT(st->nr_planned, st->nr_steps / 4);
+		/* also those with chunks that windows may cut */
+		EXPECT_GT(st->nr_planned, st->nr_steps * 9 / 10);
 		EXPECT_GT(st->host_beside_s, 0);
 		EXPECT_GT(nr.prefetches, 5);
 		side_close(&paged);

@@ -2,6 +2,7 @@
 /*
  * test_score.c - log-probabilities of prompts, alone and beside an answer
  */
+#include "runtime/engine/engine_priv.h"
 #include "selftests/runtime/engine/rig.h"
 
 static void keep_score(struct request *r, u32 pos, double lp, u32 best,
@@ -75,6 +76,40 @@ TEST(score, its_rows_are_in_what_a_step_is_known_to_take)
 		}
 		rig_close(&r);
 	}
+}
+
+/* Rows are dear: the step in which it comes in has no more than fit in time. */
+TEST(score, a_prompt_that_comes_in_keeps_to_the_target_of_time)
+{
+	struct engine_opts o = { .step_tokens = 512,
+				 .max_seqs = 8,
+				 .tbt_slo_ms = 5000 };
+	struct law law = { .term = { 0, 0.001, 0.1, 0 } };
+	struct tiny_cfg c = tiny_qwen(KV_DTYPE_F16);
+	const struct engine_stats *st;
+	struct request_params p;
+	struct rig r;
+	u32 ids[200];
+
+	rig_load(&r, &c, 1);
+	ASSERT_EQ(0, kv_contig_create(r.m, 16, 512, &r.b, r.err));
+	rig_start(&r, &o);
+	rig_ids(&r, ids, 200, 5);
+	p = rig_params(ids, 5, 60);
+	rig_submit(&r, &p);
+	rig_step(&r);
+	rig_step(&r);
+	r.e->budget.law = law;
+	p = rig_params(ids, 200, 0);
+	p.kind = REQUEST_SCORE;
+	p.score_from = 1;
+	rig_submit(&r, &p);
+	rig_step(&r);
+	st = engine_stats(r.e);
+	EXPECT_GT(st->load.rows, 16);
+	EXPECT_TRUE(law_seconds(&law, &st->load) <= 5);
+	rig_run(&r);
+	rig_close(&r);
 }
 
 static void keep_prompt_score(struct request *r, u32 pos, double lp,

@@ -5,8 +5,9 @@
 #include "selftests/runtime/engine/bed.h"
 
 /* All with a full last page: in the next step each takes one more. */
-static void at_a_page(struct bed *b, const u32 *pages, u32 nr,
-		      struct request **q, u32 spare, u32 unit)
+static void at_a_page_windowed(struct bed *b, const u32 *pages, u32 nr,
+			       struct request **q, u32 spare, u32 unit,
+			       u32 window)
 {
 	struct engine_opts o = { .step_tokens = 1024,
 				 .max_seqs = 16,
@@ -17,12 +18,19 @@ static void at_a_page(struct bed *b, const u32 *pages, u32 nr,
 		sum += pages[i];
 	bed_open(b, o, sum + spare);
 	b->p.unit = unit;
+	b->p.b.law[0].window = window; /* by which the engine reckons */
 	for (i = 0; i < nr; i++)
 		q[i] = submit(b, pages[i] * SIM_P, 8, 0, 1);
 	step(b);
 	for (i = 0; i < nr; i++)
 		EXPECT_EQ(0, q[i]->nr_preempted);
 	step(b);
+}
+
+static void at_a_page(struct bed *b, const u32 *pages, u32 nr,
+		      struct request **q, u32 spare, u32 unit)
+{
+	at_a_page_windowed(b, pages, nr, q, spare, unit, 0);
 }
 
 TEST(victim, is_the_latest_that_frees_what_is_missing)
@@ -78,6 +86,20 @@ TEST(victim, is_who_frees_what_the_step_takes_though_an_extent_is_missing)
 
 	/* nobody has 18; the step takes eight */
 	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 0, 18);
+	EXPECT_EQ(1, stats(&b)->nr_preempted);
+	EXPECT_EQ(1, q[2]->nr_preempted);
+	run(&b, 100);
+	bed_close(&b);
+}
+
+/* Pages that a window leaves are the sequence's until the step has ended. */
+TEST(victim, frees_what_sequences_take_that_are_past_their_windows)
+{
+	static const u32 pages[] = { 12, 11, 10, 4, 4, 4, 4, 4 };
+	struct request *q[ARRAY_SIZE(pages)];
+	struct bed b;
+
+	at_a_page_windowed(&b, pages, ARRAY_SIZE(pages), q, 0, 18, 2 * SIM_P);
 	EXPECT_EQ(1, stats(&b)->nr_preempted);
 	EXPECT_EQ(1, q[2]->nr_preempted);
 	run(&b, 100);
