@@ -225,7 +225,7 @@ void batch_complete(const struct engine *e, struct batch *b);
 
 int __must_check plan_init(struct engine *e);
 void plan_fini(struct engine *e);
-/* What the next step will be; false: that cannot be said. */
+/* What the next step will be; false: that cannot be said of all of it. */
 bool plan_make(struct engine *e);
 /* Its pages are asked for. */
 void plan_ask(struct engine *e);

@@ -159,7 +159,7 @@ bool plan_make(struct engine *e)
 	plan_all(e, false);
 	p->made = p->nr || !p->open;
 	p->nr_joined = e->nr_joined;
-	return p->made;
+	return !p->open;
 }
 
 void plan_ask(struct engine *e)
@@ -167,10 +167,6 @@ void plan_ask(struct engine *e)
 	const struct plan *p = &e->plan;
 	u32 i, n = 0;
 
-	if (p->open) { /* as far as it can be foreseen */
-		sched_prefetch(e);
-		return;
-	}
 	for (i = 0; i < p->nr; i++) {
 		const struct seq *s = p->seqs[i];
 

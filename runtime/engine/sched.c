@@ -200,7 +200,8 @@ static bool scores_soon(const struct engine *e, const struct seq *s, u32 pos)
 {
 	u32 left = s->nr - min(pos, s->nr);
 
-	return batch_rows(s, pos, min(left, e->o.step_tokens), 0);
+	return request_scores(&s->req->p) &&
+	       batch_rows(s, pos, min(left, e->o.step_tokens), 0);
 }
 
 /* Decodes are in the step: what prompts may fill it up to. Who decodes and

@@ -359,13 +359,14 @@ static void check_pressure(struct sim *s)
 
 static void sim_weights_wait(struct sim *s, u32 tenant, u64 bytes)
 {
-	u32 i = 0, first = sim_rand(s, SIM_CLIENTS);
+	u32 i, first = sim_rand(s, SIM_CLIENTS);
 	struct sim_client *c;
 
-	do
+	for (i = 0; i < SIM_CLIENTS; i++) {
 		c = &s->cl[(first + i) % SIM_CLIENTS];
-	while ((!c->attached || c->exiting || c->tenant != tenant) &&
-	       ++i < SIM_CLIENTS);
+		if (c->attached && !c->exiting && c->tenant == tenant)
+			break;
+	}
 	if (s->room.bytes || i == SIM_CLIENTS)
 		return;
 	s->room = (struct sim_room){

@@ -113,20 +113,27 @@ TEST(sim, swap_keeps_every_token)
 	run_seeds(cfg, 2100, 4);
 }
 
+/* Scarce memory that takes its time, clients that die, limits that move. */
+static struct sim_cfg harsh(void)
+{
+	return (struct sim_cfg){ .turns = 20000,
+				 .extents = 12,
+				 .ready = 2,
+				 .check_every = 100,
+				 .delays = true,
+				 .moves = true,
+				 .crashes = true,
+				 .limits = true };
+}
+
 TEST(sim, swap_that_fails_loses_no_token_silently)
 {
-	struct sim_cfg cfg = { .turns = 20000,
-			       .extents = 12,
-			       .ready = 2,
-			       .check_every = 100,
-			       .delays = true,
-			       .moves = true,
-			       .crashes = true,
-			       .limits = true,
-			       .liar = true,
-			       .faults = true,
-			       .swap = { 48, 64 } };
+	struct sim_cfg cfg = harsh();
 
+	cfg.liar = true;
+	cfg.faults = true;
+	cfg.swap[0] = 48;
+	cfg.swap[1] = 64;
 	run_seeds(cfg, 3000, 12);
 }
 
@@ -154,16 +161,9 @@ TEST(sim, pages_that_go_from_tier_to_tier_keep_every_token)
 
 TEST(sim, revokes_of_deaf_and_hung_clients_lose_no_token_silently)
 {
-	struct sim_cfg cfg = { .turns = 20000,
-			       .extents = 12,
-			       .ready = 2,
-			       .check_every = 100,
-			       .delays = true,
-			       .moves = true,
-			       .crashes = true,
-			       .limits = true,
-			       .revokes = true };
+	struct sim_cfg cfg = harsh();
 
+	cfg.revokes = true;
 	run_seeds(cfg, 4000, 12);
 	cfg.swap[0] = 24;
 	cfg.liar = true;
@@ -173,16 +173,9 @@ TEST(sim, revokes_of_deaf_and_hung_clients_lose_no_token_silently)
 
 TEST(sim, weights_that_wait_for_room_lose_no_token_silently)
 {
-	struct sim_cfg cfg = { .turns = 20000,
-			       .extents = 12,
-			       .ready = 2,
-			       .check_every = 100,
-			       .delays = true,
-			       .moves = true,
-			       .crashes = true,
-			       .limits = true,
-			       .room = true };
+	struct sim_cfg cfg = harsh();
 
+	cfg.room = true;
 	run_seeds(cfg, 6000, 4);
 	cfg.revokes = true;
 	run_seeds(cfg, 6100, 4);

@@ -4,106 +4,105 @@
  */
 #include "selftests/runtime/engine/bed.h"
 
+#define NR 8u
+
+/* Requests of so many pages, and what they do not find. */
+struct shortage {
+	u32 pages[NR];
+	u32 spare; /* pages more than they have; each wants one */
+	u32 unit; /* of the pager's word for what is missing; 0: pages */
+	u32 window; /* by which the engine reckons */
+};
+
 /* All with a full last page: in the next step each takes one more. */
-static void at_a_page_windowed(struct bed *b, const u32 *pages, u32 nr,
-			       struct request **q, u32 spare, u32 unit,
-			       u32 window)
+static void at_a_page(struct bed *b, const struct shortage *s,
+		      struct request **q)
 {
 	struct engine_opts o = { .step_tokens = 1024,
 				 .max_seqs = 16,
 				 .preempt = ENGINE_PREEMPT_RECOMPUTE };
-	u32 i, sum = 0;
+	u32 i, sum = s->spare;
 
-	for (i = 0; i < nr; i++)
-		sum += pages[i];
-	bed_open(b, o, sum + spare);
-	b->p.unit = unit;
-	b->p.b.law[0].window = window; /* by which the engine reckons */
-	for (i = 0; i < nr; i++)
-		q[i] = submit(b, pages[i] * SIM_P, 8, 0, 1);
+	for (i = 0; i < NR; i++)
+		sum += s->pages[i];
+	bed_open(b, o, sum);
+	b->p.unit = s->unit;
+	b->p.b.law[0].window = s->window;
+	for (i = 0; i < NR; i++)
+		q[i] = submit(b, s->pages[i] * SIM_P, 8, 0, 1);
 	step(b);
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < NR; i++)
 		EXPECT_EQ(0, q[i]->nr_preempted);
 	step(b);
 }
 
-static void at_a_page(struct bed *b, const u32 *pages, u32 nr,
-		      struct request **q, u32 spare, u32 unit)
+/* All get to their ends all the same. */
+static void go_on(struct bed *b, struct request *const *q)
 {
-	at_a_page_windowed(b, pages, nr, q, spare, unit, 0);
+	u32 i;
+
+	run(b, 100);
+	for (i = 0; i < NR; i++)
+		EXPECT_EQ(8, tokens_of(q[i]));
+	bed_close(b);
+}
+
+static void expect_one(const struct shortage *s, u32 victim)
+{
+	struct request *q[NR];
+	struct bed b;
+
+	at_a_page(&b, s, q);
+	EXPECT_EQ(1, stats(&b)->nr_preempted);
+	EXPECT_EQ(1, q[victim]->nr_preempted);
+	go_on(&b, q);
 }
 
 TEST(victim, is_the_latest_that_frees_what_is_missing)
 {
-	static const u32 pages[] = { 12, 9, 10, 1, 1, 1, 1, 1 };
-	struct request *q[ARRAY_SIZE(pages)];
-	struct bed b;
-	u32 i;
+	struct shortage s = { .pages = { 12, 9, 10, 1, 1, 1, 1, 1 } };
 
 	/* eight pages are missing: the third has ten, and takes none then */
-	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 0, 1);
-	EXPECT_EQ(1, stats(&b)->nr_preempted);
-	EXPECT_EQ(1, q[2]->nr_preempted);
-	run(&b, 100);
-	for (i = 0; i < ARRAY_SIZE(pages); i++)
-		EXPECT_EQ(8, tokens_of(q[i]));
-	bed_close(&b);
-
+	expect_one(&s, 2);
 	/* two are: the last one's page, and the one that it would take */
-	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 6, 1);
-	EXPECT_EQ(1, stats(&b)->nr_preempted);
-	EXPECT_EQ(1, q[7]->nr_preempted);
-	run(&b, 100);
-	bed_close(&b);
+	s.spare = 6;
+	expect_one(&s, 7);
 }
 
 TEST(victim, is_who_frees_most_if_nobody_frees_that_much_but_never_the_first)
 {
-	static const u32 pages[] = { 20, 2, 3, 1, 1, 1, 1, 1 };
-	struct request *q[ARRAY_SIZE(pages)];
+	struct shortage s = { .pages = { 20, 2, 3, 1, 1, 1, 1, 1 } };
+	struct request *q[NR];
 	struct bed b;
-	u32 i;
 
-	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 0, 1);
+	at_a_page(&b, &s, q);
 	EXPECT_EQ(0, q[0]->nr_preempted);
 	/* 3 + 1 of 8, 2 + 1 of the 4 that are left, then the latest */
 	EXPECT_EQ(1, q[2]->nr_preempted);
 	EXPECT_EQ(1, q[1]->nr_preempted);
 	EXPECT_EQ(1, q[7]->nr_preempted);
 	EXPECT_EQ(3, stats(&b)->nr_preempted);
-	run(&b, 100);
-	for (i = 0; i < ARRAY_SIZE(pages); i++)
-		EXPECT_EQ(8, tokens_of(q[i]));
-	bed_close(&b);
+	go_on(&b, q);
 }
 
 /* A pager that counts in extents says more than what is missing. */
 TEST(victim, is_who_frees_what_the_step_takes_though_an_extent_is_missing)
 {
-	static const u32 pages[] = { 12, 11, 10, 1, 1, 1, 1, 1 };
-	struct request *q[ARRAY_SIZE(pages)];
-	struct bed b;
+	struct shortage s = { .pages = { 12, 11, 10, 1, 1, 1, 1, 1 },
+			      .unit = 18 };
 
 	/* nobody has 18; the step takes eight */
-	at_a_page(&b, pages, ARRAY_SIZE(pages), q, 0, 18);
-	EXPECT_EQ(1, stats(&b)->nr_preempted);
-	EXPECT_EQ(1, q[2]->nr_preempted);
-	run(&b, 100);
-	bed_close(&b);
+	expect_one(&s, 2);
 }
 
 /* Pages that a window leaves are the sequence's until the step has ended. */
 TEST(victim, frees_what_sequences_take_that_are_past_their_windows)
 {
-	static const u32 pages[] = { 12, 11, 10, 4, 4, 4, 4, 4 };
-	struct request *q[ARRAY_SIZE(pages)];
-	struct bed b;
+	struct shortage s = { .pages = { 12, 11, 10, 4, 4, 4, 4, 4 },
+			      .unit = 18,
+			      .window = 2 * SIM_P };
 
-	at_a_page_windowed(&b, pages, ARRAY_SIZE(pages), q, 0, 18, 2 * SIM_P);
-	EXPECT_EQ(1, stats(&b)->nr_preempted);
-	EXPECT_EQ(1, q[2]->nr_preempted);
-	run(&b, 100);
-	bed_close(&b);
+	expect_one(&s, 2);
 }
 
 /* A request whose pages are all shared gives nothing back by going. */
