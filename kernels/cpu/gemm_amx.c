@@ -49,28 +49,34 @@ struct amx_scratch {
 _Static_assert(sizeof(struct amx_scratch) <= KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds it");
 
+/* Columns k0 .. k0 + nr of one row of x to its places in the tiles. */
+vec_inline void load_row(const u16 *x, u32 nr, u16 (*to)[AMX_ROWS][AMX_K])
+{
+	u32 k = 0;
+
+	for (; k + AMX_K <= nr; k += AMX_K, to++)
+		memcpy(to[0][0], x + k, AMX_K * sizeof(*x));
+	if (k < nr) {
+		memset(to[0][0], 0, AMX_K * sizeof(*x));
+		for (; k < nr; k++)
+			to[0][0][k % AMX_K] = x[k];
+	}
+}
+
 /* Rows m .. m + mr of x, columns k0 .. k0 + nr, as tiles. */
 static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 		   struct amx_scratch *s)
 {
-	u32 halves = DIV_ROUND_UP(mr, AMX_ROWS);
+	const u16 *x = p->x + (size_t)m * p->x_stride + k0;
+	u32 rows = ALIGN_UP(mr, AMX_ROWS);
 
-	for (u32 i = 0; i < halves * AMX_ROWS; i++) {
-		u16(*to)[AMX_ROWS][AMX_K] = s->x[i / AMX_ROWS];
-
-		for (u32 k = 0; k < nr; k += AMX_K) {
-			u16 *row = to[k / AMX_K][i % AMX_ROWS];
-			u32 n = i < mr ? min(nr - k, AMX_K) : 0;
-
-			if (n < AMX_K)
-				memset(row, 0, AMX_K * sizeof(*row));
-			if (n)
-				memcpy(row,
-				       p->x + (size_t)(m + i) * p->x_stride +
-					       k0 + k,
-				       n * sizeof(*row));
-		}
-	}
+	for (u32 i = 0; i < mr; i++, x += p->x_stride)
+		load_row(x, nr,
+			 (void *)s->x[i / AMX_ROWS][0][i % AMX_ROWS]);
+	for (u32 i = mr; i < rows; i++)
+		for (u32 k = 0; k < nr; k += AMX_K)
+			memset(s->x[i / AMX_ROWS][k / AMX_K][i % AMX_ROWS], 0,
+			       AMX_K * sizeof(*x));
 }
 
 /*
