@@ -46,8 +46,11 @@
 /* So that a caller may have these for one function of its file. */
 #define AMX_TARGET __attribute__((target("amx-tile")))
 
-/* Tiles 4 and 5, a, with 16 rows of 4k bytes; 6 and 7, b, with k of 64. */
-AMX_TARGET static inline void amx_configure(u8 k)
+/*
+ * Tiles 4 and 5, a, with rows of 4k bytes; 6 and 7, b, with k of 64; 0 and 1,
+ * sums of a in 4, with as many rows as it has: @first; 2, 3 and 5: @second.
+ */
+AMX_TARGET static inline void amx_configure(u8 k, u8 first, u8 second)
 {
 	struct {
 		u8 palette, start_row, reserved[14];
@@ -57,7 +60,9 @@ AMX_TARGET static inline void amx_configure(u8 k)
 
 	for (int t = 0; t < 8; t++) {
 		config.row_bytes[t] = t / 2 == 2 ? 4 * k : 64;
-		config.rows[t] = t / 2 == 3 ? k : AMX_ROWS;
+		config.rows[t] = t / 2 == 3	   ? k
+				 : t < 2 || t == 4 ? first
+						   : second;
 	}
 	/*
 	 * gcc 12 knows of the intrinsic only that it reads 8 bytes, and drops
@@ -82,11 +87,13 @@ static _Thread_local u32 amx_tile[8][AMX_ROWS][16];
 static _Thread_local u32 amx_dwords[8], amx_nr_rows[8];
 static _Thread_local bool amx_configured;
 
-static inline void amx_configure(u32 k)
+static inline void amx_configure(u32 k, u32 first, u32 second)
 {
 	for (u32 t = 0; t < 8; t++) {
 		amx_dwords[t] = t / 2 == 2 ? k : 16;
-		amx_nr_rows[t] = t / 2 == 3 ? k : AMX_ROWS;
+		amx_nr_rows[t] = t / 2 == 3	   ? k
+				 : t < 2 || t == 4 ? first
+						   : second;
 	}
 	amx_configured = true;
 	memset(amx_tile, 0xff, sizeof(amx_tile));
@@ -162,13 +169,22 @@ static inline void amx_product_int8(int c, int a, int b)
 /* For bf16: all 8 tiles with 16 rows of 64 bytes. */
 AMX_TARGET static inline void amx_begin(void)
 {
-	amx_configure(AMX_ROWS);
+	amx_configure(AMX_ROWS, AMX_ROWS, AMX_ROWS);
+}
+
+/* For bf16, with 1 to 32 rows of x: the last tile of them has what is left. */
+AMX_TARGET static inline void amx_begin_rows(u32 rows)
+{
+	u32 first = min(rows, AMX_ROWS);
+
+	amx_configure(AMX_ROWS, (u8)first,
+		      (u8)(rows > AMX_ROWS ? rows - AMX_ROWS : AMX_ROWS));
 }
 
 /* k: 16 or 32, of one product. */
 AMX_TARGET static inline void amx_begin_int8(u32 k)
 {
-	amx_configure((u8)(k / 4));
+	amx_configure((u8)(k / 4), AMX_ROWS, AMX_ROWS);
 }
 
 #endif

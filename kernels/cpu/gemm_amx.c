@@ -27,6 +27,7 @@
 #include "kernels/cpu/dequant_avx2.h"
 #include "kernels/cpu/panel_avx2.h"
 #endif
+#include "kernels/cpu/amx_few.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/panel_fill.h"
 #include "kernels/cpu/store_sums.h"
@@ -71,8 +72,7 @@ static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 	u32 rows = ALIGN_UP(mr, AMX_ROWS);
 
 	for (u32 i = 0; i < mr; i++, x += p->x_stride)
-		load_row(x, nr,
-			 (void *)s->x[i / AMX_ROWS][0][i % AMX_ROWS]);
+		load_row(x, nr, (void *)s->x[i / AMX_ROWS][0][i % AMX_ROWS]);
 	for (u32 i = mr; i < rows; i++)
 		for (u32 k = 0; k < nr; k += AMX_K)
 			memset(s->x[i / AMX_ROWS][k / AMX_K][i % AMX_ROWS], 0,
@@ -178,6 +178,10 @@ void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	u32 cols = p->m <= AMX_ROWS ? (u32)PANEL_COLS : AMX_GROUP;
 
+	if (p->w.layout == KERN_LAYOUT_STRIP && p->m && p->m <= FEW_ROWS) {
+		few_gemm(p, lo, hi, scratch);
+		return;
+	}
 	amx_begin();
 	for (u32 n = lo; n < hi; n += cols)
 		for (u32 m = 0; m < p->m; m += AMX_PASS)

@@ -16,22 +16,120 @@
 
 #ifdef __AVX512F__
 
-/* The even and the odd k of each row, rounded, side by side. */
-vec_inline vn_int vn_pair(vn_float even, vn_float odd)
+/*
+ * A dword of a strip has the even k of a row in its lower half and the odd k in
+ * the upper one: widened, 8 rows' words are 16 dwords in the order in which a
+ * panel wants them. Quants are left where they are in a dword, and the scale
+ * makes up for it: the scale of nibble i is 2^-4i times as large.
+ */
+
+/* Of rows 0 to 7 and of rows 8 to 15, each twice. */
+struct vn_scale {
+	__m512 scale[2], min[2];
+};
+
+vec_inline struct vn_scale vn_scale(vn_float scale, vn_float min_)
+{
+	const __m512i low = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2,
+					     1, 1, 0, 0);
+	const __m512i high = _mm512_set_epi32(15, 15, 14, 14, 13, 13, 12, 12,
+					      11, 11, 10, 10, 9, 9, 8, 8);
+
+	return (struct vn_scale){
+		{ _mm512_permutexvar_ps(low, scale),
+		  _mm512_permutexvar_ps(high, scale) },
+		{ _mm512_permutexvar_ps(low, min_),
+		  _mm512_permutexvar_ps(high, min_) },
+	};
+}
+
+/* Both rounded to nearest even, a's 16 in front of b's. */
+vec_inline __m512i vn_round2(__m512 a, __m512 b)
 {
 #ifdef __AVX512BF16__
-	const __m512i words = _mm512_set_epi16(
-		31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
-		23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-
-	return _mm512_permutexvar_epi16(
-		words, (__m512i)_mm512_cvtne2ps_pbh(odd, even));
+	return (__m512i)_mm512_cvtne2ps_pbh(b, a);
 #else
-	struct v16 e = { even }, o = { odd };
+	const __m512i odd_words = _mm512_set_epi16(
+		63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
+		31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+	struct v16 va = { a }, vb = { b };
 
-	return _mm512_mask_blend_epi16(
-		0xaaaaaaaa, vn_shr(v16_round_bits(e), 16), v16_round_bits(o));
+	return _mm512_permutex2var_epi16(v16_round_bits(va), odd_words,
+					 v16_round_bits(vb));
 #endif
+}
+
+/* Half h of vector v: its words, widened. */
+vec_inline __m512i unpack_words(const u8 *b, const u32 v, const u32 h)
+{
+	const void *at = b + v * STRIP_VEC + h * (STRIP_VEC / 2);
+
+	return _mm512_cvtepu16_epi32(_mm256_loadu_si256(at));
+}
+
+/* Bits @at .. of @w, as @mask has them, to bit @to. */
+vec_inline __m512i unpack_bits(__m512i w, const u32 at, const u32 to,
+			       const u32 mask)
+{
+	w = at < to ? vn_shl(w, to - at) : vn_shr(w, at - to);
+	return vn_and(w, vn_mask(mask << to));
+}
+
+/* Quant 4 * v + i of 8 rows, even and odd k, 2^(4i) times too large. */
+vec_inline __m512i unpack_at(const u32 bits, __m512i w, const __m512i *high,
+			     const u32 v, const u32 i)
+{
+	__m512i q = vn_and(w, vn_mask(0xfu << 4 * i));
+
+	if (bits == 5)
+		q = vn_or(q, unpack_bits(high[0], 4 * v + i, 4 * i + 4, 1));
+	if (bits == 6)
+		q = vn_or(q, unpack_bits(high[v / 2], 2 * (4 * (v % 2) + i),
+					 4 * i + 4, 3));
+	return q;
+}
+
+/* 32 k of 16 rows; @second is the scale of the upper 16 k. */
+vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
+			      struct vn_scale second, u32 *out, size_t stride)
+{
+	const u32 nr_vecs = bits == 8 ? 8 : 4, nr_at = bits == 8 ? 2 : 4;
+	const u32 width = bits == 8 ? 8 : 4;
+	__m512i high[2][2];
+
+#pragma GCC unroll 2
+	for (u32 h = 0; h < 2; h++) {
+		if (bits == 5 || bits == 6)
+			high[h][0] = unpack_words(b, 4, h);
+		if (bits == 6)
+			high[h][1] = unpack_words(b, 5, h);
+	}
+#pragma GCC unroll 8
+	for (u32 v = 0; v < nr_vecs; v++) {
+		const struct vn_scale *sv = v < nr_vecs / 2 ? &s : &second;
+		__m512i w[2] = { unpack_words(b, v, 0), unpack_words(b, v, 1) };
+
+#pragma GCC unroll 4
+		for (u32 i = 0; i < nr_at; i++) {
+			vn_float up = vn_set1(1.0f / (float)(1u << width * i));
+			__m512 f[2];
+
+#pragma GCC unroll 2
+			for (u32 h = 0; h < 2; h++) {
+				__m512i q = bits == 8
+						    ? vn_and(w[h],
+							     vn_mask(0xffu
+								     << 8 * i))
+						    : unpack_at(bits, w[h],
+								high[h], v, i);
+
+				f[h] = vn_fms(vn_mul(sv->scale[h], up),
+					      vn_to_float(q), sv->min[h]);
+			}
+			vn_store(out + (v * nr_at + i) * stride,
+				 vn_round2(f[0], f[1]));
+		}
+	}
 }
 
 #else /* AVX2 */
@@ -55,8 +153,6 @@ vec_inline vn_int vn_pair(vn_float even, vn_float odd)
 	return _mm256_blend_epi16(vn_shr(vn_round(even), 16), vn_round(odd),
 				  0xaa);
 }
-
-#endif
 
 /* What VN rows multiply their quants by, and take off. */
 struct vn_scale {
@@ -131,73 +227,89 @@ vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
 	}
 }
 
-/* Types with one d for 32 k. */
-vec_inline void unpack_simple(const u32 bits, const u32 zero,
-			      struct strip_at at, u32 nr, u32 *out,
-			      size_t stride)
-{
-	for (u32 k = 0; k < nr; k += 32, out += 16 * stride) {
-		strip_prefetch(at.quants, bits * STRIP_VEC);
-		for (u32 n = 0; n < KERN_STRIP; n += VN) {
-			vn_float d = vn_load_half(at.scales + 2 * n);
-			struct vn_scale s =
-				vn_scale(d, vn_mul(d, vn_set1((float)zero)));
+#endif
 
-			unpack_quants(bits, at.quants + 4 * n, s, s, out + n,
-				      stride);
-		}
-		at.quants += bits * STRIP_VEC;
-		at.scales += 32;
+/* Of VN rows: the scale of the lower and of the upper 16 k. */
+struct unpack_scales {
+	struct vn_scale lower, upper;
+};
+
+vec_inline struct vn_scale unpack_zero(vn_float scale, const u32 zero)
+{
+	return vn_scale(scale, vn_mul(scale, vn_set1((float)zero)));
+}
+
+/* @s: where those of the block's 256 k are, or of its 32; @k: within 256 */
+vec_inline struct unpack_scales unpack_scales(const u32 dtype, const u8 *s,
+					      u32 k, u32 n)
+{
+	const u32 zero = strip_type(dtype).zero;
+	vn_float d = vn_load_half(s + 2 * n);
+	struct unpack_scales r;
+
+	switch (dtype) {
+	case KV_DTYPE_Q4_K:
+	case KV_DTYPE_Q5_K:
+		s += n;
+		r.lower = vn_scale(vn_mul(d, vn_load_u8(s + 64 + k)),
+				   vn_mul(vn_load_half(s + 32 + n),
+					  vn_load_u8(s + 80 + k)));
+		r.upper = r.lower;
+		break;
+	case KV_DTYPE_Q6_K:
+		s += n + k;
+		r.lower = unpack_zero(vn_mul(d, vn_load_s8(s + 32)), zero);
+		r.upper = unpack_zero(vn_mul(d, vn_load_s8(s + 48)), zero);
+		break;
+	default:
+		r.lower = unpack_zero(d, zero);
+		r.upper = r.lower;
+	}
+	return r;
+}
+
+/*
+ * 32 k of 16 rows to out[k / 2][row], from column @k of @at on; @at is of a
+ * column that 256 divides.
+ */
+vec_inline void unpack_block(const u32 dtype, struct strip_at at, u32 k,
+			     u32 *out, size_t stride)
+{
+	const struct strip_type t = strip_type(dtype);
+	const u8 *q = at.quants + k / 32 * t.quant_bytes;
+	const u8 *s = at.scales + k / t.scale_len * t.scale_bytes;
+
+	for (u32 n = 0; n < KERN_STRIP; n += VN) {
+		struct unpack_scales sc = unpack_scales(dtype, s, k % 256, n);
+
+		unpack_quants(t.bits, q + 4 * n, sc.lower, sc.upper, out + n,
+			      stride);
 	}
 }
 
-/* Q4_K and Q5_K; k0 and nr are multiples of 256, as all below. */
-vec_inline void unpack_k(const u32 bits, struct strip_at at, u32 nr, u32 *out,
-			 size_t stride)
-{
-	for (u32 k = 0; k < nr; k += 32, out += 16 * stride) {
-		const u8 *sub = at.scales + 64 + k % 256;
-
-		strip_prefetch(at.quants, bits * STRIP_VEC);
-		for (u32 n = 0; n < KERN_STRIP; n += VN) {
-			vn_float d = vn_load_half(at.scales + 2 * n);
-			vn_float dmin = vn_load_half(at.scales + 32 + 2 * n);
-			struct vn_scale s = vn_scale(
-				vn_mul(d, vn_load_u8(sub + n)),
-				vn_mul(dmin, vn_load_u8(sub + 16 + n)));
-
-			unpack_quants(bits, at.quants + 4 * n, s, s, out + n,
-				      stride);
-		}
-		at.quants += bits * STRIP_VEC;
-		if (k % 256 == 224)
-			at.scales += 320;
+/* An instance of @call for each type that has strips. */
+#define UNPACK_TYPE(type, call)                    \
+	case KV_DTYPE_##type: {                    \
+		const u32 dtype = KV_DTYPE_##type; \
+		call;                              \
+		break;                             \
 	}
-}
+#define UNPACK_TYPES(call)      \
+	UNPACK_TYPE(Q4_0, call) \
+	UNPACK_TYPE(Q5_0, call) \
+	UNPACK_TYPE(Q8_0, call) \
+	UNPACK_TYPE(Q4_K, call) \
+	UNPACK_TYPE(Q5_K, call) \
+	UNPACK_TYPE(Q6_K, call)
 
-vec_inline struct vn_scale q6_k_scale(vn_float d, const u8 *sc)
+vec_inline void unpack_blocks(const u32 dtype, struct strip_at at, u32 nr,
+			      u32 *out, size_t stride)
 {
-	vn_float s = vn_mul(d, vn_load_s8(sc));
+	const u32 bytes = strip_type(dtype).quant_bytes;
 
-	return vn_scale(s, vn_mul(s, vn_set1(32.0f)));
-}
-
-vec_inline void unpack_q6_k(struct strip_at at, u32 nr, u32 *out, size_t stride)
-{
 	for (u32 k = 0; k < nr; k += 32, out += 16 * stride) {
-		const u8 *sub = at.scales + 32 + k % 256;
-
-		strip_prefetch(at.quants, 6 * STRIP_VEC);
-		for (u32 n = 0; n < KERN_STRIP; n += VN) {
-			vn_float d = vn_load_half(at.scales + 2 * n);
-
-			unpack_quants(
-				6, at.quants + 4 * n, q6_k_scale(d, sub + n),
-				q6_k_scale(d, sub + 16 + n), out + n, stride);
-		}
-		at.quants += 6 * STRIP_VEC;
-		if (k % 256 == 224)
-			at.scales += 288;
+		strip_prefetch(at.quants + k / 32 * bytes, bytes);
+		unpack_block(dtype, at, k, out, stride);
 	}
 }
 
@@ -216,24 +328,7 @@ static void unpack_strip(const struct kern_mat *w, u32 row, u32 k0, u32 nr,
 	struct strip_at at = strip_at(w, row, k0);
 
 	switch (w->dtype) {
-	case KV_DTYPE_Q4_0:
-		unpack_simple(4, 8, at, nr, out, stride);
-		break;
-	case KV_DTYPE_Q5_0:
-		unpack_simple(5, 16, at, nr, out, stride);
-		break;
-	case KV_DTYPE_Q8_0:
-		unpack_simple(8, 128, at, nr, out, stride);
-		break;
-	case KV_DTYPE_Q4_K:
-		unpack_k(4, at, nr, out, stride);
-		break;
-	case KV_DTYPE_Q5_K:
-		unpack_k(5, at, nr, out, stride);
-		break;
-	case KV_DTYPE_Q6_K:
-		unpack_q6_k(at, nr, out, stride);
-		break;
+		UNPACK_TYPES(unpack_blocks(dtype, at, nr, out, stride))
 	}
 }
 
