@@ -31,6 +31,7 @@ const struct kern_ops kern_ops_avx512bf16 = {
 const struct kern_ops kern_ops_amx = {
 	.name = "amx",
 	.gemm = amx_gemm,
+	.gemm_pack = amx_gemm_pack,
 };
 
 const struct kern_ops kern_ops_avx512_bf16attn = {

@@ -7,6 +7,7 @@
  * element from its own inputs, in an order of its own.
  */
 #include <errno.h>
+#include <stdint.h>
 
 #include "kernels/cpu/pool.h"
 #include "kernels/include/kern.h"
@@ -125,6 +126,7 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 /* ---- products: items are runs of columns of one after the other ---- */
 
 #define GEMM_BATCH 8 /* products that one job holds */
+#define GEMM_PASS  512u /* rows that are packed at a time */
 
 struct gemm_job {
 	const struct kern_ops *kern;
@@ -154,23 +156,95 @@ static u32 gemm_step(const struct kern_gemm *p, u32 nr_threads)
 	return max(min(step, GEMM_MAX_COLUMNS), GEMM_COLUMN_STEP);
 }
 
+static void gemm_run(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
+{
+	struct gemm_job j = { .kern = x->kern, .p = p, .nr = nr };
+
+	for (u32 i = 0; i < nr; i++) {
+		j.step[i] = gemm_step(&p[i], pool_nr_threads(x->pool));
+		j.first[i + 1] = j.first[i];
+		if (p[i].m)
+			j.first[i + 1] += DIV_ROUND_UP(p[i].w.rows, j.step[i]);
+	}
+	if (j.first[nr])
+		pool_run(x->pool, gemm_item, &j, j.first[nr]);
+}
+
+static void pack_item(void *arg, u32 item, void *scratch)
+{
+	const struct gemm_job *j = arg;
+
+	j->kern->gemm_pack(j->p, (void *)(uintptr_t)j->p->packed, item,
+			   item + 1);
+}
+
+static bool same_x(const struct kern_gemm *a, const struct kern_gemm *b)
+{
+	return a->x == b->x && a->x_stride == b->x_stride && a->m == b->m &&
+	       a->w.cols == b->w.cols;
+}
+
+/*
+ * What rows one x has is packed once for all the products with it, and once for
+ * all their columns. Without memory for that they are slower.
+ */
+static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr)
+{
+	u64 bytes = 0, at = 0;
+	u8 *to;
+
+	for (u32 i = 0; i < nr; i++)
+		if (!i || !same_x(&p[i], &p[i - 1]))
+			bytes += kern_packed_bytes(p[i].m, p[i].w.cols);
+	to = pool_shared(x->pool, bytes);
+	for (u32 i = 0; to && i < nr; i++) {
+		struct gemm_job j = { .kern = x->kern, .p = &p[i] };
+
+		if (i && same_x(&p[i], &p[i - 1])) {
+			p[i].packed = p[i - 1].packed;
+			continue;
+		}
+		p[i].packed = to + at;
+		at += kern_packed_bytes(p[i].m, p[i].w.cols);
+		pool_run(x->pool, pack_item, &j,
+			 DIV_ROUND_UP(p[i].m, KERN_PACK_ROWS));
+	}
+}
+
+/* Rows m .. of each, a pass of them at most. */
+static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
+		      u32 m)
+{
+	struct kern_gemm part[GEMM_BATCH];
+
+	for (u32 i = 0; i < nr; i++) {
+		size_t y = (size_t)m * p[i].y_stride;
+
+		part[i] = p[i];
+		part[i].m = p[i].m > m ? min(p[i].m - m, GEMM_PASS) : 0;
+		part[i].x += (size_t)m * p[i].x_stride;
+		part[i].y += y;
+		if (p[i].residual)
+			part[i].residual += y;
+	}
+	gemm_pack(x, part, nr);
+	gemm_run(x, part, nr);
+}
+
 static void exec_gemm(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
 {
-	while (nr) {
-		struct gemm_job j = { .kern = x->kern, .p = p };
+	for (u32 n; nr; p += n, nr -= n) {
+		u32 rows = 0;
 
-		j.nr = min(nr, (u32)GEMM_BATCH);
-		for (u32 i = 0; i < j.nr; i++) {
-			j.step[i] = gemm_step(&p[i], pool_nr_threads(x->pool));
-			j.first[i + 1] = j.first[i];
-			if (p[i].m)
-				j.first[i + 1] +=
-					DIV_ROUND_UP(p[i].w.rows, j.step[i]);
+		n = min(nr, (u32)GEMM_BATCH);
+		for (u32 i = 0; i < n; i++)
+			rows = max(rows, p[i].m);
+		if (!x->kern->gemm_pack || rows <= KERN_PACK_ROWS) {
+			gemm_run(x, p, n);
+			continue;
 		}
-		if (j.first[j.nr])
-			pool_run(x->pool, gemm_item, &j, j.first[j.nr]);
-		p += j.nr;
-		nr -= j.nr;
+		for (u32 m = 0; m < rows; m += GEMM_PASS)
+			gemm_pass(x, p, n, m);
 	}
 }
 

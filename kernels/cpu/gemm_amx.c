@@ -6,9 +6,13 @@
  *	  for each 512 rows of x or fewer
  *	    for each 256 k
  *	      unpack 256 x 256 weights into 8 panels		128 KiB, L2
- *	      for each 32 rows of x: side by side by 32 k	16 KiB, L1
+ *	      for each 32 rows of x: tiles of 32 k		16 KiB, L1
  *	        for each panel: 2 x 2 tiles over 8 products	16 KiB, L1
  *	    add bias and residual, store
+ *
+ * Rows of x are a page apart or more; where amx_gemm_pack() has put their tiles
+ * one behind the other, in the order of these loops, the caches read ahead.
+ * Where it has not, each group copies them.
  *
  * A panel of gemm_driver.h is two columns of tiles as it lies. Sums stay in
  * memory, a tile in 1 KiB, between blocks of k; loading and storing them once
@@ -19,6 +23,8 @@
  *
  * The last tiles of rows are padded with zeros; so is a ragged end of k.
  */
+#include <stdint.h>
+
 #include "kernels/cpu/amx.h"
 #if defined(__AVX512F__)
 #include "kernels/cpu/dequant_avx512.h"
@@ -38,10 +44,12 @@
 #define AMX_BLOCK  32u /* rows side by side in L1 */
 #define AMX_STEPS  (PANEL_K / AMX_K) /* products of a block of k */
 
+/* 16 rows of x by 256 k: a tile for each 32 k */
+typedef u16 amx_x[AMX_STEPS][AMX_ROWS][AMX_K];
+
 struct amx_scratch {
 	u32 panel[AMX_PANELS][PANEL_K / 2 * PANEL_COLS];
-	/* [half of the block][step]: a tile of x */
-	u16 x[2][AMX_STEPS][AMX_ROWS][AMX_K];
+	amx_x x[2]; /* a block of rows, where none is packed */
 	struct panel_rows rows;
 	/* [block of rows][panel]: 2 x 2 tiles of sums */
 	float c[AMX_PASS / AMX_BLOCK][AMX_PANELS][4][AMX_ROWS][AMX_COLS];
@@ -50,41 +58,66 @@ struct amx_scratch {
 _Static_assert(sizeof(struct amx_scratch) <= KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds it");
 
-/* Columns k0 .. k0 + nr of one row of x to its places in the tiles. */
-vec_inline void load_row(const u16 *x, u32 nr, u16 (*to)[AMX_ROWS][AMX_K])
+/* nr columns of a row of x to row i of its tiles. */
+vec_inline void load_row(const u16 *x, u32 nr, u16 (*to)[AMX_ROWS][AMX_K],
+			 u32 i)
 {
 	u32 k = 0;
 
-	for (; k + AMX_K <= nr; k += AMX_K, to++)
-		memcpy(to[0][0], x + k, AMX_K * sizeof(*x));
+	for (; k + AMX_K <= nr; k += AMX_K)
+		memcpy(to[k / AMX_K][i], x + k, AMX_K * sizeof(*x));
 	if (k < nr) {
-		memset(to[0][0], 0, AMX_K * sizeof(*x));
+		u16 *last = to[k / AMX_K][i];
+
+		memset(last, 0, AMX_K * sizeof(*x));
 		for (; k < nr; k++)
-			to[0][0][k % AMX_K] = x[k];
+			last[k % AMX_K] = x[k];
 	}
 }
 
 /* Rows m .. m + mr of x, columns k0 .. k0 + nr, as tiles. */
 static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
-		   struct amx_scratch *s)
+		   amx_x *to)
 {
 	const u16 *x = p->x + (size_t)m * p->x_stride + k0;
 	u32 rows = ALIGN_UP(mr, AMX_ROWS);
 
 	for (u32 i = 0; i < mr; i++, x += p->x_stride)
-		load_row(x, nr, (void *)s->x[i / AMX_ROWS][0][i % AMX_ROWS]);
+		load_row(x, nr, to[i / AMX_ROWS], i % AMX_ROWS);
 	for (u32 i = mr; i < rows; i++)
 		for (u32 k = 0; k < nr; k += AMX_K)
-			memset(s->x[i / AMX_ROWS][k / AMX_K][i % AMX_ROWS], 0,
+			memset(to[i / AMX_ROWS][k / AMX_K][i % AMX_ROWS], 0,
 			       AMX_K * sizeof(*x));
+}
+
+/* The two halves of rows m .. and columns k0 .. of packed x. */
+static amx_x *packed_x(void *packed, const struct kern_gemm *p, u32 m, u32 k0)
+{
+	u32 blocks = DIV_ROUND_UP(p->m, AMX_BLOCK);
+
+	return (amx_x *)packed +
+	       2 * ((size_t)(k0 / PANEL_K) * blocks + m / AMX_BLOCK);
+}
+
+_Static_assert(AMX_BLOCK == KERN_PACK_ROWS && PANEL_K == 256,
+	       "kern_packed_bytes() has room for it");
+
+void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi)
+{
+	for (u32 m = lo * AMX_BLOCK; m < min(p->m, hi * AMX_BLOCK);
+	     m += AMX_BLOCK)
+		for (u32 k0 = 0; k0 < p->w.cols; k0 += PANEL_K)
+			load_x(p, m, min(p->m - m, AMX_BLOCK), k0,
+			       min(p->w.cols - k0, (u32)PANEL_K),
+			       packed_x(to, p, m, k0));
 }
 
 /*
  * The sums of 32 rows (16 if not @two) x 32 columns, over the steps of one
  * block of k.
  */
-vec_inline void tiles(const bool two, struct amx_scratch *s, const u32 *panel,
-		      u32 steps, bool first, float c[4][AMX_ROWS][AMX_COLS])
+vec_inline void tiles(const bool two, amx_x *x, const u32 *panel, u32 steps,
+		      bool first, float c[4][AMX_ROWS][AMX_COLS])
 {
 	if (first) {
 		amx_zero(0);
@@ -100,11 +133,11 @@ vec_inline void tiles(const bool two, struct amx_scratch *s, const u32 *panel,
 		}
 	}
 	for (u32 i = 0; i < steps; i++, panel += AMX_K / 2 * PANEL_COLS) {
-		amx_load(4, s->x[0][i], 64);
+		amx_load(4, x[0][i], 64);
 		amx_load(6, panel, PANEL_COLS * sizeof(*panel));
 		amx_load(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
 		if (two)
-			amx_load(5, s->x[1][i], 64);
+			amx_load(5, x[1][i], 64);
 		amx_product(0, 4, 6);
 		amx_product(1, 4, 7);
 		if (two) {
@@ -120,20 +153,37 @@ vec_inline void tiles(const bool two, struct amx_scratch *s, const u32 *panel,
 	}
 }
 
-/* Columns n .. n + PANEL_COLS, those below n1, of rows m .. m + mr. */
-static void store_block(const struct kern_gemm *p, u32 m, u32 mr, u32 n, u32 n1,
-			float c[4][AMX_ROWS][AMX_COLS])
+/* Rows m .. m + mr of columns n0 .. n1: c is [panel]. */
+static void store_block(const struct kern_gemm *p, u32 m, u32 mr, u32 n0,
+			u32 n1, float (*c)[4][AMX_ROWS][AMX_COLS])
 {
 	for (u32 i = 0; i < mr; i++)
-		for (u32 half = 0; half < 2; half++) {
-			u32 col = n + half * AMX_COLS;
+		for (u32 n = n0; n < n1; n += AMX_COLS) {
+			u32 tile = (n - n0) / AMX_COLS;
 
-			if (col < n1)
-				store_sums(p, m + i, col,
-					   min(n1 - col, AMX_COLS),
-					   c[i / AMX_ROWS * 2 + half]
-					    [i % AMX_ROWS]);
+			store_sums(p, m + i, n, min(n1 - n, AMX_COLS),
+				   c[tile / 2][i / AMX_ROWS * 2 + tile % 2]
+				    [i % AMX_ROWS]);
 		}
+}
+
+/* Up to 32 rows from m on, times the panels of a block of k. */
+static void amx_block(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
+		      u32 panels, float (*c)[4][AMX_ROWS][AMX_COLS],
+		      struct amx_scratch *s)
+{
+	u32 steps = DIV_ROUND_UP(nr, AMX_K);
+	amx_x *x = s->x;
+
+	if (p->packed)
+		x = packed_x((void *)(uintptr_t)p->packed, p, m, k0);
+	else
+		load_x(p, m, mr, k0, nr, x);
+	for (u32 j = 0; j < panels; j++)
+		if (mr > AMX_ROWS)
+			tiles(true, x, s->panel[j], steps, k0 == 0, c[j]);
+		else
+			tiles(false, x, s->panel[j], steps, k0 == 0, c[j]);
 }
 
 /* Rows m0 .. m1 of columns n0 .. n1, at most a pass of a group. */
@@ -144,33 +194,17 @@ static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
 
 	for (u32 k0 = 0; k0 < p->w.cols; k0 += PANEL_K) {
 		u32 nr = min(p->w.cols - k0, (u32)PANEL_K);
-		u32 steps = DIV_ROUND_UP(nr, AMX_K);
 
 		for (u32 j = 0; j < panels; j++)
 			fill_panel(&p->w, n0 + j * PANEL_COLS, n1, k0, nr,
 				   &s->rows, s->panel[j]);
-		for (u32 m = m0; m < m1; m += AMX_BLOCK) {
-			u32 mr = min(m1 - m, AMX_BLOCK);
-
-			load_x(p, m, mr, k0, nr, s);
-			for (u32 j = 0; j < panels; j++) {
-				float(*c)[AMX_ROWS][AMX_COLS] =
-					s->c[(m - m0) / AMX_BLOCK][j];
-
-				if (mr > AMX_ROWS)
-					tiles(true, s, s->panel[j], steps,
-					      k0 == 0, c);
-				else
-					tiles(false, s, s->panel[j], steps,
-					      k0 == 0, c);
-			}
-		}
+		for (u32 m = m0; m < m1; m += AMX_BLOCK)
+			amx_block(p, m, min(m1 - m, AMX_BLOCK), k0, nr, panels,
+				  s->c[(m - m0) / AMX_BLOCK], s);
 	}
 	for (u32 m = m0; m < m1; m += AMX_BLOCK)
-		for (u32 j = 0; j < panels; j++)
-			store_block(p, m, min(m1 - m, AMX_BLOCK),
-				    n0 + j * PANEL_COLS, n1,
-				    s->c[(m - m0) / AMX_BLOCK][j]);
+		store_block(p, m, min(m1 - m, AMX_BLOCK), n0, n1,
+			    s->c[(m - m0) / AMX_BLOCK]);
 }
 
 /* Few rows: follow each panel along k, in the order of memory. */

@@ -49,6 +49,7 @@
 
 #define POOL_SPIN_NS	 20000
 #define POOL_MAX_THREADS 256
+#define SHARED_STEP	 (2u << 20)
 #define TICKET_BITS	 24
 #define TICKET_MASK	 ((1u << TICKET_BITS) - 1)
 
@@ -75,6 +76,8 @@ struct pool {
 	/* Written by the caller before the word, read after taking it. */
 	pool_errand_fn errand_fn;
 	void *errand_arg;
+	void *shared; /* pool_shared()'s, NULL if there is none */
+	size_t shared_bytes;
 	/* Set once. */
 	u32 nr_workers; /* threads of our own */
 	struct worker *workers; /* [nr_workers + 1], the last is the caller */
@@ -340,12 +343,39 @@ int pool_pin(struct pool *p)
 	return err;
 }
 
-static void *scratch_map(void)
+static void *memory_map(size_t bytes)
 {
-	void *m = mmap(NULL, KERN_SCRATCH_BYTES, PROT_READ | PROT_WRITE,
+	void *m = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return m == MAP_FAILED ? NULL : m;
+}
+
+static void *scratch_map(void)
+{
+	return memory_map(KERN_SCRATCH_BYTES);
+}
+
+static void shared_free(struct pool *p)
+{
+	if (p->shared)
+		munmap(p->shared, p->shared_bytes);
+	p->shared = NULL;
+	p->shared_bytes = 0;
+}
+
+void *pool_shared(struct pool *p, size_t bytes)
+{
+	if (bytes <= p->shared_bytes)
+		return p->shared;
+	shared_free(p);
+	bytes = ALIGN_UP(bytes, (size_t)SHARED_STEP);
+	p->shared = memory_map(bytes);
+	if (p->shared) {
+		madvise(p->shared, bytes, MADV_HUGEPAGE); /* if it can */
+		p->shared_bytes = bytes;
+	}
+	return p->shared;
 }
 
 int pool_create(u32 nr_threads, struct pool **out)
@@ -406,6 +436,7 @@ void pool_destroy(struct pool *p)
 		pthread_join(p->workers[i].thread, NULL);
 	for (u32 i = 0; i <= p->nr_workers; i++)
 		munmap(p->workers[i].scratch, KERN_SCRATCH_BYTES);
+	shared_free(p);
 	free(p->workers);
 	free(p);
 }

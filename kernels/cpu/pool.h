@@ -69,6 +69,16 @@ int __must_check pool_pin(struct pool *pool);
 
 u32 pool_nr_threads(const struct pool *pool);
 void *pool_scratch(struct pool *pool); /* of the caller of pool_run() */
+
+/**
+ * pool_shared - memory that the items of a job share
+ * @pool: called between jobs
+ * @bytes: at least; kept for the next call, which may move it
+ *
+ * Return: aligned to a page, NULL if there is none; what it holds is undefined.
+ */
+void *pool_shared(struct pool *pool, size_t bytes);
+
 void pool_destroy(struct pool *pool);
 
 #endif

@@ -164,6 +164,8 @@ static const char *names[ARRAY_SIZE(rows) + 1];
 
 static void inherit(struct kern_ops *to, const struct kern_ops *parent)
 {
+	if (!to->gemm) /* whose order it is */
+		to->gemm_pack = parent->gemm_pack;
 	INHERIT(dequant);
 	INHERIT(embed);
 	INHERIT(rmsnorm);

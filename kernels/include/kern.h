@@ -131,7 +131,18 @@ struct kern_gemm {
 	const float *residual; /* [M][y_stride] or NULL */
 	u32 m;
 	u32 x_stride, y_stride;
+	const void *packed; /* x by gemm_pack() of the same row, or NULL */
 };
+
+#define KERN_PACK_ROWS 32u /* of x: the unit of gemm_pack() */
+
+/* Bytes of x when it is packed. */
+static inline u64 kern_packed_bytes(u32 m, u32 cols)
+{
+	u64 bytes = (u64)DIV_ROUND_UP(m, KERN_PACK_ROWS) * KERN_PACK_ROWS;
+
+	return bytes * ALIGN_UP((u64)cols, 256) * sizeof(u16);
+}
 
 /* ---- rope, and K and V into their pages; unit: a token ---- */
 
@@ -326,8 +337,8 @@ enum kern_numerics {
  *
  * Every function computes [lo, hi) of its unit, may run at the same time on
  * any number of threads for ranges that do not overlap, and needs
- * KERN_SCRATCH_BYTES of scratch of its own where it takes any. None is NULL
- * in a row that kern_select() returned.
+ * KERN_SCRATCH_BYTES of scratch of its own where it takes any. None but
+ * gemm_pack is NULL in a row that kern_select() returned.
  */
 struct kern_ops {
 	const char *name;
@@ -340,6 +351,11 @@ struct kern_ops {
 	void (*gated)(const struct kern_gated *p, u32 lo, u32 hi);
 	void (*softcap)(const struct kern_softcap *p, u32 lo, u32 hi);
 	void (*gemm)(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+	/*
+	 * NULL, or: @to = x in the order in which gemm() reads it when there
+	 * are many rows; kern_packed_bytes() in all, aligned to 64.
+	 */
+	void (*gemm_pack)(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
 	void (*rope_table)(const struct kern_rope_table *p, u32 lo, u32 hi);
 	void (*rope)(const struct kern_rope *p, u32 lo, u32 hi);
 	void (*attn)(const struct kern_attn *p,

@@ -20,10 +20,25 @@ struct shape {
 	u32 m, n, k;
 };
 
+/* x packed in two parts, or NULL where the row packs none. */
+static void *packed(const struct kern_ops *ops, const struct kern_gemm *p)
+{
+	u32 units = DIV_ROUND_UP(p->m, KERN_PACK_ROWS), half = units / 2;
+	void *to;
+
+	if (!ops->gemm_pack)
+		return NULL;
+	to = kt_alloc(kern_packed_bytes(p->m, p->w.cols));
+	ops->gemm_pack(p, to, half, units);
+	ops->gemm_pack(p, to, 0, half);
+	return to;
+}
+
 /* One row of the table, in two slices, from rows or from strips. */
 static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
 		    const float *start, const float *want, float *got)
 {
+	void *x = packed(ops, &p);
 	size_t nr = (size_t)p.m * p.y_stride;
 	bool strips = p.w.layout == KERN_LAYOUT_STRIP;
 	char what[96];
@@ -39,6 +54,14 @@ static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
 		 dtype_name(p.w.dtype), strips ? " strips" : "", p.m, p.w.rows,
 		 p.w.cols);
 	EXPECT_SAME(got, want, nr, what);
+	if (!x)
+		return;
+	memcpy(got, start, nr * sizeof(*got));
+	p.packed = x;
+	ops->gemm(&p, 0, cut, scratch);
+	ops->gemm(&p, cut, p.w.rows, scratch);
+	EXPECT_SAME(got, want, nr, what);
+	free(x);
 }
 
 /* One product by each of @rows, NULL at their end. */
@@ -114,15 +137,21 @@ static inline void check_alone(u64 *seed, u32 numerics)
 	for_each_row_of(ops, numerics)
 	{
 		for (u32 i = 0; i < 2; i++) {
-			struct kern_gemm p = {
-				w[i], x, all, NULL, NULL, M, K, N
-			};
+			struct kern_gemm p = { .w = w[i],
+					       .x = x,
+					       .y = all,
+					       .m = M,
+					       .x_stride = K,
+					       .y_stride = N };
 
 			ops->gemm(&p, 0, N, scratch);
 			for (u32 m = 0; m < M; m++) {
-				p = (struct kern_gemm){ w[0], x + m * K, one,
-							NULL, NULL,	 1,
-							K,    N };
+				p = (struct kern_gemm){ .w = w[0],
+							.x = x + m * K,
+							.y = one,
+							.m = 1,
+							.x_stride = K,
+							.y_stride = N };
 				ops->gemm(&p, 0, N, scratch);
 				EXPECT_SAME(one, all + m * N, N, ops->name);
 			}
@@ -147,7 +176,9 @@ static inline double check_exact(u64 *seed, const struct kern_ops *ops,
 	struct kern_mat w = kt_mat(seed, type, N, K);
 	u16 *x = kt_bf16s(seed, M * K, 1);
 	float *y = kt_alloc(M * N * 4), *f = kt_alloc(N * K * 4);
-	struct kern_gemm p = { w, x, y, NULL, NULL, M, K, N };
+	struct kern_gemm p = {
+		.w = w, .x = x, .y = y, .m = M, .x_stride = K, .y_stride = N
+	};
 	struct kern_dequant d = { w, 0, f, NULL };
 	double worst = 0;
 

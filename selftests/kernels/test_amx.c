@@ -9,7 +9,8 @@
  * san: address
  */
 #define AMX_EMULATED
-#define amx_gemm amx_gemm_emulated
+#define amx_gemm      amx_gemm_emulated
+#define amx_gemm_pack amx_gemm_pack_emulated
 #include "kernels/cpu/gemm_amx.c"
 
 #include "selftests/kernels/gemm_check.h"
@@ -17,6 +18,7 @@
 static const struct kern_ops emulated = {
 	.name = "amx, emulated",
 	.gemm = amx_gemm,
+	.gemm_pack = amx_gemm_pack,
 };
 
 static void check(u64 *seed, u32 type, struct shape s, bool extras)
@@ -75,7 +77,12 @@ TEST(amx, keeps_infinities_and_flushes_denormals_as_ref_does)
 	u16 *x = kt_bf16s(&seed, 64 * 2, 1), *wd = (u16 *)(u64)w.data;
 	float *want = kt_alloc(128), *got = kt_alloc(128);
 	float start[32] = { 0 };
-	struct kern_gemm p = { w, x, want, NULL, NULL, 2, 64, 16 };
+	struct kern_gemm p = { .w = w,
+			       .x = x,
+			       .y = want,
+			       .m = 2,
+			       .x_stride = 64,
+			       .y_stride = 16 };
 
 	need_avx2();
 	wd[3] = 0x7f80; /* infinity, row 0 */

@@ -298,7 +298,12 @@ TEST(strip, a_scale_that_is_no_number_stays_none)
 		memcpy((void *)w.data, &halves[i], 2);
 		s = kt_strips(&w);
 		for (const char *const *isa = kern_isa_list(); *isa; isa++) {
-			struct kern_gemm p = { s, x, &y, NULL, NULL, 1, 32, 1 };
+			struct kern_gemm p = { .w = s,
+					       .x = x,
+					       .y = &y,
+					       .m = 1,
+					       .x_stride = 32,
+					       .y_stride = 1 };
 
 			y = 0;
 			kern_select(*isa)->gemm(&p, 0, 1, scratch);

@@ -175,6 +175,44 @@ TEST_F(exec, items_of_attention_and_their_merges)
 	free(kv);
 }
 
+/* Two with one x, one with another, one in place; more rows than a pass. */
+TEST_F(exec, columns_of_products_that_share_x_or_do_not)
+{
+	enum { M = 530, K = 288, N = 80, NR = 4 };
+	struct kern_mat w = kt_mat(&self->seed, KV_DTYPE_Q5_0, N, K);
+	struct kern_mat strips = kt_strips(&w);
+	u16 *x = kt_bf16s(&self->seed, 2 * M * K, 1);
+	float *y = kt_alloc(2 * NR * M * N * 4);
+	u8 *scratch = kt_alloc(KERN_SCRATCH_BYTES);
+	struct kern_gemm p[NR];
+
+	for (u32 i = 0; i < NR; i++)
+		p[i] = (struct kern_gemm){ .w = strips,
+					   .x = i < 2 ? x : x + M * K,
+					   .y = y + i * M * N,
+					   .bias = i & 1 ? self->b : NULL,
+					   .m = i == 3 ? 40 : M,
+					   .x_stride = K,
+					   .y_stride = N };
+	memset(y, 0, 2 * NR * M * N * 4);
+	memcpy(p[2].y, self->a, M * N * 4);
+	memcpy(p[2].y + NR * M * N, self->a, M * N * 4);
+	p[2].residual = p[2].y;
+	self->x.ops->gemm(&self->x, p, NR);
+	for (u32 i = 0; i < NR; i++) {
+		p[i].y += NR * M * N;
+		if (i == 2)
+			p[i].residual = p[i].y;
+		self->x.kern->gemm(&p[i], 0, N, scratch);
+	}
+	EXPECT_SAME(y, y + NR * M * N, NR * M * N, "products");
+	free((void *)w.data);
+	free((void *)strips.data);
+	free(x);
+	free(y);
+	free(scratch);
+}
+
 TEST_F(exec, copies_and_nothing_at_all)
 {
 	struct kern_copy list[20];
