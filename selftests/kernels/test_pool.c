@@ -352,7 +352,22 @@ TEST(select, every_row_has_every_function)
 		void *const *end = (void *const *)(const void *)(ops + 1);
 
 		for (; fn < end; fn++)
-			EXPECT_NE(NULL, *fn);
+			if (fn != (void *const *)(const void *)&ops->gemm_pack)
+				EXPECT_NE(NULL, *fn);
+	}
+}
+
+/* A row's gemm() reads no other row's order. */
+TEST(select, who_packs_x_is_who_multiplies)
+{
+	for (const char *const *isa = kern_isa_list(); *isa; isa++) {
+		const struct kern_ops *ops = kern_select(*isa);
+
+		for (const char *const *b = kern_isa_list(); *b; b++)
+			if (ops->gemm_pack &&
+			    kern_select(*b)->gemm_pack == ops->gemm_pack)
+				EXPECT_EQ((uintptr_t)ops->gemm,
+					  (uintptr_t)kern_select(*b)->gemm);
 	}
 }
 
