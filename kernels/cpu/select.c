@@ -104,7 +104,8 @@ static bool has_tiles(u32 want)
 
 static bool has_amx(void)
 {
-	return has_avx512bf16() && has_tiles(CPU_AMX_BF16);
+	return has_avx512bf16() && __builtin_cpu_supports("avx512vbmi") &&
+	       has_tiles(CPU_AMX_BF16);
 }
 
 static bool has_amxint8(void)

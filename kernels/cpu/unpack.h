@@ -89,14 +89,88 @@ vec_inline __m512i unpack_at(const u32 bits, __m512i w, const __m512i *high,
 	return q;
 }
 
+/* Two registers of quants as floats, times the scale, to one of pairs. */
+vec_inline void unpack_store(u32 *out, __m512 rows_0_7, __m512 rows_8_15,
+			     const __m512 *scale, const __m512 *min_)
+{
+	vn_store(out, vn_round2(vn_fms(scale[0], rows_0_7, min_[0]),
+				vn_fms(scale[1], rows_8_15, min_[1])));
+}
+
+#ifdef __AVX512VBMI__
+
+/*
+ * Byte i of both halves of 8 dwords from number @first on, as floats 2^15 too
+ * large: it is put behind the exponent of 2^15, where bit 8 means 1.
+ */
+vec_inline __m512 unpack_byte(__m512i dwords, const u32 i, const u32 first)
+{
+	const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16,
+					      14, 12, 10, 8, 6, 4, 2, 0);
+	const __m512i at =
+		vn_shl(_mm512_add_epi32(even, vn_mask(4 * first + i)), 8);
+
+	return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
+		vn_mask(0x47000000), 0x2222222222222222, at, dwords));
+}
+
+/* Bytes: d * (2^15 + q) - d * (2^15 + 128), all of it exact. */
+vec_inline void unpack_bytes(const u8 *b, struct vn_scale s, u32 *out,
+			     size_t stride)
+{
+	const __m512 up = vn_set1(0x1p15f);
+	__m512 min_[2] = { vn_fma(s.scale[0], up, s.min[0]),
+			   vn_fma(s.scale[1], up, s.min[1]) };
+
+#pragma GCC unroll 8
+	for (u32 v = 0; v < 8; v++) {
+		__m512i w = vn_load(b + v * STRIP_VEC);
+
+#pragma GCC unroll 2
+		for (u32 i = 0; i < 2; i++)
+			unpack_store(out + (2 * v + i) * stride,
+				     unpack_byte(w, i, 0), unpack_byte(w, i, 8),
+				     s.scale, min_);
+	}
+}
+
+#else
+
+vec_inline void unpack_bytes(const u8 *b, struct vn_scale s, u32 *out,
+			     size_t stride)
+{
+	const vn_float down = vn_set1(0x1p-8f);
+	__m512 second[2] = { vn_mul(s.scale[0], down),
+			     vn_mul(s.scale[1], down) };
+
+#pragma GCC unroll 8
+	for (u32 v = 0; v < 8; v++) {
+		__m512i w[2] = { unpack_words(b, v, 0), unpack_words(b, v, 1) };
+
+#pragma GCC unroll 2
+		for (u32 i = 0; i < 2; i++) {
+			const __m512i field = vn_mask(0xffu << 8 * i);
+
+			unpack_store(out + (2 * v + i) * stride,
+				     vn_to_float(vn_and(w[0], field)),
+				     vn_to_float(vn_and(w[1], field)),
+				     i ? second : s.scale, s.min);
+		}
+	}
+}
+
+#endif
+
 /* 32 k of 16 rows; @second is the scale of the upper 16 k. */
 vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
 			      struct vn_scale second, u32 *out, size_t stride)
 {
-	const u32 nr_vecs = bits == 8 ? 8 : 4, nr_at = bits == 8 ? 2 : 4;
-	const u32 width = bits == 8 ? 8 : 4;
 	__m512i high[2][2];
 
+	if (bits == 8) {
+		unpack_bytes(b, s, out, stride);
+		return;
+	}
 #pragma GCC unroll 2
 	for (u32 h = 0; h < 2; h++) {
 		if (bits == 5 || bits == 6)
@@ -104,30 +178,23 @@ vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
 		if (bits == 6)
 			high[h][1] = unpack_words(b, 5, h);
 	}
-#pragma GCC unroll 8
-	for (u32 v = 0; v < nr_vecs; v++) {
-		const struct vn_scale *sv = v < nr_vecs / 2 ? &s : &second;
+#pragma GCC unroll 4
+	for (u32 v = 0; v < 4; v++) {
+		const struct vn_scale *sv = v < 2 ? &s : &second;
 		__m512i w[2] = { unpack_words(b, v, 0), unpack_words(b, v, 1) };
 
 #pragma GCC unroll 4
-		for (u32 i = 0; i < nr_at; i++) {
-			vn_float up = vn_set1(1.0f / (float)(1u << width * i));
-			__m512 f[2];
+		for (u32 i = 0; i < 4; i++) {
+			vn_float down = vn_set1(1.0f / (float)(1u << 4 * i));
+			__m512 scale[2] = { vn_mul(sv->scale[0], down),
+					    vn_mul(sv->scale[1], down) };
 
-#pragma GCC unroll 2
-			for (u32 h = 0; h < 2; h++) {
-				__m512i q = bits == 8
-						    ? vn_and(w[h],
-							     vn_mask(0xffu
-								     << 8 * i))
-						    : unpack_at(bits, w[h],
-								high[h], v, i);
-
-				f[h] = vn_fms(vn_mul(sv->scale[h], up),
-					      vn_to_float(q), sv->min[h]);
-			}
-			vn_store(out + (v * nr_at + i) * stride,
-				 vn_round2(f[0], f[1]));
+			unpack_store(out + (4 * v + i) * stride,
+				     vn_to_float(unpack_at(bits, w[0], high[0],
+							   v, i)),
+				     vn_to_float(unpack_at(bits, w[1], high[1],
+							   v, i)),
+				     scale, sv->min);
 		}
 	}
 }
