@@ -178,10 +178,11 @@ static void pack_item(void *arg, u32 item, void *scratch)
 			   item + 1);
 }
 
+/* The order that gemm_pack() gives x may depend on how w lies. */
 static bool same_x(const struct kern_gemm *a, const struct kern_gemm *b)
 {
 	return a->x == b->x && a->x_stride == b->x_stride && a->m == b->m &&
-	       a->w.cols == b->w.cols;
+	       a->w.cols == b->w.cols && a->w.layout == b->w.layout;
 }
 
 /*

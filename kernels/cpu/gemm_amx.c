@@ -4,7 +4,7 @@
  *
  *	for each group of 256 columns of the thread's share
  *	  for each 512 rows of x or fewer
- *	    for each 256 k
+ *	    for each 256 k (or up to 320)
  *	      unpack 256 x 256 weights into 8 panels		128 KiB, L2
  *	      for each 32 rows of x: tiles of 32 k		16 KiB, L1
  *	        for each panel: 2 x 2 tiles over 8 products	16 KiB, L1
@@ -42,14 +42,13 @@
 #define AMX_PANELS (AMX_GROUP / PANEL_COLS)
 #define AMX_PASS   512u /* rows */
 #define AMX_BLOCK  32u /* rows side by side in L1 */
-#define AMX_STEPS  (PANEL_K / AMX_K) /* products of a block of k */
+#define AMX_DEPTH  320u /* k of a block, at most */
 
-/* 16 rows of x by 256 k: a tile for each 32 k */
-typedef u16 amx_x[AMX_STEPS][AMX_ROWS][AMX_K];
+typedef u16 x_tile[AMX_ROWS][AMX_K];
 
 struct amx_scratch {
-	u32 panel[AMX_PANELS][PANEL_K / 2 * PANEL_COLS];
-	amx_x x[2]; /* a block of rows, where none is packed */
+	u32 panel[AMX_PANELS][AMX_DEPTH / 2 * PANEL_COLS];
+	x_tile x[2 * AMX_DEPTH / AMX_K]; /* where none is packed */
 	struct panel_rows rows;
 	/* [block of rows][panel]: 2 x 2 tiles of sums */
 	float c[AMX_PASS / AMX_BLOCK][AMX_PANELS][4][AMX_ROWS][AMX_COLS];
@@ -58,9 +57,22 @@ struct amx_scratch {
 _Static_assert(sizeof(struct amx_scratch) <= KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds it");
 
+/*
+ * Columns of a block of k. Sums are loaded and stored once for a block, so it
+ * is as deep as L1 allows: 256, or whole parts of a row that 256 does not
+ * divide, in strips, whose types then have a scale for each 32.
+ */
+static u32 block_depth(const struct kern_mat *w)
+{
+	u32 nr = DIV_ROUND_UP(w->cols, AMX_DEPTH);
+
+	if (w->layout != KERN_LAYOUT_STRIP || w->cols % PANEL_K == 0)
+		return PANEL_K;
+	return ALIGN_UP(DIV_ROUND_UP(w->cols, nr), AMX_K);
+}
+
 /* nr columns of a row of x to row i of its tiles. */
-vec_inline void load_row(const u16 *x, u32 nr, u16 (*to)[AMX_ROWS][AMX_K],
-			 u32 i)
+vec_inline void load_row(const u16 *x, u32 nr, x_tile *to, u32 i)
 {
 	u32 k = 0;
 
@@ -75,48 +87,56 @@ vec_inline void load_row(const u16 *x, u32 nr, u16 (*to)[AMX_ROWS][AMX_K],
 	}
 }
 
-/* Rows m .. m + mr of x, columns k0 .. k0 + nr, as tiles. */
+/*
+ * Rows m .. m + mr of x, columns k0 .. k0 + nr, as tiles: those of 16 rows
+ * along k, then those of the others.
+ */
 static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
-		   amx_x *to)
+		   x_tile *to)
 {
 	const u16 *x = p->x + (size_t)m * p->x_stride + k0;
-	u32 rows = ALIGN_UP(mr, AMX_ROWS);
+	u32 rows = ALIGN_UP(mr, AMX_ROWS), steps = DIV_ROUND_UP(nr, AMX_K);
 
 	for (u32 i = 0; i < mr; i++, x += p->x_stride)
-		load_row(x, nr, to[i / AMX_ROWS], i % AMX_ROWS);
+		load_row(x, nr, to + i / AMX_ROWS * steps, i % AMX_ROWS);
 	for (u32 i = mr; i < rows; i++)
-		for (u32 k = 0; k < nr; k += AMX_K)
-			memset(to[i / AMX_ROWS][k / AMX_K][i % AMX_ROWS], 0,
+		for (u32 k = 0; k < steps; k++)
+			memset(to[i / AMX_ROWS * steps + k][i % AMX_ROWS], 0,
 			       AMX_K * sizeof(*x));
 }
 
-/* The two halves of rows m .. and columns k0 .. of packed x. */
-static amx_x *packed_x(void *packed, const struct kern_gemm *p, u32 m, u32 k0)
+/* The tiles of rows m .. and columns k0 .. k0 + nr of packed x. */
+static x_tile *packed_x(void *packed, const struct kern_gemm *p, u32 m, u32 k0,
+			u32 nr)
 {
-	u32 blocks = DIV_ROUND_UP(p->m, AMX_BLOCK);
+	u32 halves = DIV_ROUND_UP(p->m, AMX_BLOCK) * 2;
 
-	return (amx_x *)packed +
-	       2 * ((size_t)(k0 / PANEL_K) * blocks + m / AMX_BLOCK);
+	return (x_tile *)packed + (size_t)(k0 / AMX_K) * halves +
+	       (size_t)(m / AMX_ROWS) * DIV_ROUND_UP(nr, AMX_K);
 }
 
-_Static_assert(AMX_BLOCK == KERN_PACK_ROWS && PANEL_K == 256,
+_Static_assert(AMX_BLOCK == KERN_PACK_ROWS && PANEL_K % AMX_K == 0,
 	       "kern_packed_bytes() has room for it");
 
 void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi)
 {
+	u32 depth = block_depth(&p->w);
+
 	for (u32 m = lo * AMX_BLOCK; m < min(p->m, hi * AMX_BLOCK);
 	     m += AMX_BLOCK)
-		for (u32 k0 = 0; k0 < p->w.cols; k0 += PANEL_K)
-			load_x(p, m, min(p->m - m, AMX_BLOCK), k0,
-			       min(p->w.cols - k0, (u32)PANEL_K),
-			       packed_x(to, p, m, k0));
+		for (u32 k0 = 0; k0 < p->w.cols; k0 += depth) {
+			u32 nr = min(p->w.cols - k0, depth);
+
+			load_x(p, m, min(p->m - m, AMX_BLOCK), k0, nr,
+			       packed_x(to, p, m, k0, nr));
+		}
 }
 
 /*
  * The sums of 32 rows (16 if not @two) x 32 columns, over the steps of one
  * block of k.
  */
-vec_inline void tiles(const bool two, amx_x *x, const u32 *panel, u32 steps,
+vec_inline void tiles(const bool two, x_tile *x, const u32 *panel, u32 steps,
 		      bool first, float c[4][AMX_ROWS][AMX_COLS])
 {
 	if (first) {
@@ -133,11 +153,11 @@ vec_inline void tiles(const bool two, amx_x *x, const u32 *panel, u32 steps,
 		}
 	}
 	for (u32 i = 0; i < steps; i++, panel += AMX_K / 2 * PANEL_COLS) {
-		amx_load(4, x[0][i], 64);
+		amx_load(4, x[i], 64);
 		amx_load(6, panel, PANEL_COLS * sizeof(*panel));
 		amx_load(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
 		if (two)
-			amx_load(5, x[1][i], 64);
+			amx_load(5, x[steps + i], 64);
 		amx_product(0, 4, 6);
 		amx_product(1, 4, 7);
 		if (two) {
@@ -173,10 +193,10 @@ static void amx_block(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 		      struct amx_scratch *s)
 {
 	u32 steps = DIV_ROUND_UP(nr, AMX_K);
-	amx_x *x = s->x;
+	x_tile *x = s->x;
 
 	if (p->packed)
-		x = packed_x((void *)(uintptr_t)p->packed, p, m, k0);
+		x = packed_x((void *)(uintptr_t)p->packed, p, m, k0, nr);
 	else
 		load_x(p, m, mr, k0, nr, x);
 	for (u32 j = 0; j < panels; j++)
@@ -191,9 +211,10 @@ static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
 		      struct amx_scratch *s)
 {
 	u32 panels = DIV_ROUND_UP(n1 - n0, (u32)PANEL_COLS);
+	u32 depth = block_depth(&p->w);
 
-	for (u32 k0 = 0; k0 < p->w.cols; k0 += PANEL_K) {
-		u32 nr = min(p->w.cols - k0, (u32)PANEL_K);
+	for (u32 k0 = 0; k0 < p->w.cols; k0 += depth) {
+		u32 nr = min(p->w.cols - k0, depth);
 
 		for (u32 j = 0; j < panels; j++)
 			fill_panel(&p->w, n0 + j * PANEL_COLS, n1, k0, nr,

@@ -87,13 +87,18 @@ static void fill_panel(const struct kern_mat *w, u32 n, u32 n_end, u32 k0,
 		u32 first = n + half;
 		u32 rows = first < n_end ? min(n_end - first, 16u) : 0;
 
-		if (w->layout == KERN_LAYOUT_STRIP && rows) {
+		if (!rows) {
+			for (u32 p = 0; p < pairs; p++)
+				memset(panel + p * PANEL_COLS + half, 0,
+				       16 * sizeof(*panel));
+			continue;
+		}
+		if (w->layout == KERN_LAYOUT_STRIP) {
 			unpack_strip(w, first, k0, nr, panel + half,
 				     PANEL_COLS);
 			continue;
 		}
-		if (rows)
-			dequant_rows(w, first, rows, k0, nr, r->rows);
+		dequant_rows(w, first, rows, k0, nr, r->rows);
 		for (u32 i = rows; i < 16; i++)
 			memset(r->rows[i], 0, sizeof(r->rows[i]));
 		for (u32 p = 0; p < pairs; p += 16)

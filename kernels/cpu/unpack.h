@@ -384,7 +384,7 @@ vec_inline void unpack_blocks(const u32 dtype, struct strip_at at, u32 nr,
  * unpack_strip - nr columns of 16 rows of w to out[k / 2][row]
  * @w: its layout is KERN_LAYOUT_STRIP
  * @row: a multiple of 16
- * @k0: a multiple of 256
+ * @k0: a multiple of 32, of 256 where that is what a type's scales are for
  * @nr: up to the end of the row, a multiple of 32
  * @out: dwords, the even k in the lower half
  * @stride: dwords from a pair of k to the next

@@ -139,9 +139,8 @@ struct kern_gemm {
 /* Bytes of x when it is packed. */
 static inline u64 kern_packed_bytes(u32 m, u32 cols)
 {
-	u64 bytes = (u64)DIV_ROUND_UP(m, KERN_PACK_ROWS) * KERN_PACK_ROWS;
-
-	return bytes * ALIGN_UP((u64)cols, 256) * sizeof(u16);
+	return (u64)ALIGN_UP(m, KERN_PACK_ROWS) * ALIGN_UP(cols, 32u) *
+	       sizeof(u16);
 }
 
 /* ---- rope, and K and V into their pages; unit: a token ---- */
@@ -353,7 +352,8 @@ struct kern_ops {
 	void (*gemm)(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 	/*
 	 * NULL, or: @to = x in the order in which gemm() reads it when there
-	 * are many rows; kern_packed_bytes() in all, aligned to 64.
+	 * are many rows; kern_packed_bytes() in all, aligned to 64. Of w only
+	 * cols and layout count.
 	 */
 	void (*gemm_pack)(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
 	void (*rope_table)(const struct kern_rope_table *p, u32 lo, u32 hi);

@@ -175,7 +175,10 @@ TEST_F(exec, items_of_attention_and_their_merges)
 	free(kv);
 }
 
-/* Two with one x, one with another, one in place; more rows than a pass. */
+/*
+ * Two with one x, of other layouts; one in place and one shorter, with
+ * another; more rows than a pass.
+ */
 TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 {
 	enum { M = 530, K = 288, N = 80, NR = 4 };
@@ -187,7 +190,7 @@ TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 	struct kern_gemm p[NR];
 
 	for (u32 i = 0; i < NR; i++)
-		p[i] = (struct kern_gemm){ .w = strips,
+		p[i] = (struct kern_gemm){ .w = i == 1 ? w : strips,
 					   .x = i < 2 ? x : x + M * K,
 					   .y = y + i * M * N,
 					   .bias = i & 1 ? self->b : NULL,
