@@ -5,7 +5,8 @@
  * The steps of an item that attn_item.h leaves open. Its rows are cut into up
  * to 4 tiles of 16, and a segment has 16 tiles of keys:
  *
- *	load_q	Q' in pairs of dimensions, once for the item	32 KiB
+ *	load_q	Q' in pairs of dimensions, in two parts of bf16, once for the
+ *		item						64 KiB
  *	qk	S' = K Q': a tile of K is 16 rows of the page, as they lie;
  *		only ragged ones and those of an odd page are copied
  *	softmax	16 rows in the lanes, key after key: no step across lanes.
@@ -38,15 +39,16 @@
 #define DIM_TILES (ATTN_MAX_DIM / AMX_COLS)
 #define BLOCKS	  (SEGMENT / AMX_K)
 #define SUMS	  4u /* tiles of sums that a product has */
+#define Q_PARTS	  2u /* q rounded, and the rest of it rounded */
 
 _Static_assert(AMX_K == PV_BLOCK, "a product of P and V is a block of keys");
 
 struct attn_own {
-	u32 q[ROW_TILES][DIM_STEPS][AMX_K / 2][AMX_COLS];
+	u32 q[ROW_TILES][DIM_STEPS][Q_PARTS][AMX_K / 2][AMX_COLS];
 	float s[ROW_TILES][SEGMENT][AMX_COLS]; /* scores, keys x rows */
 	u16 p[ROW_TILES][BLOCKS][AMX_ROWS][AMX_K]; /* weights, rows x keys */
 	u32 v[DIM_TILES][BLOCKS][AMX_K / 2][AMX_COLS];
-	u16 rows[AMX_ROWS][ATTN_MAX_DIM]; /* of q, on their way */
+	u16 rows[Q_PARTS][AMX_ROWS][ATTN_MAX_DIM]; /* of q, on their way */
 	u16 keys[SUMS][AMX_ROWS][ATTN_MAX_DIM]; /* copies */
 	u32 pairs[AMX_K / 2][AMX_ROWS]; /* weights of 32 keys x rows */
 	float lane[16][AMX_ROWS]; /* sums of weights, by position mod 16 */
@@ -59,13 +61,18 @@ _Static_assert(sizeof(struct attn_scratch) + sizeof(struct attn_own) <=
 
 /* ---- products of tiles ---- */
 
-/* Tile i of an operand begins i steps on; its rows are stride bytes apart. */
+/*
+ * Tile i of an operand begins i steps on, or i / parts; its rows are stride
+ * bytes apart.
+ */
 struct operand {
 	const void *p;
 	size_t stride, step;
+	u32 parts;
 };
 
-#define LOAD(t, m) amx_load(t, (const u8 *)(m).p + i * (m).step, (m).stride)
+#define LOAD(t, m) \
+	amx_load(t, (const u8 *)(m).p + i / (m).parts * (m).step, (m).stride)
 
 /* c[i] = a[i] b, for up to 4 a */
 static void products_of_a(const struct operand *a, u32 na,
@@ -176,20 +183,27 @@ static void load_q(struct attn_work *w)
 
 	memset(own->rows, 0, sizeof(own->rows));
 	for (u32 i = 0; i < row_tiles(w) * AMX_ROWS; i++) {
-		u16 *to = own->rows[i % AMX_ROWS];
+		u16 *to = own->rows[0][i % AMX_ROWS];
+		u16 *low = own->rows[1][i % AMX_ROWS];
 
-		for (u32 d = 0; d < w->dim; d += 16)
-			v16_store_bf16(to + d,
-				       i < w->rows
+		for (u32 d = 0; d < w->dim; d += 16) {
+			struct v16 x = i < w->rows
 					       ? v16_load(query_of(w, i) + d)
-					       : v16_zero());
+					       : v16_zero();
+
+			v16_store_bf16(to + d, x);
+			v16_store_bf16(low + d, v16_sub(x, v16_round_bf16(x)));
+		}
 		if (i % AMX_ROWS + 1 < AMX_ROWS)
 			continue;
-		for (u32 k = 0; k < steps; k++)
-			transpose16((const u32 *)(const void *)own->rows[0] +
-					    k * AMX_K / 2,
+		for (u32 k = 0; k < Q_PARTS * steps; k++)
+			transpose16((const u32 *)(const void *)
+						    own->rows[k % Q_PARTS][0] +
+					    k / Q_PARTS * AMX_K / 2,
 				    ATTN_MAX_DIM / 2,
-				    own->q[i / AMX_ROWS][k][0], AMX_COLS);
+				    own->q[i / AMX_ROWS][k / Q_PARTS]
+					  [k % Q_PARTS][0],
+				    AMX_COLS);
 	}
 }
 
@@ -224,7 +238,7 @@ static struct operand key_tile(const struct attn_work *w, u32 first, u32 j,
 	if (j >= lo && j + AMX_ROWS <= hi && w->dim == padded &&
 	    slot + AMX_ROWS <= kv->page_tokens)
 		return (struct operand){ w->s->key[j] + kv->k_off,
-					 kv->tok_stride, 2 * AMX_K };
+					 kv->tok_stride, 2 * AMX_K, Q_PARTS };
 	for (u32 i = 0; i < AMX_ROWS; i++) {
 		bool is_key = j + i >= lo && j + i < hi;
 		u32 nr = is_key ? w->dim : 0;
@@ -233,7 +247,7 @@ static struct operand key_tile(const struct attn_work *w, u32 first, u32 j,
 			memcpy(to[i], w->s->key[j + i] + kv->k_off, 2 * nr);
 		memset(to[i] + nr, 0, 2 * (padded - nr));
 	}
-	return (struct operand){ to, sizeof(*to), 2 * AMX_K };
+	return (struct operand){ to, sizeof(*to), 2 * AMX_K, Q_PARTS };
 }
 
 static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
@@ -245,7 +259,8 @@ static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
 	float *c[SUMS];
 
 	for (u32 t = 0; t < nr_rows; t++)
-		q[t] = (struct operand){ own->q[t], 64, sizeof(*own->q[t]) };
+		q[t] = (struct operand){ own->q[t], 64, sizeof(**own->q[t]),
+					 1 };
 	for (u32 j = lo / AMX_K * AMX_K; j < end; j += nr_keys * AMX_ROWS) {
 		u32 nr = min(nr_keys, (end - j) / AMX_ROWS);
 
@@ -257,7 +272,8 @@ static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
 			for (u32 t = 0; t < nr_rows; t++)
 				c[i * nr_rows + t] = own->s[t][key];
 		}
-		multiply(k, nr, q, nr_rows, DIV_ROUND_UP(w->dim, AMX_K), c,
+		multiply(k, nr, q, nr_rows,
+			 Q_PARTS * DIV_ROUND_UP(w->dim, AMX_K), c,
 			 sizeof(own->s[0][0]));
 	}
 }
@@ -444,7 +460,7 @@ static void pv_tiles(struct attn_work *w, u32 lo, u32 hi)
 		load_v(w, b, lo, hi);
 	for (u32 t = 0; t < nr_rows; t++)
 		p[t] = (struct operand){ own->p[t][b0], 2 * AMX_K,
-					 sizeof(own->p[t][b0]) };
+					 sizeof(own->p[t][b0]), 1 };
 	for (u32 d = 0; d < w->dim; d += nr_dims * AMX_COLS) {
 		u32 nr = min(nr_dims, (w->dim - d) / AMX_COLS);
 
@@ -453,7 +469,7 @@ static void pv_tiles(struct attn_work *w, u32 lo, u32 hi)
 			const void *tile = own->v[dim / AMX_COLS][b0];
 
 			v[i] = (struct operand){ tile, 64,
-						 sizeof(own->v[0][b0]) };
+						 sizeof(own->v[0][b0]), 1 };
 			for (u32 t = 0; t < nr_rows; t++)
 				c[t * nr + i] = w->s->o[t * AMX_ROWS] + dim;
 		}

@@ -7,7 +7,7 @@
  * Included after panel_x.h of one instruction set. The steps of an item that
  * attn_item.h leaves open, for both definitions of attention:
  *
- *	load_q		fp32, or rounded to bf16; padded with zeros to 32
+ *	load_q		fp32, or in two parts of bf16; padded with zeros to 32
  *			dimensions
  *	qk		32 keys to a panel, the tile for each 6 rows
  *	softmax		per row: scale, max, exp, sum over the keys it sees
@@ -24,6 +24,7 @@
 
 struct attn_own {
 	float q[ATTN_MAX_ROWS][ATTN_MAX_DIM];
+	float low[ATTN_MAX_ROWS][ATTN_MAX_DIM]; /* in bf16: the rest of q */
 	float s[ATTN_MAX_ROWS][SEGMENT]; /* scores, then weights */
 	u32 panel[ATTN_MAX_DIM / 2 * PANEL_COLS];
 	u16 gather[16][ATTN_MAX_DIM];
@@ -44,14 +45,19 @@ static void load_q(struct attn_work *w)
 
 	for (u32 i = 0; i < w->rows; i++) {
 		const float *q = query_of(w, i);
-		float *to = w->own->q[i];
+		float *to = w->own->q[i], *low = w->own->low[i];
 
 		for (u32 d = 0; d < w->dim; d += 16) {
 			struct v16 x = v16_load(q + d);
+			struct v16 high = is_bf16(w) ? v16_round_bf16(x) : x;
 
-			v16_store(to + d, is_bf16(w) ? v16_round_bf16(x) : x);
+			v16_store(to + d, high);
+			if (is_bf16(w))
+				v16_store(low + d,
+					  v16_round_bf16(v16_sub(x, high)));
 		}
 		memset(to + w->dim, 0, (padded - w->dim) * sizeof(*to));
+		memset(low + w->dim, 0, (padded - w->dim) * sizeof(*low));
 	}
 }
 
@@ -86,6 +92,26 @@ static void fill_keys(struct attn_work *w, u32 first, u32 j, u32 lo, u32 hi)
 	}
 }
 
+/* Scores of mr rows from i on, of the keys from j on. */
+static void qk_tile(struct attn_work *w, u32 i, u32 mr, u32 j)
+{
+	struct attn_own *s = w->own;
+	u32 blocks = DIV_ROUND_UP(w->dim, 32u);
+	float *c = s->s[i] + j;
+
+	if (!is_bf16(w)) {
+		tile(mr, s->q[i], ATTN_MAX_DIM, s->panel, blocks, c, SEGMENT);
+		return;
+	}
+	for (u32 b = 0; b < blocks; b++) {
+		const u32 *panel = s->panel + b * 16 * PANEL_COLS;
+
+		tile(mr, s->q[i] + 32 * b, ATTN_MAX_DIM, panel, 1, c, SEGMENT);
+		tile(mr, s->low[i] + 32 * b, ATTN_MAX_DIM, panel, 1, c,
+		     SEGMENT);
+	}
+}
+
 static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
 {
 	struct attn_own *s = w->own;
@@ -95,9 +121,7 @@ static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
 		for (u32 i = 0; i < w->rows; i++)
 			memset(s->s[i] + j, 0, PANEL_COLS * sizeof(float));
 		for (u32 i = 0; i < w->rows; i += TILE_ROWS)
-			tile(min(w->rows - i, (u32)TILE_ROWS), s->q[i],
-			     ATTN_MAX_DIM, s->panel, DIV_ROUND_UP(w->dim, 32u),
-			     s->s[i] + j, SEGMENT);
+			qk_tile(w, i, min(w->rows - i, (u32)TILE_ROWS), j);
 	}
 }
 

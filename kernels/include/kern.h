@@ -320,11 +320,14 @@ struct kern_copy {
  */
 enum kern_numerics {
 	KERN_NUMERICS_BF16 = 0, /* bf16 products, fp32 attention */
-	KERN_NUMERICS_BF16_ATTN = 1, /* q and attention's weights in bf16 */
+	KERN_NUMERICS_BF16_ATTN = 1, /* attention in bf16 too: q in two parts */
 	KERN_NUMERICS_INT8 = 2, /* x quantised to int8, 32 k at a time */
 	KERN_NUMERICS_INT16 = 3, /* x quantised to int16, likewise */
 	KERN_NUMERICS_NR,
 };
+
+/* One more whenever a definition changes: goes with what is kept of it. */
+#define KERN_NUMERICS_EDITION 2u
 
 /**
  * struct kern_ops - one row per instruction set and definition
@@ -370,7 +373,7 @@ struct kern_ops {
 /**
  * kern_select - the row for an instruction set
  * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the fastest
- *	 that this CPU has of bf16 and int16 numerics
+ *	 that this CPU has of those but int8
  *
  * Return: a constant row with every function set, or NULL if @isa (or
  * $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the rest.

@@ -21,7 +21,8 @@
  * that multiplies bf16 by bf16. It differs inside a segment, where bf() rounds
  * to bf16:
  *
- *	s_j = scale * (bf(q) . k_j)
+ *	s_j = scale * (bf(q) . k_j + bf(q - bf(q)) . k_j)
+ *					32 dimensions of both after another
  *	p_j = bf(exp(s_j - m))		l is the sum of these
  *	o   = for each 32 keys in turn, counted from position 0:
  *	      o + (E + O), chains of FMAs from 0 over the even and odd keys
@@ -43,19 +44,27 @@ static float round_bf16(float f)
 	return kern_bf16_to_f32(kern_f32_to_bf16(f));
 }
 
-static float score(const struct kern_attn *p, const float *q, bool round_q,
+/* q in two parts of bf16, or as it is. */
+static float score(const struct kern_attn *p, const float *q, bool parts,
 		   const u16 *k)
 {
 	float c = 0;
 
 	for (u32 d0 = 0; d0 < p->kv.head_dim; d0 += 32) {
 		u32 nr = min(p->kv.head_dim - d0, 32u);
-		float sum[2] = { 0, 0 };
+		float sum[2] = { 0, 0 }, low[2] = { 0, 0 };
 
-		for (u32 d = d0; d < d0 + nr; d++)
-			sum[d & 1] = fmaf(round_q ? round_bf16(q[d]) : q[d],
-					  kern_bf16_to_f32(k[d]), sum[d & 1]);
+		for (u32 d = d0; d < d0 + nr; d++) {
+			float high = parts ? round_bf16(q[d]) : q[d];
+			float key = kern_bf16_to_f32(k[d]);
+
+			sum[d & 1] = fmaf(high, key, sum[d & 1]);
+			low[d & 1] =
+				fmaf(round_bf16(q[d] - high), key, low[d & 1]);
+		}
 		c += sum[0] + sum[1];
+		if (parts)
+			c += low[0] + low[1];
 	}
 	c *= p->scale;
 	return p->softcap > 0 ? p->softcap * ref_tanhf(c / p->softcap) : c;
@@ -72,13 +81,13 @@ static const u16 *key_row(const struct kern_attn *p,
 
 /* Of the keys [lo, hi); the largest. */
 static float scores(const struct kern_attn *p, const struct kern_attn_seq *s,
-		    u32 kv_head, const float *q, bool round_q, u32 lo, u32 hi,
+		    u32 kv_head, const float *q, bool parts, u32 lo, u32 hi,
 		    float *x)
 {
 	float most = -INFINITY;
 
 	for (u32 j = lo; j < hi; j++) {
-		float v = score(p, q, round_q,
+		float v = score(p, q, parts,
 				key_row(p, s, kv_head, j, p->kv.k_off));
 
 		x[j - lo] = v;

@@ -186,21 +186,17 @@ static float *run_new(const struct kern_ops *ops, struct batch *b, u32 threads)
 	return out;
 }
 
-/* The textbook formula in double, of queries rounded to bf16 or not. */
+/* The textbook formula in double. */
 static void naive_row(const struct batch *b, const struct kern_attn_seq *s,
-		      u32 r, u32 head, bool round_q, double *o)
+		      u32 r, u32 head, double *o)
 {
 	const struct kern_kv *kv = &b->a.kv;
 	u32 group = b->a.nr_heads / kv->nr_kv_heads, pos = s->pos0 + r;
 	u32 lo = s->window && pos + 1 > s->window ? pos + 1 - s->window : 0;
-	const float *from = b->q + (size_t)(s->row0 + r) * b->a.q_stride +
-			    head * kv->head_dim;
-	float q[256];
+	const float *q = b->q + (size_t)(s->row0 + r) * b->a.q_stride +
+			 head * kv->head_dim;
 	double *x = kt_alloc((pos + 1) * sizeof(*x)), m = -INFINITY, sum = 0;
 
-	for (u32 d = 0; d < kv->head_dim; d++)
-		q[d] = round_q ? kern_bf16_to_f32(kern_f32_to_bf16(from[d]))
-			       : from[d];
 	memset(o, 0, kv->head_dim * sizeof(*o));
 	for (int pass = 0; pass < 2; pass++) {
 		for (u32 j = lo; j <= pos; j++) {
@@ -238,7 +234,7 @@ static void naive_row(const struct batch *b, const struct kern_attn_seq *s,
 	free(x);
 }
 
-static double worst_error(const struct batch *b, bool round_q, const float *out)
+static double worst_error(const struct batch *b, const float *out)
 {
 	double o[256], worst = 0;
 	u32 dim = b->a.kv.head_dim;
@@ -250,7 +246,7 @@ static double worst_error(const struct batch *b, bool round_q, const float *out)
 			u32 r = n / b->a.nr_heads, h = n % b->a.nr_heads;
 			size_t at = (size_t)(s->row0 + r) * b->a.nr_heads + h;
 
-			naive_row(b, s, r, h, round_q, o);
+			naive_row(b, s, r, h, o);
 			for (u32 d = 0; d < dim; d++) {
 				double e =
 					fabs((double)out[at * dim + d] - o[d]);
@@ -270,9 +266,9 @@ static void check_exact(const struct batch *b, const struct kern_ops *ref,
 			const float *out)
 {
 	if (ref->numerics == KERN_NUMERICS_BF16)
-		EXPECT_LT(worst_error(b, false, out), 1e-5);
+		EXPECT_LT(worst_error(b, out), 1e-5);
 	else
-		EXPECT_LT(worst_error(b, true, out), 2e-3 * 3.5);
+		EXPECT_LT(worst_error(b, out), 2e-3 * 3.5);
 }
 
 /* All rows against their ref, split and whole, and ref against fp64. */

@@ -345,7 +345,7 @@ static int open_paged(struct session *s)
 
 	memcpy(ns.model_digest, s->digest, sizeof(ns.model_digest));
 	/* what another definition has computed has other bits */
-	ns.salt = s->exec.kern->numerics;
+	ns.salt = KERN_NUMERICS_EDITION << 8 | s->exec.kern->numerics;
 	rc = attach(s, &ns);
 	if (!rc)
 		rc = open_weights(s);
