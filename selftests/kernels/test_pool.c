@@ -321,11 +321,14 @@ TEST(pool, more_items_than_a_ticket_counts)
 /* Of those that keep scores within 0.02 nat, the fastest of this CPU. */
 TEST(select, chooses_bf16_where_an_instruction_has_it_else_int16)
 {
-	bool bf16 = kern_select("avx512bf16"), ints = kern_select("avx2int16");
+	u32 want = KERN_NUMERICS_BF16;
 
 	unsetenv("KV_ISA");
-	EXPECT_EQ(bf16 || !ints ? KERN_NUMERICS_BF16 : KERN_NUMERICS_INT16,
-		  kern_select(NULL)->numerics);
+	if (kern_select("amx"))
+		want = KERN_NUMERICS_BF16_ATTN;
+	else if (kern_select("avx2int16") && !kern_select("avx512bf16"))
+		want = KERN_NUMERICS_INT16;
+	EXPECT_EQ(want, kern_select(NULL)->numerics);
 }
 
 TEST(select, knows_its_rows_and_refuses_others)

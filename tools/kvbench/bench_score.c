@@ -453,5 +453,4 @@ FIGURE(margin_qwen, .name = "margin.qwen",
 FIGURES_WITH(bf16, KERN_NUMERICS_BF16, "bf16 products", 0.02, 0.1);
 FIGURES_WITH(int16, KERN_NUMERICS_INT16, "int16 products", 0.02, 0.1);
 FIGURES_WITH(int8, KERN_NUMERICS_INT8, "int8 products", 0.03, 0.35);
-FIGURES_WITH(bf16attn, KERN_NUMERICS_BF16_ATTN, "attention in bf16", 0.03,
-	     0.35);
+FIGURES_WITH(bf16attn, KERN_NUMERICS_BF16_ATTN, "attention in bf16", 0.02, 0.1);

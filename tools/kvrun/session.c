@@ -97,10 +97,12 @@ void session_usage(FILE *out)
 	      "      --no-prefix-cache  neither use what others have computed\n"
 	      "                       of a prompt nor let them use this\n"
 	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
-	      "                       amx (the best of this CPU); attention in bf16:\n"
-	      "                       refbf16attn, avx2bf16attn,\n"
-	      "                       avx512bf16attn, amxbf16attn; products in int8:\n"
-	      "                       refint8, avx2int8, avx512vnni, amxint8\n"
+	      "                       amx; with attention in bf16: refbf16attn,\n"
+	      "                       avx2bf16attn, avx512bf16attn, amxbf16attn;\n"
+	      "                       products in int16: refint16, avx2int16,\n"
+	      "                       avx512int16; in int8: refint8, avx2int8,\n"
+	      "                       avx512vnni, amxint8 (the best of this CPU\n"
+	      "                       of those but int8)\n"
 	      "      --stats          counters and speed on standard error\n",
 	      out);
 }
