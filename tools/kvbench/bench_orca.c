@@ -31,7 +31,8 @@
 #define ORCA_SEQS     32u
 #define ORCA_SIM      768u /* requests of a simulated run */
 #define ORCA_RATE_SIM 400u
-#define ORCA_REAL     96u
+#define ORCA_REAL     96u /* at least, of a real one: more if there is time */
+#define ORCA_SECONDS  240.0
 #define ORCA_TIMED    24u
 #define RATE_STEPS    3.0
 
@@ -70,10 +71,10 @@ static double tps_of(const struct fleet_result *r)
 	return r->duration > 0 ? (double)r->output / r->duration : 0;
 }
 
-/* Tokens/s by the law. */
+/* Tokens/s by the law, and how long it takes. */
 static int simulated(const struct bench_opts *o, const struct law *law,
 		     enum lengths kind, u32 nr, u32 batch, double *tps,
-		     char *err)
+		     double *seconds, char *err)
 {
 	struct fleet_result r = { 0 };
 	struct sim_setup s;
@@ -83,6 +84,7 @@ static int simulated(const struct bench_opts *o, const struct law *law,
 	if (!rc)
 		rc = setup_run(&s, &r, err);
 	*tps = tps_of(&r);
+	*seconds = r.duration;
 	fleet_result_fini(&r);
 	setup_fini(&s);
 	return rc;
@@ -92,12 +94,13 @@ static int simulated(const struct bench_opts *o, const struct law *law,
 static int by_law(const struct bench_opts *o, const struct law *law,
 		  enum lengths kind, double *ratio, u32 *best, char *err)
 {
-	double ours, now, most = 0;
+	double ours, now, most = 0, seconds;
 	u32 batch;
-	int rc = simulated(o, law, kind, ORCA_SIM, 0, &ours, err);
+	int rc = simulated(o, law, kind, ORCA_SIM, 0, &ours, &seconds, err);
 
 	for (batch = 1; batch <= ORCA_SEQS && !rc; batch *= 2) {
-		rc = simulated(o, law, kind, ORCA_SIM, batch, &now, err);
+		rc = simulated(o, law, kind, ORCA_SIM, batch, &now, &seconds,
+			       err);
 		if (now > most) {
 			most = now;
 			*best = batch;
@@ -107,9 +110,31 @@ static int by_law(const struct bench_opts *o, const struct law *law,
 	return rc;
 }
 
+/*
+ * How many requests a real run takes: the longest of few would be most of its
+ * time. @tps: of that many, by the law.
+ */
+static int real_requests(const struct bench_opts *o, const struct law *law,
+			 enum lengths kind, u32 batch, u32 *nr, double tps[2],
+			 char *err)
+{
+	double seconds[2];
+	int rc;
+
+	for (*nr = ORCA_SIM;; *nr /= 2) {
+		rc = simulated(o, law, kind, *nr, 0, &tps[0], &seconds[0], err);
+		if (!rc)
+			rc = simulated(o, law, kind, *nr, batch, &tps[1],
+				       &seconds[1], err);
+		if (rc || *nr <= ORCA_REAL ||
+		    seconds[0] + seconds[1] <= ORCA_SECONDS)
+			return rc;
+	}
+}
+
 /* Tokens/s of the real model, of iterations and of batches of @batch. */
-static int real_tps(const struct bench_opts *o, enum lengths kind, u32 batch,
-		    double tps[2], char *err)
+static int real_tps(const struct bench_opts *o, enum lengths kind, u32 nr,
+		    u32 batch, double tps[2], char *err)
 {
 	static struct sim_setup s[2]; /* large */
 	struct fleet_result r[2] = { 0 };
@@ -118,7 +143,7 @@ static int real_tps(const struct bench_opts *o, enum lengths kind, u32 batch,
 	u32 i;
 
 	for (i = 0; i < 2; i++) {
-		int bad = orca(o, kind, ORCA_REAL, i ? batch : 0, &s[i], err);
+		int bad = orca(o, kind, nr, i ? batch : 0, &s[i], err);
 
 		rc = rc ? rc : bad;
 	}
@@ -139,7 +164,7 @@ static int saturated(const struct bench_opts *o, enum lengths kind,
 	struct law law, tiles = LAW_TILES;
 	double here = 0, there = 0, same[2] = { 0 }, real[2] = { 0 };
 	char err[KV_ERRLEN] = "";
-	u32 batch = 1, at = 1;
+	u32 batch = 1, at = 1, nr = 0;
 	int rc = real_law_here(o, &law, err);
 
 	if (!rc)
@@ -147,11 +172,9 @@ static int saturated(const struct bench_opts *o, enum lengths kind,
 	if (!rc)
 		rc = by_law(o, &law, kind, &here, &batch, err);
 	if (!rc)
-		rc = simulated(o, &law, kind, ORCA_REAL, 0, &same[0], err);
+		rc = real_requests(o, &law, kind, batch, &nr, same, err);
 	if (!rc)
-		rc = simulated(o, &law, kind, ORCA_REAL, batch, &same[1], err);
-	if (!rc)
-		rc = real_tps(o, kind, batch, real, err);
+		rc = real_tps(o, kind, nr, batch, real, err);
 	if (rc)
 		return figure_failed(f, rc, err);
 	f->measured = real[0] / real[1];
@@ -159,8 +182,8 @@ static int saturated(const struct bench_opts *o, enum lengths kind,
 		 "%.0f t/s against %.0f, %u requests, batches of %u; "
 		 "simulated %.0f against %.0f; %u of them: %.2f x; with tiles "
 		 "%.2f x, of %u",
-		 real[0], real[1], ORCA_REAL, batch, same[0], same[1], ORCA_SIM,
-		 here, there, at);
+		 real[0], real[1], nr, batch, same[0], same[1], ORCA_SIM, here,
+		 there, at);
 	return 0;
 }
 
