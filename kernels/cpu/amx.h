@@ -122,6 +122,14 @@ static inline void amx_store(int t, void *p, size_t stride)
 		memcpy((u8 *)p + r * stride, amx_tile[t][r], 4 * amx_dwords[t]);
 }
 
+/* What the instruction would not take. */
+static inline void amx_check(int c, int a, int b)
+{
+	if (!amx_configured || amx_nr_rows[c] != amx_nr_rows[a] ||
+	    amx_dwords[a] != amx_nr_rows[b] || amx_dwords[c] != amx_dwords[b])
+		__builtin_trap();
+}
+
 static inline float amx_chain(int a, int b, u32 m, u32 n, u32 half)
 {
 	float sum = 0;
@@ -136,12 +144,11 @@ static inline float amx_chain(int a, int b, u32 m, u32 n, u32 half)
 
 static inline void amx_product(int c, int a, int b)
 {
+	amx_check(c, a, b);
 	for (u32 m = 0; m < AMX_ROWS; m++)
 		for (u32 n = 0; n < AMX_COLS; n++) {
 			float f;
 
-			if (!amx_configured)
-				__builtin_trap();
 			memcpy(&f, &amx_tile[c][m][n], 4);
 			f += amx_chain(a, b, m, n, 0) +
 			     amx_chain(a, b, m, n, 1);
@@ -151,8 +158,7 @@ static inline void amx_product(int c, int a, int b)
 
 static inline void amx_product_int8(int c, int a, int b)
 {
-	if (!amx_configured)
-		__builtin_trap();
+	amx_check(c, a, b);
 	for (u32 m = 0; m < AMX_ROWS; m++)
 		for (u32 n = 0; n < AMX_COLS; n++)
 			for (u32 k = 0; k < 4 * amx_nr_rows[b]; k++) {

@@ -18,7 +18,7 @@
  * loaded once for all rows. A product takes 16 cycles and a load 8, but the
  * next product into the same tile waits for some 52: so there are 4 sums at a
  * time, and at most 5 loads for 4 products. With 48 rows the products, at 256
- * dimensions, take about as long as the exponentials.
+ * dimensions, take some 1.5 times as long as the exponentials.
  *
  * Keys that no row sees are zeros. One that some row does not see has weight 0
  * for it, which is as good as none, unless its value is a NaN or an infinity:

@@ -7,7 +7,6 @@
  * element from its own inputs, in an order of its own.
  */
 #include <errno.h>
-#include <stdint.h>
 
 #include "kernels/cpu/pool.h"
 #include "kernels/include/kern.h"
@@ -126,7 +125,11 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 /* ---- products: items are runs of columns of one after the other ---- */
 
 #define GEMM_BATCH 8 /* products that one job holds */
-#define GEMM_PASS  512u /* rows that are packed at a time */
+/*
+ * Rows that are packed at a time: memory for them is bounded, and a pass reads
+ * all weights once.
+ */
+#define GEMM_PASS 512u
 
 struct gemm_job {
 	const struct kern_ops *kern;
@@ -170,12 +173,17 @@ static void gemm_run(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
 		pool_run(x->pool, gemm_item, &j, j.first[nr]);
 }
 
+struct pack_job {
+	const struct kern_ops *kern;
+	const struct kern_gemm *p;
+	void *to;
+};
+
 static void pack_item(void *arg, u32 item, void *scratch)
 {
-	const struct gemm_job *j = arg;
+	const struct pack_job *j = arg;
 
-	j->kern->gemm_pack(j->p, (void *)(uintptr_t)j->p->packed, item,
-			   item + 1);
+	j->kern->gemm_pack(j->p, j->to, item, item + 1);
 }
 
 /* The order that gemm_pack() gives x may depend on how w lies. */
@@ -199,13 +207,15 @@ static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr)
 			bytes += kern_packed_bytes(p[i].m, p[i].w.cols);
 	to = pool_shared(x->pool, bytes);
 	for (u32 i = 0; to && i < nr; i++) {
-		struct gemm_job j = { .kern = x->kern, .p = &p[i] };
+		struct pack_job j = { x->kern, &p[i], to + at };
 
+		if (p[i].m <= KERN_PACK_ROWS)
+			continue;
 		if (i && same_x(&p[i], &p[i - 1])) {
 			p[i].packed = p[i - 1].packed;
 			continue;
 		}
-		p[i].packed = to + at;
+		p[i].packed = j.to;
 		at += kern_packed_bytes(p[i].m, p[i].w.cols);
 		pool_run(x->pool, pack_item, &j,
 			 DIV_ROUND_UP(p[i].m, KERN_PACK_ROWS));
@@ -222,7 +232,10 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 		size_t y = (size_t)m * p[i].y_stride;
 
 		part[i] = p[i];
-		part[i].m = p[i].m > m ? min(p[i].m - m, GEMM_PASS) : 0;
+		part[i].m = 0;
+		if (p[i].m <= m)
+			continue;
+		part[i].m = min(p[i].m - m, GEMM_PASS);
 		part[i].x += (size_t)m * p[i].x_stride;
 		part[i].y += y;
 		if (p[i].residual)

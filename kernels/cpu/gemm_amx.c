@@ -23,8 +23,6 @@
  *
  * The last tiles of rows are padded with zeros; so is a ragged end of k.
  */
-#include <stdint.h>
-
 #include "kernels/cpu/amx.h"
 #if defined(__AVX512F__)
 #include "kernels/cpu/dequant_avx512.h"
@@ -59,8 +57,8 @@ _Static_assert(sizeof(struct amx_scratch) <= KERN_SCRATCH_BYTES,
 
 /*
  * Columns of a block of k. Sums are loaded and stored once for a block, so it
- * is as deep as L1 allows: 256, or whole parts of a row that 256 does not
- * divide, in strips, whose types then have a scale for each 32.
+ * is as deep as L1 allows: 256, or up to 320 and about even for a row that 256
+ * does not divide, in strips, whose types then have a scale for each 32.
  */
 static u32 block_depth(const struct kern_mat *w)
 {
@@ -105,13 +103,12 @@ static void load_x(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 			       AMX_K * sizeof(*x));
 }
 
-/* The tiles of rows m .. and columns k0 .. k0 + nr of packed x. */
-static x_tile *packed_x(void *packed, const struct kern_gemm *p, u32 m, u32 k0,
-			u32 nr)
+/* Where packed x has the tiles of rows m .. and columns k0 .. k0 + nr. */
+static size_t packed_at(const struct kern_gemm *p, u32 m, u32 k0, u32 nr)
 {
 	u32 halves = DIV_ROUND_UP(p->m, AMX_BLOCK) * 2;
 
-	return (x_tile *)packed + (size_t)(k0 / AMX_K) * halves +
+	return (size_t)(k0 / AMX_K) * halves +
 	       (size_t)(m / AMX_ROWS) * DIV_ROUND_UP(nr, AMX_K);
 }
 
@@ -128,7 +125,7 @@ void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi)
 			u32 nr = min(p->w.cols - k0, depth);
 
 			load_x(p, m, min(p->m - m, AMX_BLOCK), k0, nr,
-			       packed_x(to, p, m, k0, nr));
+			       (x_tile *)to + packed_at(p, m, k0, nr));
 		}
 }
 
@@ -136,8 +133,8 @@ void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi)
  * The sums of 32 rows (16 if not @two) x 32 columns, over the steps of one
  * block of k.
  */
-vec_inline void tiles(const bool two, x_tile *x, const u32 *panel, u32 steps,
-		      bool first, float c[4][AMX_ROWS][AMX_COLS])
+vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
+		      u32 steps, bool first, float c[4][AMX_ROWS][AMX_COLS])
 {
 	if (first) {
 		amx_zero(0);
@@ -193,12 +190,12 @@ static void amx_block(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 		      struct amx_scratch *s)
 {
 	u32 steps = DIV_ROUND_UP(nr, AMX_K);
-	x_tile *x = s->x;
+	const x_tile *x = s->x;
 
 	if (p->packed)
-		x = packed_x((void *)(uintptr_t)p->packed, p, m, k0, nr);
+		x = (const x_tile *)p->packed + packed_at(p, m, k0, nr);
 	else
-		load_x(p, m, mr, k0, nr, x);
+		load_x(p, m, mr, k0, nr, s->x);
 	for (u32 j = 0; j < panels; j++)
 		if (mr > AMX_ROWS)
 			tiles(true, x, s->panel[j], steps, k0 == 0, c[j]);
@@ -228,7 +225,10 @@ static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
 			    s->c[(m - m0) / AMX_BLOCK]);
 }
 
-/* Few rows: follow each panel along k, in the order of memory. */
+/*
+ * Few rows by rows of blocks: follow each panel along k, in the order of
+ * memory. By strips: amx_few.h.
+ */
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	u32 cols = p->m <= AMX_ROWS ? (u32)PANEL_COLS : AMX_GROUP;

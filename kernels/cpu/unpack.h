@@ -337,7 +337,7 @@ vec_inline struct unpack_scales unpack_scales(const u32 dtype, const u8 *s,
 
 /*
  * 32 k of 16 rows to out[k / 2][row], from column @k of @at on; @at is of a
- * column that 256 divides.
+ * column that 32 divides, or 256 where that is what a type's scales are for.
  */
 vec_inline void unpack_block(const u32 dtype, struct strip_at at, u32 k,
 			     u32 *out, size_t stride)

@@ -373,10 +373,10 @@ struct kern_ops {
 /**
  * kern_select - the row for an instruction set
  * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the fastest
- *	 that this CPU has of those but int8
+ *	 that this CPU has, int8 numerics left out
  *
- * Return: a constant row with every function set, or NULL if @isa (or
- * $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the rest.
+ * Return: a constant row with every function but gemm_pack set, or NULL if @isa
+ *(or $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the rest.
  */
 const struct kern_ops *kern_select(const char *isa);
 

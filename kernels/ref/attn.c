@@ -59,8 +59,9 @@ static float score(const struct kern_attn *p, const float *q, bool parts,
 			float key = kern_bf16_to_f32(k[d]);
 
 			sum[d & 1] = fmaf(high, key, sum[d & 1]);
-			low[d & 1] =
-				fmaf(round_bf16(q[d] - high), key, low[d & 1]);
+			if (parts)
+				low[d & 1] = fmaf(round_bf16(q[d] - high), key,
+						  low[d & 1]);
 		}
 		c += sum[0] + sum[1];
 		if (parts)

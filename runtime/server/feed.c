@@ -172,7 +172,8 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 		.seq = seq,
 		.id = id,
 		.finish = s->finish,
-		.lp = s->cum - j->seqs[seq].cum,
+		/* as the list of the likeliest has it, to the last digit */
+		.lp = (double)(float)(s->cum - j->seqs[seq].cum),
 		.top = f->batch->nr_top,
 	};
 	j->seqs[seq].cum = s->cum;

@@ -259,8 +259,9 @@ static double worst_error(const struct batch *b, const float *out)
 }
 
 /*
- * A weight in bf16 is off by 2^-9 of itself at most, so the mean of values of
- * at most 1 is by as much: below 2e-3. kt_normal() gives up to 3.5.
+ * A weight in bf16 is off by 2^-8 of itself at most, and the next one by
+ * another share: the mean of values of at most 1 is off by less than 2e-3.
+ * kt_normal() gives up to 3.5.
  */
 static void check_exact(const struct batch *b, const struct kern_ops *ref,
 			const float *out)
@@ -760,6 +761,45 @@ TEST(attn, values_near_the_smallest_float_give_the_reference_bits)
 		}
 		free_batch(&b);
 	}
+}
+
+/*
+ * The large parts of q cancel: what a score is of lies below the bits that bf16
+ * keeps. Two keys, of scores 1 and -1 and values likewise: tanh(1).
+ */
+TEST(attn, no_bit_of_q_that_counts_is_rounded_off)
+{
+	u64 seed = test_seed();
+	struct setup s = { .heads = 1,
+			   .kv_heads = 1,
+			   .dim = 64,
+			   .page = 16,
+			   .nr_seqs = 1,
+			   .pos0 = { 1 },
+			   .rows = { 1 } };
+	const struct kern_ops *ops;
+	struct batch b;
+
+	attn_begin();
+	make_batch(&seed, &b, &s);
+	b.a.scale = 0.125f;
+	for (u32 d = 0; d < s.dim; d++) {
+		b.q[d] = (d & 1 ? -1.0f : 1.0f) + 0x1p-9f;
+		for (u32 pos = 0; pos < 2; pos++) {
+			float sign = pos ? -1.0f : 1.0f;
+
+			key_values(&b, pos, false)[d] =
+				kern_f32_to_bf16(64 * sign);
+			key_values(&b, pos, true)[d] = kern_f32_to_bf16(sign);
+		}
+	}
+	for_each_attn(ops)
+	{
+		run(ops, &b, 1, b.out, NULL);
+		for (u32 d = 0; d < s.dim; d++)
+			EXPECT_NEAR(tanh(1), (double)b.out[d], 4e-3);
+	}
+	free_batch(&b);
 }
 
 #endif

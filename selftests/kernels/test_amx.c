@@ -70,6 +70,18 @@ TEST(amx, takes_more_rows_and_columns_than_a_pass_and_a_group)
 	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 1, 300, 512 }, true);
 }
 
+/* Rows that 256 does not divide: blocks of up to 320, the last one shorter. */
+TEST(amx, takes_blocks_of_k_of_other_depths)
+{
+	u64 seed = test_seed();
+
+	need_avx2();
+	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 65, 33, 640 }, true);
+	check(&seed, KV_DTYPE_Q5_0, (struct shape){ 40, 20, 2912 }, false);
+	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 20, 352 }, false);
+	check(&seed, KV_DTYPE_BF16, (struct shape){ 65, 18, 283 }, true);
+}
+
 TEST(amx, keeps_infinities_and_flushes_denormals_as_ref_does)
 {
 	u64 seed = test_seed();

@@ -366,11 +366,13 @@ TEST(select, who_packs_x_is_who_multiplies)
 	for (const char *const *isa = kern_isa_list(); *isa; isa++) {
 		const struct kern_ops *ops = kern_select(*isa);
 
-		for (const char *const *b = kern_isa_list(); *b; b++)
-			if (ops->gemm_pack &&
-			    kern_select(*b)->gemm_pack == ops->gemm_pack)
-				EXPECT_EQ((uintptr_t)ops->gemm,
-					  (uintptr_t)kern_select(*b)->gemm);
+		for (const char *const *b = kern_isa_list(); *b; b++) {
+			const struct kern_ops *o = kern_select(*b);
+
+			if (ops->gemm_pack)
+				EXPECT_EQ(o->gemm == ops->gemm,
+					  o->gemm_pack == ops->gemm_pack);
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ static double tps_of(const struct fleet_result *r)
 	return r->duration > 0 ? (double)r->output / r->duration : 0;
 }
 
-/* Tokens/s by the law, and how long it takes. */
+/* Tokens/s by the law, and how long it takes (or NULL). */
 static int simulated(const struct bench_opts *o, const struct law *law,
 		     enum lengths kind, u32 nr, u32 batch, double *tps,
 		     double *seconds, char *err)
@@ -84,7 +84,8 @@ static int simulated(const struct bench_opts *o, const struct law *law,
 	if (!rc)
 		rc = setup_run(&s, &r, err);
 	*tps = tps_of(&r);
-	*seconds = r.duration;
+	if (seconds)
+		*seconds = r.duration;
 	fleet_result_fini(&r);
 	setup_fini(&s);
 	return rc;
@@ -94,13 +95,12 @@ static int simulated(const struct bench_opts *o, const struct law *law,
 static int by_law(const struct bench_opts *o, const struct law *law,
 		  enum lengths kind, double *ratio, u32 *best, char *err)
 {
-	double ours, now, most = 0, seconds;
+	double ours, now, most = 0;
 	u32 batch;
-	int rc = simulated(o, law, kind, ORCA_SIM, 0, &ours, &seconds, err);
+	int rc = simulated(o, law, kind, ORCA_SIM, 0, &ours, NULL, err);
 
 	for (batch = 1; batch <= ORCA_SEQS && !rc; batch *= 2) {
-		rc = simulated(o, law, kind, ORCA_SIM, batch, &now, &seconds,
-			       err);
+		rc = simulated(o, law, kind, ORCA_SIM, batch, &now, NULL, err);
 		if (now > most) {
 			most = now;
 			*best = batch;

@@ -96,13 +96,12 @@ void session_usage(FILE *out)
 	      "                       prompts at a time, or by arrival\n"
 	      "      --no-prefix-cache  neither use what others have computed\n"
 	      "                       of a prompt nor let them use this\n"
-	      "      --isa NAME       kernels: ref, avx2, avx512, avx512bf16,\n"
-	      "                       amx; with attention in bf16: refbf16attn,\n"
-	      "                       avx2bf16attn, avx512bf16attn, amxbf16attn;\n"
-	      "                       products in int16: refint16, avx2int16,\n"
-	      "                       avx512int16; in int8: refint8, avx2int8,\n"
-	      "                       avx512vnni, amxint8 (the best of this CPU\n"
-	      "                       of those but int8)\n"
+	      "      --isa NAME       kernels (the fastest of this CPU but int8):\n"
+	      "                       ref, avx2, avx512, avx512bf16, amx;\n"
+	      "                       attention in bf16: refbf16attn, avx2bf16attn,\n"
+	      "                       avx512bf16attn, amxbf16attn; products in\n"
+	      "                       int16: refint16, avx2int16, avx512int16; in\n"
+	      "                       int8: refint8, avx2int8, avx512vnni, amxint8\n"
 	      "      --stats          counters and speed on standard error\n",
 	      out);
 }
