@@ -172,8 +172,7 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 		.seq = seq,
 		.id = id,
 		.finish = s->finish,
-		/* as the list of the likeliest has it, to the last digit */
-		.lp = (double)(float)(s->cum - j->seqs[seq].cum),
+		.lp = s->cum - j->seqs[seq].cum,
 		.top = f->batch->nr_top,
 	};
 	j->seqs[seq].cum = s->cum;

@@ -80,6 +80,12 @@ static void put_piece(struct strbuf *b, const struct vocab *v, u32 id)
 	strbuf_put_json(b, s, len);
 }
 
+/* As the list of the likeliest has it, to the last digit. */
+static double shown(const struct feed_event *ev)
+{
+	return (double)(float)ev->lp;
+}
+
 /* {"token":,"logprob":,"bytes":[]} without its end */
 static void put_entry(struct strbuf *b, const struct vocab *v, u32 id,
 		      double lp)
@@ -105,7 +111,7 @@ static void chat_logprob(struct call *c, struct lps *l,
 	s32 i;
 
 	strbuf_puts(&l->tokens, l->nr++ ? "," : "");
-	put_entry(&l->tokens, v, ev->id, ev->lp);
+	put_entry(&l->tokens, v, ev->id, shown(ev));
 	strbuf_puts(&l->tokens, ",\"top_logprobs\":[");
 	for (i = 0; i < c->g.nr_logprobs; i++) {
 		strbuf_puts(&l->tokens, i ? "," : "");
@@ -189,7 +195,7 @@ void reply_logprob(struct call *c, struct choice *ch,
 	if (c->g.chat)
 		chat_logprob(c, &ch->lps, ev, top);
 	else
-		text_logprob(c, &ch->lps, ev->id, ev->lp, top,
+		text_logprob(c, &ch->lps, ev->id, shown(ev), top,
 			     p->echo_len + ch->len);
 }
 

@@ -769,15 +769,9 @@ TEST(attn, values_near_the_smallest_float_give_the_reference_bits)
  */
 TEST(attn, no_bit_of_q_that_counts_is_rounded_off)
 {
-	u64 seed = test_seed();
-	struct setup s = { .heads = 1,
-			   .kv_heads = 1,
-			   .dim = 64,
-			   .page = 16,
-			   .nr_seqs = 1,
-			   .pos0 = { 1 },
-			   .rows = { 1 } };
+	struct setup s = { 1, 1, 64, 16, 1, .pos0 = { 1 }, .rows = { 1 } };
 	const struct kern_ops *ops;
+	u64 seed = test_seed();
 	struct batch b;
 
 	attn_begin();
