@@ -27,6 +27,17 @@
 #define AMX_K	 32u /* k of one product */
 #define AMX_COLS 16u
 
+/*
+ * Of tiles 6 and 7, b: k / 4 in bytes, k / 2 in pairs. 4 is a, and 0 and 1 its
+ * sums: @first. 5, 2 and 3 are the same of the next rows: @second.
+ */
+static inline u8 amx_rows_of(int t, u8 k, u8 first, u8 second)
+{
+	if (t / 2 == 3)
+		return k;
+	return t < 2 || t == 4 ? first : second;
+}
+
 #ifndef AMX_EMULATED
 
 #include <immintrin.h>
@@ -46,10 +57,7 @@
 /* So that a caller may have these for one function of its file. */
 #define AMX_TARGET __attribute__((target("amx-tile")))
 
-/*
- * Tiles 4 and 5, a, with rows of 4k bytes; 6 and 7, b, with k of 64; 0 and 1,
- * sums of a in 4, with as many rows as it has: @first; 2, 3 and 5: @second.
- */
+/* As amx_rows_of() says; a's rows have 4k bytes. */
 AMX_TARGET static inline void amx_configure(u8 k, u8 first, u8 second)
 {
 	struct {
@@ -60,9 +68,7 @@ AMX_TARGET static inline void amx_configure(u8 k, u8 first, u8 second)
 
 	for (int t = 0; t < 8; t++) {
 		config.row_bytes[t] = t / 2 == 2 ? 4 * k : 64;
-		config.rows[t] = t / 2 == 3	   ? k
-				 : t < 2 || t == 4 ? first
-						   : second;
+		config.rows[t] = amx_rows_of(t, k, first, second);
 	}
 	/*
 	 * gcc 12 knows of the intrinsic only that it reads 8 bytes, and drops
@@ -91,9 +97,8 @@ static inline void amx_configure(u32 k, u32 first, u32 second)
 {
 	for (u32 t = 0; t < 8; t++) {
 		amx_dwords[t] = t / 2 == 2 ? k : 16;
-		amx_nr_rows[t] = t / 2 == 3	   ? k
-				 : t < 2 || t == 4 ? first
-						   : second;
+		amx_nr_rows[t] =
+			amx_rows_of((int)t, (u8)k, (u8)first, (u8)second);
 	}
 	amx_configured = true;
 	memset(amx_tile, 0xff, sizeof(amx_tile));

@@ -116,8 +116,8 @@ static void few_cols(const struct kern_gemm *p, u32 n, u32 n1,
 	amx_zero(2);
 	amx_zero(3);
 	switch (p->w.dtype) {
-		UNPACK_TYPES(two ? few_steps(dtype, true, p, &strips, s)
-				 : few_steps(dtype, false, p, &strips, s))
+		STRIP_TYPES(two ? few_steps(dtype, true, p, &strips, s)
+				: few_steps(dtype, false, p, &strips, s))
 	}
 	amx_store(0, s->c[0], 64);
 	amx_store(1, s->c[1], 64);

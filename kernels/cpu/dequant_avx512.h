@@ -19,25 +19,6 @@ vec_inline float f16_at(const u8 *p)
 	return _cvtsh_ss(h);
 }
 
-/*
- * 32 values of two registers, rounded, in order. The instruction makes zeros
- * of denormals; the products would take them as zeros anyway.
- */
-vec_inline __m512i pack_bf16(__m512 lo, __m512 hi)
-{
-#ifdef __AVX512BF16__
-	return (__m512i)_mm512_cvtne2ps_pbh(hi, lo);
-#else
-	const __m512i odd_words = _mm512_set_epi16(
-		63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
-		31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-	struct v16 a = { lo }, b = { hi };
-
-	return _mm512_permutex2var_epi16(v16_round_bits(a), odd_words,
-					 v16_round_bits(b));
-#endif
-}
-
 vec_inline __m512 iota16(void)
 {
 	return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,

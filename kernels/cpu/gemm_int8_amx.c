@@ -57,7 +57,7 @@ vec_inline void amx_scale(const u32 dtype, const struct int8_w *w,
 	const u32 each = ints_halves(dtype) ? 2 : 1;
 
 	for (u32 at = i; at < i + nr; at++) {
-		struct ints_scales scales[INTS_VECS];
+		struct strip_scales scales[INTS_VECS];
 
 		ints_load_scales(dtype, false, w->at, &w->panel->scales,
 				 at / each, scales);
@@ -102,7 +102,7 @@ static void int8_rows(u32 type, const struct int8_w *w, u32 b0, u32 b1,
 		      float (*c)[KERN_STRIP])
 {
 	switch (type) {
-		INTS_TYPES(amx_rows(dtype, w, b0, b1, x, x_stride, mr, c))
+		STRIP_TYPES(amx_rows(dtype, w, b0, b1, x, x_stride, mr, c))
 	}
 }
 

@@ -28,16 +28,6 @@ struct int16_w {
 	const struct int16_panel *panel; /* or NULL */
 };
 
-/* Bits @at and 16 + @at of a dword, and as many as the mask has, to bit 4. */
-vec_inline vn_int int16_high(vn_int q, const u32 at, const u32 mask)
-{
-	if (at < 4)
-		q = vn_shl(q, 4 - at);
-	else if (at > 4)
-		q = vn_shr(q, at - 4);
-	return vn_and(q, vn_mask(mask << 4 | mask << 20));
-}
-
 /* Dword j of a block of a strip: quants 2j and 2j + 1 of VN rows, as words. */
 vec_inline vn_int int16_dword(const u32 bits, const u8 *b, const u32 j)
 {
@@ -50,10 +40,11 @@ vec_inline vn_int int16_dword(const u32 bits, const u8 *b, const u32 j)
 	q = vn_load(b + j / 4 * STRIP_VEC);
 	q = vn_and(j % 4 ? vn_shr(q, 4 * (j % 4)) : q, vn_mask(0x000f000f));
 	if (bits == 5)
-		q = vn_or(q, int16_high(vn_load(b + 4 * STRIP_VEC), j, 1));
+		q = vn_or(q, strip_bits(vn_load(b + 4 * STRIP_VEC), j, 4,
+					0x00010001));
 	if (bits == 6)
-		q = vn_or(q, int16_high(vn_load(b + (4 + j / 8) * STRIP_VEC),
-					2 * (j % 8), 3));
+		q = vn_or(q, strip_bits(vn_load(b + (4 + j / 8) * STRIP_VEC),
+					2 * (j % 8), 4, 0x00030003));
 	return q;
 }
 
@@ -148,7 +139,7 @@ vec_inline void int16_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 	const u8 *q = strip ? w->at.quants : w->panel->w;
 
 	for (u32 b = 0; b < nr; b++, q += bytes) {
-		struct ints_scales s[INTS_VECS];
+		struct strip_scales s[INTS_VECS];
 
 		if (strip)
 			strip_prefetch(q, bits * STRIP_VEC);
@@ -188,7 +179,7 @@ static void int16_fill(u32 type, struct strip_at at, u32 nr_blocks,
 		       struct int16_panel *p)
 {
 	switch (type) {
-		INTS_TYPES(int16_unpack(dtype, at, nr_blocks, p))
+		STRIP_TYPES(int16_unpack(dtype, at, nr_blocks, p))
 	}
 }
 
@@ -208,8 +199,8 @@ static void int16_rows(u32 type, const struct int16_w *w, u32 nr,
 		u32 n = min(rows, mr - m);
 
 		switch (type) {
-			INTS_TYPES(int16_tile(dtype, n, w, nr, xm, x_stride,
-					      c + m))
+			STRIP_TYPES(int16_tile(dtype, n, w, nr, xm, x_stride,
+					       c + m))
 		}
 	}
 }

@@ -173,7 +173,7 @@ vec_inline void int8_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 	const u8 *q = strip ? w->at.quants : w->panel->w;
 
 	for (u32 b = b0; b < b1; b++) {
-		struct ints_scales s[INTS_VECS];
+		struct strip_scales s[INTS_VECS];
 
 		if (strip)
 			strip_prefetch(q + b * bytes, bits * STRIP_VEC);
@@ -227,8 +227,8 @@ static void int8_rows(u32 type, const struct int8_w *w, u32 b0, u32 b1,
 		u32 n = min(rows, mr - m);
 
 		switch (type) {
-			INTS_TYPES(int8_tile(dtype, n, w, b0, b1, xm, x_stride,
-					     cm))
+			STRIP_TYPES(int8_tile(dtype, n, w, b0, b1, xm, x_stride,
+					      cm))
 		}
 	}
 }

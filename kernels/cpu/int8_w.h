@@ -104,9 +104,9 @@ vec_inline void int8_fill(u32 type, const u32 planes8, struct strip_at at,
 			  u32 nr_blocks, struct int8_panel *p)
 {
 	switch (type) {
-		INTS_TYPES(int8_unpack(dtype,
-				       dtype == KV_DTYPE_Q8_0 ? planes8 : 1, at,
-				       nr_blocks, p))
+		STRIP_TYPES(int8_unpack(dtype,
+					dtype == KV_DTYPE_Q8_0 ? planes8 : 1,
+					at, nr_blocks, p))
 	}
 }
 

@@ -81,45 +81,7 @@ vec_inline bool ints_mins(const u32 dtype)
 	return dtype == KV_DTYPE_Q4_K || dtype == KV_DTYPE_Q5_K;
 }
 
-/* Of VN rows: what sums are multiplied with, by 16 k, and the min. */
-struct ints_scales {
-	vn_float scale[2], min;
-};
-
-/* Of block b behind @s, from lane n on. */
-vec_inline struct ints_scales ints_scales(const u32 dtype, const u8 *s, u32 b,
-					  u32 n)
-{
-	const u8 *sub = s + 32 * (b % 8) + n;
-	struct ints_scales r;
-	vn_float d;
-
-	switch (dtype) {
-	case KV_DTYPE_Q4_K:
-	case KV_DTYPE_Q5_K:
-		sub += b / 8 * 320;
-		s += b / 8 * 320;
-		r.min = vn_mul(vn_load_half(s + 32 + 2 * n),
-			       vn_load_u8(sub + 80));
-		r.scale[0] =
-			vn_mul(vn_load_half(s + 2 * n), vn_load_u8(sub + 64));
-		r.scale[1] = r.scale[0];
-		return r;
-	case KV_DTYPE_Q6_K:
-		sub += b / 8 * 288;
-		d = vn_load_half(s + b / 8 * 288 + 2 * n);
-		r.scale[0] = vn_mul(d, vn_load_s8(sub + 32));
-		r.scale[1] = vn_mul(d, vn_load_s8(sub + 48));
-		break;
-	default:
-		r.scale[0] = vn_load_half(s + 32 * b + 2 * n);
-		r.scale[1] = r.scale[0];
-	}
-	r.min = vn_set1(0);
-	return r;
-}
-
-/* The same of 256 k, beside the quants that are unpacked. */
+/* Scales of 256 k, beside the quants that are unpacked. */
 struct ints_panel {
 	float scale[INTS_PANEL_BLOCKS][2][KERN_STRIP];
 	float min[INTS_PANEL_BLOCKS][KERN_STRIP];
@@ -128,7 +90,7 @@ struct ints_panel {
 vec_inline void ints_fill_scales(const u32 dtype, struct strip_at at, u32 b,
 				 u32 n, struct ints_panel *p)
 {
-	struct ints_scales s = ints_scales(dtype, at.scales, b, n);
+	struct strip_scales s = strip_scales(dtype, at.scales, b, n);
 
 	vn_store_float(p->scale[b][0] + n, s.scale[0]);
 	vn_store_float(p->scale[b][1] + n, s.scale[1]);
@@ -146,12 +108,12 @@ vec_inline void ints_prefetch(const u32 bits, const u8 *quants)
 /* Of block b: from the strip itself, or else from @p. */
 vec_inline void ints_load_scales(const u32 dtype, const bool strip,
 				 struct strip_at at, const struct ints_panel *p,
-				 u32 b, struct ints_scales *s)
+				 u32 b, struct strip_scales *s)
 {
 #pragma GCC unroll 2
 	for (u32 h = 0; h < INTS_VECS; h++) {
 		if (strip) {
-			s[h] = ints_scales(dtype, at.scales, b, h * VN);
+			s[h] = strip_scales(dtype, at.scales, b, h * VN);
 			continue;
 		}
 		s[h].scale[0] = vn_load_float(p->scale[b][0] + h * VN);
@@ -166,7 +128,7 @@ vec_inline void ints_load_scales(const u32 dtype, const bool strip,
  * @x: of row 0; the others are @stride bytes apart
  */
 vec_inline void ints_add(const u32 dtype, const bool zero, const u32 mr,
-			 const u32 half, const struct ints_scales *s,
+			 const u32 half, const struct strip_scales *s,
 			 const struct ints_x *x, size_t stride,
 			 vn_int (*sum)[INTS_VECS], float (*c)[KERN_STRIP])
 {
@@ -193,21 +155,7 @@ vec_inline void ints_add(const u32 dtype, const bool zero, const u32 mr,
 	}
 }
 
-/* ---- an instance of @call for each type, for each number of rows ---- */
-
-#define INTS_TYPE(type, call)                      \
-	case KV_DTYPE_##type: {                    \
-		const u32 dtype = KV_DTYPE_##type; \
-		call;                              \
-		break;                             \
-	}
-#define INTS_TYPES(call)      \
-	INTS_TYPE(Q4_0, call) \
-	INTS_TYPE(Q5_0, call) \
-	INTS_TYPE(Q8_0, call) \
-	INTS_TYPE(Q4_K, call) \
-	INTS_TYPE(Q5_K, call) \
-	INTS_TYPE(Q6_K, call)
+/* ---- an instance of @call for each number of rows ---- */
 
 #define INTS_MR(n, call)          \
 	case n: {                 \

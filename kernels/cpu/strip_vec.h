@@ -106,6 +106,70 @@ static inline struct strip_at strip_at(const struct kern_mat *w, u32 row,
 	};
 }
 
+/* Of VN rows: the scale of each 16 k, and the min; 0 where there is none. */
+struct strip_scales {
+	vn_float scale[2], min;
+};
+
+/* Of block b behind @s, from lane n on. */
+vec_inline struct strip_scales strip_scales(const u32 dtype, const u8 *s, u32 b,
+					    u32 n)
+{
+	const u8 *sub = s + 32 * (b % 8) + n;
+	struct strip_scales r;
+	vn_float d;
+
+	switch (dtype) {
+	case KV_DTYPE_Q4_K:
+	case KV_DTYPE_Q5_K:
+		sub += b / 8 * 320;
+		s += b / 8 * 320;
+		r.min = vn_mul(vn_load_half(s + 32 + 2 * n),
+			       vn_load_u8(sub + 80));
+		r.scale[0] =
+			vn_mul(vn_load_half(s + 2 * n), vn_load_u8(sub + 64));
+		r.scale[1] = r.scale[0];
+		return r;
+	case KV_DTYPE_Q6_K:
+		sub += b / 8 * 288;
+		d = vn_load_half(s + b / 8 * 288 + 2 * n);
+		r.scale[0] = vn_mul(d, vn_load_s8(sub + 32));
+		r.scale[1] = vn_mul(d, vn_load_s8(sub + 48));
+		break;
+	default:
+		r.scale[0] = vn_load_half(s + 32 * b + 2 * n);
+		r.scale[1] = r.scale[0];
+	}
+	r.min = vn_set1(0);
+	return r;
+}
+
+/* Bits @at .. of @w, as @mask has them, to bit @to. */
+vec_inline vn_int strip_bits(vn_int w, const u32 at, const u32 to,
+			     const u32 mask)
+{
+	if (at < to)
+		w = vn_shl(w, to - at);
+	else if (at > to)
+		w = vn_shr(w, at - to);
+	return vn_and(w, vn_mask(mask << to));
+}
+
+/* An instance of @call for each type that has strips. */
+#define STRIP_TYPE(type, call)                     \
+	case KV_DTYPE_##type: {                    \
+		const u32 dtype = KV_DTYPE_##type; \
+		call;                              \
+		break;                             \
+	}
+#define STRIP_TYPES(call)      \
+	STRIP_TYPE(Q4_0, call) \
+	STRIP_TYPE(Q5_0, call) \
+	STRIP_TYPE(Q8_0, call) \
+	STRIP_TYPE(Q4_K, call) \
+	STRIP_TYPE(Q5_K, call) \
+	STRIP_TYPE(Q6_K, call)
+
 #define STRIP_AHEAD 1024u /* bytes that the quants are fetched ahead */
 
 vec_inline void strip_prefetch(const u8 *b, const u32 bytes)

@@ -43,36 +43,12 @@ vec_inline struct vn_scale vn_scale(vn_float scale, vn_float min_)
 	};
 }
 
-/* Both rounded to nearest even, a's 16 in front of b's. */
-vec_inline __m512i vn_round2(__m512 a, __m512 b)
-{
-#ifdef __AVX512BF16__
-	return (__m512i)_mm512_cvtne2ps_pbh(b, a);
-#else
-	const __m512i odd_words = _mm512_set_epi16(
-		63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
-		31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
-	struct v16 va = { a }, vb = { b };
-
-	return _mm512_permutex2var_epi16(v16_round_bits(va), odd_words,
-					 v16_round_bits(vb));
-#endif
-}
-
 /* Half h of vector v: its words, widened. */
 vec_inline __m512i unpack_words(const u8 *b, const u32 v, const u32 h)
 {
 	const void *at = b + v * STRIP_VEC + h * (STRIP_VEC / 2);
 
 	return _mm512_cvtepu16_epi32(_mm256_loadu_si256(at));
-}
-
-/* Bits @at .. of @w, as @mask has them, to bit @to. */
-vec_inline __m512i unpack_bits(__m512i w, const u32 at, const u32 to,
-			       const u32 mask)
-{
-	w = at < to ? vn_shl(w, to - at) : vn_shr(w, at - to);
-	return vn_and(w, vn_mask(mask << to));
 }
 
 /* Quant 4 * v + i of 8 rows, even and odd k, 2^(4i) times too large. */
@@ -82,10 +58,10 @@ vec_inline __m512i unpack_at(const u32 bits, __m512i w, const __m512i *high,
 	__m512i q = vn_and(w, vn_mask(0xfu << 4 * i));
 
 	if (bits == 5)
-		q = vn_or(q, unpack_bits(high[0], 4 * v + i, 4 * i + 4, 1));
+		q = vn_or(q, strip_bits(high[0], 4 * v + i, 4 * i + 4, 1));
 	if (bits == 6)
-		q = vn_or(q, unpack_bits(high[v / 2], 2 * (4 * (v % 2) + i),
-					 4 * i + 4, 3));
+		q = vn_or(q, strip_bits(high[v / 2], 2 * (4 * (v % 2) + i),
+					4 * i + 4, 3));
 	return q;
 }
 
@@ -93,7 +69,7 @@ vec_inline __m512i unpack_at(const u32 bits, __m512i w, const __m512i *high,
 vec_inline void unpack_store(u32 *out, __m512 rows_0_7, __m512 rows_8_15,
 			     const __m512 *scale, const __m512 *min_)
 {
-	vn_store(out, vn_round2(vn_fms(scale[0], rows_0_7, min_[0]),
+	vn_store(out, pack_bf16(vn_fms(scale[0], rows_0_7, min_[0]),
 				vn_fms(scale[1], rows_8_15, min_[1])));
 }
 
@@ -244,13 +220,6 @@ vec_inline void unpack_pair(vn_int q, const u32 bits, struct vn_scale s,
 			      vn_fms(s.odd, odd, s.min)));
 }
 
-/* Bits @at .. of both halves of @v, to bit 4. */
-vec_inline vn_int high_bits(vn_int v, const u32 at, const u32 mask)
-{
-	v = at < 4 ? vn_shl(v, 4 - at) : vn_shr(v, at - 4);
-	return vn_and(v, vn_mask(mask << 4 | mask << 20));
-}
-
 /* 32 k of VN rows; @second is the scale of the upper 16 k. */
 vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
 			      struct vn_scale second, u32 *out, size_t stride)
@@ -283,11 +252,13 @@ vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
 
 			if (bits == 5)
 				q = vn_or(vn_and(q, vn_mask(nibbles)),
-					  high_bits(high[0], 4 * v + i, 1));
+					  strip_bits(high[0], 4 * v + i, 4,
+						     0x00010001));
 			if (bits == 6)
 				q = vn_or(vn_and(q, vn_mask(nibbles)),
-					  high_bits(high[v / 2],
-						    2 * (4 * (v % 2) + i), 3));
+					  strip_bits(high[v / 2],
+						     2 * (4 * (v % 2) + i), 4,
+						     0x00030003));
 			unpack_pair(q, bits, v < 2 ? s : second,
 				    out + (4 * v + i) * stride);
 		}
@@ -296,43 +267,15 @@ vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
 
 #endif
 
-/* Of VN rows: the scale of the lower and of the upper 16 k. */
-struct unpack_scales {
-	struct vn_scale lower, upper;
-};
-
-vec_inline struct vn_scale unpack_zero(vn_float scale, const u32 zero)
-{
-	return vn_scale(scale, vn_mul(scale, vn_set1((float)zero)));
-}
-
-/* @s: where those of the block's 256 k are, or of its 32; @k: within 256 */
-vec_inline struct unpack_scales unpack_scales(const u32 dtype, const u8 *s,
-					      u32 k, u32 n)
+/* What 16 k are unpacked with: a zero point is a min, of so many scales. */
+vec_inline struct vn_scale unpack_scale(const u32 dtype, struct strip_scales s,
+					const u32 half)
 {
 	const u32 zero = strip_type(dtype).zero;
-	vn_float d = vn_load_half(s + 2 * n);
-	struct unpack_scales r;
+	vn_float scale = s.scale[half];
 
-	switch (dtype) {
-	case KV_DTYPE_Q4_K:
-	case KV_DTYPE_Q5_K:
-		s += n;
-		r.lower = vn_scale(vn_mul(d, vn_load_u8(s + 64 + k)),
-				   vn_mul(vn_load_half(s + 32 + n),
-					  vn_load_u8(s + 80 + k)));
-		r.upper = r.lower;
-		break;
-	case KV_DTYPE_Q6_K:
-		s += n + k;
-		r.lower = unpack_zero(vn_mul(d, vn_load_s8(s + 32)), zero);
-		r.upper = unpack_zero(vn_mul(d, vn_load_s8(s + 48)), zero);
-		break;
-	default:
-		r.lower = unpack_zero(d, zero);
-		r.upper = r.lower;
-	}
-	return r;
+	return vn_scale(scale,
+			zero ? vn_mul(scale, vn_set1((float)zero)) : s.min);
 }
 
 /*
@@ -344,30 +287,15 @@ vec_inline void unpack_block(const u32 dtype, struct strip_at at, u32 k,
 {
 	const struct strip_type t = strip_type(dtype);
 	const u8 *q = at.quants + k / 32 * t.quant_bytes;
-	const u8 *s = at.scales + k / t.scale_len * t.scale_bytes;
 
 	for (u32 n = 0; n < KERN_STRIP; n += VN) {
-		struct unpack_scales sc = unpack_scales(dtype, s, k % 256, n);
+		struct strip_scales s =
+			strip_scales(dtype, at.scales, k / 32, n);
 
-		unpack_quants(t.bits, q + 4 * n, sc.lower, sc.upper, out + n,
-			      stride);
+		unpack_quants(t.bits, q + 4 * n, unpack_scale(dtype, s, 0),
+			      unpack_scale(dtype, s, 1), out + n, stride);
 	}
 }
-
-/* An instance of @call for each type that has strips. */
-#define UNPACK_TYPE(type, call)                    \
-	case KV_DTYPE_##type: {                    \
-		const u32 dtype = KV_DTYPE_##type; \
-		call;                              \
-		break;                             \
-	}
-#define UNPACK_TYPES(call)      \
-	UNPACK_TYPE(Q4_0, call) \
-	UNPACK_TYPE(Q5_0, call) \
-	UNPACK_TYPE(Q8_0, call) \
-	UNPACK_TYPE(Q4_K, call) \
-	UNPACK_TYPE(Q5_K, call) \
-	UNPACK_TYPE(Q6_K, call)
 
 vec_inline void unpack_blocks(const u32 dtype, struct strip_at at, u32 nr,
 			      u32 *out, size_t stride)
@@ -395,7 +323,7 @@ static void unpack_strip(const struct kern_mat *w, u32 row, u32 k0, u32 nr,
 	struct strip_at at = strip_at(w, row, k0);
 
 	switch (w->dtype) {
-		UNPACK_TYPES(unpack_blocks(dtype, at, nr, out, stride))
+		STRIP_TYPES(unpack_blocks(dtype, at, nr, out, stride))
 	}
 }
 

@@ -137,21 +137,11 @@ static inline void check_alone(u64 *seed, u32 numerics)
 	for_each_row_of(ops, numerics)
 	{
 		for (u32 i = 0; i < 2; i++) {
-			struct kern_gemm p = { .w = w[i],
-					       .x = x,
-					       .y = all,
-					       .m = M,
-					       .x_stride = K,
-					       .y_stride = N };
+			struct kern_gemm p = kt_gemm(w[i], x, all, M);
 
 			ops->gemm(&p, 0, N, scratch);
 			for (u32 m = 0; m < M; m++) {
-				p = (struct kern_gemm){ .w = w[0],
-							.x = x + m * K,
-							.y = one,
-							.m = 1,
-							.x_stride = K,
-							.y_stride = N };
+				p = kt_gemm(w[0], x + m * K, one, 1);
 				ops->gemm(&p, 0, N, scratch);
 				EXPECT_SAME(one, all + m * N, N, ops->name);
 			}
@@ -176,9 +166,7 @@ static inline double check_exact(u64 *seed, const struct kern_ops *ops,
 	struct kern_mat w = kt_mat(seed, type, N, K);
 	u16 *x = kt_bf16s(seed, M * K, 1);
 	float *y = kt_alloc(M * N * 4), *f = kt_alloc(N * K * 4);
-	struct kern_gemm p = {
-		.w = w, .x = x, .y = y, .m = M, .x_stride = K, .y_stride = N
-	};
+	struct kern_gemm p = kt_gemm(w, x, y, M);
 	struct kern_dequant d = { w, 0, f, NULL };
 	double worst = 0;
 

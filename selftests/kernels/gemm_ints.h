@@ -101,12 +101,7 @@ static void check_odd(u64 *seed, const struct kern_ops *ops, u32 type, u16 odd,
 	float *y = kt_alloc(9 * N * 4), *one = kt_alloc(N * 4);
 
 	for (u32 m = 1; m < 10; m += 8) {
-		struct kern_gemm p = { .w = s,
-				       .x = x,
-				       .y = y,
-				       .m = m,
-				       .x_stride = K,
-				       .y_stride = N };
+		struct kern_gemm p = kt_gemm(s, x, y, m);
 
 		x[40] = odd;
 		ops->gemm(&p, 0, N, scratch);
@@ -114,12 +109,7 @@ static void check_odd(u64 *seed, const struct kern_ops *ops, u32 type, u16 odd,
 			EXPECT_EQ(nan, (bool)isnan(y[n]));
 		if (m == 1)
 			continue;
-		p = (struct kern_gemm){ .w = w,
-					.x = x + K,
-					.y = one,
-					.m = 1,
-					.x_stride = K,
-					.y_stride = N };
+		p = kt_gemm(w, x + K, one, 1);
 		ops->gemm(&p, 0, N, scratch);
 		EXPECT_SAME(y + N, one, N, "the row below");
 	}
@@ -174,12 +164,7 @@ TEST(INTS_SUITE, quantises_blocks_of_any_size_as_ref_does)
 		}
 	for_each_row_of(ops, INTS_NUMERICS)
 	{
-		struct kern_gemm p = { .w = s,
-				       .x = x,
-				       .y = want,
-				       .m = M,
-				       .x_stride = K,
-				       .y_stride = N };
+		struct kern_gemm p = kt_gemm(s, x, want, M);
 
 		kt_ref(INTS_NUMERICS)->gemm(&p, 0, N, scratch);
 		compare(ops, p, 0, start, want, got);

@@ -206,4 +206,16 @@ static inline bool kt_same(const void *a, const void *b, size_t nr, size_t size,
 #define EXPECT_SAME(a, b, nr, what) \
 	EXPECT_TRUE(kt_same(a, b, nr, sizeof(*(a)), what))
 
+/* y = x w', nothing added, rows of x and y one behind the other. */
+static inline struct kern_gemm kt_gemm(struct kern_mat w, const u16 *x,
+				       float *y, u32 m)
+{
+	return (struct kern_gemm){ .w = w,
+				   .x = x,
+				   .y = y,
+				   .m = m,
+				   .x_stride = w.cols,
+				   .y_stride = w.rows };
+}
+
 #endif

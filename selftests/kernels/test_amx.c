@@ -89,12 +89,7 @@ TEST(amx, keeps_infinities_and_flushes_denormals_as_ref_does)
 	u16 *x = kt_bf16s(&seed, 64 * 2, 1), *wd = (u16 *)(u64)w.data;
 	float *want = kt_alloc(128), *got = kt_alloc(128);
 	float start[32] = { 0 };
-	struct kern_gemm p = { .w = w,
-			       .x = x,
-			       .y = want,
-			       .m = 2,
-			       .x_stride = 64,
-			       .y_stride = 16 };
+	struct kern_gemm p = kt_gemm(w, x, want, 2);
 
 	need_avx2();
 	wd[3] = 0x7f80; /* infinity, row 0 */

@@ -298,12 +298,7 @@ TEST(strip, a_scale_that_is_no_number_stays_none)
 		memcpy((void *)w.data, &halves[i], 2);
 		s = kt_strips(&w);
 		for (const char *const *isa = kern_isa_list(); *isa; isa++) {
-			struct kern_gemm p = { .w = s,
-					       .x = x,
-					       .y = &y,
-					       .m = 1,
-					       .x_stride = 32,
-					       .y_stride = 1 };
+			struct kern_gemm p = kt_gemm(s, x, &y, 1);
 
 			y = 0;
 			kern_select(*isa)->gemm(&p, 0, 1, scratch);

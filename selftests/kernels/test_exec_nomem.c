@@ -32,12 +32,7 @@ TEST(exec_nomem, a_product_whose_x_cannot_be_packed)
 	struct kern_mat strips = kt_strips(&w);
 	u16 *x = kt_bf16s(&seed, M * K, 1);
 	float *y = kt_alloc(M * N * 4), *want = kt_alloc(M * N * 4);
-	struct kern_gemm p = { .w = strips,
-			       .x = x,
-			       .y = y,
-			       .m = M,
-			       .x_stride = K,
-			       .y_stride = N };
+	struct kern_gemm p = kt_gemm(strips, x, y, M);
 	struct kern_exec e;
 
 	ASSERT_EQ(0, kern_exec_init(&e, NULL, 2));

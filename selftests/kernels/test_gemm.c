@@ -106,15 +106,9 @@ TEST(gemm, is_the_same_on_any_number_of_threads)
 
 			if (threads == 1) {
 				want[i] = y;
-				p[i] = (struct kern_gemm){
-					.w = kt_mat(&seed, KV_DTYPE_Q5_0, ns[i],
-						    K),
-					.x = x,
-					.y = want[i],
-					.m = M,
-					.x_stride = K,
-					.y_stride = ns[i],
-				};
+				p[i] = kt_gemm(
+					kt_mat(&seed, KV_DTYPE_Q5_0, ns[i], K),
+					x, want[i], M);
 			} else {
 				p[i].y = y;
 			}
