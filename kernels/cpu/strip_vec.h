@@ -170,7 +170,7 @@ vec_inline vn_int strip_bits(vn_int w, const u32 at, const u32 to,
 	STRIP_TYPE(Q5_K, call) \
 	STRIP_TYPE(Q6_K, call)
 
-#define STRIP_AHEAD 1024u /* bytes that the quants are fetched ahead */
+#define STRIP_AHEAD 3072u /* bytes that the quants are fetched ahead */
 
 vec_inline void strip_prefetch(const u8 *b, const u32 bytes)
 {

@@ -76,43 +76,103 @@ vec_inline void unpack_store(u32 *out, __m512 rows_0_7, __m512 rows_8_15,
 #ifdef __AVX512VBMI__
 
 /*
- * Byte i of both halves of 8 dwords from number @first on, as floats 2^15 too
- * large: it is put behind the exponent of 2^15, where bit 8 means 1.
+ * Quants whose bytes become floats by one permutation: a byte is put behind the
+ * exponent of a power of two, where its bits mean 1 and up. 8 bits are behind
+ * 2^15, at bit 8; fewer behind 2^7, at bit 16, so that this times a scale of 19
+ * bits (Q6_K) is exact as well: scale * (2^7 + q) - scale * (2^7 + zero). With
+ * a min of its own (Q4_K, Q5_K) that would round twice.
  */
-vec_inline __m512 unpack_byte(__m512i dwords, const u32 i, const u32 first)
+vec_inline bool unpack_by_bytes(const u32 bits, const u32 zero)
+{
+	return zero;
+}
+
+/* Byte i of both halves of 8 dwords from number @first on. */
+vec_inline __m512 unpack_byte(const u32 bits, __m512i dwords, const u32 i,
+			      const u32 first)
 {
 	const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16,
 					      14, 12, 10, 8, 6, 4, 2, 0);
+	const u32 to = bits == 8 ? 1 : 2;
 	const __m512i at =
-		vn_shl(_mm512_add_epi32(even, vn_mask(4 * first + i)), 8);
+		vn_shl(_mm512_add_epi32(even, vn_mask(4 * first + i)), 8 * to);
 
 	return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(
-		vn_mask(0x47000000), 0x2222222222222222, at, dwords));
+		vn_mask(bits == 8 ? 0x47000000 : 0x43000000),
+		0x1111111111111111u << to, at, dwords));
 }
 
-/* Bytes: d * (2^15 + q) - d * (2^15 + 128), all of it exact. */
-vec_inline void unpack_bytes(const u8 *b, struct vn_scale s, u32 *out,
-			     size_t stride)
+/*
+ * Of vector v the quants of 4 to 6 bits as bytes: in each half 2 * byte + @odd.
+ * The high bits, for each byte another field of the half, are cut out to bit 4.
+ */
+vec_inline __m512i unpack_joined(const u32 bits, const u8 *b, const u32 v,
+				 const u32 odd)
 {
-	const __m512 up = vn_set1(0x1p15f);
-	__m512 min_[2] = { vn_fma(s.scale[0], up, s.min[0]),
-			   vn_fma(s.scale[1], up, s.min[1]) };
+	const u32 at = bits == 5 ? 4 * v + odd : 8 * (v % 2) + 2 * odd;
+	const u32 next = bits == 5 ? 2 : 4; /* from a byte's to the next's */
+	const u64 first = (u64)at + 60; /* minus 4, of 64 */
+	const u64 half = (first & 63) | ((first + next) & 63) << 8;
+	/* 16 more for each half; nothing carries, 64 bits are a circle. */
+	const u64 where = half | (half + 0x1010) << 16 | (half + 0x2020) << 32 |
+			  (half + 0x3030) << 48;
+	const __m512i nibble = vn_mask(0x0f0f0f0f);
+	__m512i low = vn_load(b + v * STRIP_VEC), high;
 
-#pragma GCC unroll 8
-	for (u32 v = 0; v < 8; v++) {
-		__m512i w = vn_load(b + v * STRIP_VEC);
+	if (odd)
+		low = vn_shr(low, 4);
+	if (bits == 4)
+		return vn_and(low, nibble);
+	high = _mm512_multishift_epi64_epi8(
+		_mm512_set1_epi64((s64)where),
+		vn_load(b + (bits == 5 ? 4 : 4 + v / 2) * STRIP_VEC));
+	/* low where nibble has ones, else high */
+	low = _mm512_ternarylogic_epi32(low, high, nibble, 0xe4);
+	return vn_and(low, vn_mask(bits == 5 ? 0x1f1f1f1f : 0x3f3f3f3f));
+}
+
+/* A vector's bytes 0 and 1 of each half, to @out and @out + @apart. */
+vec_inline void unpack_vector(const u32 bits, __m512i w, struct vn_scale s,
+			      u32 *out, size_t apart)
+{
+	const vn_float up = vn_set1(bits == 8 ? 0x1p15f : 0x1p7f);
+	const __m512 min_[2] = { vn_fma(s.scale[0], up, s.min[0]),
+				 vn_fma(s.scale[1], up, s.min[1]) };
 
 #pragma GCC unroll 2
-		for (u32 i = 0; i < 2; i++)
-			unpack_store(out + (2 * v + i) * stride,
-				     unpack_byte(w, i, 0), unpack_byte(w, i, 8),
-				     s.scale, min_);
+	for (u32 i = 0; i < 2; i++)
+		unpack_store(out + i * apart, unpack_byte(bits, w, i, 0),
+			     unpack_byte(bits, w, i, 8), s.scale, min_);
+}
+
+vec_inline void unpack_bytes(const u32 bits, const u8 *b, struct vn_scale s,
+			     struct vn_scale second, u32 *out, size_t stride)
+{
+	if (bits == 8) {
+#pragma GCC unroll 8
+		for (u32 v = 0; v < 8; v++)
+			unpack_vector(8, vn_load(b + v * STRIP_VEC), s,
+				      out + 2 * v * stride, stride);
+		return;
 	}
+#pragma GCC unroll 4
+	for (u32 v = 0; v < 4; v++)
+#pragma GCC unroll 2
+		for (u32 odd = 0; odd < 2; odd++)
+			unpack_vector(bits, unpack_joined(bits, b, v, odd),
+				      v < 2 ? s : second,
+				      out + (4 * v + odd) * stride, 2 * stride);
 }
 
 #else
 
-vec_inline void unpack_bytes(const u8 *b, struct vn_scale s, u32 *out,
+vec_inline bool unpack_by_bytes(const u32 bits, const u32 zero)
+{
+	return bits == 8;
+}
+
+vec_inline void unpack_bytes(const u32 bits, const u8 *b, struct vn_scale s,
+			     struct vn_scale second_half, u32 *out,
 			     size_t stride)
 {
 	const vn_float down = vn_set1(0x1p-8f);
@@ -138,13 +198,14 @@ vec_inline void unpack_bytes(const u8 *b, struct vn_scale s, u32 *out,
 #endif
 
 /* 32 k of 16 rows; @second is the scale of the upper 16 k. */
-vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
-			      struct vn_scale second, u32 *out, size_t stride)
+vec_inline void unpack_quants(const u32 bits, const u32 zero, const u8 *b,
+			      struct vn_scale s, struct vn_scale second,
+			      u32 *out, size_t stride)
 {
 	__m512i high[2][2];
 
-	if (bits == 8) {
-		unpack_bytes(b, s, out, stride);
+	if (unpack_by_bytes(bits, zero)) {
+		unpack_bytes(bits, b, s, second, out, stride);
 		return;
 	}
 #pragma GCC unroll 2
@@ -221,8 +282,9 @@ vec_inline void unpack_pair(vn_int q, const u32 bits, struct vn_scale s,
 }
 
 /* 32 k of VN rows; @second is the scale of the upper 16 k. */
-vec_inline void unpack_quants(const u32 bits, const u8 *b, struct vn_scale s,
-			      struct vn_scale second, u32 *out, size_t stride)
+vec_inline void unpack_quants(const u32 bits, const u32 zero, const u8 *b,
+			      struct vn_scale s, struct vn_scale second,
+			      u32 *out, size_t stride)
 {
 	const u32 nibbles = 0x000f000f;
 	vn_int high[2];
@@ -292,7 +354,8 @@ vec_inline void unpack_block(const u32 dtype, struct strip_at at, u32 k,
 		struct strip_scales s =
 			strip_scales(dtype, at.scales, k / 32, n);
 
-		unpack_quants(t.bits, q + 4 * n, unpack_scale(dtype, s, 0),
+		unpack_quants(t.bits, t.zero, q + 4 * n,
+			      unpack_scale(dtype, s, 0),
 			      unpack_scale(dtype, s, 1), out + n, stride);
 	}
 }
