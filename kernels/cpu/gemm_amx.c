@@ -17,9 +17,8 @@
  * A panel of gemm_driver.h is two columns of tiles as it lies. Sums stay in
  * memory, a tile in 1 KiB, between blocks of k; loading and storing them once
  * for 8 products is hidden. The weights of a step are unpacked once for up to
- * 512 rows, which AVX-512 does in the time of some 40 rows' products: a decode
- * is bound by that, and by memory, not by the tiles, so that rows which a
- * batch lacks cost nothing that counts.
+ * 512 rows, which AVX-512 does in the time of some 40 rows' products. Up to
+ * 64 rows go by strips, without a panel: amx_few.h, amx_some.h.
  *
  * The last tiles of rows are padded with zeros; so is a ragged end of k.
  */
@@ -225,16 +224,23 @@ static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
 			    s->c[(m - m0) / AMX_BLOCK]);
 }
 
+#include "kernels/cpu/amx_some.h"
+
 /*
  * Few rows by rows of blocks: follow each panel along k, in the order of
- * memory. By strips: amx_few.h.
+ * memory. By strips: amx_few.h, amx_some.h.
  */
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	u32 cols = p->m <= AMX_ROWS ? (u32)PANEL_COLS : AMX_GROUP;
+	bool strips = p->w.layout == KERN_LAYOUT_STRIP;
 
-	if (p->w.layout == KERN_LAYOUT_STRIP && p->m && p->m <= FEW_ROWS) {
+	if (strips && p->m && p->m <= FEW_ROWS) {
 		few_gemm(p, lo, hi, scratch);
+		return;
+	}
+	if (strips && p->packed && p->m <= SOME_ROWS) {
+		some_gemm(p, lo, hi, scratch);
 		return;
 	}
 	amx_begin();

@@ -44,6 +44,22 @@ TEST(amx, gives_the_reference_bits_for_every_type)
 		check(&seed, kt_types[t], (struct shape){ 19, 50, 512 }, t & 1);
 }
 
+/* By strips, 16 columns at a time, 64 stored together; k of two blocks. */
+TEST(amx, multiplies_33_to_64_packed_rows_by_strips)
+{
+	static const u32 rows[] = { 33, 48, 49, 64 };
+	u64 seed = test_seed();
+
+	need_avx2();
+	for (u32 t = 0; t < ARRAY_SIZE(kt_types); t++)
+		check(&seed, kt_types[t],
+		      (struct shape){ rows[t % ARRAY_SIZE(rows)], 70, 512 },
+		      t & 1);
+	for (u32 i = 0; i < ARRAY_SIZE(rows); i++)
+		check(&seed, KV_DTYPE_Q5_0, (struct shape){ rows[i], 30, 352 },
+		      i & 1);
+}
+
 TEST(amx, pads_rows_columns_and_k_at_every_edge_of_a_tile)
 {
 	static const u32 edges[] = { 1, 15, 16, 17, 31, 32, 33, 65 };
