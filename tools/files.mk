@@ -3,7 +3,7 @@ kvrun-y += tools/kvrun/main.o tools/kvrun/cmd_tokenize.o \
 	tools/kvrun/json_text.o \
 	tools/kvrun/cmd_generate.o tools/kvrun/cmd_score.o \
 	tools/kvrun/cmd_chat.o tools/kvrun/cmd_serve.o tools/kvrun/answer.o \
-	tools/kvrun/session.o tools/kvrun/private_kvmd.o \
+	tools/kvrun/session.o tools/kvrun/huge.o tools/kvrun/private_kvmd.o \
 	tools/kvrun/drop.o tools/kvrun/read_file.o
 kvctl-y += $(addprefix tools/kvctl/,main.o cmd.o complete.o ask.o clock.o fmt.o tab.o \
 	show.o show_oom.o show_table.o act.o top.o top_screen.o)
@@ -23,7 +23,7 @@ kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	target.o conn.o run.o server.o slo.o figures.o sweep.o options.o serve.o \
 	svg.o plot.o plot_steps.o lines.o values.o)
 kvbench-y += $(kvbench-serve)
-kvbench-y += $(addprefix tools/kvrun/,session.o private_kvmd.o drop.o)
+kvbench-y += $(addprefix tools/kvrun/,session.o huge.o private_kvmd.o drop.o)
 kvbench-libs := -ljansson -lm
 # clock.o and fmt.o: as kvctl counts seconds and writes numbers
 kvtrace-y += $(addprefix tools/kvtrace/,main.o tracer.o faults.o \

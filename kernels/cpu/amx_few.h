@@ -31,7 +31,7 @@ struct few_scratch {
 	float c[4][AMX_ROWS][AMX_COLS]; /* [2 * tile of rows + strip] */
 } __attribute__((aligned(64)));
 
-/* Two strips, and how far the next two are. */
+/* Two strips or one, and how far the next are. */
 struct few_strips {
 	struct strip_at at[2];
 	u64 ahead;
@@ -43,7 +43,8 @@ struct few_strips {
  * the end of their quants, those of the next strips. Scales lie behind the
  * quants: those of the next strips are fetched all along.
  */
-vec_inline void few_prefetch(const u32 dtype, const struct few_strips *s, u32 k)
+vec_inline void few_prefetch(const u32 dtype, const u32 nr,
+			     const struct few_strips *s, u32 k)
 {
 	const struct strip_type t = strip_type(dtype);
 	size_t at = (size_t)k / 32 * t.quant_bytes + STRIP_AHEAD;
@@ -52,9 +53,8 @@ vec_inline void few_prefetch(const u32 dtype, const struct few_strips *s, u32 k)
 	if (at >= s->quant_bytes)
 		at += s->ahead - s->quant_bytes;
 #pragma GCC unroll 2
-	for (u32 i = 0; i < 2; i++) {
-		strip_prefetch(s->at[i].quants + at - STRIP_AHEAD,
-			       t.quant_bytes);
+	for (u32 i = 0; i < nr; i++) {
+		strip_prefetch(s->at[i].quants + at, t.quant_bytes);
 		_mm_prefetch((const char *)s->at[i].scales + s->ahead + scale,
 			     _MM_HINT_T0);
 	}
@@ -87,7 +87,7 @@ vec_inline void few_steps(const u32 dtype, const bool two,
 	do {
 		few_tile *w = s->w[k / AMX_K % 2];
 
-		few_prefetch(dtype, strips, k);
+		few_prefetch(dtype, 2, strips, k);
 		unpack_block(dtype, strips->at[0], k, w[0][0], AMX_COLS);
 		unpack_block(dtype, strips->at[1], k, w[1][0], AMX_COLS);
 		if (k)

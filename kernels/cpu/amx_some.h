@@ -30,16 +30,18 @@ struct some_scratch {
 	some_sums c[SOME_STRIPS];
 } __attribute__((aligned(64)));
 
+_Static_assert(sizeof(struct some_scratch) <= KERN_SCRATCH_BYTES,
+	       "a thread's scratch holds it");
+
 /* Tiles of x for one step, @stride apart. */
 struct some_x {
 	const few_tile *at;
 	size_t stride;
 };
 
-/* All rows of 32 k from k on. */
-vec_inline struct some_x some_x(const struct kern_gemm *p, u32 k)
+/* All rows of 32 k from k on; blocks of k have @depth. */
+vec_inline struct some_x some_x(const struct kern_gemm *p, u32 depth, u32 k)
 {
-	u32 depth = block_depth(&p->w);
 	u32 k0 = k / depth * depth, nr = min(p->w.cols - k0, depth);
 
 	return (struct some_x){
@@ -49,6 +51,7 @@ vec_inline struct some_x some_x(const struct kern_gemm *p, u32 k)
 	};
 }
 
+/* All tiles have 16 rows here, so that any goes with any. */
 vec_inline void some_products(const bool four, struct some_x x,
 			      const few_tile *w)
 {
@@ -66,21 +69,22 @@ vec_inline void some_products(const bool four, struct some_x x,
 }
 
 vec_inline void some_steps(const u32 dtype, const bool four,
-			   const struct kern_gemm *p, struct strip_at at,
+			   const struct kern_gemm *p,
+			   const struct few_strips *strip,
 			   struct some_scratch *s)
 {
-	const u32 bytes = strip_type(dtype).quant_bytes;
-	struct some_x x = some_x(p, 0);
+	const u32 depth = block_depth(&p->w);
+	struct some_x x = { 0 };
 	u32 k = 0;
 
 	do {
 		few_tile *w = &s->w[k / AMX_K % 2];
 
-		strip_prefetch(at.quants + (size_t)k / 32 * bytes, bytes);
-		unpack_block(dtype, at, k, (*w)[0], AMX_COLS);
+		few_prefetch(dtype, 1, strip, k);
+		unpack_block(dtype, strip->at[0], k, (*w)[0], AMX_COLS);
 		if (k)
 			some_products(four, x, &s->w[(k / AMX_K - 1) % 2]);
-		x = some_x(p, k);
+		x = some_x(p, depth, k);
 		k += AMX_K;
 	} while (k < p->w.cols);
 	some_products(four, x, &s->w[(k / AMX_K - 1) % 2]);
@@ -90,7 +94,12 @@ vec_inline void some_steps(const u32 dtype, const bool four,
 static void some_strip(const struct kern_gemm *p, u32 n, struct some_scratch *s,
 		       some_sums c)
 {
-	struct strip_at at = strip_at(&p->w, n, 0);
+	const struct strip_type t = strip_type(p->w.dtype);
+	const struct few_strips strip = {
+		.at = { strip_at(&p->w, n, 0) },
+		.ahead = p->w.stride,
+		.quant_bytes = strip_quant_bytes(&t, p->w.cols),
+	};
 	bool four = p->m > 3 * AMX_ROWS;
 
 	amx_zero(0);
@@ -98,8 +107,8 @@ static void some_strip(const struct kern_gemm *p, u32 n, struct some_scratch *s,
 	amx_zero(2);
 	amx_zero(3);
 	switch (p->w.dtype) {
-		STRIP_TYPES(four ? some_steps(dtype, true, p, at, s)
-				 : some_steps(dtype, false, p, at, s))
+		STRIP_TYPES(four ? some_steps(dtype, true, p, &strip, s)
+				 : some_steps(dtype, false, p, &strip, s))
 	}
 	amx_store(0, c[0], 64);
 	amx_store(1, c[1], 64);

@@ -16,9 +16,10 @@
  *
  * A panel of gemm_driver.h is two columns of tiles as it lies. Sums stay in
  * memory, a tile in 1 KiB, between blocks of k; loading and storing them once
- * for 8 products is hidden. The weights of a step are unpacked once for up to
- * 512 rows, which AVX-512 does in the time of some 40 rows' products. Up to
- * 64 rows go by strips, without a panel: amx_few.h, amx_some.h.
+ * for 8 products costs a fifth (kernels.rst has what else was tried). The
+ *weights of a step are unpacked once for up to 512 rows, which AVX-512 does in
+ *the time of some 40 rows' products. Up to 64 rows go by strips, without a
+ *panel: amx_few.h, amx_some.h.
  *
  * The last tiles of rows are padded with zeros; so is a ragged end of k.
  */
@@ -235,7 +236,9 @@ void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 	u32 cols = p->m <= AMX_ROWS ? (u32)PANEL_COLS : AMX_GROUP;
 	bool strips = p->w.layout == KERN_LAYOUT_STRIP;
 
-	if (strips && p->m && p->m <= FEW_ROWS) {
+	if (!p->m)
+		return;
+	if (strips && p->m <= FEW_ROWS) {
 		few_gemm(p, lo, hi, scratch);
 		return;
 	}

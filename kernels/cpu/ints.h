@@ -100,8 +100,7 @@ vec_inline void ints_fill_scales(const u32 dtype, struct strip_at at, u32 b,
 /* A block of the next panel, while this one is multiplied. */
 vec_inline void ints_prefetch(const u32 bits, const u8 *quants)
 {
-	strip_prefetch(quants - STRIP_AHEAD +
-			       INTS_PANEL_BLOCKS * bits * STRIP_VEC,
+	strip_prefetch(quants + INTS_PANEL_BLOCKS * bits * STRIP_VEC,
 		       bits * STRIP_VEC);
 }
 

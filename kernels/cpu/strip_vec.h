@@ -170,13 +170,16 @@ vec_inline vn_int strip_bits(vn_int w, const u32 at, const u32 to,
 	STRIP_TYPE(Q5_K, call) \
 	STRIP_TYPE(Q6_K, call)
 
-#define STRIP_AHEAD 3072u /* bytes that the quants are fetched ahead */
+#define STRIP_AHEAD \
+	3072u /* bytes that quants are fetched ahead, along strips */
+#define PANEL_AHEAD 1024u /* the same where 256 k of each strip are taken */
 
+/* As many bytes, from b on. */
 vec_inline void strip_prefetch(const u8 *b, const u32 bytes)
 {
 #pragma GCC unroll 8
 	for (u32 i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)b + STRIP_AHEAD + i, _MM_HINT_T0);
+		_mm_prefetch((const char *)b + i, _MM_HINT_T0);
 }
 
 #endif

@@ -5,8 +5,8 @@
  * unpack.h - strips (pack.h) to the pairs of bf16 that a tile multiplies
  *
  * In a strip the rows of w lie side by side already, so a register of quants
- * becomes registers of a panel without a shuffle: cut a pair of k out of every
- * dword, make floats of both, scale, round, put the halves together. The value
+ * becomes registers of a panel as it lies: cut a pair of k out of every dword,
+ * make floats of both, scale, round, put the halves together. The value
  * is scale * q - min with one rounding, which is ref_strip_element()'s: where
  * the type has a zero point instead, min is scale * zero, and all is exact.
  *
@@ -20,7 +20,8 @@
  * A dword of a strip has the even k of a row in its lower half and the odd k in
  * the upper one: widened, 8 rows' words are 16 dwords in the order in which a
  * panel wants them. Quants are left where they are in a dword, and the scale
- * makes up for it: the scale of nibble i is 2^-4i times as large.
+ * makes up for it: the scale of nibble i is 2^-4i times as large. (With VBMI
+ * only the types with a min go this way.)
  */
 
 /* Of rows 0 to 7 and of rows 8 to 15, each twice. */
@@ -78,7 +79,7 @@ vec_inline void unpack_store(u32 *out, __m512 rows_0_7, __m512 rows_8_15,
 /*
  * Quants whose bytes become floats by one permutation: a byte is put behind the
  * exponent of a power of two, where its bits mean 1 and up. 8 bits are behind
- * 2^15, at bit 8; fewer behind 2^7, at bit 16, so that this times a scale of 19
+ * 2^15, at bit 8; fewer behind 2^7, at bit 16, so that this times a scale of 18
  * bits (Q6_K) is exact as well: scale * (2^7 + q) - scale * (2^7 + zero). With
  * a min of its own (Q4_K, Q5_K) that would round twice.
  */
@@ -366,7 +367,7 @@ vec_inline void unpack_blocks(const u32 dtype, struct strip_at at, u32 nr,
 	const u32 bytes = strip_type(dtype).quant_bytes;
 
 	for (u32 k = 0; k < nr; k += 32, out += 16 * stride) {
-		strip_prefetch(at.quants + k / 32 * bytes, bytes);
+		strip_prefetch(at.quants + k / 32 * bytes + PANEL_AHEAD, bytes);
 		unpack_block(dtype, at, k, out, stride);
 	}
 }

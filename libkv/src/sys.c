@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,6 +19,9 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#define SYS_PAGE      ((size_t)4096)
+#define SYS_HUGE_PAGE ((size_t)2 << 20)
 
 /* The result of a call that says -1 and errno; errno is put back. */
 static int sys_result(long rc, int saved)
@@ -77,6 +81,31 @@ void sys_unmap(void *at, size_t bytes)
 	if (at)
 		munmap(at, bytes);
 	errno = saved;
+}
+
+int sys_map_huge(size_t bytes, int prot, int fd, void **out)
+{
+	size_t used = ALIGN_UP(bytes, SYS_PAGE), room = used + SYS_HUGE_PAGE;
+	void *base, *at;
+	size_t before;
+	int rc;
+
+	rc = sys_map(NULL, room, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, &base);
+	if (rc)
+		return rc;
+	before = ALIGN_UP((uintptr_t)base, SYS_HUGE_PAGE) - (uintptr_t)base;
+	at = (char *)base + before;
+	rc = sys_map(at, bytes, prot, MAP_SHARED | MAP_FIXED, fd, out);
+	if (rc) {
+		sys_unmap(base, room);
+		return rc;
+	}
+	if (before)
+		sys_unmap(base, before);
+	if (before < SYS_HUGE_PAGE)
+		sys_unmap((char *)at + used, SYS_HUGE_PAGE - before);
+	return 0;
 }
 
 int sys_protect(void *at, size_t bytes, int prot)

@@ -19,6 +19,11 @@ unsigned int sys_nr_cpus(void);
 
 /* sys_map - mmap with the given flags; *@out is untouched on an error */
 int sys_map(void *at, size_t bytes, int prot, int flags, int fd, void **out);
+/*
+ * sys_map_huge - map a file whose pages may be huge: at a multiple of their
+ * size, or else no page table entry could hold one
+ */
+int sys_map_huge(size_t bytes, int prot, int fd, void **out);
 void sys_unmap(void *at, size_t bytes);
 int sys_protect(void *at, size_t bytes, int prot);
 void sys_close(int fd);

@@ -23,7 +23,7 @@ static int weights_map(struct kv *kv, const struct kv_msg_weights *m, int fd,
 	void *p;
 	int rc;
 
-	rc = sys_map(NULL, m->bytes, PROT_READ, MAP_SHARED, fd, &p);
+	rc = sys_map_huge(m->bytes, PROT_READ, fd, &p);
 	if (rc)
 		return kv_fail(kv, rc, "cannot map weights %s: %s", m->name,
 			       strerror(-rc));

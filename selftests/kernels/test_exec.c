@@ -177,11 +177,11 @@ TEST_F(exec, items_of_attention_and_their_merges)
 
 /*
  * Two with one x, of other layouts; one in place and one shorter, with
- * another; more rows than a pass.
+ * another; two with that and one layout; more rows than a pass.
  */
 TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 {
-	enum { M = 530, K = 288, N = 80, NR = 4 };
+	enum { M = 530, K = 288, N = 80, NR = 5 };
 	struct kern_mat w = kt_mat(&self->seed, KV_DTYPE_Q5_0, N, K);
 	struct kern_mat strips = kt_strips(&w);
 	u16 *x = kt_bf16s(&self->seed, 2 * M * K, 1);
@@ -194,7 +194,7 @@ TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 					   .x = i < 2 ? x : x + M * K,
 					   .y = y + i * M * N,
 					   .bias = i & 1 ? self->b : NULL,
-					   .m = i == 3 ? 40 : M,
+					   .m = i >= 3 ? 40 : M,
 					   .x_stride = K,
 					   .y_stride = N };
 	memset(y, 0, 2 * NR * M * N * 4);

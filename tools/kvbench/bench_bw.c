@@ -10,7 +10,7 @@
  * fma	every thread runs chains of multiply-adds in registers, long enough to
  *	hide their latency: fp32, and bf16 pairs where the CPU has them.
  * amx	the same with products of tiles of bf16, four sums at a time; of numbers
- *	that look like weights, since the clock is a fifth faster on zeros.
+ *	that look like weights, since on zeros the clock is a quarter faster.
  */
 #include "tools/kvbench/bench.h"
 
@@ -391,7 +391,8 @@ double bw_product_peak(const struct bench_opts *o, const char **what)
 {
 	static double memo;
 	const struct kern_ops *k = kern_select(NULL);
-	bool amx = k && !strncmp(k->name, "amx", 3);
+	bool amx = k && !strncmp(k->name, "amx", 3) &&
+		   k->numerics != KERN_NUMERICS_INT8;
 
 	if (memo == 0)
 		memo = amx ? peak_amx(o) : bw_fma_peak(o);

@@ -35,7 +35,7 @@ static const struct gemm_case gemm_cases[] = {
 	{ KV_DTYPE_Q4_0, 4096, 2048 }, { KV_DTYPE_BF16, 4096, 2048 },
 	{ KV_DTYPE_F32, 2048, 2048 },
 };
-static const u32 gemm_batches[] = { 1, 8, 32, 256 };
+static const u32 gemm_batches[] = { 1, 8, 32, 64, 256 };
 
 struct gemm_result {
 	double seconds, bytes, flop;

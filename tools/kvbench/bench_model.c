@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "runtime/model/model.h"
+#include "tools/kvrun/huge.h"
 #include "tools/kvrun/session.h"
 
 #define MODEL_LIST_MAX	16
@@ -218,8 +219,10 @@ static int run_model(const struct bench_opts *o, struct report *rep)
 	if (!b.prompt)
 		return -ENOMEM;
 	rc = session_open(&b.s, &so) ? -EIO : 0;
-	if (!rc)
+	if (!rc) {
+		huge_wait(b.s.huge);
 		rc = run_rows(o, &b, rep, prompts, np, batches, nb);
+	}
 	if (rc)
 		snprintf(rep->note, sizeof(rep->note), "%.250s", b.s.err);
 	session_close(&b.s);

@@ -122,6 +122,7 @@ struct session {
 	struct kv *kv;
 	struct packing *packing;
 	struct kv_weights *weights;
+	struct huge *huge; /* makes their pages huge; see huge.h */
 	struct kv_backend *backend;
 	struct private_kvmd *own;
 };
