@@ -149,6 +149,7 @@ static int engine_mode(const struct bench_opts *o, const char *path,
 				      ENGINE_POOL));
 	so.size = size;
 	rc = session_open(&s, &so) ? -EIO : 0;
+	session_settle(&s);
 	if (!rc) {
 		/* the same session, with a limit of its own on sequences */
 		engine_destroy(s.engine);

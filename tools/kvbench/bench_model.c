@@ -18,7 +18,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include "runtime/model/model.h"
-#include "tools/kvrun/huge.h"
 #include "tools/kvrun/session.h"
 
 #define MODEL_LIST_MAX	16
@@ -220,7 +219,7 @@ static int run_model(const struct bench_opts *o, struct report *rep)
 		return -ENOMEM;
 	rc = session_open(&b.s, &so) ? -EIO : 0;
 	if (!rc) {
-		huge_wait(b.s.huge);
+		session_settle(&b.s);
 		rc = run_rows(o, &b, rep, prompts, np, batches, nb);
 	}
 	if (rc)

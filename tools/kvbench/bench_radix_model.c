@@ -169,8 +169,10 @@ static int one(const struct bench_opts *o, const char *path, load_fn *fn,
 	static struct session s;
 	static struct load l;
 	int rc = session_open(&s, &so) ? -EIO : 0;
-	double start = bench_now();
+	double start;
 
+	session_settle(&s);
+	start = bench_now();
 	if (!rc)
 		rc = fn(o, &s, &l);
 	r->seconds = bench_now() - start;
@@ -431,6 +433,7 @@ static int second(const struct bench_opts *o, const char *path,
 		struct bench_rng rng = { o->seed };
 
 		rc = session_open(&s[i], &so) ? -EIO : 0;
+		session_settle(&s[i]);
 		if (!rc) {
 			l.nr = l.max_new = 1;
 			l.len[0] = 500;

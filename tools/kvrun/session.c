@@ -449,6 +449,11 @@ int session_open(struct session *s, const struct session_opts *o)
 	return session_exit_status(rc);
 }
 
+void session_settle(struct session *s)
+{
+	huge_wait(s->huge);
+}
+
 void session_close(struct session *s)
 {
 	engine_destroy(s->engine);

@@ -137,6 +137,9 @@ struct session {
 int __must_check session_open(struct session *s, const struct session_opts *o);
 void session_close(struct session *s);
 
+/* Wait until nothing is done beside the model any more: who measures does. */
+void session_settle(struct session *s);
+
 /**
  * session_step - one engine step
  *
