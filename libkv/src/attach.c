@@ -21,8 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HUGE_ALIGN (2u << 20)
-#define SPIN_NS	   50000u
+#define SPIN_NS 50000u
 
 static __thread char attach_error[KV_ERRLEN];
 
@@ -130,25 +129,6 @@ static int check_welcome(const struct kv_msg_welcome *w,
 	return rc;
 }
 
-/* Reserve @bytes of address space at a multiple of a huge page. */
-static int reserve(size_t bytes, void **out)
-{
-	void *p;
-	size_t skip;
-	int rc = sys_map(NULL, bytes + HUGE_ALIGN, PROT_NONE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, &p);
-
-	if (rc)
-		return rc;
-	skip = -(uintptr_t)p & (HUGE_ALIGN - 1);
-	if (skip)
-		sys_unmap(p, skip);
-	if (HUGE_ALIGN - skip)
-		sys_unmap((u8 *)p + skip + bytes, HUGE_ALIGN - skip);
-	*out = (u8 *)p + skip;
-	return 0;
-}
-
 static int map_all(struct kv *kv, const int fds[SYS_NR_FDS])
 {
 	void *p;
@@ -170,7 +150,7 @@ static int map_all(struct kv *kv, const int fds[SYS_NR_FDS])
 	if (rc)
 		return rc;
 	kv->status = p;
-	rc = reserve(kv->info.device_bytes, &p);
+	rc = sys_reserve(kv->info.device_bytes, &p);
 	if (rc)
 		return rc;
 	kv->base = p;

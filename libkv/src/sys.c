@@ -83,28 +83,22 @@ void sys_unmap(void *at, size_t bytes)
 	errno = saved;
 }
 
-int sys_map_huge(size_t bytes, int prot, int fd, void **out)
+int sys_reserve(size_t bytes, void **out)
 {
-	size_t used = ALIGN_UP(bytes, SYS_PAGE), room = used + SYS_HUGE_PAGE;
-	void *base, *at;
-	size_t before;
+	void *p;
+	size_t skip;
 	int rc;
 
-	rc = sys_map(NULL, room, PROT_NONE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, &base);
+	bytes = ALIGN_UP(bytes, SYS_PAGE);
+	rc = sys_map(NULL, bytes + SYS_HUGE_PAGE, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, &p);
 	if (rc)
 		return rc;
-	before = ALIGN_UP((uintptr_t)base, SYS_HUGE_PAGE) - (uintptr_t)base;
-	at = (char *)base + before;
-	rc = sys_map(at, bytes, prot, MAP_SHARED | MAP_FIXED, fd, out);
-	if (rc) {
-		sys_unmap(base, room);
-		return rc;
-	}
-	if (before)
-		sys_unmap(base, before);
-	if (before < SYS_HUGE_PAGE)
-		sys_unmap((char *)at + used, SYS_HUGE_PAGE - before);
+	skip = -(uintptr_t)p & (SYS_HUGE_PAGE - 1);
+	if (skip)
+		sys_unmap(p, skip);
+	sys_unmap((u8 *)p + skip + bytes, SYS_HUGE_PAGE - skip);
+	*out = (u8 *)p + skip;
 	return 0;
 }
 

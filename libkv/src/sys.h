@@ -20,10 +20,10 @@ unsigned int sys_nr_cpus(void);
 /* sys_map - mmap with the given flags; *@out is untouched on an error */
 int sys_map(void *at, size_t bytes, int prot, int flags, int fd, void **out);
 /*
- * sys_map_huge - map a file whose pages may be huge: at a multiple of their
- * size, or else no page table entry could hold one
+ * sys_reserve - address space for @bytes, in whole pages, at a multiple of a
+ * huge page: at another place no page table entry could hold one
  */
-int sys_map_huge(size_t bytes, int prot, int fd, void **out);
+int sys_reserve(size_t bytes, void **out);
 void sys_unmap(void *at, size_t bytes);
 int sys_protect(void *at, size_t bytes, int prot);
 void sys_close(int fd);

@@ -20,10 +20,15 @@
 static int weights_map(struct kv *kv, const struct kv_msg_weights *m, int fd,
 		       struct kv_weights *out)
 {
-	void *p;
-	int rc;
+	void *at, *p;
+	int rc = sys_reserve(m->bytes, &at);
 
-	rc = sys_map_huge(m->bytes, PROT_READ, fd, &p);
+	if (!rc) {
+		rc = sys_map(at, m->bytes, PROT_READ, MAP_SHARED | MAP_FIXED,
+			     fd, &p);
+		if (rc)
+			sys_unmap(at, m->bytes);
+	}
 	if (rc)
 		return kv_fail(kv, rc, "cannot map weights %s: %s", m->name,
 			       strerror(-rc));
