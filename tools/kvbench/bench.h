@@ -168,6 +168,12 @@ enum model_id { MODEL_GEMMA, MODEL_QWEN, MODEL_NR };
 int __must_check model_path(enum model_id id, const char *given, char *path,
 			    char *note);
 
+struct session;
+struct session_opts;
+
+/* session_open(), until nothing is done beside the model any more; or -EIO. */
+int __must_check bench_session(struct session *s, const struct session_opts *o);
+
 /* Bytes of the weights of a model file, as kvmd holds them. */
 int __must_check model_packed_bytes(const char *path, u64 *bytes, char *err);
 

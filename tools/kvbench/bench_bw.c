@@ -159,34 +159,25 @@ __attribute__((target("avx512f,avx512bf16"))) static double fma_bf16(u32 rounds)
 	return (double)_mm512_reduce_add_ps(acc[0]);
 }
 
-/* Of either sign and 1/2 to 1. */
-static void fill_bf16(u16 *x, u32 nr)
-{
-	u32 seed = 1;
-
-	for (u32 i = 0; i < nr; i++) {
-		seed = seed * 1664525 + 1013904223;
-		x[i] = (u16)(seed >> 16 & 0x807f) | 0x3f00;
-	}
-}
-
 /* 16 products a round: 16 x 16 x 32 multiply-adds each. */
 __attribute__((target("amx-tile,amx-bf16"))) static double amx_bf16(u32 rounds)
 {
 	static _Thread_local float c[256] __attribute__((aligned(64)));
-	static _Thread_local u16 x[4][16 * 32] __attribute__((aligned(64)));
+	static _Thread_local u16 x[4 * 16 * 32] __attribute__((aligned(64)));
+	struct bench_rng rng = { 1 };
 	u32 i, n;
 
-	fill_bf16(x[0], 4 * ARRAY_SIZE(x[0]));
+	for (i = 0; i < ARRAY_SIZE(x); i++) /* +-1/2 to 1 */
+		x[i] = (u16)(bench_rand(&rng) & 0x807f) | 0x3f00;
 	amx_begin();
 	amx_zero(0);
 	amx_zero(1);
 	amx_zero(2);
 	amx_zero(3);
-	amx_load(4, x[0], 64);
-	amx_load(5, x[1], 64);
-	amx_load(6, x[2], 64);
-	amx_load(7, x[3], 64);
+	amx_load(4, x, 64);
+	amx_load(5, x + 512, 64);
+	amx_load(6, x + 1024, 64);
+	amx_load(7, x + 1536, 64);
 	for (i = 0; i < rounds; i++) {
 #pragma GCC unroll 4
 		for (n = 0; n < 4; n++) {

@@ -148,8 +148,7 @@ static int engine_mode(const struct bench_opts *o, const char *path,
 		 (unsigned long long)(ALIGN_UP(bytes, (u64)KV_EXTENT_SIZE) +
 				      ENGINE_POOL));
 	so.size = size;
-	rc = session_open(&s, &so) ? -EIO : 0;
-	session_settle(&s);
+	rc = bench_session(&s, &so);
 	if (!rc) {
 		/* the same session, with a limit of its own on sequences */
 		engine_destroy(s.engine);

@@ -140,8 +140,7 @@ runtime(const char *socket, const char *path, u32 threads, u64 seed, u32 who,
 	t.sh = sh;
 	t.who = who;
 	t.rng.s = seed + who;
-	rc = session_open(&t.s, &o);
-	session_settle(&t.s);
+	rc = bench_session(&t.s, &o);
 	if (!rc) {
 		t.gated = t.plain = *t.s.backend->ops;
 		t.plain.turn_begin = NULL;

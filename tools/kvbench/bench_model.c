@@ -217,11 +217,9 @@ static int run_model(const struct bench_opts *o, struct report *rep)
 	b.prompt = calloc(longest, sizeof(*b.prompt));
 	if (!b.prompt)
 		return -ENOMEM;
-	rc = session_open(&b.s, &so) ? -EIO : 0;
-	if (!rc) {
-		session_settle(&b.s);
+	rc = bench_session(&b.s, &so);
+	if (!rc)
 		rc = run_rows(o, &b, rep, prompts, np, batches, nb);
-	}
 	if (rc)
 		snprintf(rep->note, sizeof(rep->note), "%.250s", b.s.err);
 	session_close(&b.s);

@@ -168,11 +168,9 @@ static int one(const struct bench_opts *o, const char *path, load_fn *fn,
 					 .threads = o->threads };
 	static struct session s;
 	static struct load l;
-	int rc = session_open(&s, &so) ? -EIO : 0;
-	double start;
+	int rc = bench_session(&s, &so);
+	double start = bench_now();
 
-	session_settle(&s);
-	start = bench_now();
 	if (!rc)
 		rc = fn(o, &s, &l);
 	r->seconds = bench_now() - start;
@@ -432,8 +430,7 @@ static int second(const struct bench_opts *o, const char *path,
 	for (i = 0; i < 2 && !rc; i++) {
 		struct bench_rng rng = { o->seed };
 
-		rc = session_open(&s[i], &so) ? -EIO : 0;
-		session_settle(&s[i]);
+		rc = bench_session(&s[i], &so);
 		if (!rc) {
 			l.nr = l.max_new = 1;
 			l.len[0] = 500;

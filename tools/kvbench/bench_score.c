@@ -272,7 +272,7 @@ static int score_model(const struct bench_opts *o, enum model_id id,
 	int rc;
 
 	memset(&run, 0, sizeof(run));
-	rc = session_open(&run.s, &so) ? -EIO : 0;
+	rc = bench_session(&run.s, &so);
 	if (!rc)
 		rc = add_passages(&run, ref, o->tiny ? &size_tiny : &sizes[id]);
 	if (!rc)

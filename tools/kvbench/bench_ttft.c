@@ -326,8 +326,7 @@ static int one_speed(struct ttft *t, const char *path, double speed, char *err)
 	if (rc)
 		return rc;
 	so.socket = private_kvmd_socket(d);
-	rc = session_open(&t->s, &so) ? -EIO : 0;
-	session_settle(&t->s);
+	rc = bench_session(&t->s, &so);
 	for (k = 0; !rc && k < LEN_MAX; k++)
 		t->ids[k] = (u32)(k * 2654435761u % t->s.model->hp.vocab);
 	if (!rc && t->token_s <= 0)

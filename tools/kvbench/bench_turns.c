@@ -165,9 +165,7 @@ static int turns_session(const struct bench_opts *o, const char *path,
 				     .no_prefix_cache = true,
 				     .step_tokens = TURNS_STEP,
 				     .threads = o->threads };
-	rc = session_open(s, so) ? -EIO : 0;
-	session_settle(s);
-	return rc;
+	return bench_session(s, so);
 }
 
 /* One run on a device of @extents for KV; 0: as many as they want. */

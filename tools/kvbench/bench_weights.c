@@ -65,8 +65,7 @@ static void runtime_child(const struct bench_opts *o, const char *path,
 
 	close(rt->ready[0]);
 	close(rt->hold[1]);
-	word.rc = session_open(&s, &so) ? -EIO : 0;
-	session_settle(&s);
+	word.rc = bench_session(&s, &so);
 	if (word.rc)
 		snprintf(word.err, sizeof(word.err), "%.150s", s.err);
 	else

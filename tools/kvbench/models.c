@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include "runtime/model/gguf.h"
 #include "runtime/model/packing.h"
+#include "tools/kvrun/session.h"
 
 #define DATA_DIR "selftests/data"
 
@@ -45,6 +46,14 @@ int model_path(enum model_id id, const char *given, char *path, char *note)
 		return 0;
 	snprintf(note, FIGURE_NOTE, "%.120s is not there: make fetch", path);
 	return -EOPNOTSUPP;
+}
+
+int bench_session(struct session *s, const struct session_opts *o)
+{
+	if (session_open(s, o))
+		return -EIO;
+	session_settle(s);
+	return 0;
 }
 
 int model_packed_bytes(const char *path, u64 *bytes, char *err)

@@ -40,7 +40,7 @@ int real_open(struct real *x, const char *path, u32 threads, char *err)
 				       .size = x->size,
 				       .no_prefix_cache = true,
 				       .threads = threads };
-	return failed(x, session_open(&x->s, &x->so) ? -EIO : 0, err);
+	return failed(x, bench_session(&x->s, &x->so), err);
 }
 
 void real_close(struct real *x)
