@@ -16,10 +16,9 @@
  *
  * A panel of gemm_driver.h is two columns of tiles as it lies. Sums stay in
  * memory, a tile in 1 KiB, between blocks of k; loading and storing them once
- * for 8 products costs a fifth (kernels.rst has what else was tried). The
- *weights of a step are unpacked once for up to 512 rows, which AVX-512 does in
- *the time of some 40 rows' products. Up to 64 rows go by strips, without a
- *panel: amx_few.h, amx_some.h.
+ * for 8 products costs a fifth (kernels.rst has what else was tried). Weights
+ * of a step are unpacked once for up to 512 rows, in the time of some 40 rows'
+ * products. Up to 64 rows go by strips, without a panel: amx_few.h, amx_some.h.
  *
  * The last tiles of rows are padded with zeros; so is a ragged end of k.
  */

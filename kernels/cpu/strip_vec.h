@@ -170,9 +170,9 @@ vec_inline vn_int strip_bits(vn_int w, const u32 at, const u32 to,
 	STRIP_TYPE(Q5_K, call) \
 	STRIP_TYPE(Q6_K, call)
 
-#define STRIP_AHEAD \
-	3072u /* bytes that quants are fetched ahead, along strips */
-#define PANEL_AHEAD 1024u /* the same where 256 k of each strip are taken */
+/* Bytes that quants are fetched ahead. */
+#define STRIP_AHEAD 3072u /* where a strip is followed */
+#define PANEL_AHEAD 1024u /* where 256 k of each are taken in turn */
 
 /* As many bytes, from b on. */
 vec_inline void strip_prefetch(const u8 *b, const u32 bytes)

@@ -73,12 +73,13 @@ struct huge *huge_start(const void *addr, size_t bytes)
 {
 	uintptr_t first = ALIGN_UP((uintptr_t)addr, HUGE_BYTES);
 	uintptr_t end = (uintptr_t)addr + bytes;
-	struct huge *h = calloc(1, sizeof(*h));
+	size_t nr = first < end ? (end - first) / HUGE_BYTES : 0;
+	struct huge *h = nr ? calloc(1, sizeof(*h)) : NULL;
 
 	if (!h)
 		return NULL;
 	h->at = (char *)first;
-	h->nr = first < end ? (end - first) / HUGE_BYTES : 0;
+	h->nr = nr;
 	if (pthread_create(&h->thread, NULL, collapse, h)) {
 		free(h);
 		return NULL;

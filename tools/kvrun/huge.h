@@ -16,7 +16,8 @@ struct huge;
  *
  * A kernel that cannot, or has no memory for it, leaves the pages as they are.
  *
- * Return: NULL where there is no thread for it: nothing is lost but speed.
+ * Return: NULL where there is no whole huge page, or no thread for it: nothing
+ * is lost but speed.
  */
 struct huge *huge_start(const void *addr, size_t bytes);
 

@@ -13,7 +13,7 @@
 #define HUGE_BYTES ((size_t)2 << 20)
 #define BYTES	   (8 * HUGE_BYTES + 12345) /* the last page is a part */
 
-/* A sealed memfd, filled, read-only, at a multiple of a huge page plus @off. */
+/* A memfd, filled, read-only, at a multiple of a huge page plus @off. */
 static const u32 *map(size_t off)
 {
 	int fd = memfd_create("weights", MFD_CLOEXEC);
