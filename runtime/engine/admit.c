@@ -23,13 +23,14 @@ static void map_prefix(struct engine *e, struct seq *s)
 {
 	u32 nr = twins_nr(s), len, more;
 
-	if (!e->o.prefix_cache || nr < 2)
+	if (!e->o.prefix_cache || nr < 2 || s->req->unshared)
 		return;
 	len = e->b->ops->prefix_map(e->b, s->space, s->ids, nr - 1);
 	more = e->o.prefix_unit ? len % e->o.prefix_unit : 0;
 	if (more && !e->b->ops->space_truncate(e->b, s->space, len - more))
 		len -= more;
 	s->nr_computed = s->nr_mapped = len;
+	s->req->shares |= len > 0;
 	e->stats.nr_mapped += len;
 	if (!s->req->nr_preempted)
 		s->req->nr_cached = len;

@@ -340,6 +340,19 @@ static bool may_restart(struct request *r)
 }
 
 /*
+ * What is shared lies in extents of the cache. A sequence that fills all that
+ * its client may have has no room beside one of these: it begins again, with
+ * pages of its own alone.
+ */
+static bool may_unshare(struct request *r)
+{
+	bool may = r->shares && !r->unshared;
+
+	r->unshared = true;
+	return may;
+}
+
+/*
  * Alone and short: wait, then begin again, then give up. Where clients wait for
  * each other kvmd says which of them is to begin again.
  */
@@ -352,7 +365,8 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 		if (!rc)
 			return 0;
 	}
-	if (rc == -EDEADLK || (rc == -ETIMEDOUT && may_restart(r))) {
+	if (rc == -EDEADLK || (rc == -ETIMEDOUT && may_restart(r)) ||
+	    (rc == -E2BIG && may_unshare(r))) {
 		untake(e, r);
 		sched_preempt(e, r);
 		e->b->ops->shrink(e->b);

@@ -134,6 +134,8 @@ struct request {
 	bool twin_off; /* it waits for nobody any more */
 	u64 twin_seen; /* how far the one that it waits for had got, */
 	double twin_s; /* when; 0: it waits for nobody */
+	bool shares; /* it has found or published a prefix */
+	bool unshared; /* which left it no room: it does neither any more */
 	u32 nr_restarts; /* of them because memory did not come in time */
 	u64 reached; /* most tokens that it had computed then */
 	int error; /* -errno of FINISH_FAILED */

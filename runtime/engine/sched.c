@@ -125,8 +125,9 @@ u32 sched_nr_live(const struct request *r)
 void sched_publish(struct engine *e, const struct seq *s, bool resume)
 {
 	if (!e->o.prefix_cache || s->space == KV_SPACE_NONE ||
-	    !s->nr_computed || s->again < s->again_to)
+	    !s->nr_computed || s->again < s->again_to || s->req->unshared)
 		return;
+	s->req->shares = true;
 	twins_publish(e, s, resume);
 }
 

@@ -48,7 +48,7 @@ static double others_now(const struct engine *e)
 
 static bool may_map(const struct engine *e, const struct request *r)
 {
-	return e->o.prefix_cache && e->b->ops->prefix_find &&
+	return e->o.prefix_cache && !r->unshared && e->b->ops->prefix_find &&
 	       r->seqs[0]->space == KV_SPACE_NONE && twins_nr(r->seqs[0]) > 1;
 }
 

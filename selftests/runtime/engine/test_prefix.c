@@ -146,6 +146,39 @@ TEST_F(prefix, a_second_client_computes_what_is_new_and_says_the_same)
 	}
 }
 
+/*
+ * What is shared lies in an extent of the cache, and with that one of its own
+ * is more than it may have; alone it has room.
+ */
+TEST_F(prefix, who_has_no_room_beside_what_is_shared_has_pages_of_its_own)
+{
+	struct tiny_cfg c = config(1);
+	struct request_params p;
+	struct user a, b;
+	struct request *q;
+	struct rig want;
+	u32 ids[300];
+
+	user_open(&a, &c, self->d.socket, true);
+	rig_open(&want, &c, 1, 128);
+	rig_ids(&want, ids, 300, 5);
+	p = rig_params(ids, 230, 4);
+	rig_submit(&a.r, &p);
+	rig_run(&a.r);
+	settle(&self->d);
+	user_close(&a);
+	free(test_kvmd_ctl(&self->d, "tenant limit uid:0 max=8M"));
+	user_open(&b, &c, self->d.socket, true);
+	p = rig_params(ids, 231, 12);
+	q = rig_submit(&b.r, &p);
+	rig_run(&b.r);
+	expect_same(&want, q, &p);
+	EXPECT_EQ(q->nr_preempted, 1);
+	EXPECT_GT(engine_stats(b.r.e)->nr_mapped, 200);
+	user_close(&b);
+	rig_close(&want);
+}
+
 TEST_F(prefix, samples_share_a_prompt_that_another_client_has_computed)
 {
 	struct tiny_cfg c = config(1);
