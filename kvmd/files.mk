@@ -71,6 +71,7 @@ kvmd-y += kvmd/fault.o
 kvmd-y += kvmd/gate/gate.o
 kvmd-y += kvmd/io/blocks.o
 kvmd-y += kvmd/io/epoll.o
+kvmd-y += kvmd/io/guard.o
 kvmd-y += kvmd/io/io.o
 kvmd-y += kvmd/io/rw.o
 kvmd-y += kvmd/io/rw_threads.o

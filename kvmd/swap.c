@@ -10,10 +10,12 @@
  *
  * A tier that is memory has no second step, out, and no first one, in: the
  * device is read to where the page stays. The sum is made by the thread that
- * copies, of what it has just brought into its caches; a page that comes back
- * is compared in memory that is kvmd's alone, a tier's own or a buffer, before
- * any of it reaches the device. One that goes on to a later tier is not looked
- * at: its sum goes along. From memory it is written from where it is.
+ * copies, which has the page in its caches then. A page that leaves is summed
+ * up where it is: a client that writes to it meanwhile, as it must not, loses
+ * it. A page that comes back is compared in memory that is kvmd's alone, of a
+ * tier or a buffer, before any of it reaches the device. One that goes on to a
+ * later tier is not looked at: its sum goes along. From memory it is written
+ * from where it is.
  *
  * Each tier has a queue, in which tenants have their turn by weight
  * (swap_queue.c), and does no more at a time than a window of bytes, enough to
@@ -312,10 +314,10 @@ static void timer_fire(struct timer *t)
 /* ---- one page ---- */
 
 /* On a thread: sum up what leaves, compare what comes back. */
-static int job_look(struct dev_req *req)
+static int job_look(struct dev_req *req, const void *data)
 {
 	struct swap_job *job = container_of(req, struct swap_job, dev);
-	u64 sum = tier_sum(job->buf, job->io.bytes, job->io.key);
+	u64 sum = tier_sum(data, job->io.bytes, job->io.key);
 
 	if (job->type == MM_REQ_SWAP_IN)
 		return sum == job->io.sum ? 0 : -EBADMSG;

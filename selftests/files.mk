@@ -22,7 +22,6 @@ test-y += $(addprefix tools/kvbench/,clock.o cache_trace.o cache_gen.o \
 test-y += $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	failures.o samples.o slo.o dist.o work.o work_tree.o work_trace.o \
 	render.o sweep.o svg.o lines.o)
-test-y += tools/kvrun/huge.o
 test-helpers-y += selftests/tools/kvctl/hold
 test-helpers-y += selftests/tools/kvtrace/faults
 test-helpers-y += selftests/tools/kvtrace/steps

@@ -3,7 +3,7 @@ kvrun-y += tools/kvrun/main.o tools/kvrun/cmd_tokenize.o \
 	tools/kvrun/json_text.o \
 	tools/kvrun/cmd_generate.o tools/kvrun/cmd_score.o \
 	tools/kvrun/cmd_chat.o tools/kvrun/cmd_serve.o tools/kvrun/answer.o \
-	tools/kvrun/session.o tools/kvrun/huge.o tools/kvrun/private_kvmd.o \
+	tools/kvrun/session.o tools/kvrun/private_kvmd.o \
 	tools/kvrun/drop.o tools/kvrun/read_file.o
 kvctl-y += $(addprefix tools/kvctl/,main.o cmd.o complete.o ask.o clock.o fmt.o tab.o \
 	show.o show_oom.o show_table.o act.o top.o top_screen.o)
@@ -17,13 +17,14 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	bench_swap.o bench_sim.o bench_orca.o bench_sarathi.o \
 	bench_host.o bench_radix.o bench_radix_model.o radix_load.o)
 kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o calls.o fleet.o \
-	setup.o capacity.o real.o measure.o) kvmd/ipc/growing.o
+	setup.o capacity.o real.o measure.o) \
+	kvmd/ipc/growing.o kvmd/ipc/memfd.o
 kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	failures.o samples.o dist.o work.o work_tree.o work_trace.o render.o \
 	target.o conn.o run.o server.o slo.o figures.o sweep.o options.o serve.o \
 	svg.o plot.o plot_steps.o lines.o values.o)
 kvbench-y += $(kvbench-serve)
-kvbench-y += $(addprefix tools/kvrun/,session.o huge.o private_kvmd.o drop.o)
+kvbench-y += $(addprefix tools/kvrun/,session.o private_kvmd.o drop.o)
 kvbench-libs := -ljansson -lm
 # clock.o and fmt.o: as kvctl counts seconds and writes numbers
 kvtrace-y += $(addprefix tools/kvtrace/,main.o tracer.o faults.o \

@@ -5,12 +5,17 @@
  * The loop owns the table of extents; a worker gets the descriptors it works
  * on in its request and hands new ones back in it, so no lock is needed.
  *
- * Populate maps the memfd for a moment, asks for huge pages where the system
- * gives them to shared memory, and lets the kernel fault all of it in: the
- * client's first touch then never allocates. Scrub punches the old memfd and
- * populates a new one. The same time is spent as for zeroing in place, and a
- * descriptor or mapping that a client kept shows it nothing but zero pages of
+ * Populate maps the memfd, makes it huge pages if it can and lets the kernel
+ * fault all of it in: the client's first touch then never allocates, and makes
+ * four entries of a page table instead of 2,048. Scrub punches the old memfd
+ * and populates a new one. The same time is spent as for zeroing in place, and
+ * a descriptor or mapping that a client kept shows it nothing but zero pages of
  * its own ("retired"), which audit() finds by st_blocks.
+ *
+ * Copies go by that mapping, as read() of a memfd looks up every 4 KiB; the
+ * core lets go of no extent that a copy works in. What was adopted is mapped
+ * when the first copy comes. Workers unmap, for it can take as long as a fault
+ * of another one.
  *
  * What is kept (keep/block.h). A new memfd is put, then named as the extent's
  * memory; the old one is noted as retired before that, or dropped after it.
@@ -30,9 +35,12 @@
 #include "include/kv/errbuf.h"
 #include "include/uapi/kv/abi.h"
 #include "include/uapi/kv/trace.h"
+#include "kvmd/io/guard.h"
+#include "kvmd/io/sum.h"
 #include "kvmd/ipc/memfd.h"
 #include "kvmd/keep/keep.h"
 #include "kvmd/trace.h"
+#include "lib/huge.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -40,10 +48,10 @@
 
 #define CLIENT_NONE (~0u)
 #define RETIRED_MAX KEEP_RETIRED_MAX
-#define COPY_STEP   (256u << 10)
 
 struct cpu_extent {
 	int fd; /* -1: bare */
+	char *map; /* of all of it, or NULL: none yet */
 	u32 gen; /* of what is kept */
 	u32 client; /* who got a descriptor, CLIENT_NONE: nobody alive */
 	u32 leaving; /* the same, of the memory that a RELEASE is out for */
@@ -164,12 +172,30 @@ static int cpu_open(struct dev *dev, const char *args, u64 bytes, char *err)
 	return 0;
 }
 
+static void extent_unmap(char *map)
+{
+	if (map)
+		munmap(map, KV_EXTENT_SIZE);
+}
+
+/* Where a device offset is in this process; NULL: nothing is there, no room. */
+static char *extent_at(const struct dev *dev, u64 off)
+{
+	const struct cpu *cpu = dev->priv;
+	struct cpu_extent *x = &cpu->extents[off >> KV_EXTENT_SHIFT];
+
+	if (!x->map && x->fd >= 0)
+		x->map = memfd_map_huge(x->fd, KV_EXTENT_SIZE);
+	return x->map ? x->map + off % KV_EXTENT_SIZE : NULL;
+}
+
 static void cpu_close(struct dev *dev)
 {
 	struct cpu *cpu = dev->priv;
 	u32 i;
 
 	for (i = 0; i < dev->nr_extents; i++) {
+		extent_unmap(cpu->extents[i].map);
 		if (cpu->extents[i].fd >= 0)
 			close(cpu->extents[i].fd);
 	}
@@ -188,91 +214,78 @@ static int cpu_punch(int fd)
 }
 
 /* A new memfd with all of its pages there and zero; descriptor or -errno. */
-static int cpu_fresh(void)
+static int cpu_fresh(char **map)
 {
 	int fd = memfd_create_sealed("kvmd-extent", KV_EXTENT_SIZE, 0), rc = 0;
-	void *p;
+	char *p;
 
 	if (fd < 0)
 		return fd;
-	p = memfd_map(fd, KV_EXTENT_SIZE);
+	p = memfd_map_huge(fd, KV_EXTENT_SIZE);
 	if (!p) {
 		rc = -ENOMEM;
 	} else {
-		madvise(p, KV_EXTENT_SIZE, MADV_HUGEPAGE); /* if it can */
+		huge_make(p, KV_EXTENT_SIZE); /* if it can */
 		if (madvise(p, KV_EXTENT_SIZE, MADV_POPULATE_WRITE))
 			rc = -errno;
-		munmap(p, KV_EXTENT_SIZE);
 	}
 	if (rc == -EINVAL && !fallocate(fd, 0, 0, KV_EXTENT_SIZE))
 		rc = 0;
 	if (rc) {
+		extent_unmap(p);
 		close(fd);
 		return rc;
 	}
+	*map = p;
 	return fd;
 }
 
-static int cpu_copy(const struct dev_req *req)
+static int cpu_copy(void *arg)
 {
-	char *buf = malloc(COPY_STEP);
-	u64 done = 0, at, step;
-	int rc = 0;
+	const struct dev_req *req = arg;
 
-	if (!buf)
-		return -ENOMEM;
-	while (done < req->bytes && !rc) {
-		step = min(req->bytes - done, (u64)COPY_STEP);
-		at = (req->src + done) % KV_EXTENT_SIZE;
-		if (pread(req->fd[0], buf, step, (off_t)at) != (ssize_t)step)
-			rc = -EIO;
-		at = (req->dst + done) % KV_EXTENT_SIZE;
-		if (!rc &&
-		    pwrite(req->fd[1], buf, step, (off_t)at) != (ssize_t)step)
-			rc = -EIO;
-		done += step;
-	}
-	free(buf);
-	return rc;
+	memcpy(req->at[1], req->at[0], req->bytes);
+	return 0;
 }
 
-static int cpu_read(struct dev_req *req)
+/* A page that comes or goes: looked at, which fetches it, then copied. */
+static int cpu_page(void *arg)
 {
-	off_t at = (off_t)(req->src % KV_EXTENT_SIZE);
-
-	if (pread(req->fd[0], req->buf, req->bytes, at) != (ssize_t)req->bytes)
-		return -EIO;
-	return req->look ? req->look(req) : 0;
-}
-
-static int cpu_write(struct dev_req *req)
-{
-	off_t at = (off_t)(req->dst % KV_EXTENT_SIZE);
-	int rc = req->look ? req->look(req) : 0;
+	struct dev_req *req = arg;
+	int rc = req->look ? req->look(req, req->at[0]) : 0;
 
 	if (rc)
 		return rc;
-	return pwrite(req->fd[1], req->buf, req->bytes, at) ==
-			       (ssize_t)req->bytes
-		       ? 0
-		       : -EIO;
+	if (__builtin_cpu_supports("avx2"))
+		stream_avx2(req->at[1], req->at[0], req->bytes);
+	else
+		memcpy(req->at[1], req->at[0], req->bytes);
+	return 0;
 }
 
-/* On a worker: req->fd[0] is what there was, fd[1] what there will be. */
+static bool is_extent_op(enum dev_op op)
+{
+	return op != DEV_COPY && op != DEV_READ && op != DEV_WRITE;
+}
+
+/*
+ * On a worker. Of an extent fd[0] and at[0] are what there was, [1] what there
+ * will be; bytes go from at[0] to at[1].
+ */
 static void cpu_run(struct work *w)
 {
 	struct dev_req *req = container_of(w, struct dev_req, work);
 
 	switch (req->op) {
 	case DEV_POPULATE:
-		req->fd[1] = cpu_fresh();
+		req->fd[1] = cpu_fresh(&req->at[1]);
 		req->err = min(req->fd[1], 0);
 		break;
 	case DEV_SCRUB:
 		req->err = cpu_punch(req->fd[0]);
 		if (req->err)
 			break;
-		req->fd[1] = cpu_fresh();
+		req->fd[1] = cpu_fresh(&req->at[1]);
 		req->err = min(req->fd[1], 0);
 		break;
 	case DEV_RELEASE:
@@ -280,17 +293,18 @@ static void cpu_run(struct work *w)
 			req->err = cpu_punch(req->fd[0]);
 		break;
 	case DEV_COPY:
-		req->err = cpu_copy(req);
-		break;
 	case DEV_READ:
-		req->err = cpu_read(req);
-		break;
 	case DEV_WRITE:
-		req->err = cpu_write(req);
+		req->err = -EIO;
+		if (req->at[0] && req->at[1])
+			req->err = guard_call(
+				req->op == DEV_COPY ? cpu_copy : cpu_page, req);
 		break;
 	default:
 		req->err = -EOPNOTSUPP;
 	}
+	if (is_extent_op(req->op))
+		extent_unmap(req->at[0]);
 }
 
 /* Keep an eye on memory that a living client may still have mapped. */
@@ -318,18 +332,14 @@ static void cpu_retire(struct dev *dev, int fd, u32 gen, u32 client, u32 extent)
 	};
 }
 
-static bool is_extent_op(enum dev_op op)
-{
-	return op != DEV_COPY && op != DEV_READ && op != DEV_WRITE;
-}
-
 /* Other memory stands there from now on. */
-static void cpu_place(struct dev *dev, u32 extent, int fd)
+static void cpu_place(struct dev *dev, u32 extent, int fd, char *map)
 {
 	struct cpu_extent *x = &((struct cpu *)dev->priv)->extents[extent];
 	const struct cpu_extent old = *x;
 
 	x->fd = fd;
+	x->map = map;
 	x->client = CLIENT_NONE;
 	if (dev->keep) {
 		x->gen = keep_gen(dev->keep);
@@ -360,7 +370,7 @@ static void cpu_done(struct work *w)
 				   x->leaving, req->extent);
 		x->leaving = CLIENT_NONE;
 	} else if (is_extent_op(req->op) && !req->err) {
-		cpu_place(req->dev, req->extent, req->fd[1]);
+		cpu_place(req->dev, req->extent, req->fd[1], req->at[1]);
 	}
 	req->done(req);
 }
@@ -373,12 +383,16 @@ static void cpu_submit(struct dev *dev, struct dev_req *req)
 	req->dev = dev;
 	req->fd[0] = -1;
 	req->fd[1] = -1;
-	if (req->op == DEV_COPY || req->op == DEV_READ)
-		req->fd[0] = cpu->extents[req->src >> KV_EXTENT_SHIFT].fd;
-	if (req->op == DEV_COPY || req->op == DEV_WRITE)
-		req->fd[1] = cpu->extents[req->dst >> KV_EXTENT_SHIFT].fd;
-	if (is_extent_op(req->op))
+	if (is_extent_op(req->op)) {
 		req->fd[0] = x->fd;
+		req->at[0] = x->map;
+		x->map = NULL;
+	} else {
+		req->at[0] = req->op == DEV_WRITE ? req->buf
+						  : extent_at(dev, req->src);
+		req->at[1] = req->op == DEV_READ ? req->buf
+						 : extent_at(dev, req->dst);
+	}
 	if (req->op == DEV_RELEASE) { /* bare from now on */
 		if (x->fd >= 0)
 			note_retired(dev, req->extent, x->gen, x->client);

@@ -55,9 +55,10 @@ enum dev_op {
  * @extent: extent; 0 for DEV_COPY, DEV_READ and DEV_WRITE
  * @src, @dst, @bytes: of those; each side lies in one extent
  * @buf: host memory of DEV_READ and DEV_WRITE
- * @look: may be NULL; looks at @buf on the thread that copies, behind DEV_READ
- *	and before DEV_WRITE: what it returns is the request's error, and then
- *	nothing is written
+ * @look: may be NULL; looks at what DEV_READ or DEV_WRITE copy, on the thread
+ *	that copies: before DEV_WRITE at @buf, around DEV_READ at @buf or at the
+ *	device's own. What it returns is the request's error, and then nothing
+ *	is written to the device
  * @pool: threads to do it; NULL: the device's
  * @done: called on the loop, once, also when submission fails at once
  * @err: 0 or -errno, valid in @done
@@ -69,7 +70,7 @@ struct dev_req {
 	u32 extent;
 	u64 src, dst, bytes;
 	void *buf;
-	int (*look)(struct dev_req *req);
+	int (*look)(struct dev_req *req, const void *data);
 	struct work_pool *pool;
 	void (*done)(struct dev_req *req);
 	int err;
@@ -77,6 +78,7 @@ struct dev_req {
 	struct dev *dev; /* the device's own, as is what follows */
 	struct work work;
 	int fd[2];
+	char *at[2];
 };
 
 /**

@@ -6,17 +6,40 @@
  * outlive kvmd. They are kept when what was in them is gone, unless
  * --swap-discard says otherwise: how much there may be was said when kvmd was
  * started, and the next page comes soon.
+ *
+ * A thread makes it huge pages a chunk at a time, AHEAD of the chunks that were
+ * used: places are given from the lowest. It owns
+ * some fields of struct ram while it runs; what is copied meanwhile is as right
+ * as ever. A system that has no huge pages, or none left, is not asked again.
+ * What was discarded comes back in small pages.
  */
 #include "kvmd/io/tier.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/ipc/memfd.h"
+#include "lib/huge.h"
+
+#define CHUNK	(8ull << 20)
+#define AHEAD	1u /* chunks */
+#define WAIT_MS 100
+
+struct ram {
+	struct tier *tier;
+	char *mem;
+	u64 used; /* chunks, to the last that was asked for */
+	u64 made; /* chunks that are huge, or cannot be */
+	bool running, closing;
+	struct work work;
+	u64 at, bytes; /* the thread's while it runs, as is what follows */
+	int err;
+};
 
 static int ram_memory(struct tier *t)
 {
@@ -30,14 +53,51 @@ static int ram_memory(struct tier *t)
 	return -EINVAL;
 }
 
+/* On a worker. */
+static void chunk_run(struct work *w)
+{
+	struct ram *r = container_of(w, struct ram, work);
+
+	r->err = huge_make(r->mem + r->at, r->bytes);
+}
+
+static void chunk_start(struct tier *t);
+
+static void chunk_done(struct work *w)
+{
+	struct ram *r = container_of(w, struct ram, work);
+
+	r->running = false;
+	r->made = r->err ? ~0ull : r->made + 1;
+	chunk_start(r->tier);
+}
+
+static void chunk_start(struct tier *t)
+{
+	struct ram *r = t->priv;
+
+	if (r->running || r->closing || r->made >= r->used + AHEAD ||
+	    r->made * CHUNK >= t->bytes)
+		return;
+	r->at = r->made * CHUNK;
+	r->bytes = min(CHUNK, t->bytes - r->at) / HUGE_PAGE * HUGE_PAGE;
+	r->running = true;
+	r->work.run = chunk_run;
+	r->work.done = chunk_done;
+	work_submit(t->env.pool, &r->work);
+}
+
 static int ram_open(struct tier *t, const char *arg, char *err)
 {
-	int fd = ram_memory(t);
-	void *p = fd < 0 ? NULL : memfd_map(fd, t->bytes);
+	struct ram *r = calloc(1, sizeof(*r));
+	int fd = r ? ram_memory(t) : -ENOMEM;
 
-	if (!p) {
+	if (r && fd >= 0)
+		r->mem = memfd_map_huge(fd, t->bytes);
+	if (!r || !r->mem) {
 		if (fd >= 0)
 			close(fd);
+		free(r);
 		return err_set(err, fd < 0 ? fd : -ENOMEM,
 			       "swap in memory: %llu bytes: %s",
 			       (unsigned long long)t->bytes,
@@ -45,21 +105,31 @@ static int ram_open(struct tier *t, const char *arg, char *err)
 	}
 	t->fd = fd;
 	t->outlives = true;
-	madvise(p, t->bytes, MADV_DONTDUMP);
-	madvise(p, t->bytes, MADV_HUGEPAGE); /* if it can */
-	t->priv = p;
+	madvise(r->mem, t->bytes, MADV_DONTDUMP);
+	r->tier = t;
+	t->priv = r;
 	return 0;
 }
 
 static void ram_close(struct tier *t)
 {
-	munmap(t->priv, t->bytes);
+	struct ram *r = t->priv;
+
+	r->closing = true;
+	while (r->running)
+		work_pool_wait(t->env.pool, WAIT_MS);
+	munmap(r->mem, t->bytes);
 	close(t->fd);
+	free(r);
 }
 
 static void *ram_at(struct tier *t, u64 off)
 {
-	return (char *)t->priv + off;
+	struct ram *r = t->priv;
+
+	r->used = max(r->used, off / CHUNK + 1);
+	chunk_start(t);
+	return r->mem + off;
 }
 
 static int ram_discard(struct tier *t, u64 off, u64 bytes)

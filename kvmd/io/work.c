@@ -20,7 +20,9 @@
  * which the loop has an edge watch, holding nothing: the loop may have its CPU
  * at once.
  *
- * Threads of a batch pool let others compute first (favour.c).
+ * Threads of a batch pool let others compute first (favour.c). Each of them
+ * tells the end of a few jobs at a time, as long as more are there to be done:
+ * the loop, which takes the CPU from one of them, has a turn for each telling.
  */
 #include "kvmd/io/work.h"
 
@@ -34,6 +36,9 @@
 #include <time.h>
 #include <unistd.h>
 #include "kvmd/io/favour.h"
+
+#define BATCH_MOST 16u
+#define BATCH_NS   200000u
 
 /* Any thread puts, at the head; whoever takes, takes all. */
 struct work_stack {
@@ -58,15 +63,17 @@ struct work_pool {
 	bool paused, stopping;
 };
 
-/* Return: was it empty? */
-static bool stack_put(struct work_stack *s, struct work *w)
+/* Put a chain, the newest first. Return: was it empty? */
+static bool stack_put(struct work_stack *s, struct work *newest,
+		      struct work *oldest)
 {
 	struct work *head = __atomic_load_n(&s->head, __ATOMIC_RELAXED);
 
 	do
-		w->link.stqe_next = head;
-	while (!__atomic_compare_exchange_n(
-		&s->head, &head, w, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+		oldest->link.stqe_next = head;
+	while (!__atomic_compare_exchange_n(&s->head, &head, newest, true,
+					    __ATOMIC_SEQ_CST,
+					    __ATOMIC_RELAXED));
 	return !head;
 }
 
@@ -138,17 +145,37 @@ static void thread_sleep(struct work_pool *p, u32 seen)
 	pthread_mutex_lock(&p->lock);
 }
 
-/* Likewise. */
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
+}
+
+/* Likewise: a job, and in a batch pool those behind it. */
 static void thread_run(struct work_pool *p, struct work *w)
 {
-	bool more = !STAILQ_EMPTY(&p->queued);
+	u64 until = p->batch ? now_ns() + BATCH_NS : 0;
+	struct work *oldest = w, *newest = NULL;
+	unsigned int n = 0;
 
 	p->nr_running++;
+	while (w) {
+		bool more = !STAILQ_EMPTY(&p->queued);
+
+		pthread_mutex_unlock(&p->lock);
+		if (more)
+			pool_wake(p, 1);
+		w->run(w);
+		w->link.stqe_next = newest;
+		newest = w;
+		more = p->batch && ++n < BATCH_MOST && now_ns() < until;
+		pthread_mutex_lock(&p->lock);
+		w = more ? next_job(p) : NULL;
+	}
 	pthread_mutex_unlock(&p->lock);
-	if (more)
-		pool_wake(p, 1);
-	w->run(w);
-	if (stack_put(&p->finished, w))
+	if (stack_put(&p->finished, newest, oldest))
 		ring_loop(p);
 	pthread_mutex_lock(&p->lock);
 	p->nr_running--;
@@ -278,7 +305,7 @@ void work_pool_place(struct work_pool *p, const cpu_set_t *cpus)
 
 void work_submit(struct work_pool *p, struct work *w)
 {
-	if (stack_put(&p->inbox, w))
+	if (stack_put(&p->inbox, w, w))
 		pool_wake(p, 1);
 }
 

@@ -25,6 +25,9 @@
 #define MEMFD_READABLE (1u << 1) /* mode 0400 instead of 0600 */
 #define MEMFD_UNSEALED (1u << 2) /* more seals will follow */
 
+#define MEMFD_HUGE \
+	(2u << 20) /* a huge page of x86-64, and of arm64 as a rule */
+
 /**
  * memfd_create_sealed - a memfd of @bytes bytes
  * @name: shown in /proc/PID/maps
@@ -39,6 +42,8 @@ int __must_check memfd_create_sealed(const char *name, u64 bytes,
 int __must_check memfd_reopen_ro(int fd);
 /* memfd_map - map all of @bytes shared and writable; NULL if impossible */
 void *memfd_map(int fd, u64 bytes);
+/* memfd_map_huge - the same at a multiple of HUGE_PAGE (lib/huge.h) */
+void *memfd_map_huge(int fd, u64 bytes);
 /* memfd_of_text - a read-only, sealed memfd that holds @text, or -errno */
 int __must_check memfd_of_text(const char *name, const char *text, size_t len);
 /* memfd_resident - bytes the kernel holds for it (st_blocks), or -errno */

@@ -112,16 +112,40 @@ struct runs {
 	struct run run[2 * COMPACT_NR];
 };
 
+/*
+ * Could what its tickets want be had from its own memory if pages moved? They
+ * take free frames and free chunks as they are, unless chunks have to lie side
+ * by side; but a slab of another class may come free.
+ */
+static bool helps_itself(const struct client *c)
+{
+	u32 g;
+
+	for (g = 0; g < c->nr_geoms; g++) {
+		const struct frame_class *cls = &c->cls[g];
+
+		if (cls->nr_free >= c->wants[g] + cls->geom.slab_pages ||
+		    (c->wants[g] > cls->nr_free && cls->geom.slab_chunks > 1))
+			return true;
+	}
+	return false;
+}
+
 /* Extents that the client could do without. */
 static u32 excess(const struct client *c)
 {
-	u64 frames[KV_GEOM_MAX] = { 0 };
+	u64 frames[KV_GEOM_MAX] = { 0 }, wanted[KV_GEOM_MAX] = { 0 };
 	u32 g, least, has = c->nr_extents - c->nr_empty;
 
-	for (g = 0; g < c->nr_geoms; g++)
+	for (g = 0; g < c->nr_geoms; g++) {
 		frames[g] = c->cls[g].nr_used - c->cls[g].nr_leaving;
+		wanted[g] = frames[g] + c->wants[g];
+	}
 	least = slab_extents_min(c, frames);
-	return has > least ? has - least : 0;
+	if (has <= least ||
+	    (slab_extents_min(c, wanted) >= has && !helps_itself(c)))
+		return 0;
+	return has - least;
 }
 
 /* Is there room elsewhere for what lies there? Adds up the bytes. */

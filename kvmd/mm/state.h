@@ -35,7 +35,7 @@
 #include <kv/trace.h>
 
 #define MM_MAGIC   0x6b766d6dull
-#define MM_VERSION 5u
+#define MM_VERSION 6u
 
 #define FRAMES_PER_CHUNK  (KV_CHUNK_SIZE / 4096u)
 #define EXTENT_ALL_FREE	  ((1u << KV_EXTENT_CHUNKS) - 1)
@@ -298,6 +298,8 @@ struct client {
 	struct ilist refs; /* of its spaces to prefixes */
 	struct ilist refs_leaving; /* behind their pins, oldest first */
 	struct ilist slots; /* not free ones */
+	u32 io_left; /* of these to end before its tickets look again */
+	u32 wants[KV_GEOM_MAX]; /* frames that these lacked, free or not */
 	bool dirty; /* frames came free since tickets were looked at */
 	bool keep_slabs; /* a reservation counts on empty ones */
 	bool has_empty; /* and may have left one */
@@ -572,6 +574,7 @@ struct mm {
 
 	struct swap_tier tier[MM_TIER_MAX];
 	u32 nr_io; /* pages on their way */
+	u32 io_left; /* of these to end before any ticket looks again */
 	u64 out_bytes; /* of them, being written */
 	u32 tenant_top; /* no tenant has been from here on */
 	u32 nr_demoting; /* of them from tier to tier, */

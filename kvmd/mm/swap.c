@@ -46,6 +46,8 @@
 #include "kvmd/mm/ticket.h"
 #include "lib/hash.h"
 
+#define SLOTS_AHEAD 8u
+
 /* ---- entries ---- */
 
 /* Every space that may map the page of a slot. */
@@ -345,6 +347,19 @@ static bool plan_is_first(const struct mm *mm, struct slot *s)
 	return true;
 }
 
+/* The slot of an entry some way ahead is fetched: each lies somewhere else. */
+static void slot_ahead(const struct mm *mm, const struct client *c,
+		       const struct space_area *a, u32 page, u32 end)
+{
+	kv_pte_t pte;
+
+	if (page + SLOTS_AHEAD >= end)
+		return;
+	pte = *pte_at(c, a, page + SLOTS_AHEAD);
+	if (!kv_pte_is_present(pte) && kv_pte_frame(pte) < mm->lay.nr_slots)
+		__builtin_prefetch(&mm_slots(mm)[kv_pte_frame(pte)], 1);
+}
+
 bool swap_plan_area(const struct mm *mm, const struct client *c,
 		    const struct space_area *a, const struct kv_resv_item *it,
 		    struct resv_plan *p)
@@ -356,6 +371,7 @@ bool swap_plan_area(const struct mm *mm, const struct client *c,
 	bool first;
 
 	for (page = r.first; page < r.end; page++) {
+		slot_ahead(mm, c, a, page, r.end);
 		pte = *pte_at(c, a, page);
 		if (kv_pte_is_present(pte))
 			continue;
@@ -549,6 +565,7 @@ void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum)
 {
 	struct slot *s = &mm_slots(mm)[slot];
 	struct client *c;
+	bool look, dirty, any;
 
 	if (!is_on_its_way(mm, slot)) {
 		mm->counts.invalid++;
@@ -556,20 +573,23 @@ void mm_swap_done(struct mm *mm, u32 slot, int err, u64 sum)
 	}
 	c = &mm_clients(mm)[s->client];
 	swap_io_ended(mm, c, s);
+	look = ticket_io_ended(mm, c) || err;
 	if (c->state != CLIENT_LIVE) {
 		dead_done(mm, c, slot);
 		return;
 	}
+	dirty = c->dirty;
+	any = mm->client_dirty;
 	if (s->state == SLOT_WRITING)
 		out_done(mm, c, slot, err, sum);
 	else if (s->state == SLOT_FILLING)
 		demote_done(mm, c, slot, err);
 	else
 		in_done(mm, c, slot, err);
-	/* Whoever waits, for this page or for memory, looks again. */
-	c->dirty = true;
-	mm->client_dirty = true;
-	mm->dirty = true;
+	/* the frame that came free is looked at together with others */
+	c->dirty = dirty || look;
+	mm->client_dirty = any || look;
+	mm->dirty |= err != 0;
 }
 
 void swap_client_exit(struct mm *mm, struct client *c)

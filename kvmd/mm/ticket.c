@@ -231,6 +231,56 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 	return 0;
 }
 
+/*
+ * A ticket goes on waiting. A look at it costs a look at each of its pages, so
+ * the next one does not follow each page that comes or goes, but half of those
+ * on their way: the ticket's own, or anybody's if it waits for memory.
+ */
+static void look_later(struct mm *mm, struct client *c,
+		       const struct resv_plan *p, enum ticket_block block)
+{
+	u32 own = p->nr_moving + p->nr_read;
+
+	if (block == BLOCK_IO)
+		c->io_left = min(c->io_left, max(own / 2, 1u));
+	mm->io_left = min(mm->io_left, max(mm->nr_io / 2, 1u));
+}
+
+/* All of a client's tickets are looked at. */
+static void look_now(struct client *c)
+{
+	c->io_left = ~0u;
+	memset(c->wants, 0, sizeof(c->wants));
+}
+
+/* resv_room(), and who waits is known to want what it lacks. */
+static enum ticket_block find_room(struct mm *mm, struct client *c,
+				   struct resv_plan *p, u32 *extents)
+{
+	u32 before[KV_GEOM_MAX], g;
+	enum ticket_block block;
+
+	memcpy(before, c->wants, sizeof(before));
+	for (g = 0; g < c->nr_geoms; g++)
+		c->wants[g] += p->need[g];
+	block = resv_room(mm, c, p, extents);
+	if (block == BLOCK_NONE)
+		memcpy(c->wants, before, sizeof(before));
+	return block;
+}
+
+bool ticket_io_ended(struct mm *mm, struct client *c)
+{
+	c->io_left -= c->io_left > 0;
+	mm->io_left -= mm->io_left > 0;
+	if (c->io_left && mm->io_left && mm->nr_io)
+		return false;
+	c->dirty = true;
+	mm->client_dirty = true;
+	mm->dirty |= !mm->io_left || !mm->nr_io;
+	return true;
+}
+
 /* Off the waiting list, whatever comes of it. */
 static void leave(struct mm *mm, u32 slot)
 {
@@ -413,7 +463,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	else if (extents && mm->tenants[c->tenant].blocked == mm->pass)
 		block = BLOCK_TENANT;
 	else
-		block = resv_room(mm, c, &p, &extents);
+		block = find_room(mm, c, &p, &extents);
 	held = extents && pass->reclaiming;
 	t->extents = extents;
 	t->reclaiming = p.reclaiming;
@@ -423,8 +473,9 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 		grant(mm, slot, &p);
 		return true;
 	}
+	look_later(mm, c, &p, block);
 	if (block_is_short(block)) {
-		if (!resv_fits_ever(mm, c, &p)) {
+		if (!p.reclaiming && !resv_fits_ever(mm, c, &p)) {
 			mm->tenants[c->tenant].events.oom++;
 			oom_refused(mm, c, MM_OOM_TOO_BIG, block, extents,
 				    t->step, t->since_ns);
@@ -453,6 +504,10 @@ bool ticket_run(struct mm *mm)
 	if (!mm->dirty && !mm->client_dirty)
 		return false;
 	mm->pass++;
+	mm->io_left = mm->dirty ? ~0u : mm->io_left;
+	ilist_for_each (i, &mm->clients, ILINKS(cs, link))
+		if (mm->dirty || cs[i].dirty)
+			look_now(&cs[i]);
 	ilist_for_each_safe (i, next, &mm->waiting, TICKET_LINKS(mm))
 		if (try_one(mm, i, &pass))
 			return true;
@@ -482,10 +537,13 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 	}
 	if ((shown || !full || p->reclaiming) &&
 	    !ticket_create(mm, c, r, p, block, extents, &id)) {
+		look_later(mm, c, p, block);
 		*extra = shown ? id : 0;
 		mm->counts.reserves_waited++;
 		return -EINPROGRESS;
 	}
+	if (!c->nr_tickets)
+		memset(c->wants, 0, sizeof(c->wants));
 	mm->counts.reserves_short++;
 	mm->tenants[c->tenant].events.refused++;
 	if (block == BLOCK_TENANT) {
@@ -531,7 +589,7 @@ int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *r,
 		ahead = BLOCK_HIGH;
 	else if (c->nr_tickets == MM_CLIENT_TICKETS && ahead == BLOCK_HIGH)
 		ahead = BLOCK_NONE;
-	block = ahead ? ahead : resv_room(mm, c, &p, &extents);
+	block = ahead ? ahead : find_room(mm, c, &p, &extents);
 	if (block != BLOCK_NONE)
 		return wait_or_fail(mm, c, r, &p, block, extents, extra);
 	rc = resv_commit(mm, c, &p, copies);

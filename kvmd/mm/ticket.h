@@ -68,6 +68,12 @@ bool ticket_is_first(const struct mm *mm, const struct client *c);
 /* ticket_run - look at the waiting ones; true if a request was queued */
 bool ticket_run(struct mm *mm);
 
+/*
+ * ticket_io_ended - a page of @c is on its way no more. Return: is it time that
+ * those who wait for pages, or for the memory of some, look again?
+ */
+bool ticket_io_ended(struct mm *mm, struct client *c);
+
 /* ticket_wants_idle - does one wait for spaces whose pages could leave? */
 bool ticket_wants_idle(const struct mm *mm);
 

@@ -17,18 +17,27 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* At a multiple of a huge page, so that some can be had. */
+static int map_memory(const struct kv_msg_weights *m, int prot, int fd,
+		      void **out)
+{
+	void *at;
+	int rc = sys_reserve(m->bytes, &at);
+
+	if (rc)
+		return rc;
+	rc = sys_map(at, m->bytes, prot, MAP_SHARED | MAP_FIXED, fd, out);
+	if (rc)
+		sys_unmap(at, m->bytes);
+	return rc;
+}
+
 static int weights_map(struct kv *kv, const struct kv_msg_weights *m, int fd,
 		       struct kv_weights *out)
 {
-	void *at, *p;
-	int rc = sys_reserve(m->bytes, &at);
+	void *p;
+	int rc = map_memory(m, PROT_READ, fd, &p);
 
-	if (!rc) {
-		rc = sys_map(at, m->bytes, PROT_READ, MAP_SHARED | MAP_FIXED,
-			     fd, &p);
-		if (rc)
-			sys_unmap(at, m->bytes);
-	}
 	if (rc)
 		return kv_fail(kv, rc, "cannot map weights %s: %s", m->name,
 			       strerror(-rc));
@@ -43,10 +52,8 @@ static int weights_fill(struct kv *kv, const struct kv_msg_weights *m, int fd,
 			void *ctx)
 {
 	void *p;
-	int rc;
+	int rc = map_memory(m, PROT_READ | PROT_WRITE, fd, &p);
 
-	rc = sys_map(NULL, m->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		     &p);
 	if (rc)
 		return kv_fail(kv, rc, "cannot map weights %s to fill: %s",
 			       m->name, strerror(-rc));

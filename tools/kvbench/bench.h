@@ -171,7 +171,7 @@ int __must_check model_path(enum model_id id, const char *given, char *path,
 struct session;
 struct session_opts;
 
-/* session_open(), until nothing is done beside the model any more; or -EIO. */
+/* session_open(), or -EIO */
 int __must_check bench_session(struct session *s, const struct session_opts *o);
 
 /* Bytes of the weights of a model file, as kvmd holds them. */

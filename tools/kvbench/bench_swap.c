@@ -9,8 +9,8 @@
  *
  * ram	held against memcpy: as many threads as this process has CPUs copy
  *	pages of the same size out of a memfd, which is what the device is made
- *	of, and into it. Where shared memory has no huge pages that is slower
- *	than memcpy between two pieces of host memory, which is told too
+ *	of, and into it. All of it lies in huge pages, where the system has
+ *	some. memcpy between two pieces of host memory is told too
  * file	held against fio with as large pieces and as much in flight, in a file
  *	beside the one that kvmd uses, half reads and half writes
  *
@@ -20,6 +20,8 @@
  * cache.
  */
 #include "tools/kvbench/bench.h"
+#include "kvmd/ipc/memfd.h"
+#include "lib/huge.h"
 #include "tools/kvbench/client.h"
 
 #include <errno.h>
@@ -202,23 +204,33 @@ static void mem_close(struct copy_mem *m)
 	free(m->other);
 }
 
+static char *host_memory(size_t bytes)
+{
+	void *p;
+
+	if (posix_memalign(&p, HUGE_PAGE, bytes))
+		return NULL;
+	madvise(p, bytes, MADV_HUGEPAGE);
+	return p;
+}
+
 static int mem_open(struct copy_mem *m, const struct bench_opts *o,
 		    size_t bytes)
 {
-	int fd = memfd_create("kvbench", MFD_CLOEXEC);
+	int fd;
 
+	bytes = ALIGN_UP(bytes, HUGE_PAGE);
+	fd = memfd_create_sealed("kvbench", bytes, 0);
 	m->bytes = bytes;
 	m->threads = min(bench_threads(o), SWAP_THREADS);
-	m->host = malloc(bytes);
-	m->other = malloc(bytes);
-	if (fd >= 0 && !ftruncate(fd, (off_t)bytes)) {
-		m->device = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-				 MAP_SHARED, fd, 0);
-		if (m->device == MAP_FAILED)
-			m->device = NULL;
-	}
-	if (fd >= 0)
+	m->host = host_memory(bytes);
+	m->other = host_memory(bytes);
+	if (fd >= 0) {
+		m->device = memfd_map_huge(fd, bytes);
 		close(fd);
+	}
+	if (m->device)
+		(void)huge_make(m->device, bytes);
 	if (!m->device || !m->host || !m->other) {
 		mem_close(m);
 		return -ENOMEM;

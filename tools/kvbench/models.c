@@ -50,10 +50,7 @@ int model_path(enum model_id id, const char *given, char *path, char *note)
 
 int bench_session(struct session *s, const struct session_opts *o)
 {
-	if (session_open(s, o))
-		return -EIO;
-	session_settle(s);
-	return 0;
+	return session_open(s, o) ? -EIO : 0;
 }
 
 int model_packed_bytes(const char *path, u64 *bytes, char *err)

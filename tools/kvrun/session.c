@@ -27,7 +27,6 @@
 #include "runtime/model/vocab.h"
 #include "tools/kvrun/cmd.h"
 #include "tools/kvrun/drop.h"
-#include "tools/kvrun/huge.h"
 #include "tools/kvrun/private_kvmd.h"
 #include "tools/kvrun/session.h"
 
@@ -444,14 +443,7 @@ int session_open(struct session *s, const struct session_opts *o)
 		rc = o->contig ? open_contig(s) : open_paged(s);
 	if (!rc)
 		rc = open_engine(s);
-	if (!rc && s->weights)
-		s->huge = huge_start(s->weights->addr, s->weights->bytes);
 	return session_exit_status(rc);
-}
-
-void session_settle(struct session *s)
-{
-	huge_wait(s->huge);
 }
 
 void session_close(struct session *s)
@@ -462,7 +454,6 @@ void session_close(struct session *s)
 	if (s->backend)
 		s->backend->ops->destroy(s->backend);
 	model_free(s->model);
-	huge_stop(s->huge);
 	if (s->weights)
 		kv_weights_close(s->kv, s->weights);
 	free(s->weights);

@@ -122,7 +122,6 @@ struct session {
 	struct kv *kv;
 	struct packing *packing;
 	struct kv_weights *weights;
-	struct huge *huge; /* makes their pages huge; see huge.h */
 	struct kv_backend *backend;
 	struct private_kvmd *own;
 };
@@ -136,9 +135,6 @@ struct session {
  */
 int __must_check session_open(struct session *s, const struct session_opts *o);
 void session_close(struct session *s);
-
-/* Wait until nothing is done beside the model any more: who measures does. */
-void session_settle(struct session *s);
 
 /**
  * session_step - one engine step

@@ -5,11 +5,15 @@
 #include "selftests/harness.h"
 #include <pthread.h>
 #include <sched.h>
+#include "kvmd/io/guard.h"
 #include "kvmd/io/io.h"
 #include "kvmd/io/timer.h"
 #include "kvmd/io/work.c" /* white box: its lock */
+#include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 FIXTURE(io)
 {
@@ -292,6 +296,32 @@ TEST_F(io, one_thread_runs_jobs_and_tells_their_ends_in_order)
 	work_pool_destroy(p);
 }
 
+/* Whatever they tell together: each job once, and pauses in between. */
+TEST_F(io, a_batch_pool_tells_the_end_of_each_job_once)
+{
+	static struct job jobs[2000];
+	struct work_pool *p;
+	int i;
+
+	memset(jobs, 0, sizeof(jobs));
+	ASSERT_EQ(0, work_pool_create_batch(self->io, 2, &p));
+	for (i = 0; i < 2000; i++) {
+		jobs[i].w.run = job_run;
+		jobs[i].w.done = job_done;
+		work_submit(p, &jobs[i].w);
+		if (i % 300 == 0)
+			work_pool_pause(p);
+		if (i % 300 == 20)
+			work_pool_resume(p);
+		if (i % 700 == 650)
+			work_pool_flush(p);
+	}
+	work_pool_flush(p);
+	for (i = 0; i < 2000; i++)
+		EXPECT_TRUE(jobs[i].ran == 1 && jobs[i].done == 1);
+	work_pool_destroy(p);
+}
+
 TEST_F(io, threads_run_where_they_are_placed)
 {
 	cpu_set_t one, got;
@@ -318,6 +348,50 @@ struct alarm {
 static void ring(struct timer *t)
 {
 	container_of(t, struct alarm, t)->nr++;
+}
+
+/* A file that is cut off is memory that is gone. */
+static int touch(void *arg)
+{
+	return *(volatile char *)arg;
+}
+
+TEST(guard, memory_that_went_bad_is_an_error)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC), i;
+	char *p;
+
+	ASSERT_EQ(0, ftruncate(fd, 8192));
+	p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	p[0] = 7;
+	EXPECT_EQ(guard_call(touch, p + 4096), 0);
+	ASSERT_EQ(0, ftruncate(fd, 4096));
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(guard_call(touch, p + 4096), -EIO);
+		EXPECT_EQ(guard_call(touch, p), 7);
+	}
+	munmap(p, 8192);
+	close(fd);
+}
+
+TEST(guard, outside_of_it_such_memory_is_the_end)
+{
+	int fd = memfd_create("test", MFD_CLOEXEC), status;
+	char *p;
+	pid_t pid;
+
+	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	pid = fork();
+	if (!pid) {
+		signal(SIGBUS, SIG_DFL); /* no sanitizer's */
+		_exit(guard_call(touch, p) == -EIO ? touch(p) : 1);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+	munmap(p, 4096);
+	close(fd);
 }
 
 TEST(timer, those_due_fire_in_order_and_once)

@@ -602,6 +602,33 @@ TEST_F(swap, whose_pages_leave_for_itself_keeps_the_extents_they_were_in)
 	mt_check(t);
 }
 
+/* It takes the frames that pages would move to, as they are. */
+TEST_F(swap, nothing_moves_for_a_client_whose_own_pages_make_room)
+{
+	struct mt *t = &self->t;
+	u32 n = 4 * 128, geom, s[2], b, i;
+	struct mm_counts c;
+
+	mt_fini(t);
+	mt_init_swap(t, 4, 1, 64 << 20, 0);
+	self->client = mt_attach(t, mt_tenant(t, "a", MM_LIMIT_NONE));
+	geom = mt_geom(t, self->client, 64 << 10);
+	for (i = 0; i < 2; i++)
+		s[i] = mt_space(t, self->client, geom);
+	for (i = 0; i < n; i++) /* a page of each in turn, all over */
+		ASSERT_EQ(mt_reserve(t, self->client, s[i % 2], i / 2 * 16, 16,
+				     0, NULL),
+			  0);
+	mt_complete_all(t, self->client);
+	b = mt_space(t, self->client, geom);
+	EXPECT_EQ(mt_reserve(t, self->client, b, 0, n * 16, KV_SQE_WAIT, NULL),
+		  0);
+	mm_counts_get(t->mm, &c);
+	EXPECT_EQ(c.swap_out, n);
+	EXPECT_EQ(c.compact_moved, 0);
+	mt_check(t);
+}
+
 TEST_F(swap, answers_that_nobody_asked_for_are_counted)
 {
 	struct mt *t = &self->t;

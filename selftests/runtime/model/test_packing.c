@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "kernels/cpu/pool.h"
+#include "lib/huge.h"
 #include "runtime/model/packing.h"
 #include "selftests/kernels/kern_test.h"
 #include "selftests/runtime/engine/rig.h"
@@ -34,6 +35,33 @@ struct packed {
 	char err[KV_ERRLEN];
 };
 
+/* Zeros; where huge pages would fit, memory of a kind that can have some. */
+static u8 *dst_alloc(u64 bytes)
+{
+	u8 *p, *at;
+
+	if (bytes < HUGE_PAGE) {
+		p = kt_alloc(bytes);
+		memset(p, 0, bytes);
+		return p;
+	}
+	p = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(p, MAP_FAILED);
+	at = (u8 *)ALIGN_UP((uintptr_t)p, HUGE_PAGE);
+	ASSERT_EQ(at, mmap(at, bytes, PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
+	return at;
+}
+
+static void dst_free(u8 *dst, u64 bytes)
+{
+	if (bytes < HUGE_PAGE)
+		free(dst);
+	else
+		munmap(dst, bytes);
+}
+
 /* @buf becomes the file's own. */
 static void packed_open(struct packed *f, u8 *buf, size_t len)
 {
@@ -45,13 +73,12 @@ static void packed_open(struct packed *f, u8 *buf, size_t len)
 		TH_LOG("%s", f->err);
 	ASSERT_TRUE(f->g != NULL);
 	ASSERT_EQ(0, packing_plan(f->g, &f->p, f->err));
-	f->dst = kt_alloc(packing_bytes(f->p));
-	memset(f->dst, 0, packing_bytes(f->p));
+	f->dst = dst_alloc(packing_bytes(f->p));
 }
 
 static void packed_close(struct packed *f)
 {
-	free(f->dst);
+	dst_free(f->dst, packing_bytes(f->p));
 	packing_free(f->p);
 	gguf_close(f->g);
 	close(f->fd);
@@ -189,11 +216,10 @@ static void check_file(u8 *buf, size_t len)
 	check_gaps(&f);
 
 	first = f.dst;
-	f.dst = kt_alloc(packing_bytes(f.p));
-	memset(f.dst, 0, packing_bytes(f.p));
+	f.dst = dst_alloc(packing_bytes(f.p));
 	EXPECT_EQ(0, packed_fill(&f, 1));
 	EXPECT_EQ(0, memcmp(first, f.dst, packing_bytes(f.p)));
-	free(first);
+	dst_free(first, packing_bytes(f.p));
 	packed_close(&f);
 }
 
