@@ -5,11 +5,36 @@
 #include "lib/huge.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <sys/mman.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
+
+void *huge_map(int fd, u64 bytes)
+{
+	const int flags = MAP_SHARED | MAP_NORESERVE | MAP_FIXED |
+			  (fd < 0 ? MAP_ANONYMOUS : 0);
+	const u64 room = ALIGN_UP(bytes, HUGE_PAGE) + HUGE_PAGE;
+	char *base, *at, *end;
+
+	base = mmap(NULL, room, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED)
+		return NULL;
+	at = (char *)ALIGN_UP((uintptr_t)base, HUGE_PAGE);
+	if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, fd, 0) ==
+	    MAP_FAILED) {
+		munmap(base, room);
+		return NULL;
+	}
+	if (at > base)
+		munmap(base, (size_t)(at - base));
+	end = at + ALIGN_UP(bytes, 4096); /* in whole pages */
+	munmap(end, (size_t)(base + room - end));
+	return at;
+}
 
 int huge_make(void *at, u64 bytes)
 {

@@ -13,6 +13,16 @@
 #define HUGE_PAGE (2u << 20) /* of x86-64, and of arm64 as a rule */
 
 /**
+ * huge_map - map shared memory where huge pages fit
+ * @fd: a memfd, all of which has been given its size; -1: memory of its own
+ * @bytes: how much of it, from its beginning
+ *
+ * Return: its place, a multiple of HUGE_PAGE, to be read and written and given
+ * back by munmap(); NULL with errno.
+ */
+void *huge_map(int fd, u64 bytes);
+
+/**
  * huge_make - make memory huge pages, where the system has some to give
  * @at: of a shared mapping, at a multiple of HUGE_PAGE in memory and file
  * @bytes: a multiple of HUGE_PAGE

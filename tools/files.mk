@@ -17,8 +17,7 @@ kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	bench_swap.o bench_sim.o bench_orca.o bench_sarathi.o \
 	bench_host.o bench_radix.o bench_radix_model.o radix_load.o)
 kvbench-y += $(addprefix tools/kvbench/sim/,world.o backend.o calls.o fleet.o \
-	setup.o capacity.o real.o measure.o) \
-	kvmd/ipc/growing.o kvmd/ipc/memfd.o
+	setup.o capacity.o real.o measure.o) kvmd/ipc/growing.o
 kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	failures.o samples.o dist.o work.o work_tree.o work_trace.o render.o \
 	target.o conn.o run.o server.o slo.o figures.o sweep.o options.o serve.o \

@@ -185,7 +185,7 @@ static char *extent_at(const struct dev *dev, u64 off)
 	struct cpu_extent *x = &cpu->extents[off >> KV_EXTENT_SHIFT];
 
 	if (!x->map && x->fd >= 0)
-		x->map = memfd_map_huge(x->fd, KV_EXTENT_SIZE);
+		x->map = huge_map(x->fd, KV_EXTENT_SIZE);
 	return x->map ? x->map + off % KV_EXTENT_SIZE : NULL;
 }
 
@@ -221,7 +221,7 @@ static int cpu_fresh(char **map)
 
 	if (fd < 0)
 		return fd;
-	p = memfd_map_huge(fd, KV_EXTENT_SIZE);
+	p = huge_map(fd, KV_EXTENT_SIZE);
 	if (!p) {
 		rc = -ENOMEM;
 	} else {

@@ -93,7 +93,7 @@ static int ram_open(struct tier *t, const char *arg, char *err)
 	int fd = r ? ram_memory(t) : -ENOMEM;
 
 	if (r && fd >= 0)
-		r->mem = memfd_map_huge(fd, t->bytes);
+		r->mem = huge_map(fd, t->bytes);
 	if (!r || !r->mem) {
 		if (fd >= 0)
 			close(fd);

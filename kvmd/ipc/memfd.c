@@ -6,13 +6,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "kvmd/ipc/feature.h"
-#include "lib/huge.h"
 
 /* linux/memfd.h of 6.3: not an executable; older kernels refuse the flag. */
 #ifndef MFD_NOEXEC_SEAL
@@ -63,27 +61,6 @@ void *memfd_map(int fd, u64 bytes)
 		       MAP_SHARED | MAP_NORESERVE, fd, 0);
 
 	return p == MAP_FAILED ? NULL : p;
-}
-
-void *memfd_map_huge(int fd, u64 bytes)
-{
-	char *room = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *at, *end;
-
-	if (room == MAP_FAILED)
-		return NULL;
-	at = (char *)ALIGN_UP((uintptr_t)room, HUGE_PAGE);
-	end = at + ALIGN_UP(bytes, 4096);
-	if (mmap(at, bytes, PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_NORESERVE | MAP_FIXED, fd, 0) == MAP_FAILED) {
-		munmap(room, bytes + HUGE_PAGE);
-		return NULL;
-	}
-	if (at > room)
-		munmap(room, (size_t)(at - room));
-	munmap(end, (size_t)(room + bytes + HUGE_PAGE - end));
-	return at;
 }
 
 s64 memfd_resident(int fd)

@@ -42,8 +42,6 @@ int __must_check memfd_create_sealed(const char *name, u64 bytes,
 int __must_check memfd_reopen_ro(int fd);
 /* memfd_map - map all of @bytes shared and writable; NULL if impossible */
 void *memfd_map(int fd, u64 bytes);
-/* memfd_map_huge - the same at a multiple of HUGE_PAGE (lib/huge.h) */
-void *memfd_map_huge(int fd, u64 bytes);
 /* memfd_of_text - a read-only, sealed memfd that holds @text, or -errno */
 int __must_check memfd_of_text(const char *name, const char *text, size_t len);
 /* memfd_resident - bytes the kernel holds for it (st_blocks), or -errno */

@@ -11,23 +11,18 @@
 
 #define BYTES (4 * (size_t)HUGE_PAGE)
 
-/* A memfd at a multiple of a huge page, of which the first @nr words are
- * written. */
+/* A memfd of which the first @nr words are written. */
 static u32 *map(u32 nr, u32 **again)
 {
 	int fd = memfd_create("huge", MFD_CLOEXEC);
-	char *base = mmap(NULL, BYTES + HUGE_PAGE, PROT_NONE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	char *at = (char *)ALIGN_UP((uintptr_t)base, HUGE_PAGE);
 	u32 *w;
 
-	if (fd < 0 || ftruncate(fd, BYTES) || base == MAP_FAILED)
+	if (fd < 0 || ftruncate(fd, BYTES))
 		return NULL;
-	w = mmap(at, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-		 0);
+	w = huge_map(fd, BYTES);
 	*again = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
-	if (w == MAP_FAILED || *again == MAP_FAILED)
+	if (!w || (uintptr_t)w % HUGE_PAGE || *again == MAP_FAILED)
 		return NULL;
 	for (u32 i = 0; i < nr; i++)
 		w[i] = i * 2654435761u;

@@ -20,7 +20,6 @@
  * cache.
  */
 #include "tools/kvbench/bench.h"
-#include "kvmd/ipc/memfd.h"
 #include "lib/huge.h"
 #include "tools/kvbench/client.h"
 
@@ -220,15 +219,15 @@ static int mem_open(struct copy_mem *m, const struct bench_opts *o,
 	int fd;
 
 	bytes = ALIGN_UP(bytes, HUGE_PAGE);
-	fd = memfd_create_sealed("kvbench", bytes, 0);
+	fd = memfd_create("kvbench", MFD_CLOEXEC);
 	m->bytes = bytes;
 	m->threads = min(bench_threads(o), SWAP_THREADS);
 	m->host = host_memory(bytes);
 	m->other = host_memory(bytes);
-	if (fd >= 0) {
-		m->device = memfd_map_huge(fd, bytes);
+	if (fd >= 0 && !ftruncate(fd, (off_t)bytes))
+		m->device = huge_map(fd, bytes);
+	if (fd >= 0)
 		close(fd);
-	}
 	if (m->device)
 		(void)huge_make(m->device, bytes);
 	if (!m->device || !m->host || !m->other) {

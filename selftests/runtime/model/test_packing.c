@@ -38,20 +38,11 @@ struct packed {
 /* Zeros; where huge pages would fit, memory of a kind that can have some. */
 static u8 *dst_alloc(u64 bytes)
 {
-	u8 *p, *at;
+	u8 *p = bytes < HUGE_PAGE ? kt_alloc(bytes) : huge_map(-1, bytes);
 
-	if (bytes < HUGE_PAGE) {
-		p = kt_alloc(bytes);
-		memset(p, 0, bytes);
-		return p;
-	}
-	p = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE,
-		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(p, MAP_FAILED);
-	at = (u8 *)ALIGN_UP((uintptr_t)p, HUGE_PAGE);
-	ASSERT_EQ(at, mmap(at, bytes, PROT_READ | PROT_WRITE,
-			   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
-	return at;
+	ASSERT_TRUE(p != NULL);
+	memset(p, 0, bytes);
+	return p;
 }
 
 static void dst_free(u8 *dst, u64 bytes)
