@@ -232,8 +232,7 @@ static int parse_room(const char *text, bool none, u64 *out)
 	return 0;
 }
 
-/* MIN,LOW,HIGH, rising */
-static int parse_watermarks(const char *text, struct options *o)
+int options_watermarks(const char *text, u64 out[3])
 {
 	char part[64], *save, *word;
 	u32 i;
@@ -243,11 +242,16 @@ static int parse_watermarks(const char *text, struct options *o)
 	snprintf(part, sizeof(part), "%s", text);
 	word = strtok_r(part, ",", &save);
 	for (i = 0; i < 3; i++, word = strtok_r(NULL, ",", &save))
-		if (!word || options_bytes(word, &o->watermark[i]) ||
-		    (i && o->watermark[i] < o->watermark[i - 1]))
+		if (!word || options_bytes(word, &out[i]) ||
+		    (i && out[i] < out[i - 1]))
 			return -EINVAL;
-	o->watermarks_set = true;
 	return word ? -EINVAL : 0;
+}
+
+static int parse_watermarks(const char *text, struct options *o)
+{
+	o->watermarks_set = true;
+	return options_watermarks(text, o->watermark);
 }
 
 /* LOW,HIGH percent, rising */

@@ -73,6 +73,8 @@ enum options_verdict {
 };
 
 enum options_verdict options_parse(struct options *o, int argc, char **argv);
+/* options_watermarks - "MIN,LOW,HIGH", rising; 0 or -EINVAL */
+int options_watermarks(const char *text, u64 out[3]);
 /* options_bytes - "4G", "512M", "max"; 0 or -EINVAL */
 int options_bytes(const char *text, u64 *out);
 const char *tenant_key_name(unsigned int key);

@@ -37,6 +37,10 @@ static json_t *device_json(struct kvmd *d)
 	ctl_set(o, "shared_bytes", u.shared_bytes);
 	ctl_set(o, "saved_bytes", u.saved_bytes);
 	ctl_set(o, "token_bytes", u.token_bytes);
+	ctl_set(o, "watermark_min_bytes", u.watermark[0]);
+	ctl_set(o, "watermark_low_bytes", u.watermark[1]);
+	ctl_set(o, "watermark_high_bytes", u.watermark[2]);
+	ctl_set(o, "reclaim_goal_bytes", u.goal_bytes);
 	ctl_set(o, "extent_bytes", KV_EXTENT_SIZE);
 	ctl_set(o, "chunk_bytes", KV_CHUNK_SIZE);
 	ctl_set_text(o, "thp", facts.note);
@@ -324,7 +328,8 @@ static int device_list(struct ctl *q, json_t *out)
 	return 0;
 }
 
-static int device_show(struct ctl *q, json_t *out)
+/* The first argument, a number or a name. */
+static int device_arg(struct ctl *q)
 {
 	const char *arg = ctl_arg(q, 0);
 	u64 nr;
@@ -332,8 +337,56 @@ static int device_show(struct ctl *q, json_t *out)
 	if (strcmp(arg, "cpu:0") && (ctl_number(arg, ~0u, &nr) || nr))
 		return err_set(q->err, -ENOENT, "device %s: there is none",
 			       arg);
+	return 0;
+}
+
+static int device_answer(struct ctl *q, json_t *out)
+{
 	json_object_set_new(out, "device", device_json(q->d));
 	return 0;
+}
+
+static int device_show(struct ctl *q, json_t *out)
+{
+	int rc = device_arg(q);
+
+	return rc ? rc : device_answer(q, out);
+}
+
+static int device_reclaim(struct ctl *q, json_t *out)
+{
+	struct kvmd *d = q->d;
+	int rc = device_arg(q);
+	u64 bytes, goal;
+
+	if (rc)
+		return rc;
+	if (options_bytes(ctl_arg(q, 1), &bytes) || !bytes)
+		return err_set(q->err, -EINVAL, "reclaim: \"%s\" is no size",
+			       ctl_arg(q, 1));
+	goal = mm_reclaim(d->mm, bytes);
+	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "device_reclaim",
+		  EVENT_NOBODY, NULL, "cpu:0: until %llu bytes are free",
+		  (unsigned long long)goal);
+	kvmd_pump(d);
+	return device_answer(q, out);
+}
+
+static int device_watermarks(struct ctl *q, json_t *out)
+{
+	int rc = device_arg(q);
+	u64 w[3];
+
+	if (rc)
+		return rc;
+	if (options_watermarks(ctl_arg(q, 1), w) ||
+	    mm_watermarks(q->d->mm, w[0], w[1], w[2]))
+		return err_set(q->err, -EINVAL,
+			       "watermarks: \"%s\" is not MIN,LOW,HIGH, rising "
+			       "and within the device",
+			       ctl_arg(q, 1));
+	kvmd_pump(q->d);
+	return device_answer(q, out);
 }
 
 static int events_list(struct ctl *q, json_t *out)
@@ -425,6 +478,18 @@ const struct ctl_def ctl_system_defs[] = {
 	  .args_min = 1,
 	  .args_max = 1,
 	  .handle = device_show },
+	{ .object = "device",
+	  .verb = "reclaim",
+	  .args_min = 2,
+	  .args_max = 2,
+	  .admin = true,
+	  .handle = device_reclaim },
+	{ .object = "device",
+	  .verb = "watermarks",
+	  .args_min = 2,
+	  .args_max = 2,
+	  .admin = true,
+	  .handle = device_watermarks },
 	{ .object = "events",
 	  .verb = "list",
 	  .args_max = 1,

@@ -17,8 +17,14 @@
  * reclaim. The background's share is that most need not.
  *
  * Where there is nothing to take it is not looked for again for REST_NS.
+ *
+ * An administrator may ask for more to be free (mm_reclaim): a goal, until it
+ *is reached or nothing has come free for GOAL_NS. For its sake everything idle
+ *is cold.
  */
 #include "kvmd/mm/background.h"
+
+#include <errno.h>
 
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
@@ -27,6 +33,7 @@
 #define TURN_NS 2000000ull
 #define REST_NS 100000000ull
 #define COLD_NS 1000000000ull
+#define GOAL_NS 1000000000ull
 
 u64 background_free(const struct mm *mm)
 {
@@ -38,7 +45,7 @@ u64 background_free(const struct mm *mm)
 
 bool mm_is_low(const struct mm *mm)
 {
-	return background_free(mm) < mm->cfg.watermark_low;
+	return background_free(mm) < max(mm->cfg.watermark_low, mm->goal);
 }
 
 bool background_wants_tick(const struct mm *mm)
@@ -53,20 +60,58 @@ static bool reclaim_a_little(struct mm *mm)
 
 	if (got)
 		return true;
+	if (mm->goal)
+		return reclaim_cold(mm, mm->now_ns) > 0;
 	if (mm->now_ns < COLD_NS)
 		return false;
 	return reclaim_cold(mm, mm->now_ns - COLD_NS) > 0;
+}
+
+/* Is it reached, or out of reach? */
+static void goal_tick(struct mm *mm, u64 free)
+{
+	if (!mm->goal)
+		return;
+	if (free > mm->goal_seen) {
+		mm->goal_seen = free;
+		mm->goal_until_ns = mm->now_ns + GOAL_NS;
+	}
+	if (free >= mm->goal || mm->now_ns >= mm->goal_until_ns)
+		mm->goal = 0;
+}
+
+u64 mm_reclaim(struct mm *mm, u64 bytes)
+{
+	u64 free = background_free(mm);
+
+	bytes = min(bytes, mm->cfg.device_bytes - free);
+	mm->goal = free + bytes;
+	mm->goal_seen = free;
+	mm->goal_until_ns = mm->now_ns + GOAL_NS;
+	mm->background_ns = 0;
+	return mm->goal;
+}
+
+int mm_watermarks(struct mm *mm, u64 least, u64 low, u64 high)
+{
+	if (least > low || low > high || high > mm->cfg.device_bytes)
+		return -EINVAL;
+	mm->cfg.watermark_min = least;
+	mm->cfg.watermark_low = low;
+	mm->cfg.watermark_high = high;
+	return 0;
 }
 
 void background_tick(struct mm *mm)
 {
 	u64 free = background_free(mm);
 
+	goal_tick(mm, free);
 	if (free < mm->cfg.watermark_low)
 		mm->background = true;
 	if (free >= mm->cfg.watermark_high)
 		mm->background = false;
-	if (!mm->background || mm->now_ns < mm->background_ns)
+	if (!(mm->background || mm->goal) || mm->now_ns < mm->background_ns)
 		return;
 	if (reclaim_a_little(mm)) {
 		mm->counts.reclaims_background++;

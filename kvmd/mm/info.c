@@ -153,6 +153,10 @@ void mm_usage_get(const struct mm *mm, struct mm_usage *out)
 		KV_EXTENT_SIZE;
 	out->ready_bytes = (u64)mm->by_state[EXTENT_READY].nr * KV_EXTENT_SIZE;
 	out->charged_bytes = mm->charged;
+	out->watermark[0] = mm->cfg.watermark_min;
+	out->watermark[1] = mm->cfg.watermark_low;
+	out->watermark[2] = mm->cfg.watermark_high;
+	out->goal_bytes = mm->goal;
 	ilist_for_each (i, &mm->clients, ILINKS(mm_clients(mm), link))
 		if (cs[i].state == CLIENT_CACHE)
 			add_cache_usage(mm, &cs[i], out);

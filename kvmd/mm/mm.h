@@ -217,6 +217,21 @@ int mm_op_answer(const struct mm *mm, u32 client, u64 id,
 void mm_tick(struct mm *mm, u64 now_ns);
 /* mm_now - what time it is, for what is asked next; nothing else happens */
 void mm_now(struct mm *mm, u64 now_ns);
+/**
+ * mm_reclaim - have so much more of the device free than is now
+ * @mm: core
+ * @bytes: more than that is left is all that is left
+ *
+ * In the background, in the order of cost: prefixes that nobody maps, weights
+ * that nobody has open (the host drops them, mm_is_low), what no step uses to
+ * swap. It ends when there is as much, or when nothing came free for a second.
+ *
+ * Return: bytes that are to be free.
+ */
+u64 mm_reclaim(struct mm *mm, u64 bytes);
+/* mm_watermarks - other ones (struct mm_config) from now on; -EINVAL: they do
+ * not rise, or are more than the device */
+int __must_check mm_watermarks(struct mm *mm, u64 least, u64 low, u64 high);
 /* mm_is_low - less is free than the low watermark: what the host could drop
  * for it, it should */
 bool mm_is_low(const struct mm *mm);
@@ -608,6 +623,8 @@ struct mm_usage {
 	u64 cache_bytes; /* of frame_bytes: in page caches */
 	u64 cache_held_bytes; /* of held_bytes: theirs */
 	u64 cache_mapped_bytes; /* of cache_bytes: that a space maps */
+	u64 watermark[3]; /* min, low, high */
+	u64 goal_bytes; /* to be free, as was asked for; 0: no matter */
 	u32 cache_nodes, reserved;
 };
 

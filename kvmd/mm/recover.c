@@ -107,6 +107,7 @@ static void begin(struct mm *mm)
 	mm->demand = 0;
 	mm->room_bytes = 0;
 	mm->room_reclaims = false;
+	mm->goal = 0;
 	mm->backoff = false;
 	mm->swap_backoff_until = 0;
 	mm->nr_leaving = mm->nr_io = mm->nr_copying = mm->nr_refs_leaving = 0;

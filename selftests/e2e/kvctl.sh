@@ -95,6 +95,26 @@ expect "and asks for the tenants" "$tenant" \
 expect "NO_COLOR and a pipe have no escapes" 0 \
 	"$(NO_COLOR=1 kvctl status | grep -c "$(printf '\033')")"
 
+device() { kvctl -j device show 0 | jq -c ".device.$1"; }
+expect_exit "device watermarks sets them" 0 \
+	kvctl device watermarks 0 8M,16M,24M
+expect "and device show has them" 8388608,16777216,25165824 \
+	"$(device watermark_min_bytes),$(device watermark_low_bytes),$(device \
+		watermark_high_bytes)"
+expect_exit "not if they fall" 2 kvctl device watermarks 0 8M,4M,24M
+expect_exit "or are more than the device" 2 kvctl device watermarks 0 0,0,1T
+expect_exit "or two" 2 kvctl device watermarks 0 8M,16M
+expect_exit "of a device that there is" 6 kvctl device watermarks 1 0,0,0
+expect_exit "device reclaim begins" 0 kvctl device reclaim 0 1G
+expect "until all is free" 134217728 "$(device reclaim_goal_bytes)"
+wait_for 10 eval '[ "$(device reclaim_goal_bytes)" = 0 ]'
+expect "which a client in its memory prevents: it is given up" 0 \
+	"$(device reclaim_goal_bytes)"
+expect "and is an event" 1 \
+	"$(kvctl -j events list | jq '[.events[].event] |
+		map(select(. == "device_reclaim")) | length')"
+expect_exit "device reclaim takes a size" 2 kvctl device reclaim 0 much
+
 expect_exit "client kill kills" 0 kvctl -y client kill "$id"
 exec 9>&-
 wait "$hold_pid" 2>/dev/null

@@ -148,6 +148,63 @@ TEST_F(background, a_tenant_keeps_its_low)
 	mt_check(t);
 }
 
+/* Used just now, and nobody waits: it is asked for. */
+TEST_F(background, a_goal_is_reached_and_then_forgotten)
+{
+	struct mt *t = &self->t;
+	u32 s = mt_idle_space(t, self->a, self->geom, 7 * 16);
+	u32 swapped;
+
+	EXPECT_EQ(nr_free(t), 9);
+	EXPECT_EQ(mm_reclaim(t->mm, 3ull * KV_EXTENT_SIZE),
+		  12ull * KV_EXTENT_SIZE);
+	pass_time(t, SEC / 2);
+	EXPECT_GE(nr_free(t), 12);
+	swapped = mt_nr_swapped(t, self->a, s);
+	EXPECT_GE(swapped, 3 * 16);
+	pass_time(t, 3 * SEC);
+	EXPECT_EQ(mt_nr_swapped(t, self->a, s), swapped);
+	EXPECT_EQ(t->mm->goal, 0);
+	mt_check(t);
+}
+
+TEST_F(background, a_goal_out_of_reach_is_given_up)
+{
+	struct mt *t = &self->t;
+	struct mm_limits lim = { .max_bytes = MM_LIMIT_NONE,
+				 .low_bytes = 7ull * KV_EXTENT_SIZE };
+	u32 s = mt_idle_space(t, self->a, self->geom, 7 * 16);
+
+	ASSERT_EQ(mm_tenant_limit(t->mm, self->tenant, &lim), 0);
+	mt_drain(t);
+	EXPECT_EQ(mm_reclaim(t->mm, ~0ull), 16ull * KV_EXTENT_SIZE);
+	pass_time(t, SEC / 2);
+	EXPECT_NE(t->mm->goal, 0);
+	pass_time(t, SEC);
+	EXPECT_EQ(t->mm->goal, 0);
+	EXPECT_EQ(mt_nr_swapped(t, self->a, s), 0);
+	mt_check(t);
+}
+
+TEST_F(background, watermarks_move)
+{
+	struct mt *t = &self->t;
+	u32 s = mt_idle_space(t, self->a, self->geom, 7 * 16);
+	const u64 x = KV_EXTENT_SIZE;
+
+	EXPECT_EQ(mm_watermarks(t->mm, 3 * x, 2 * x, 4 * x), -EINVAL);
+	EXPECT_EQ(mm_watermarks(t->mm, 1 * x, 5 * x, 4 * x), -EINVAL);
+	EXPECT_EQ(mm_watermarks(t->mm, 1 * x, 5 * x, 17 * x), -EINVAL);
+	pass_time(t, 3 * SEC);
+	EXPECT_EQ(mt_nr_swapped(t, self->a, s), 0); /* nine are free */
+	EXPECT_EQ(mm_watermarks(t->mm, 1 * x, 10 * x, 11 * x), 0);
+	pass_time(t, 3 * SEC);
+	EXPECT_GE(nr_free(t), 11);
+	EXPECT_GT(mt_nr_swapped(t, self->a, s), 0);
+	EXPECT_EQ(mm_watermarks(t->mm, 0, 0, 0), 0);
+	mt_check(t);
+}
+
 TEST_F(background, below_min_nothing_more_is_published)
 {
 	struct mt *t = &self->t;
