@@ -599,8 +599,7 @@ struct mm {
 	u32 ref_top, ref_free;
 	u32 tree_top;
 	bool background; /* reclaim is under way there */
-	u64 goal; /* bytes to be free, as was asked for; 0: no matter */
-	u64 goal_seen, goal_until_ns; /* most free since; when it is given up */
+	u64 goal, goal_seen, goal_until_ns; /* of mm_reclaim(); 0: none */
 	u64 background_ns; /* when it goes on */
 	u64 node_seed;
 	u32 cache_policy; /* enum policy_kind */
