@@ -101,4 +101,5 @@ void swap_discard_init(struct kvmd *d)
 	s->timer.fire = discard_fire;
 	s->work.run = discard_run;
 	s->work.done = discard_done;
+	s->work.slow = true;
 }

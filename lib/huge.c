@@ -8,6 +8,9 @@
 #include <stdint.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14 */
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* Linux 6.1 */
 #endif
@@ -38,15 +41,15 @@ void *huge_map(int fd, u64 bytes)
 
 int huge_make(void *at, u64 bytes)
 {
-	volatile const char *p = at;
 	int saved = errno, rc = 0;
 	u64 off;
 
 	madvise(at, bytes, MADV_HUGEPAGE); /* where that is enough */
 	/* a range without any page is none that could become huge */
-	for (off = 0; off < bytes; off += HUGE_PAGE)
-		(void)p[off];
-	if (madvise(at, bytes, MADV_COLLAPSE))
+	for (off = 0; off < bytes && !rc; off += HUGE_PAGE)
+		if (madvise((char *)at + off, 4096, MADV_POPULATE_READ))
+			rc = -errno;
+	if (!rc && madvise(at, bytes, MADV_COLLAPSE))
 		rc = -errno;
 	errno = saved;
 	return rc;

@@ -364,6 +364,7 @@ static int device_reclaim(struct ctl *q, json_t *out)
 	if (options_bytes(ctl_arg(q, 1), &bytes) || !bytes)
 		return err_set(q->err, -EINVAL, "reclaim: \"%s\" is no size",
 			       ctl_arg(q, 1));
+	mm_now(d->mm, d->now_ns);
 	goal = mm_reclaim(d->mm, bytes);
 	event_add(&d->events, d->now_ns, LOG_LEVEL_INFO, "device_reclaim",
 		  EVENT_NOBODY, NULL, "cpu:0: until %llu bytes are free",

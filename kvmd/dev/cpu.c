@@ -48,10 +48,12 @@
 
 #define CLIENT_NONE (~0u)
 #define RETIRED_MAX KEEP_RETIRED_MAX
+#define MAPS_MOST   32768u /* half of what Linux gives a process */
+#define SMALL_MOST  64u /* extents that are small when one could not be huge */
 
 struct cpu_extent {
 	int fd; /* -1: bare */
-	char *map; /* of all of it, or NULL: none yet */
+	char *map; /* of all of it, or NULL */
 	u32 gen; /* of what is kept */
 	u32 client; /* who got a descriptor, CLIENT_NONE: nobody alive */
 	u32 leaving; /* the same, of the memory that a RELEASE is out for */
@@ -67,6 +69,7 @@ struct cpu {
 	struct cpu_extent *extents;
 	struct cpu_retired retired[RETIRED_MAX];
 	u32 nr_retired;
+	u32 small; /* extents that are not tried to be made huge; atomic */
 	u64 touched_bytes;
 	char thp[32];
 };
@@ -178,15 +181,18 @@ static void extent_unmap(char *map)
 		munmap(map, KV_EXTENT_SIZE);
 }
 
-/* Where a device offset is in this process; NULL: nothing is there, no room. */
-static char *extent_at(const struct dev *dev, u64 off)
+static char *extent_map(int fd)
 {
-	const struct cpu *cpu = dev->priv;
-	struct cpu_extent *x = &cpu->extents[off >> KV_EXTENT_SHIFT];
+	char *p = huge_map(fd, KV_EXTENT_SIZE);
 
-	if (!x->map && x->fd >= 0)
-		x->map = huge_map(x->fd, KV_EXTENT_SIZE);
-	return x->map ? x->map + off % KV_EXTENT_SIZE : NULL;
+	if (p)
+		madvise(p, KV_EXTENT_SIZE, MADV_DONTDUMP);
+	return p;
+}
+
+static bool may_stay_mapped(const struct dev *dev)
+{
+	return dev->nr_extents <= MAPS_MOST;
 }
 
 static void cpu_close(struct dev *dev)
@@ -213,26 +219,39 @@ static int cpu_punch(int fd)
 	return 0;
 }
 
+/* An extent cost a search for a huge page in vain: the next ones need not. */
+static void make_huge(struct cpu *cpu, char *map)
+{
+	u32 small = __atomic_load_n(&cpu->small, __ATOMIC_RELAXED);
+
+	if (!small)
+		small = huge_make(map, KV_EXTENT_SIZE) ? SMALL_MOST : 1;
+	__atomic_store_n(&cpu->small, small - 1, __ATOMIC_RELAXED);
+}
+
 /* A new memfd with all of its pages there and zero; descriptor or -errno. */
-static int cpu_fresh(char **map)
+static int cpu_fresh(struct dev *dev, char **map)
 {
 	int fd = memfd_create_sealed("kvmd-extent", KV_EXTENT_SIZE, 0), rc = 0;
 	char *p;
 
 	if (fd < 0)
 		return fd;
-	p = huge_map(fd, KV_EXTENT_SIZE);
+	p = extent_map(fd);
 	if (!p) {
 		rc = -ENOMEM;
 	} else {
-		huge_make(p, KV_EXTENT_SIZE); /* if it can */
+		make_huge(dev->priv, p);
 		if (madvise(p, KV_EXTENT_SIZE, MADV_POPULATE_WRITE))
 			rc = -errno;
 	}
 	if (rc == -EINVAL && !fallocate(fd, 0, 0, KV_EXTENT_SIZE))
 		rc = 0;
-	if (rc) {
+	if (rc || !may_stay_mapped(dev)) {
 		extent_unmap(p);
+		p = NULL;
+	}
+	if (rc) {
 		close(fd);
 		return rc;
 	}
@@ -263,6 +282,48 @@ static int cpu_page(void *arg)
 	return 0;
 }
 
+/* Without a mapping. */
+static int read_in(const struct dev_req *req, void *to)
+{
+	off_t at = (off_t)(req->src % KV_EXTENT_SIZE);
+
+	return pread(req->fd[0], to, req->bytes, at) == (ssize_t)req->bytes
+		       ? 0
+		       : -EIO;
+}
+
+static int write_out(const struct dev_req *req, const void *from)
+{
+	off_t at = (off_t)(req->dst % KV_EXTENT_SIZE);
+
+	return pwrite(req->fd[1], from, req->bytes, at) == (ssize_t)req->bytes
+		       ? 0
+		       : -EIO;
+}
+
+static int copy_by_calls(struct dev_req *req)
+{
+	void *buf = req->op == DEV_COPY ? malloc(req->bytes) : req->buf;
+	int rc = buf ? 0 : -ENOMEM;
+
+	if (!rc && req->op != DEV_WRITE)
+		rc = read_in(req, buf);
+	if (!rc && req->op != DEV_COPY && req->look)
+		rc = req->look(req, buf);
+	if (!rc && req->op != DEV_READ)
+		rc = write_out(req, buf);
+	if (req->op == DEV_COPY)
+		free(buf);
+	return rc;
+}
+
+static int cpu_move(struct dev_req *req)
+{
+	if (!req->at[0] || !req->at[1])
+		return copy_by_calls(req);
+	return guard_call(req->op == DEV_COPY ? cpu_copy : cpu_page, req);
+}
+
 static bool is_extent_op(enum dev_op op)
 {
 	return op != DEV_COPY && op != DEV_READ && op != DEV_WRITE;
@@ -278,14 +339,14 @@ static void cpu_run(struct work *w)
 
 	switch (req->op) {
 	case DEV_POPULATE:
-		req->fd[1] = cpu_fresh(&req->at[1]);
+		req->fd[1] = cpu_fresh(req->dev, &req->at[1]);
 		req->err = min(req->fd[1], 0);
 		break;
 	case DEV_SCRUB:
 		req->err = cpu_punch(req->fd[0]);
 		if (req->err)
 			break;
-		req->fd[1] = cpu_fresh(&req->at[1]);
+		req->fd[1] = cpu_fresh(req->dev, &req->at[1]);
 		req->err = min(req->fd[1], 0);
 		break;
 	case DEV_RELEASE:
@@ -295,10 +356,7 @@ static void cpu_run(struct work *w)
 	case DEV_COPY:
 	case DEV_READ:
 	case DEV_WRITE:
-		req->err = -EIO;
-		if (req->at[0] && req->at[1])
-			req->err = guard_call(
-				req->op == DEV_COPY ? cpu_copy : cpu_page, req);
+		req->err = cpu_move(req);
 		break;
 	default:
 		req->err = -EOPNOTSUPP;
@@ -375,23 +433,34 @@ static void cpu_done(struct work *w)
 	req->done(req);
 }
 
+/* One side of a copy: the caller's memory, or an extent's. */
+static void place_of(const struct dev *dev, struct dev_req *req, u32 side,
+		     bool buf, u64 off)
+{
+	const struct cpu *cpu = dev->priv;
+	const struct cpu_extent *x = &cpu->extents[off >> KV_EXTENT_SHIFT];
+
+	req->fd[side] = buf ? -1 : x->fd;
+	req->at[side] = buf ? req->buf : NULL;
+	if (!buf && x->map)
+		req->at[side] = x->map + off % KV_EXTENT_SIZE;
+}
+
 static void cpu_submit(struct dev *dev, struct dev_req *req)
 {
 	struct cpu *cpu = dev->priv;
 	struct cpu_extent *x = &cpu->extents[req->extent];
 
 	req->dev = dev;
-	req->fd[0] = -1;
-	req->fd[1] = -1;
+	req->work.slow = is_extent_op(req->op);
 	if (is_extent_op(req->op)) {
 		req->fd[0] = x->fd;
+		req->fd[1] = -1;
 		req->at[0] = x->map;
 		x->map = NULL;
 	} else {
-		req->at[0] = req->op == DEV_WRITE ? req->buf
-						  : extent_at(dev, req->src);
-		req->at[1] = req->op == DEV_READ ? req->buf
-						 : extent_at(dev, req->dst);
+		place_of(dev, req, 0, req->op == DEV_WRITE, req->src);
+		place_of(dev, req, 1, req->op == DEV_READ, req->dst);
 	}
 	if (req->op == DEV_RELEASE) { /* bare from now on */
 		if (x->fd >= 0)
@@ -531,6 +600,8 @@ static void cpu_adopt(struct dev *dev)
 		if (!b->extents[i].gen)
 			continue;
 		x->fd = keep_take(dev->keep, KEEP_EXTENT, i, b->extents[i].gen);
+		if (x->fd >= 0 && may_stay_mapped(dev))
+			x->map = extent_map(x->fd);
 		x->gen = x->fd < 0 ? 0 : b->extents[i].gen;
 		x->client = x->fd < 0 ? CLIENT_NONE : b->extents[i].client;
 		note_extent(dev, i);

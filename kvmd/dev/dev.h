@@ -58,7 +58,7 @@ enum dev_op {
  * @look: may be NULL; looks at what DEV_READ or DEV_WRITE copy, on the thread
  *	that copies: before DEV_WRITE at @buf, around DEV_READ at @buf or at the
  *	device's own. What it returns is the request's error, and then nothing
- *	is written to the device
+ *	was written to the device
  * @pool: threads to do it; NULL: the device's
  * @done: called on the loop, once, also when submission fails at once
  * @err: 0 or -errno, valid in @done

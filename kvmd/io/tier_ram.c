@@ -68,7 +68,7 @@ static void chunk_done(struct work *w)
 	struct ram *r = container_of(w, struct ram, work);
 
 	r->running = false;
-	r->made = r->err ? ~0ull : r->made + 1;
+	r->made = r->err == -EINVAL || r->err == -ENOMEM ? ~0ull : r->made + 1;
 	chunk_start(r->tier);
 }
 
@@ -84,6 +84,7 @@ static void chunk_start(struct tier *t)
 	r->running = true;
 	r->work.run = chunk_run;
 	r->work.done = chunk_done;
+	r->work.slow = true;
 	work_submit(t->env.pool, &r->work);
 }
 
@@ -105,6 +106,7 @@ static int ram_open(struct tier *t, const char *arg, char *err)
 	}
 	t->fd = fd;
 	t->outlives = true;
+	r->made = DIV_ROUND_UP((u64)max(memfd_resident(fd), (s64)0), CHUNK);
 	madvise(r->mem, t->bytes, MADV_DONTDUMP);
 	r->tier = t;
 	t->priv = r;

@@ -153,11 +153,18 @@ static u64 now_ns(void)
 	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 }
 
+static void tell_ends(struct work_pool *p, struct work *newest,
+		      struct work *oldest)
+{
+	if (stack_put(&p->finished, newest, oldest))
+		ring_loop(p);
+}
+
 /* Likewise: a job, and in a batch pool those behind it. */
 static void thread_run(struct work_pool *p, struct work *w)
 {
 	u64 until = p->batch ? now_ns() + BATCH_NS : 0;
-	struct work *oldest = w, *newest = NULL;
+	struct work *oldest = NULL, *newest = NULL;
 	unsigned int n = 0;
 
 	p->nr_running++;
@@ -167,7 +174,12 @@ static void thread_run(struct work_pool *p, struct work *w)
 		pthread_mutex_unlock(&p->lock);
 		if (more)
 			pool_wake(p, 1);
+		if (w->slow && newest) {
+			tell_ends(p, newest, oldest);
+			newest = NULL;
+		}
 		w->run(w);
+		oldest = newest ? oldest : w;
 		w->link.stqe_next = newest;
 		newest = w;
 		more = p->batch && ++n < BATCH_MOST && now_ns() < until;
@@ -175,8 +187,7 @@ static void thread_run(struct work_pool *p, struct work *w)
 		w = more ? next_job(p) : NULL;
 	}
 	pthread_mutex_unlock(&p->lock);
-	if (stack_put(&p->finished, newest, oldest))
-		ring_loop(p);
+	tell_ends(p, newest, oldest);
 	pthread_mutex_lock(&p->lock);
 	p->nr_running--;
 	if (p->nr_waiting)

@@ -18,6 +18,7 @@
 struct work {
 	void (*run)(struct work *w); /* on a thread */
 	void (*done)(struct work *w); /* on the loop; may free @w */
+	bool slow; /* of milliseconds: a batch pool tells other ends first */
 	STAILQ_ENTRY(work) link;
 };
 

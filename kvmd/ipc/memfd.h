@@ -8,12 +8,13 @@
  * a client from harming kvmd through it:
  *
  *	seals	shrink (and grow, where the size is final) are sealed, and so
- *		are further seals: a mapping of kvmd's never loses its pages
- *		(SIGBUS), and nobody can forbid kvmd to write.
+ *		are further seals: nobody can cut a mapping of kvmd's off
+ *		(SIGBUS), or forbid kvmd to write.
  *	owner	the inode belongs to kvmd's uid and has mode 0600 (0400 for
  *		page tables). A client of another uid that has a read-only
  *		descriptor cannot reopen it for writing through /proc.
  *	copies	what the client can write is copied once before it is used.
+ *		KV pages are not used, only moved.
  *
  * Where kvmd and its clients are one uid (--private, tests) the second does
  * not hold: such a client could reopen its page table for writing, as it
@@ -24,9 +25,6 @@
 #define MEMFD_GROWS    (1u << 0) /* its size may still grow */
 #define MEMFD_READABLE (1u << 1) /* mode 0400 instead of 0600 */
 #define MEMFD_UNSEALED (1u << 2) /* more seals will follow */
-
-#define MEMFD_HUGE \
-	(2u << 20) /* a huge page of x86-64, and of arm64 as a rule */
 
 /**
  * memfd_create_sealed - a memfd of @bytes bytes

@@ -142,8 +142,10 @@ static u32 excess(const struct client *c)
 		wanted[g] = frames[g] + c->wants[g];
 	}
 	least = slab_extents_min(c, frames);
-	if (has <= least ||
-	    (slab_extents_min(c, wanted) >= has && !helps_itself(c)))
+	if (has <= least)
+		return 0;
+	if (!c->revoke.state && slab_extents_min(c, wanted) >= has &&
+	    !helps_itself(c))
 		return 0;
 	return has - least;
 }

@@ -232,8 +232,8 @@ u64 mm_reclaim(struct mm *mm, u64 bytes);
 /* mm_watermarks - other ones (struct mm_config) from now on; -EINVAL: they do
  * not rise, or are more than the device */
 int __must_check mm_watermarks(struct mm *mm, u64 least, u64 low, u64 high);
-/* mm_is_low - less is free than the low watermark: what the host could drop
- * for it, it should */
+/* mm_is_low - less is free than the low watermark, or than was asked for: what
+ * the host could drop for it, it should */
 bool mm_is_low(const struct mm *mm);
 /* mm_wants_tick - something waits for a client's completed; tick soon */
 bool mm_wants_tick(const struct mm *mm);

@@ -239,11 +239,13 @@ int ticket_create(struct mm *mm, struct client *c, const struct mm_resv *r,
 static void look_later(struct mm *mm, struct client *c,
 		       const struct resv_plan *p, enum ticket_block block)
 {
-	u32 own = p->nr_moving + p->nr_read;
+	u32 own = p->nr_moving + p->nr_read, g;
 
 	if (block == BLOCK_IO)
 		c->io_left = min(c->io_left, max(own / 2, 1u));
 	mm->io_left = min(mm->io_left, max(mm->nr_io / 2, 1u));
+	for (g = 0; g < c->nr_geoms; g++)
+		c->wants[g] += p->need[g];
 }
 
 /* All of a client's tickets are looked at. */
@@ -253,7 +255,7 @@ static void look_now(struct client *c)
 	memset(c->wants, 0, sizeof(c->wants));
 }
 
-/* resv_room(), and who waits is known to want what it lacks. */
+/* resv_room(), and who asks is known to want what it lacks. */
 static enum ticket_block find_room(struct mm *mm, struct client *c,
 				   struct resv_plan *p, u32 *extents)
 {
@@ -264,8 +266,7 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 	for (g = 0; g < c->nr_geoms; g++)
 		c->wants[g] += p->need[g];
 	block = resv_room(mm, c, p, extents);
-	if (block == BLOCK_NONE)
-		memcpy(c->wants, before, sizeof(before));
+	memcpy(c->wants, before, sizeof(before)); /* look_later() adds it */
 	return block;
 }
 
@@ -475,7 +476,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	}
 	look_later(mm, c, &p, block);
 	if (block_is_short(block)) {
-		if (!p.reclaiming && !resv_fits_ever(mm, c, &p)) {
+		if (!resv_fits_ever(mm, c, &p)) {
 			mm->tenants[c->tenant].events.oom++;
 			oom_refused(mm, c, MM_OOM_TOO_BIG, block, extents,
 				    t->step, t->since_ns);
@@ -542,8 +543,6 @@ static int wait_or_fail(struct mm *mm, struct client *c,
 		mm->counts.reserves_waited++;
 		return -EINPROGRESS;
 	}
-	if (!c->nr_tickets)
-		memset(c->wants, 0, sizeof(c->wants));
 	mm->counts.reserves_short++;
 	mm->tenants[c->tenant].events.refused++;
 	if (block == BLOCK_TENANT) {

@@ -291,7 +291,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->since_s = engine_now(e);
 	reqs_remove(e, r);
 	reqs_add(e, r);
-	r->asked = r->twin_off = false;
+	r->asked = r->twin_off = r->unshared = false;
 	r->match = r->soon = r->known = r->overtaken = 0;
 	r->twin_s = 0;
 	index_add(e, r);

@@ -349,6 +349,7 @@ static bool may_unshare(struct request *r)
 	bool may = r->shares && !r->unshared;
 
 	r->unshared = true;
+	r->match = r->soon = r->known = 0;
 	return may;
 }
 

@@ -89,7 +89,7 @@ static struct request *leader_of(const struct engine *e,
 		goal = min(w.shared, twins_nr(r->seqs[0]) - 1);
 		if (e->b->windows) /* see twins_cut() */
 			goal -= goal % MODEL_PAGE_TOKENS;
-		if (o->state == REQUEST_RUNNING &&
+		if (o->state == REQUEST_RUNNING && !o->unshared &&
 		    o->seqs[0]->nr_computed < goal &&
 		    goal >= r->match + OWN_WORTH)
 			return o;
@@ -183,7 +183,8 @@ bool twins_announce(struct engine *e, struct request *r, struct seq *s)
 {
 	struct kv_found f = { 0 };
 
-	if (!e->o.prefix_cache || !e->b->ops->prefix_find || twins_nr(s) < 2)
+	if (!e->o.prefix_cache || !e->b->ops->prefix_find || twins_nr(s) < 2 ||
+	    r->unshared)
 		return true;
 	e->b->ops->prefix_find(e->b, s->space, s->ids, twins_nr(s) - 1, true,
 			       &f);
@@ -217,7 +218,7 @@ static void raise_others(struct engine *e, const struct request *r, u32 nr)
 	while ((o = index_next(e, &w))) {
 		found = min(w.shared, nr);
 		found = min(found, o->p.nr_prompt - 1);
-		o->match = max(o->match, found);
+		o->match = o->unshared ? 0 : max(o->match, found);
 	}
 }
 

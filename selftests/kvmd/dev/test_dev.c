@@ -18,13 +18,17 @@ FIXTURE(dev)
 FIXTURE_VARIANT(dev)
 {
 	const char *spec;
+	u64 bytes;
 };
 
-FIXTURE_VARIANT_ADD(dev, cpu){ .spec = "cpu" };
-FIXTURE_VARIANT_ADD(dev, error){ .spec = "error:cpu" };
-FIXTURE_VARIANT_ADD(dev, delay){ .spec = "delay:error:cpu" };
-
 #define DEV_BYTES (64ull << 20)
+#define DEV_LARGE (300ull << 30) /* more extents than can all be mapped */
+
+FIXTURE_VARIANT_ADD(dev, cpu){ .spec = "cpu", .bytes = DEV_BYTES };
+FIXTURE_VARIANT_ADD(dev, large){ .spec = "cpu", .bytes = DEV_LARGE };
+FIXTURE_VARIANT_ADD(dev, error){ .spec = "error:cpu", .bytes = DEV_BYTES };
+FIXTURE_VARIANT_ADD(dev, delay){ .spec = "delay:error:cpu",
+				 .bytes = DEV_BYTES };
 
 static void pool_open(struct dev_self *self)
 {
@@ -37,8 +41,8 @@ FIXTURE_SETUP(dev)
 	char err[KV_ERRLEN] = "";
 
 	pool_open(self);
-	if (dev_open(variant->spec, DEV_BYTES, self->pool, NULL, &self->dev,
-		     err))
+	if (dev_open(variant->spec, variant->bytes, self->pool, NULL,
+		     &self->dev, err))
 		th_fail(__FILE__, __LINE__, "%s", err);
 	ASSERT_TRUE(self->dev);
 }
@@ -227,6 +231,72 @@ TEST_F(dev, a_copy_moves_bytes_between_extents)
 	munmap(b, KV_EXTENT_SIZE);
 	close(fd[0]);
 	close(fd[1]);
+}
+
+struct page_call {
+	struct dev_req req;
+	bool done;
+	int verdict, looks;
+	char seen;
+};
+
+static void page_done(struct dev_req *req)
+{
+	container_of(req, struct page_call, req)->done = true;
+}
+
+static int page_look(struct dev_req *req, const void *data)
+{
+	struct page_call *c = container_of(req, struct page_call, req);
+
+	c->looks++;
+	c->seen = *(const char *)data;
+	return c->verdict;
+}
+
+/* 8 KiB of extent 1, from 4096 on, and @buf. Return: its error. */
+static int page(struct dev_self *self, enum dev_op op, char *buf, int verdict,
+		char seen)
+{
+	struct page_call c = { .req = { .op = op,
+					.src = KV_EXTENT_SIZE + 4096,
+					.dst = KV_EXTENT_SIZE + 4096,
+					.bytes = 8192,
+					.buf = buf,
+					.look = page_look,
+					.done = page_done },
+			       .verdict = verdict };
+
+	dev_submit(self->dev, &c.req);
+	while (!c.done)
+		ASSERT_GE(io_wait(self->io, 5000000000), 0);
+	EXPECT_EQ(c.looks, 1);
+	EXPECT_EQ(c.seen, seen);
+	return c.req.err;
+}
+
+TEST_F(dev, a_page_is_looked_at_on_its_way_and_stays_if_that_says_no)
+{
+	char *buf = aligned_alloc(4096, 8192), *p;
+	int fd;
+
+	EXPECT_EQ(0, run(self, DEV_POPULATE, 1, 0, 0, 0));
+	p = export_map(self, 1, 1, &fd);
+	memset(p + 4096, 'a', 8192);
+	memset(buf, 'x', 8192);
+	EXPECT_EQ(0, page(self, DEV_READ, buf, 0, 'a'));
+	EXPECT_EQ(0, memcmp(buf, p + 4096, 8192));
+	memset(buf, 'b', 8192);
+	EXPECT_EQ(-EBADMSG, page(self, DEV_WRITE, buf, -EBADMSG, 'b'));
+	EXPECT_EQ('a', p[4096]);
+	EXPECT_EQ('a', p[4096 + 8191]);
+	EXPECT_EQ(0, page(self, DEV_WRITE, buf, 0, 'b'));
+	EXPECT_EQ(0, memcmp(buf, p + 4096, 8192));
+	EXPECT_EQ(0, p[4095]);
+	EXPECT_EQ(0, p[4096 + 8192]);
+	munmap(p, KV_EXTENT_SIZE);
+	close(fd);
+	free(buf);
 }
 
 TEST_F(dev, a_fence_passes_with_its_step)

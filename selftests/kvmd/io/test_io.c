@@ -308,6 +308,7 @@ TEST_F(io, a_batch_pool_tells_the_end_of_each_job_once)
 	for (i = 0; i < 2000; i++) {
 		jobs[i].w.run = job_run;
 		jobs[i].w.done = job_done;
+		jobs[i].w.slow = i % 7 == 0;
 		work_submit(p, &jobs[i].w);
 		if (i % 300 == 0)
 			work_pool_pause(p);
