@@ -8,10 +8,10 @@
  * started, and the next page comes soon.
  *
  * A thread makes it huge pages a chunk at a time, AHEAD of the chunks that were
- * used: places are given from the lowest. It owns
- * some fields of struct ram while it runs; what is copied meanwhile is as right
- * as ever. A system that has no huge pages, or none left, is not asked again.
- * What was discarded comes back in small pages.
+ * used: places are given from the lowest. Some fields of struct ram are its own
+ * while it runs; what is copied meanwhile is as right as ever. A system that
+ * has no huge pages, or none left, is not asked again. What was discarded comes
+ * back in small pages, and what a predecessor used stays as it is.
  */
 #include "kvmd/io/tier.h"
 
