@@ -13,9 +13,10 @@
  * its own ("retired"), which audit() finds by st_blocks.
  *
  * Copies go by that mapping, as read() of a memfd looks up every 4 KiB; the
- * core lets go of no extent that a copy works in. What was adopted is mapped
- * when the first copy comes. Workers unmap, for it can take as long as a fault
- * of another one.
+ * core lets go of no extent that a copy works in. A page that has gone bad is
+ * the copy's error (guard.h). Workers unmap, for it can take as long as a fault
+ * of another one. Where there is no mapping, as a process may have only so
+ * many, pages are read and written.
  *
  * What is kept (keep/block.h). A new memfd is put, then named as the extent's
  * memory; the old one is noted as retired before that, or dropped after it.
