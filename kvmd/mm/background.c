@@ -19,8 +19,8 @@
  * Where there is nothing to take it is not looked for again for REST_NS.
  *
  * An administrator may ask for more to be free (mm_reclaim): a goal, until it
- *is reached or nothing has come free for GOAL_NS. For its sake everything idle
- *is cold.
+ * is reached or nothing has come free for GOAL_NS. For its sake everything idle
+ * is cold.
  */
 #include "kvmd/mm/background.h"
 

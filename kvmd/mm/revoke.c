@@ -659,6 +659,19 @@ static bool is_moot(const struct mm *mm, const struct client *c)
 	return false;
 }
 
+/* What its ticket took before the next look at it was given. */
+static void call_off(struct mm *mm, struct client *c)
+{
+	if (c->revoke.state != MM_REVOKE_GIVEN) {
+		if (!revoke_outstanding(c))
+			reached(mm, c);
+		else
+			mm->counts.revokes_off++;
+	}
+	if (c->revoke.state != MM_REVOKE_NONE)
+		end(mm, c);
+}
+
 static void end_moot(struct mm *mm)
 {
 	struct client *cs = mm_clients(mm);
@@ -672,8 +685,7 @@ static void end_moot(struct mm *mm)
 		if (state == MM_REVOKE_NONE || state == MM_REVOKE_KILLED ||
 		    !is_moot(mm, &cs[i]))
 			continue;
-		mm->counts.revokes_off += state != MM_REVOKE_GIVEN;
-		end(mm, &cs[i]);
+		call_off(mm, &cs[i]);
 	}
 }
 

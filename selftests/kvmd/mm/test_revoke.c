@@ -346,6 +346,17 @@ TEST_F(revoke, a_ticket_takes_from_a_lower_priority)
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_NONE);
 }
 
+TEST_F(revoke, what_a_ticket_takes_before_the_next_look_was_given)
+{
+	u32 s = fill_and_wait(self, 1, 2, MT_PER_EXTENT);
+
+	mm_space_truncate(self->t.mm, self->ca, s, 7 * MT_PER_EXTENT * 16);
+	mt_drain(&self->t);
+	EXPECT_EQ(mt_extents(&self->t, self->cb), 1);
+	EXPECT_EQ(counts(&self->t).revokes_given, 1);
+	EXPECT_EQ(counts(&self->t).revokes_off, 0);
+}
+
 TEST_F(revoke, a_ticket_takes_nothing_from_a_higher_priority)
 {
 	struct mt *t = &self->t;
