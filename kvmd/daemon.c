@@ -26,7 +26,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/ctl/ctl.h"
@@ -48,14 +47,6 @@
 #define TURN_LONG_NS	 200000u
 #define TURN_TOO_LONG_NS 1000000u
 #define SPIN_IO_TURNS	 16u /* turns between looks at the kernel's events */
-
-u64 kvmd_clock_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 /* ---- what the core asks for ---- */
 
@@ -387,7 +378,7 @@ static s64 loop_timeout(struct kvmd *d)
 /* One in which something was done; the next one begins with it. */
 static void turn_over(struct kvmd *d)
 {
-	u64 now = kvmd_clock_ns(), took = now - d->turn_ns;
+	u64 now = clock_ns(), took = now - d->turn_ns;
 
 	d->turn_ns = now;
 	d->n.loops++;
@@ -404,7 +395,7 @@ int kvmd_run(struct kvmd *d)
 
 	favour_loop(); /* threads have been made */
 	while (d->state != KVMD_ENDING) {
-		d->now_ns = kvmd_clock_ns();
+		d->now_ns = clock_ns();
 		if (rc <= 0)
 			d->turn_ns = d->now_ns;
 		nr = ring_turn(d);
@@ -545,7 +536,7 @@ static void look_at_clock(void *ctx)
 {
 	struct kvmd *d = ctx;
 
-	d->now_ns = d->turn_ns = kvmd_clock_ns();
+	d->now_ns = d->turn_ns = clock_ns();
 }
 
 static int open_loop(struct kvmd *d, char *err)
@@ -652,7 +643,7 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 		return err_set(err, -ENOMEM, "no memory");
 	d->opt = opt;
 	d->state_fd = d->signals.fd = d->listener.watch.fd = d->parent.fd = -1;
-	d->now_ns = d->started_ns = kvmd_clock_ns();
+	d->now_ns = d->started_ns = clock_ns();
 	TAILQ_INIT(&d->timers);
 	TAILQ_INIT(&d->conns);
 	TAILQ_INIT(&d->all);

@@ -17,7 +17,7 @@ USDT_SEMAPHORE(kvmd, fault);
 static void fire(const struct session *s, int res, u64 since_ns, bool waited,
 		 const struct mm_faults *took)
 {
-	u64 now = kvmd_clock_ns();
+	u64 now = clock_ns();
 	const struct fault_record r = {
 		.client = s->id,
 		.pid = (u32)s->peer.pid,
@@ -38,7 +38,7 @@ static void fire(const struct session *s, int res, u64 since_ns, bool waited,
 
 void fault_begin(struct kvmd *d, struct fault *f)
 {
-	f->taken_ns = kvmd_clock_ns();
+	f->taken_ns = clock_ns();
 	mm_now(d->mm, f->taken_ns); /* from here on a ticket has waited */
 	mm_faults_at_once(d->mm, &f->took);
 }

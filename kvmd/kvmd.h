@@ -32,6 +32,7 @@
 #include "kvmd/mm/mm.h"
 #include "kvmd/options.h"
 #include "kvmd/swap.h"
+#include "lib/clock.h"
 
 struct conn;
 struct gate;
@@ -137,7 +138,5 @@ void kvmd_destroy(struct kvmd *d);
 void kvmd_pump(struct kvmd *d);
 /* kvmd_drain - stop: tell clients, wait a moment, end */
 void kvmd_drain(struct kvmd *d);
-
-u64 kvmd_clock_ns(void);
 
 #endif

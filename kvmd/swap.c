@@ -232,7 +232,7 @@ static bool is_probed(enum mm_req_type type)
 static void __cold probe_done(const struct swap_job *job, int err)
 {
 	const struct mm_swap_io *io = &job->io;
-	u64 took_ns = kvmd_clock_ns() - job->since_ns;
+	u64 took_ns = clock_ns() - job->since_ns;
 
 	if (job->type == MM_REQ_SWAP_IN)
 		USDT(kvmd, swap_in, io->client, io->tier, io->bytes, took_ns,
@@ -501,7 +501,7 @@ void swap_submit(struct kvmd *d, const struct mm_swap_io *io,
 	job->tier.released = tier_released;
 	if (d->opt->swap_deadline_ms)
 		job->due_ns = d->now_ns + d->opt->swap_deadline_ms * 1000000ull;
-	job->since_ns = unlikely(is_probed(type)) ? kvmd_clock_ns() : d->now_ns;
+	job->since_ns = unlikely(is_probed(type)) ? clock_ns() : d->now_ns;
 	TAILQ_INSERT_TAIL(&d->swap.waiting, job, link);
 	swap_queue_add(&d->swap.lane[io->tier].queue, &job->turn);
 	start_waiting(d);
@@ -545,7 +545,7 @@ void swap_flush(struct kvmd *d)
 		for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
 			tier_wait(d->swap.tier[i],
 				  d->swap.tier[i]->nr_out ? WAIT_MS : 0);
-		d->now_ns = kvmd_clock_ns();
+		d->now_ns = clock_ns();
 		if (d->swap.timer.armed && d->swap.timer.due_ns <= d->now_ns)
 			timer_fire(&d->swap.timer);
 	}

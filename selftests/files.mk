@@ -16,7 +16,7 @@ test-y += selftests/faults/left.o
 test-y += selftests/faults/sites.o
 test-helpers-y += selftests/audit/audit
 test-y += selftests/kvmd/mm/fuzz_mm.o
-test-y += $(addprefix tools/kvbench/,clock.o cache_trace.o cache_gen.o \
+test-y += $(addprefix tools/kvbench/,sample.o cache_trace.o cache_gen.o \
 	cache_replay.o mmhost.o sim/world.o sim/backend.o sim/calls.o \
 	sim/fleet.o sim/setup.o sim/capacity.o)
 test-y += $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \

@@ -5,11 +5,11 @@ kvrun-y += tools/kvrun/main.o tools/kvrun/cmd_tokenize.o \
 	tools/kvrun/cmd_chat.o tools/kvrun/cmd_serve.o tools/kvrun/answer.o \
 	tools/kvrun/session.o tools/kvrun/private_kvmd.o \
 	tools/kvrun/drop.o tools/kvrun/read_file.o
-kvctl-y += $(addprefix tools/kvctl/,main.o cmd.o complete.o ask.o clock.o fmt.o tab.o \
+kvctl-y += $(addprefix tools/kvctl/,main.o cmd.o complete.o ask.o fmt.o tab.o \
 	show.o show_oom.o show_table.o act.o top.o top_screen.o)
 kvctl-libs := -ljansson
 kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
-	against.o clock.o mmhost.o client.o bench_bw.o bench_attn.o \
+	against.o sample.o mmhost.o client.o bench_bw.o bench_attn.o \
 	bench_gemm.o bench_util.o bench_frag.o bench_fault.o bench_fork.o bench_pages.o \
 	bench_probes.o bench_model.o bench_engine.o bench_restart.o bench_revoke.o \
 	models.o bench_score.o bench_tokens.o bench_weights.o bench_prefill.o \
@@ -25,8 +25,8 @@ kvbench-serve := $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 kvbench-y += $(kvbench-serve)
 kvbench-y += $(addprefix tools/kvrun/,session.o private_kvmd.o drop.o)
 kvbench-libs := -ljansson -lm
-# clock.o and fmt.o: as kvctl counts seconds and writes numbers
+# fmt.o: as kvctl writes numbers
 kvtrace-y += $(addprefix tools/kvtrace/,main.o tracer.o faults.o \
-	faults_json.o probes.o) tools/kvctl/clock.o tools/kvctl/fmt.o
+	faults_json.o probes.o) tools/kvctl/fmt.o
 kvtrace-libs := -ljansson -l:libbpf.a -lelf -lz
 CFLAGS-tools/kvtrace/tracer.o = -isystem $(dir $(skel-h))

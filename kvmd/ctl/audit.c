@@ -128,10 +128,10 @@ static void frozen_loop(struct kvmd *d, struct conn *c)
 {
 	struct pollfd p[2] = { { .fd = c->watch.fd, .events = POLLIN },
 			       { .fd = d->signals.fd, .events = POLLIN } };
-	u64 end = kvmd_clock_ns() + (u64)FREEZE_MAX_MS * 1000000;
+	u64 end = clock_ns() + (u64)FREEZE_MAX_MS * 1000000;
 	u64 now;
 
-	while ((now = kvmd_clock_ns()) < end && !c->closing) {
+	while ((now = clock_ns()) < end && !c->closing) {
 		if (conn_is_blocked(c))
 			p[0].events = POLLIN | POLLOUT;
 		if (poll(p, 2, (int)((end - now) / 1000000) + 1) < 0 &&
@@ -192,7 +192,7 @@ int audit_freeze(struct ctl *q, json_t *out)
 	d->frozen_by = q->c;
 	frozen_loop(d, q->c);
 	d->frozen_by = NULL;
-	d->now_ns = kvmd_clock_ns();
+	d->now_ns = clock_ns();
 	work_pool_resume(d->pool);
 	crew_resume(d);
 	swap_resume(d);

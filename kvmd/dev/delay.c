@@ -11,10 +11,10 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/dev/wrap.h"
+#include "lib/clock.h"
 
 #define DELAY_MAX_US  10000000u
 #define DELAY_MAX_MIB 1000000u
@@ -26,14 +26,6 @@ struct delay_dev {
 	/* Workers add to it: when the last one of its kind has passed. */
 	u64 busy_until_ns[DEV_OP_NR];
 };
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 static int delay_rule(void *priv, enum dev_op op, u64 us, const char *rest,
 		      size_t len)
@@ -74,7 +66,7 @@ static int delay_open(struct dev *dev, const char *args, u64 bytes, char *err)
 /* When @bytes of its kind have passed behind those before them. */
 static u64 take_turn(struct delay_dev *d, const struct dev_req *req)
 {
-	u64 *until = &d->busy_until_ns[req->op], now = now_ns();
+	u64 *until = &d->busy_until_ns[req->op], now = clock_ns();
 	u64 was = __atomic_load_n(until, __ATOMIC_RELAXED), to;
 
 	do
@@ -92,7 +84,7 @@ static void delay_run(struct work *w)
 	u64 now, until = d->mib[req->op] ? take_turn(d, req) : 0;
 
 	usleep((useconds_t)d->delay_us[req->op]);
-	while (until && (now = now_ns()) < until)
+	while (until && (now = clock_ns()) < until)
 		usleep((useconds_t)((until - now) / 1000 + 1));
 }
 

@@ -252,7 +252,7 @@ static void settle(struct gate *g)
 	u32 i;
 
 	do {
-		g->d->now_ns = kvmd_clock_ns();
+		g->d->now_ns = clock_ns();
 		turns_plan(&g->turns, g->d->now_ns);
 	} while (take_any(g, g->d->now_ns));
 	for (i = 0; i < t->nr_act; i++)
@@ -358,7 +358,7 @@ void gate_request(struct session *s)
 	struct gate *g = s->d->gate;
 	struct turns_client *c = turns_of(s);
 
-	s->d->now_ns = kvmd_clock_ns();
+	s->d->now_ns = clock_ns();
 	if (!s->turn.in)
 		join(s);
 	switch (kv_load_acquire(&words_of(s)->state)) {

@@ -15,21 +15,13 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 #include <xxhash.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/io/sum.h"
+#include "lib/clock.h"
 
 #define CLOSE_ROUNDS 100
 #define CLOSE_MS     10
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
 
 int tier_open(const struct tier_ops *ops, const char *arg, u64 bytes,
 	      const struct tier_env *env, struct tier **out, char *err)
@@ -111,7 +103,7 @@ void tier_submit(struct tier_req *req)
 		req->done(req);
 		return;
 	}
-	req->due_ns = t->env.deadline_ns ? now_ns() + t->env.deadline_ns
+	req->due_ns = t->env.deadline_ns ? clock_ns() + t->env.deadline_ns
 					 : ~0ull;
 	TAILQ_INSERT_TAIL(&t->out, req, link);
 	t->nr_out++;

@@ -36,6 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "kvmd/io/favour.h"
+#include "lib/clock.h"
 
 #define BATCH_MOST 16u
 #define BATCH_NS   200000u
@@ -145,14 +146,6 @@ static void thread_sleep(struct work_pool *p, u32 seen)
 	pthread_mutex_lock(&p->lock);
 }
 
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 static void tell_ends(struct work_pool *p, struct work *newest,
 		      struct work *oldest)
 {
@@ -163,7 +156,7 @@ static void tell_ends(struct work_pool *p, struct work *newest,
 /* Likewise: a job, and in a batch pool those behind it. */
 static void thread_run(struct work_pool *p, struct work *w)
 {
-	u64 until = p->batch ? now_ns() + BATCH_NS : 0;
+	u64 until = p->batch ? clock_ns() + BATCH_NS : 0;
 	struct work *oldest = NULL, *newest = NULL;
 	unsigned int n = 0;
 
@@ -182,7 +175,7 @@ static void thread_run(struct work_pool *p, struct work *w)
 		oldest = newest ? oldest : w;
 		w->link.stqe_next = newest;
 		newest = w;
-		more = p->batch && ++n < BATCH_MOST && now_ns() < until;
+		more = p->batch && ++n < BATCH_MOST && clock_ns() < until;
 		pthread_mutex_lock(&p->lock);
 		w = more ? next_job(p) : NULL;
 	}

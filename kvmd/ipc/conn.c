@@ -570,7 +570,7 @@ static int conn_create(struct kvmd *d, int fd)
 	if (rc)
 		goto out_free;
 	/* now_ns is from before the wait that this connection ended */
-	timer_set(&d->timers, &c->deadline, kvmd_clock_ns() + HELLO_TIMEOUT_NS);
+	timer_set(&d->timers, &c->deadline, clock_ns() + HELLO_TIMEOUT_NS);
 	conn_link(c);
 	return 0;
 

@@ -588,7 +588,7 @@ static void sqe_copy(const struct session *s, struct kv_sqe *out)
 static bool turn_is_over(const struct ring_req *r, u64 start_ns)
 {
 	return r->sqe.opcode < KV_OP_NR && op_defs[r->sqe.opcode].is_long &&
-	       kvmd_clock_ns() - start_ns >= RING_TURN_NS;
+	       clock_ns() - start_ns >= RING_TURN_NS;
 }
 
 /* The core's name of the request at the head; never 0. */
@@ -607,7 +607,7 @@ static unsigned int ring_serve(struct session *s)
 
 	if (!used || s->doomed)
 		return 0;
-	start_ns = kvmd_clock_ns();
+	start_ns = clock_ns();
 	if (used > KV_SQ_ENTRIES) {
 		session_kick(s,
 			     "its submission ring makes no sense: tail %u, "
@@ -715,7 +715,7 @@ void ring_forget(struct session *s)
 void ring_doorbell(struct io_watch *w, u32 events)
 {
 	struct session *s = container_of(w, struct session, doorbell);
-	u64 now = kvmd_clock_ns();
+	u64 now = clock_ns();
 	u64 most = (u64)s->d->opt->spin_us * 1000;
 
 	if (s->hot)

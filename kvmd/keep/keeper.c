@@ -186,7 +186,7 @@ static int spawn(struct keeper *k)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	k->born_ns = kvmd_clock_ns();
+	k->born_ns = clock_ns();
 	k->kvmd = fork();
 	if (k->kvmd < 0) {
 		close(pair[0]);
@@ -277,7 +277,7 @@ static bool again(struct keeper *k, int status)
 	if (k->ending || status < 0 || (WIFEXITED(status) && !failed) ||
 	    (failed && !k->lives))
 		return false;
-	if (kvmd_clock_ns() - k->born_ns >= FAST_NS)
+	if (clock_ns() - k->born_ns >= FAST_NS)
 		k->nr_fast = 0;
 	else /* SIGKILL is somebody else's doing */
 		k->nr_fast += failed || WTERMSIG(status) != SIGKILL;

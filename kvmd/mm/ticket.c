@@ -256,8 +256,8 @@ static void look_now(struct client *c)
 }
 
 /* resv_room(), and who asks is known to want what it lacks. */
-static enum ticket_block find_room(struct mm *mm, struct client *c,
-				   struct resv_plan *p, u32 *extents)
+static enum ticket_block find_wanted_room(struct mm *mm, struct client *c,
+					  struct resv_plan *p, u32 *extents)
 {
 	u32 before[KV_GEOM_MAX], g;
 	enum ticket_block block;
@@ -464,7 +464,7 @@ static bool try_one(struct mm *mm, u32 slot, struct pass *pass)
 	else if (extents && mm->tenants[c->tenant].blocked == mm->pass)
 		block = BLOCK_TENANT;
 	else
-		block = find_room(mm, c, &p, &extents);
+		block = find_wanted_room(mm, c, &p, &extents);
 	held = extents && pass->reclaiming;
 	t->extents = extents;
 	t->reclaiming = p.reclaiming;
@@ -588,7 +588,7 @@ int mm_reserve(struct mm *mm, u32 client, const struct mm_resv *r,
 		ahead = BLOCK_HIGH;
 	else if (c->nr_tickets == MM_CLIENT_TICKETS && ahead == BLOCK_HIGH)
 		ahead = BLOCK_NONE;
-	block = ahead ? ahead : find_room(mm, c, &p, &extents);
+	block = ahead ? ahead : find_wanted_room(mm, c, &p, &extents);
 	if (block != BLOCK_NONE)
 		return wait_or_fail(mm, c, r, &p, block, extents, extra);
 	rc = resv_commit(mm, c, &p, copies);

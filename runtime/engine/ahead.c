@@ -50,7 +50,7 @@ static void beside(struct engine *e)
 static void errand(void *arg)
 {
 	struct engine *e = arg;
-	double lap = host_now();
+	double lap = clock_s();
 
 	beside(e);
 	host_lap(&e->stats.host_beside_s, lap);
@@ -58,17 +58,17 @@ static void errand(void *arg)
 
 static void wait_for_turn(struct engine *e)
 {
-	double lap = host_now();
+	double lap = clock_s();
 
 	if (!e->b->ops->turn_begin)
 		return;
 	e->b->ops->turn_begin(e->b);
-	e->has_rival = host_now() - lap > RIVAL_S;
+	e->has_rival = clock_s() - lap > RIVAL_S;
 }
 
 void ahead_begin(struct engine *e)
 {
-	double lap = host_now();
+	double lap = clock_s();
 
 	e->is_beside = !e->o.machine && !e->o.one_by_one && !e->has_rival &&
 		       pool_nr_threads(e->x->pool) > 1;
@@ -79,7 +79,7 @@ void ahead_begin(struct engine *e)
 		return;
 	}
 	wait_for_turn(e);
-	lap = host_now();
+	lap = clock_s();
 	pool_post(e->x->pool, errand, e);
 	host_lap(&e->stats.host_ahead_s, lap);
 }
@@ -87,7 +87,7 @@ void ahead_begin(struct engine *e)
 static void receive(void *arg)
 {
 	struct engine *e = arg;
-	double lap = host_now();
+	double lap = clock_s();
 
 	e->b->ops->step_receive(e->b);
 	host_lap(&e->stats.host_beside_s, lap);
@@ -101,7 +101,7 @@ void ahead_receive(struct engine *e)
 
 void ahead_end(struct engine *e)
 {
-	double lap = host_now();
+	double lap = clock_s();
 
 	if (!e->is_beside)
 		return;

@@ -265,7 +265,7 @@ static void block(struct engine *e, u32 first, u32 nr)
 {
 	u32 vocab = e->m->hp.vocab, i;
 	double start = engine_now(e);
-	double from = host_now();
+	double from = clock_s();
 	struct kern_logits p = { .len = vocab,
 				 .argmax = e->argmax,
 				 .top_ids = e->top_ids,

@@ -361,7 +361,7 @@ static int compute(struct engine *e, const struct forward_batch *b)
 
 static int run(struct engine *e, char *err)
 {
-	double lap = host_now(), took;
+	double lap = clock_s(), took;
 	const struct kern_copy *copies;
 	struct forward_batch batch;
 	u32 nr;
@@ -471,7 +471,7 @@ static void learn(struct engine *e)
 /* What follows from a step that was computed. */
 static int complete(struct engine *e, char *err)
 {
-	double lap = host_now();
+	double lap = clock_s();
 	int rc = e->b->ops->step_commit(e->b);
 	u32 i;
 
@@ -503,7 +503,7 @@ static int step_once(struct engine *e, char *err)
 
 	if (e->o.tbt_slo_ms && !e->is_profiled)
 		profile_run(e);
-	lap = host_now();
+	lap = clock_s();
 	sched_pick(e);
 	lap = host_lap(&e->stats.host_pick_s, lap);
 	rc = sched_reserve(e, err);

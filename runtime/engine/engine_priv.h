@@ -5,8 +5,8 @@
  * engine_priv.h - the engine's state, shared by the files of its folder
  */
 #include <errno.h>
-#include <time.h>
 
+#include "lib/clock.h"
 #include "runtime/engine/budget.h"
 #include "runtime/engine/commit.h"
 #include "runtime/engine/cost.h"
@@ -128,28 +128,16 @@ struct engine {
 
 static inline double engine_now(const struct engine *e)
 {
-	struct timespec ts;
-
 	if (e->o.machine)
 		return e->o.machine->now(e->o.machine->ctx);
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
-/* Of what the engine itself does, also where a machine is simulated. */
-static inline double host_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+	return clock_s();
 }
 
 /* The time since @from is part of @sum; the time now. */
 static inline double host_lap(double *sum, double from)
 {
-	double now = host_now();
+	double now = clock_s();
 
 	*sum += now - from;
 	return now;

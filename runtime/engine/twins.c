@@ -25,7 +25,6 @@
  * chunk ends there, at the last whole page that they share, as a window lets
  * its pages go when the next step's are asked for.
  */
-#include <time.h>
 #include <unistd.h>
 
 #include "runtime/engine/engine_priv.h"
@@ -38,12 +37,9 @@
 /* The time in which other processes get on. */
 static double others_now(const struct engine *e)
 {
-	struct timespec ts;
-
 	if (e->o.machine && e->o.machine->nap)
 		return engine_now(e);
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+	return clock_s();
 }
 
 static bool may_map(const struct engine *e, const struct request *r)

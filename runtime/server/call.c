@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "lib/clock.h"
 #include "runtime/server/server_priv.h"
 
 static void call_free(struct call *c)
@@ -100,7 +101,7 @@ int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
 	c->sv = sv;
 	c->fd = -1;
 	c->created = (s64)time(NULL);
-	c->arrived_s = c->spoke_s = feed_now();
+	c->arrived_s = c->spoke_s = clock_s();
 	rc = params_parse(body, chat, vocab_size(sv->m.vocab), &c->g, err);
 	if (!rc && c->g.model && *c->g.model)
 		rc = call_check_model(sv, c->g.model, err);

@@ -23,9 +23,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "runtime/server/feed.h"
 
 #define ATTEND_MS 200 /* how often the idle engine looks after kvmd */
@@ -51,14 +51,6 @@ struct feed {
 	u64 nr_busy;
 	double busy_s, host_s, last_s;
 };
-
-double feed_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
 
 int feed_create(struct feed **out)
 {
@@ -388,8 +380,8 @@ static void fail_all(struct feed *f, const struct feed_engine *fe, int rc,
 		f->live[i]->message = strdup(err);
 		engine_cancel(e, f->live[i]->req);
 	}
-	put_batch(f, feed_now());
-	sweep(f, e, feed_now());
+	put_batch(f, clock_s());
+	sweep(f, e, clock_s());
 	note_state(f, e);
 	fe->failed(fe->ctx);
 	while (!atomic_load(&f->ending)) {
@@ -405,13 +397,13 @@ static void fail_all(struct feed *f, const struct feed_engine *fe, int rc,
 static int one_step(struct feed *f, const struct feed_engine *fe, char *err)
 {
 	const struct engine_stats before = *engine_stats(fe->e);
-	double start = feed_now(), now;
+	double start = clock_s(), now;
 	int rc = engine_step(fe->e, err);
 
-	now = feed_now();
+	now = clock_s();
 	put_batch(f, now);
 	sweep(f, fe->e, start);
-	note_time(f, &before, engine_stats(fe->e), feed_now());
+	note_time(f, &before, engine_stats(fe->e), clock_s());
 	return rc == -EINTR ? 0 : rc;
 }
 
@@ -482,7 +474,7 @@ void feed_submit(struct feed *f, struct job *j)
 	j->p.prompt = j->prompt;
 	j->p.events = &events;
 	j->p.ctx = j;
-	j->submitted_s = feed_now();
+	j->submitted_s = clock_s();
 	pile_put(&f->submitted, &j->link);
 	wake(f->to_engine);
 }

@@ -93,7 +93,6 @@ struct feed_engine {
 int __must_check feed_create(struct feed **out);
 /* No thread uses it any more. */
 void feed_destroy(struct feed *f);
-double feed_now(void);
 
 /* ---- the engine's thread ---- */
 

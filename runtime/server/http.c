@@ -28,6 +28,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include "lib/clock.h"
 #include "runtime/server/server_priv.h"
 
 #define IDLE_S		 120u /* a connection without a request */
@@ -216,8 +217,7 @@ void call_has_news(struct call *c)
 static void note_emitted(struct call *c)
 {
 	if (c->made_s)
-		hist_observe(&c->sv->metrics, HIST_EMIT,
-			     feed_now() - c->made_s);
+		hist_observe(&c->sv->metrics, HIST_EMIT, clock_s() - c->made_s);
 	c->made_s = 0.0;
 }
 

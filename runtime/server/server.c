@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "runtime/server/server_priv.h"
 
 #define BACKLOG	    1024
@@ -129,7 +130,7 @@ static void cancel_all(struct server *sv)
 
 static void drain(struct server *sv)
 {
-	double now = feed_now();
+	double now = clock_s();
 
 	if (sv->fed)
 		return;
@@ -149,7 +150,7 @@ static void drain(struct server *sv)
  */
 static void ping(struct server *sv)
 {
-	double now = feed_now();
+	double now = clock_s();
 	struct call *c;
 
 	if (!sv->o->ping_s || !sv->nr_streams || now < sv->ping_look_s)
@@ -199,8 +200,8 @@ static void *serve(void *arg)
 
 	while (!atomic_load(&sv->quit))
 		one_round(sv);
-	end = feed_now() + LAST_WORD_S;
-	while (sv->nr_exchanges && feed_now() < end)
+	end = clock_s() + LAST_WORD_S;
+	while (sv->nr_exchanges && clock_s() < end)
 		one_round(sv);
 	http_stop(sv);
 	return NULL;

@@ -20,6 +20,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include "include/kv/types.h"
+#include "lib/clock.h"
 
 struct bench_opts {
 	bool json, pretty, tiny;
@@ -188,9 +189,8 @@ int __must_check model_packed_bytes(const char *path, u64 *bytes, char *err);
 int __must_check model_reference(const struct bench_opts *o, enum model_id id,
 				 const char *file, json_t **out, char *note);
 
-/* ---- clock.c: time, samples and random numbers ---- */
+/* ---- sample.c: medians and random numbers ---- */
 
-double bench_now(void);
 double bench_median(double *v, size_t n); /* sorts @v */
 double bench_percentile(double *v, size_t n, double p); /* sorts @v */
 

@@ -247,7 +247,7 @@ static int bench_init(struct attn_bench *b, const struct bench_opts *o,
 /* All layers once; seconds. */
 static double pass_once(struct attn_bench *b, bool paged)
 {
-	double start = bench_now();
+	double start = clock_s();
 	u32 i, l;
 
 	b->attn.seqs = paged ? b->paged_seqs : b->flat_seqs;
@@ -260,7 +260,7 @@ static double pass_once(struct attn_bench *b, bool paged)
 			kv_flat(b, l, &b->attn.kv);
 		b->exec.ops->attn(&b->exec, &b->attn, &b->plan[paged]);
 	}
-	return bench_now() - start;
+	return clock_s() - start;
 }
 
 static double pass(struct attn_bench *b, bool paged)
@@ -318,7 +318,7 @@ static int attn_measure_in(const struct bench_opts *o,
 		rc = -EBADMSG;
 		goto out_free;
 	}
-	end = bench_now() + 2 * o->seconds;
+	end = clock_s() + 2 * o->seconds;
 	do {
 		bool first = n & 1; /* who goes first takes turns */
 		double x = pass(&b, first), y = pass(&b, !first);
@@ -327,7 +327,7 @@ static int attn_measure_in(const struct bench_opts *o,
 		f[n] = first ? y : x;
 		r[n] = p[n] / f[n];
 		n++;
-	} while (n < ATTN_RUNS_MAX && (n < 5 || bench_now() < end));
+	} while (n < ATTN_RUNS_MAX && (n < 5 || clock_s() < end));
 	res->runs = (u32)n;
 	res->paged_s = bench_median(p, n);
 	res->flat_s = bench_median(f, n);

@@ -101,7 +101,7 @@ static void count_states(struct request *const *req, u32 nr, u32 *running,
 static int run_until_admitted(struct session *s, struct request **req, u32 nr,
 			      struct engine_result *r)
 {
-	double start = bench_now(), sum = 0;
+	double start = clock_s(), sum = 0;
 	u32 running, waiting, steps = 0;
 	int rc;
 
@@ -113,7 +113,7 @@ static int run_until_admitted(struct session *s, struct request **req, u32 nr,
 		sum += running;
 		steps++;
 	} while (rc > 0 && waiting);
-	r->seconds = bench_now() - start;
+	r->seconds = clock_s() - start;
 	r->tokens = engine_stats(s->engine)->nr_decode;
 	r->tps = (double)r->tokens / r->seconds;
 	r->resident = sum / steps;

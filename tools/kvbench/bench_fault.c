@@ -56,14 +56,14 @@ static int timed_step(struct bench_client *c, u32 space, u64 pos, u32 nr,
 				   .nr_tokens = nr,
 				   .pos = pos };
 	struct kv_step *st;
-	double start = bench_now();
+	double start = clock_s();
 	int rc = kv_step_prepare(c->kv, &it, 1, KV_STEP_WAIT, 10000, &st);
 
 	if (rc)
 		return rc;
 	if (copies)
 		kv_step_run_copies(c->kv, st);
-	*took = bench_now() - start;
+	*took = clock_s() - start;
 	if (!copies)
 		kv_step_run_copies(c->kv, st);
 	kv_step_complete(c->kv, st);
@@ -73,11 +73,11 @@ static int timed_step(struct bench_client *c, u32 space, u64 pos, u32 nr,
 static int run_fresh(const struct bench_opts *o, struct bench_client *c,
 		     struct fault_result *r)
 {
-	double end = bench_now() + o->seconds;
+	double end = clock_s() + o->seconds;
 	u32 space, n = 0, page = 0;
 	int rc = kv_space_create(c->kv, &c->args, &space);
 
-	while (!rc && n < FAULT_MAX && (n < 10 || bench_now() < end)) {
+	while (!rc && n < FAULT_MAX && (n < 10 || clock_s() < end)) {
 		rc = timed_step(c, space, page * 16u, 16, false, &samples[n]);
 		n++;
 		/* so many fit in the extents that a client keeps */
@@ -141,14 +141,14 @@ static int run_prefix(const struct bench_opts *o, struct bench_client *c,
 	for (i = 0; i < PREFIX_TOKENS; i++)
 		ids[i] = i;
 	rc = publish_prefix(c, ids);
-	end = bench_now() + o->seconds;
-	while (!rc && n < FAULT_MAX && (n < 10 || bench_now() < end)) {
+	end = clock_s() + o->seconds;
+	while (!rc && n < FAULT_MAX && (n < 10 || clock_s() < end)) {
 		rc = kv_space_create(c->kv, &c->args, &space);
-		start = bench_now();
+		start = clock_s();
 		if (!rc)
 			rc = kv_prefix_map(c->kv, space, ids, PREFIX_TOKENS,
 					   &len);
-		samples[n++] = bench_now() - start;
+		samples[n++] = clock_s() - start;
 		if (!rc)
 			rc = kv_space_destroy(c->kv, space);
 	}
@@ -165,8 +165,8 @@ static int run_cow(const struct bench_opts *o, struct bench_client *c,
 
 	if (!rc)
 		rc = fill_space(c, space, COW_TOKENS);
-	end = bench_now() + o->seconds;
-	while (!rc && n < FAULT_MAX && (n < 10 || bench_now() < end)) {
+	end = clock_s() + o->seconds;
+	while (!rc && n < FAULT_MAX && (n < 10 || clock_s() < end)) {
 		rc = kv_space_fork(c->kv, space, COW_TOKENS, &child);
 		if (!rc)
 			rc = timed_step(c, child, COW_TOKENS, 1, true,
@@ -190,13 +190,13 @@ static int run_tree(const struct bench_opts *o, struct bench_client *c,
 
 	if (!rc)
 		rc = fill_space(c, space, TREE_TOKENS);
-	end = bench_now() + o->seconds;
-	while (!rc && n < 200 && (n < 3 || bench_now() < end)) {
-		start = bench_now();
+	end = clock_s() + o->seconds;
+	while (!rc && n < 200 && (n < 3 || clock_s() < end)) {
+		start = clock_s();
 		for (i = 0; !rc && i < TREE_BRANCHES; i++)
 			rc = kv_space_fork(c->kv, space, TREE_TOKENS,
 					   &child[i]);
-		samples[n++] = bench_now() - start;
+		samples[n++] = clock_s() - start;
 		for (i = 0; !rc && i < TREE_BRANCHES; i++)
 			rc = kv_space_destroy(c->kv, child[i]);
 	}
@@ -213,10 +213,10 @@ static double memcpy_bw(size_t bytes)
 
 	for (i = 0; from && to && i < 50; i++) {
 		memset(from, (int)i, bytes);
-		start = bench_now();
+		start = clock_s();
 		memcpy(to, from, bytes);
 		__asm__ __volatile__("" : : "r"(to) : "memory");
-		best = max(best, (double)bytes / (bench_now() - start));
+		best = max(best, (double)bytes / (clock_s() - start));
 	}
 	free(from);
 	free(to);

@@ -71,19 +71,19 @@ static int ring_round(struct bench_client *c, u32 parent, double *t,
 	u32 child;
 	int rc;
 
-	t[0] = bench_now();
+	t[0] = clock_s();
 	rc = kv_space_fork(c->kv, parent, FORK_TOKENS, &child);
 	if (rc)
 		return rc;
-	t[1] = bench_now();
+	t[1] = clock_s();
 	rc = bench_client_step(c, parent, FORK_TOKENS, 1, copied);
-	t[2] = bench_now();
+	t[2] = clock_s();
 	if (!rc)
 		rc = bench_client_step(c, child, FORK_TOKENS, 1, copied);
-	t[3] = bench_now();
+	t[3] = clock_s();
 	if (!rc)
 		rc = kv_space_destroy(c->kv, child);
-	t[4] = bench_now();
+	t[4] = clock_s();
 	return rc ? rc : kv_space_truncate(c->kv, parent, FORK_TOKENS);
 }
 
@@ -120,8 +120,8 @@ static int fork_rings(const struct bench_opts *o, struct fork_result *r,
 	if (!rc)
 		rc = ring_round(&c, parent, t, &copied); /* warm */
 	copied = 0;
-	end = bench_now() + o->seconds;
-	while (!rc && n < FORK_ROUNDS && (n < 10 || bench_now() < end)) {
+	end = clock_s() + o->seconds;
+	while (!rc && n < FORK_ROUNDS && (n < 10 || clock_s() < end)) {
 		rc = ring_round(&c, parent, t, &copied);
 		note_times(n++, t);
 	}
@@ -160,21 +160,21 @@ static int core_round(struct mmhost *h, u32 parent, double *t, u64 *copied)
 {
 	int rc, child;
 
-	t[0] = bench_now();
+	t[0] = clock_s();
 	child = mm_space_fork(h->mm, h->client, parent, FORK_TOKENS);
 	if (child < 0)
 		return child;
 	mmhost_set_len(h, (u32)child, FORK_TOKENS);
-	t[1] = bench_now();
+	t[1] = clock_s();
 	rc = core_write(h, parent, copied);
-	t[2] = bench_now();
+	t[2] = clock_s();
 	if (!rc)
 		rc = core_write(h, (u32)child, copied);
-	t[3] = bench_now();
+	t[3] = clock_s();
 	if (!rc)
 		rc = mm_space_destroy(h->mm, h->client, (u32)child);
 	mmhost_drain(h);
-	t[4] = bench_now();
+	t[4] = clock_s();
 	if (rc)
 		return rc;
 	rc = mm_space_truncate(h->mm, h->client, parent, FORK_TOKENS);
@@ -230,8 +230,8 @@ static int fork_core(const struct bench_opts *o, struct fork_result *r)
 	if (!rc)
 		rc = core_round(&h, parent, t, &copied);
 	copied = 0;
-	end = bench_now() + o->seconds;
-	while (!rc && n < FORK_ROUNDS && (n < 10 || bench_now() < end)) {
+	end = clock_s() + o->seconds;
+	while (!rc && n < FORK_ROUNDS && (n < 10 || clock_s() < end)) {
 		rc = core_round(&h, parent, t, &copied);
 		note_times(n++, t);
 	}

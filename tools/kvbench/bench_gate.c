@@ -207,9 +207,9 @@ static void window(struct gate_shared *sh, enum mode mode, double length,
 	nap(min(SETTLE_S, length));
 	for (i = 0; i < 2; i++)
 		before[i] = sh->tokens[i];
-	from = bench_now();
+	from = clock_s();
 	nap(length);
-	from = bench_now() - from;
+	from = clock_s() - from;
 	for (i = 0; i < 2; i++)
 		tps[i] = (double)(sh->tokens[i] - before[i]) / from;
 	sh->mode = NR_MODES;
@@ -239,15 +239,14 @@ static int rounds(const struct bench_opts *o, struct gate_shared *sh,
 		  const char *socket, const pid_t pid[2], struct gate_result *r)
 {
 	double gate[GATE_ROUNDS], free_[GATE_ROUNDS], share[GATE_ROUNDS];
-	double length = o->tiny ? 0.3 : GATE_WIN_S, until = bench_now() + 120;
+	double length = o->tiny ? 0.3 : GATE_WIN_S, until = clock_s() + 120;
 	double held[2];
 	u32 nr = o->tiny ? 1 : GATE_ROUNDS, i;
 	enum mode m;
 
 	while (sh->ready != 3) {
 		nap(0.05);
-		if (!is_alive(pid[0]) || !is_alive(pid[1]) ||
-		    bench_now() > until)
+		if (!is_alive(pid[0]) || !is_alive(pid[1]) || clock_s() > until)
 			return -ECHILD;
 	}
 	for (i = 0; i < nr; i++) {

@@ -191,7 +191,7 @@ static int time_attach(const struct load_file *f, const char *socket,
 	struct kv_attach_opts ao = { .sz = sizeof(ao),
 				     .socket = socket,
 				     .name = "kvbench" };
-	double start = bench_now();
+	double start = clock_s();
 	struct kv_weights w = { 0 };
 	struct kv *kv;
 	int rc = kv_attach(&ao, &kv);
@@ -199,7 +199,7 @@ static int time_attach(const struct load_file *f, const char *socket,
 	if (rc)
 		return err_set(err, rc, "%s", kv_attach_error());
 	rc = kv_weights_open(kv, &f->key, NULL, NULL, &w);
-	*seconds = bench_now() - start;
+	*seconds = clock_s() - start;
 	if (rc)
 		err_set(err, rc, "%s", kv_error(kv));
 	kv_weights_close(kv, &w);
@@ -214,7 +214,7 @@ static int load_round(const struct bench_opts *o, const struct load_file *f,
 {
 	struct runtime one, two;
 	struct private_kvmd *d;
-	double start = bench_now();
+	double start = clock_s();
 	int rc = private_kvmd_start(LOAD_DEVICE, NULL, &d, err);
 
 	if (rc)
@@ -222,12 +222,12 @@ static int load_round(const struct bench_opts *o, const struct load_file *f,
 	rc = runtime_start(o, f->path, private_kvmd_socket(d), &one, err);
 	if (rc)
 		goto out_stop;
-	*cold = bench_now() - start;
-	start = bench_now();
+	*cold = clock_s() - start;
+	start = clock_s();
 	rc = runtime_start(o, f->path, private_kvmd_socket(d), &two, err);
 	if (rc)
 		goto out_end_one;
-	*second = bench_now() - start;
+	*second = clock_s() - start;
 	runtime_end(&two);
 	rc = time_attach(f, private_kvmd_socket(d), attach, err);
 out_end_one:

@@ -228,10 +228,10 @@ serve(const char *socket, struct shared *sh, u64 seed)
 	while (!rc && sh->side >= 0) {
 		at = sh->window;
 		w = at < 0 ? &rest : &sh->win[sh->side][at];
-		from = bench_now();
+		from = clock_s();
 		rc = serve_step(&s, w);
 		if (at >= 0 && w->nr < STEPS_MAX)
-			w->ms[w->nr++] = (bench_now() - from) * 1e3;
+			w->ms[w->nr++] = (clock_s() - from) * 1e3;
 		if (sh->ready == 0)
 			sh->ready = 1;
 	}
@@ -459,8 +459,8 @@ static int one_window(struct shared *sh, const struct watched *w, u32 at,
 	nap(min(length, SETTLE_S));
 	before = foreign_ticks(w, &before_all);
 	sh->window = (int)at;
-	until = bench_now() + length;
-	while (bench_now() < until) {
+	until = clock_s() + length;
+	while (clock_s() < until) {
 		look(w->socket, w->name[0], w->name[1], r);
 		nap(0.05);
 	}
@@ -477,7 +477,7 @@ static int one_window(struct shared *sh, const struct watched *w, u32 at,
 static int all_windows(const struct bench_opts *o, struct shared *sh,
 		       const struct watched *w, struct neighbour_result *r)
 {
-	double length = o->tiny ? 0.2 : WINDOW_S, from = bench_now();
+	double length = o->tiny ? 0.2 : WINDOW_S, from = clock_s();
 	u32 most = o->tiny ? 1 : WINDOWS, nr[NR_SIDES] = { 0, 0 };
 	enum side side = INSIDE;
 	bool disturbed;
@@ -486,11 +486,11 @@ static int all_windows(const struct bench_opts *o, struct shared *sh,
 	while (!rc && nr[TENFOLD] < most) {
 		rc = one_window(sh, w, nr[side], side, length, r, &disturbed);
 		r->disturbed += disturbed;
-		if (disturbed && bench_now() - from < MOST_S && !o->tiny)
+		if (disturbed && clock_s() - from < MOST_S && !o->tiny)
 			continue;
 		nr[side]++;
 		side = side == INSIDE ? TENFOLD : INSIDE;
-		if (bench_now() - from > MOST_S)
+		if (clock_s() - from > MOST_S)
 			most = min(most, max(nr[INSIDE], 1u));
 	}
 	r->windows = nr[TENFOLD];
@@ -501,13 +501,13 @@ static int all_windows(const struct bench_opts *o, struct shared *sh,
 static int warm_up(const struct bench_opts *o, struct shared *sh,
 		   const pid_t pid[2])
 {
-	double until = bench_now() + (o->tiny ? 3 : 8);
+	double until = clock_s() + (o->tiny ? 3 : 8);
 
 	sh->side = TENFOLD;
-	while (bench_now() < until || sh->ready < 2) {
+	while (clock_s() < until || sh->ready < 2) {
 		nap(0.05);
 		if (has_ended(pid[0]) || has_ended(pid[1]) ||
-		    bench_now() > until + 20)
+		    clock_s() > until + 20)
 			return -ECHILD;
 	}
 	return 0;

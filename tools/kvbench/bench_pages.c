@@ -77,13 +77,13 @@ static void page_child(const char *socket, struct page_shared *sh, u32 i,
 	__atomic_add_fetch(&sh->ready, 1, __ATOMIC_SEQ_CST);
 	while (!__atomic_load_n(&sh->go, __ATOMIC_ACQUIRE))
 		usleep(1000);
-	start = bench_now();
+	start = clock_s();
 	end = start + seconds;
-	while (!rc && bench_now() < end) {
+	while (!rc && clock_s() < end) {
 		rc = page_round(&c, space);
 		me->rounds++;
 	}
-	me->seconds = bench_now() - start;
+	me->seconds = clock_s() - start;
 	me->rc = rc;
 	if (rc)
 		snprintf(me->err, sizeof(me->err), "%.190s",

@@ -28,7 +28,7 @@
 /* Seconds a round takes, over @seconds; negative: it failed. */
 static double time_rounds(struct bench_client *c, u32 space, double seconds)
 {
-	double start = bench_now(), now;
+	double start = clock_s(), now;
 	u64 rounds = 0;
 
 	do {
@@ -36,7 +36,7 @@ static double time_rounds(struct bench_client *c, u32 space, double seconds)
 		    kv_space_truncate(c->kv, space, 0))
 			return -1;
 		rounds++;
-		now = bench_now();
+		now = clock_s();
 	} while (now < start + seconds);
 	return (now - start) / (double)rounds;
 }

@@ -158,9 +158,9 @@ static double want_once(struct bench_client *c)
 
 	if (rc)
 		return rc;
-	t = bench_now();
+	t = clock_s();
 	rc = kv_step_prepare(c->kv, &it, 1, KV_STEP_WAIT, 20000, &st);
-	t = bench_now() - t;
+	t = clock_s() - t;
 	if (!rc) {
 		kv_step_complete(c->kv, st);
 		rc = kv_step_commit(c->kv, st);

@@ -79,7 +79,7 @@ static double copy_rate(char *to, char *from, size_t bytes, u32 n)
 {
 	struct copier c[SWAP_THREADS];
 	size_t part = bytes / SWAP_PAGE / n * SWAP_PAGE;
-	double start = bench_now();
+	double start = clock_s();
 	u32 i;
 
 	for (i = 0; i < n; i++) {
@@ -92,7 +92,7 @@ static double copy_rate(char *to, char *from, size_t bytes, u32 n)
 	copy_pages(&c[0]);
 	for (i = 1; i < n; i++)
 		pthread_join(c[i].thread, NULL);
-	return (double)(part * n) / (bench_now() - start);
+	return (double)(part * n) / (clock_s() - start);
 }
 
 /* ---- the client ---- */
@@ -142,11 +142,11 @@ static int turn(struct swap_run *s, u32 i, double *rate, u64 *bytes)
 	u64 now;
 	int rc;
 
-	start = bench_now();
+	start = clock_s();
 	rc = kv_space_truncate(s->c.kv, s->space[i], last);
 	if (!rc)
 		rc = bench_client_step(&s->c, s->space[i], last, 1, NULL);
-	end = bench_now();
+	end = clock_s();
 	if (!rc)
 		rc = moved_bytes(s, &now);
 	if (rc)

@@ -77,7 +77,7 @@ struct ttft {
 
 static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 {
-	*(double *)ctx = bench_now();
+	*(double *)ctx = clock_s();
 }
 
 static const struct request_events events = { .token = on_token };
@@ -142,7 +142,7 @@ static int one_turn(struct ttft *t, struct request *r, enum way way, double *s)
 	if (rc)
 		return rc;
 	engine_set_back(t->s.engine, ways[way]);
-	*s = bench_now();
+	*s = clock_s();
 	rc = engine_extend(t->s.engine, r, t->ids, r->p.nr_prompt, 1, t->s.err);
 	if (!rc)
 		rc = step_until_done(t, r);
@@ -203,7 +203,7 @@ static int one_cell(struct ttft *t, u32 length, u32 mib)
 {
 	struct ttft_cell *c = &t->cell[t->nr_cells++];
 	u32 rounds = t->o->tiny ? 1 : TTFT_ROUNDS, i;
-	double from = bench_now();
+	double from = clock_s();
 	struct samples m = { 0 };
 	struct request *r;
 	enum way w;
@@ -215,7 +215,7 @@ static int one_cell(struct ttft *t, u32 length, u32 mib)
 				 .load = t->nr_load,
 				 .mib = mib };
 	for (i = 0; !rc && i < rounds; i++) {
-		if (i >= TTFT_LEAST && bench_now() - from > TTFT_SECONDS)
+		if (i >= TTFT_LEAST && clock_s() - from > TTFT_SECONDS)
 			break;
 		for (w = SWAP; !rc && w < NR_WAYS; w++)
 			rc = one_sample(t, c, &m, r, (w + i) % NR_WAYS);
@@ -282,11 +282,11 @@ static int calibrate(struct ttft *t)
 	int rc = 0;
 
 	for (i = 0; !rc && i < ARRAY_SIZE(s); i++) {
-		s[i] = bench_now();
+		s[i] = clock_s();
 		rc = submit(t, len, 1, false, &r);
 		if (!rc)
 			rc = step_until_done(t, r);
-		s[i] = bench_now() - s[i];
+		s[i] = clock_s() - s[i];
 		if (!rc)
 			engine_forget(t->s.engine, r);
 	}

@@ -56,7 +56,7 @@ struct turns_result {
 static void on_token(struct request *r, u32 index, u32 id, void *ctx)
 {
 	struct turns_run *t = ctx;
-	double now = bench_now();
+	double now = clock_s();
 	struct turns_seq *s;
 	u32 i;
 

@@ -62,7 +62,7 @@ static bool condition_holds(const struct condition *c, const json_t *a)
 int run_wait(const struct invocation *inv)
 {
 	const struct options *opt = inv->opt;
-	double end = now_s() + opt->timeout_s;
+	double end = clock_s() + opt->timeout_s;
 	struct condition c;
 	json_t *a;
 	int rc;
@@ -90,9 +90,9 @@ int run_wait(const struct invocation *inv)
 			if (rc != EX_KV_NOT_RUNNING || c.kind != WAIT_READY)
 				return ask(opt, 0, "status", &a);
 		}
-		if (now_s() >= end)
+		if (clock_s() >= end)
 			break;
-		pause_s(min(0.1, end - now_s()));
+		clock_sleep_s(min(0.1, end - clock_s()));
 	}
 	fprintf(stderr, "kvctl: not %s after %g s\n", inv->args[0],
 		opt->timeout_s);
@@ -133,7 +133,7 @@ int run_events_follow(const struct invocation *inv)
 		json_decref(a);
 		if (ferror(stdout))
 			return EX_KV_FAILED;
-		pause_s(every);
+		clock_sleep_s(every);
 	}
 	return EX_KV_OK;
 }

@@ -73,17 +73,17 @@ static bool may_ask_again(unsigned int flags, const char *request, int rc)
 static int ask_kvmd(const struct options *opt, unsigned int flags,
 		    const char *request, char **text)
 {
-	double end = now_s() + SUCCESSOR_S;
+	double end = clock_s() + SUCCESSOR_S;
 	int rc;
 
 	for (;;) {
 		rc = kv_ctl(opt->socket, flags, request, text);
 		if (rc >= 0 || !may_ask_again(flags, request, rc) ||
-		    now_s() >= end)
+		    clock_s() >= end)
 			return rc;
 		free(*text);
 		*text = NULL;
-		pause_s(AGAIN_S);
+		clock_sleep_s(AGAIN_S);
 	}
 }
 

@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include "include/kv/types.h"
+#include "lib/clock.h"
 
 /* Exit statuses, documented in kvctl(8). */
 enum {
@@ -128,12 +129,6 @@ int ask_quiet(const struct options *opt, unsigned int flags,
 	      const char *request, json_t **out);
 int ask_exit_status(const struct options *opt, int err);
 int print_json(const struct options *opt, const json_t *v);
-
-/* ---- clock.c: seconds that pass ---- */
-
-/* since some time in the past */
-double now_s(void);
-void pause_s(double s);
 
 /* ---- fmt.c: numbers for people ---- */
 

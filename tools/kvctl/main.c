@@ -233,7 +233,7 @@ static int run_watched(struct invocation *inv)
 
 	for (i = 0; !inv->opt->count || i < inv->opt->count; i++) {
 		if (i)
-			pause_s(s);
+			clock_sleep_s(s);
 		inv->last_s = s;
 		if (clear)
 			fputs("\033[H\033[2J", stdout);

@@ -28,7 +28,7 @@ int sample_take(const struct options *opt, struct sample *s)
 		rc = ask(opt, 0, "client list", &s->clients);
 	if (!rc)
 		rc = ask(opt, 0, "space list", &s->spaces);
-	s->time_s = now_s();
+	s->time_s = clock_s();
 	if (rc)
 		sample_free(s);
 	return rc;
@@ -274,7 +274,7 @@ int run_top(const struct invocation *inv)
 	}
 	for (i = 0; !rc && (!opt->count || i < opt->count); i++) {
 		if (i)
-			pause_s(every);
+			clock_sleep_s(every);
 		rc = sample_take(opt, &now);
 		if (rc)
 			break;

@@ -449,19 +449,19 @@ int top_screen(const struct options *opt, double every_s)
 	if (term_enter())
 		return EX_KV_FAILED;
 	term_size(&s);
-	next = now_s() + every_s;
+	next = clock_s() + every_s;
 	while (!must_quit) {
 		draw(&s);
-		key = read_key(max((int)((next - now_s()) * 1000), 0));
+		key = read_key(max((int)((next - clock_s()) * 1000), 0));
 		if (resized) {
 			resized = 0;
 			term_size(&s);
 		}
 		if (key && !handle_key(&s, key))
 			break;
-		if (now_s() < next)
+		if (clock_s() < next)
 			continue;
-		next = now_s() + every_s;
+		next = clock_s() + every_s;
 		rc = next_sample(&s);
 		if (rc)
 			break;

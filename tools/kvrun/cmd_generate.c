@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
+#include "lib/clock.h"
 #include "runtime/model/unicode.h"
 #include "tools/kvrun/answer.h"
 #include "tools/kvrun/cmd.h"
@@ -372,14 +372,6 @@ static int print_beam(struct generate *g, const struct seq *s, u32 i)
 	return 0;
 }
 
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 /* Everything that is not on standard output yet. */
 static int print_rest(struct generate *g, const struct request *r,
 		      double seconds)
@@ -430,7 +422,7 @@ static int run(struct generate *g)
 	g->p.events = &events;
 	g->p.ctx = g;
 	g->p.keep = g->hold;
-	start = now();
+	start = clock_s();
 	rc = engine_submit(g->s.engine, &g->p, &r, g->s.err);
 	if (rc)
 		return rc;
@@ -450,11 +442,11 @@ static int run(struct generate *g)
 	if (r->error)
 		return err_set(g->s.err, r->error, "%s",
 			       r->message ? r->message : strerror(-r->error));
-	rc = print_rest(g, r, now() - start);
+	rc = print_rest(g, r, clock_s() - start);
 	if (rc)
 		return err_set(g->s.err, rc, "the answer: %s", strerror(-rc));
 	if (g->so.stats)
-		print_stats(g, now() - start);
+		print_stats(g, clock_s() - start);
 	if (fflush(stdout) || ferror(stdout))
 		return err_set(g->s.err, -EIO, "standard output: %s",
 			       strerror(errno));

@@ -155,7 +155,7 @@ static int find_kvmd(struct trace_opts *o)
 /* Until @end, 0: for ever. Return: true if it is time to leave. */
 static bool wait_until(struct pollfd fds[2], double end)
 {
-	double left = end ? end - now_s() : 1;
+	double left = end ? end - clock_s() : 1;
 	int n;
 
 	while (left > 0) {
@@ -164,7 +164,7 @@ static bool wait_until(struct pollfd fds[2], double end)
 			return true;
 		if (n < 0 && errno != EINTR)
 			return true;
-		left = end ? end - now_s() : 1;
+		left = end ? end - clock_s() : 1;
 	}
 	return false;
 }
@@ -172,7 +172,7 @@ static bool wait_until(struct pollfd fds[2], double end)
 static int report(const struct view *v, struct tracer *t, struct report *r,
 		  double *last)
 {
-	double now = now_s();
+	double now = clock_s();
 	int rc;
 
 	r->seconds = now - *last;
@@ -195,7 +195,7 @@ static int trace(const struct trace_opts *o, const struct view *v,
 		return rc;
 	fprintf(stderr, "kvtrace: counting %s of kvmd %d; ^C ends\n", v->name,
 		(int)o->pid);
-	last = next = now_s();
+	last = next = clock_s();
 	while (!rc && !leave && (!o->count || nr < o->count)) {
 		next += o->interval_s;
 		leave = wait_until(fds, o->interval_s ? next : 0);

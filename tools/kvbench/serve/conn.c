@@ -70,7 +70,7 @@ int conn_start(struct conn *c, const struct target *t, int epoll)
 	struct epoll_event e = { .events = EPOLLIN | EPOLLOUT, .data.ptr = c };
 
 	c->sent = 0;
-	c->moved = bench_now();
+	c->moved = clock_s();
 	if (c->state == CONN_IDLE) {
 		c->state = CONN_BUSY;
 		c->is_reused = true;
@@ -136,7 +136,7 @@ static int read_some(struct conn *c)
 	static char buf[65536]; /* there is one thread */
 	ssize_t n = recv(c->fd, buf, sizeof(buf), 0);
 
-	c->moved = bench_now();
+	c->moved = clock_s();
 	if (n > 0)
 		return answer_take(&c->answer, buf, (size_t)n);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))

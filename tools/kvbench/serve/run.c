@@ -168,7 +168,7 @@ static void request_ends(struct run *u, struct conn *c)
 	struct record *rec = &u->r->record[c->request];
 
 	u->active--;
-	u->now = bench_now() - u->start;
+	u->now = clock_s() - u->start;
 	rec->is_done = true;
 	rec->is_ok = !a->failure.kind[0];
 	rec->end = u->now;
@@ -217,7 +217,7 @@ static int start(struct run *u, u32 request)
 	u->active++;
 	u->r->nr_sent++;
 	u->r->peak = max(u->r->peak, u->active);
-	u->r->record[request].sent = bench_now() - u->start;
+	u->r->record[request].sent = clock_s() - u->start;
 	rc = render_request(u->o->render, u->w, request, u->quote, &c->out);
 	if (!rc)
 		rc = conn_start(c, u->o->target, u->epoll);
@@ -255,7 +255,7 @@ static int start_due(struct run *u)
 	u32 nr = 0, i;
 	int rc = 0;
 
-	u->now = bench_now() - u->start;
+	u->now = clock_s() - u->start;
 	if (interrupted)
 		return 0;
 	while (heap_first(&u->due) <= ns_of(u->now)) {
@@ -271,7 +271,7 @@ static int start_due(struct run *u)
 
 static void end_late(struct run *u)
 {
-	double now = bench_now();
+	double now = clock_s();
 	struct conn *c;
 	u32 i;
 
@@ -314,7 +314,7 @@ static int turn(struct run *u)
 		return rc;
 	if (u->due.nr)
 		wait = min(wait, (double)heap_first(&u->due) * 1e-9 -
-					 (bench_now() - u->start));
+					 (clock_s() - u->start));
 	if (may_start(u) || wait < 0)
 		wait = 0;
 	ts.tv_sec = 0;
@@ -406,7 +406,7 @@ int run_work(const struct run_opts *o, const struct work *w,
 	interrupted = 0;
 	sigaction(SIGINT, &on, &before[0]);
 	sigaction(SIGTERM, &on, &before[1]);
-	u.start = bench_now();
+	u.start = clock_s();
 	while (!rc && (u.active || (!interrupted &&
 				    (u.due.nr || u.queue_head < u.queue_tail))))
 		rc = turn(&u);

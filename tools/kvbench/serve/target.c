@@ -117,7 +117,7 @@ struct call {
 static int wait_for(const struct call *c, short events)
 {
 	struct pollfd p = { .fd = c->fd, .events = events };
-	double left = c->end - bench_now();
+	double left = c->end - clock_s();
 	int n;
 
 	if (left <= 0)
@@ -199,7 +199,7 @@ int target_call(const struct target *t, const struct render *r,
 	*out = NULL;
 	if (!c)
 		return -ENOMEM;
-	c->end = bench_now() + seconds;
+	c->end = clock_s() + seconds;
 	snprintf(full, sizeof(full), "%s%s", t->base, path);
 	rc = body ? render_post(r, full, body, &head)
 		  : render_get(r, full, &head);

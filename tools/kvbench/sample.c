@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * clock.c - time, medians, and random numbers that a seed replays
+ * sample.c - medians, and random numbers that a seed replays
  */
 #include "tools/kvbench/bench.h"
 
@@ -8,14 +8,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <time.h>
-
-double bench_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
 
 static int cmp_double(const void *a, const void *b)
 {
