@@ -10,12 +10,12 @@
  *
  * A tier that is memory has no second step, out, and no first one, in: the
  * device is read to where the page stays. The sum is made by the thread that
- * copies, which has the page in its caches then. A page that leaves is summed
- * up where it is: a client that writes to it meanwhile, as it must not, loses
- * it. A page that comes back is compared in memory that is kvmd's alone, of a
- * tier or a buffer, before any of it reaches the device. One that goes on to a
- * later tier is not looked at: its sum goes along. From memory it is written
- * from where it is.
+ * copies, of what it copies, a KiB at a time (sum.h). A page that leaves is
+ * summed up where it is: a client that writes to it meanwhile, as it must not,
+ * loses it. A page that comes back is summed up in memory that is kvmd's alone,
+ * of a tier or a buffer, and no table has its frame before the sum was found to
+ * be right. One that goes on to a later tier is not looked at: its sum goes
+ * along. From memory it is written from where it is.
  *
  * Each tier has a queue, in which tenants have their turn by weight
  * (swap_queue.c), and does no more at a time than a window of bytes, enough to
@@ -34,7 +34,7 @@
  * What the core wants next it is asked once a turn, not behind each page: it
  * looks at all pages that a reservation waits for.
  *
- * Everything here runs on the loop but job_look(); pages are copied by the
+ * Everything here runs on the loop; pages are copied and summed up by the
  * threads of the tenant for whom they move (crew.c), so that they wait neither
  * for extents that are populated nor, the tiers' requests being the kernel's or
  * other threads', for a slow disk. What belongs to no tenant has swap's own.
@@ -313,18 +313,6 @@ static void timer_fire(struct timer *t)
 
 /* ---- one page ---- */
 
-/* On a thread: sum up what leaves, compare what comes back. */
-static int job_look(struct dev_req *req, const void *data)
-{
-	struct swap_job *job = container_of(req, struct swap_job, dev);
-	u64 sum = tier_sum(data, job->io.bytes, job->io.key);
-
-	if (job->type == MM_REQ_SWAP_IN)
-		return sum == job->io.sum ? 0 : -EBADMSG;
-	job->io.sum = sum;
-	return 0;
-}
-
 static void job_submit(struct swap_job *job)
 {
 	struct kvmd *d = job->d;
@@ -347,9 +335,15 @@ static void job_move(struct swap_job *job, bool write)
 static void dev_done(struct dev_req *req)
 {
 	struct swap_job *job = container_of(req, struct swap_job, dev);
+	bool in = job->type == MM_REQ_SWAP_IN;
+	int err = req->err;
 
-	if (req->err || job->type == MM_REQ_SWAP_IN || !job->buffer)
-		job_done(job, req->err);
+	if (!err && in && req->sum != job->io.sum)
+		err = -EBADMSG;
+	if (!in)
+		job->io.sum = req->sum;
+	if (err || in || !job->buffer)
+		job_done(job, err);
 	else
 		job_move(job, true);
 }
@@ -384,7 +378,7 @@ static void job_start(struct swap_job *job)
 	job->dev.src = job->dev.dst = job->io.dev_off;
 	job->dev.bytes = job->io.bytes;
 	job->dev.buf = job->buf;
-	job->dev.look = job_look;
+	job->dev.key = job->io.key;
 	job->dev.pool = crew_pool(d, job->io.payer);
 	job->tier.pool = job->dev.pool;
 	job->dev.done = dev_done;

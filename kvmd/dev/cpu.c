@@ -268,18 +268,12 @@ static int cpu_copy(void *arg)
 	return 0;
 }
 
-/* A page that comes or goes: looked at, which fetches it, then copied. */
+/* A page that comes or goes. */
 static int cpu_page(void *arg)
 {
 	struct dev_req *req = arg;
-	int rc = req->look ? req->look(req, req->at[0]) : 0;
 
-	if (rc)
-		return rc;
-	if (__builtin_cpu_supports("avx2"))
-		stream_avx2(req->at[1], req->at[0], req->bytes);
-	else
-		memcpy(req->at[1], req->at[0], req->bytes);
+	req->sum = page_move(req->at[1], req->at[0], req->bytes, req->key);
 	return 0;
 }
 
@@ -309,8 +303,8 @@ static int copy_by_calls(struct dev_req *req)
 
 	if (!rc && req->op != DEV_WRITE)
 		rc = read_in(req, buf);
-	if (!rc && req->op != DEV_COPY && req->look)
-		rc = req->look(req, buf);
+	if (!rc && req->op != DEV_COPY)
+		req->sum = page_sum(buf, req->bytes, req->key);
 	if (!rc && req->op != DEV_READ)
 		rc = write_out(req, buf);
 	if (req->op == DEV_COPY)

@@ -55,10 +55,9 @@ enum dev_op {
  * @extent: extent; 0 for DEV_COPY, DEV_READ and DEV_WRITE
  * @src, @dst, @bytes: of those; each side lies in one extent
  * @buf: host memory of DEV_READ and DEV_WRITE
- * @look: may be NULL; looks at what DEV_READ or DEV_WRITE copy, on the thread
- *	that copies: before DEV_WRITE at @buf, around DEV_READ at @buf or at the
- *	device's own. What it returns is the request's error, and then nothing
- *	was written to the device
+ * @key, @sum: of DEV_READ and DEV_WRITE: the seed of a checksum (XXH3), and the
+ *	checksum of what was copied, valid in @done unless @err. Who asks judges
+ *	it: the copy is made whatever it says
  * @pool: threads to do it; NULL: the device's
  * @done: called on the loop, once, also when submission fails at once
  * @err: 0 or -errno, valid in @done
@@ -70,7 +69,7 @@ struct dev_req {
 	u32 extent;
 	u64 src, dst, bytes;
 	void *buf;
-	int (*look)(struct dev_req *req, const void *data);
+	u64 key, sum;
 	struct work_pool *pool;
 	void (*done)(struct dev_req *req);
 	int err;

@@ -15,9 +15,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 #include "include/kv/errbuf.h"
-#include "kvmd/io/sum.h"
 #include "lib/clock.h"
 
 #define CLOSE_ROUNDS 100
@@ -69,13 +67,6 @@ void tier_forget(struct tier *t, u64 off)
 {
 	if (t->ops->forget)
 		t->ops->forget(t, off);
-}
-
-u64 tier_sum(const void *buf, u32 bytes, u64 key)
-{
-	if (__builtin_cpu_supports("avx2"))
-		return sum_avx2(buf, bytes, key);
-	return XXH3_64bits_withSeed(buf, bytes, key);
 }
 
 static bool late_write_at(const struct tier *t, u64 off, u32 bytes)

@@ -8,7 +8,7 @@
  * checksum (XXH3 of the content, begun with a key); what is read back and does
  * not match is -EBADMSG: torn, short, misdirected, stale and flipped data
  * alike. Who moves the page sums it up and compares it, while it passes
- * through the caches: tier_sum().
+ * through the caches: sum.h.
  *
  * A tier in host memory is read and written in place: its caller works on
  * tier_at() and submits nothing. To any other, pages are submitted; the end is
@@ -153,8 +153,6 @@ u64 tier_due_ns(const struct tier *t);
 void tier_expire(struct tier *t, u64 now_ns);
 /* tier_forget - the page at @off is not needed any more */
 void tier_forget(struct tier *t, u64 off);
-/* tier_sum - the checksum of a page */
-u64 tier_sum(const void *buf, u32 bytes, u64 key);
 
 /* For tiers: the request has ended, nobody touches its memory any more. */
 void tier_end(struct tier_req *req, int err);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/io/sum.h"
 #include "kvmd/io/tier.h"
 #include "selftests/harness.h"
 #include "selftests/lib_kvmd.h"
@@ -102,7 +103,7 @@ static int one(struct tier_self *self, bool write, u64 off, u64 key, u64 *sum,
 	unsigned char *at = tier_at(self->t, off);
 
 	if (write)
-		*sum = tier_sum(buf, PAGE, key);
+		*sum = page_sum(buf, PAGE, key);
 	if (!at) {
 		tier_submit(&req);
 		wait_for(self, &done);
@@ -113,7 +114,7 @@ static int one(struct tier_self *self, bool write, u64 off, u64 key, u64 *sum,
 	}
 	if (req.err || write)
 		return req.err;
-	return tier_sum(buf, PAGE, key) == *sum ? 0 : -EBADMSG;
+	return page_sum(buf, PAGE, key) == *sum ? 0 : -EBADMSG;
 }
 
 TEST_F(tier, gives_back_what_was_written)
@@ -303,17 +304,31 @@ TEST_F(lz4, a_page_written_over_another_takes_its_place)
 	EXPECT_EQ(0, memcmp(s->buf, s->other, PAGE));
 }
 
-TEST(tier_sum, is_the_same_on_every_cpu)
+TEST(page_sum, is_the_same_on_every_cpu_and_on_the_way)
 {
-	static unsigned char buf[4096 + 7];
-	uint64_t seed = test_seed();
-	size_t i;
+	static unsigned char buf[4096 + 7], to[sizeof(buf) + 64];
+	uint64_t seed = test_seed(), sum;
+	size_t i, at;
 
 	for (i = 0; i < sizeof(buf); i++)
 		buf[i] = (unsigned char)test_rand(&seed);
 	for (i = 0; i < sizeof(buf); i += 97)
 		EXPECT_EQ(XXH3_64bits_withSeed(buf, i, seed),
-			  tier_sum(buf, (u32)i, seed));
+			  page_sum(buf, i, seed));
+	for (i = 0; i < 200; i++) {
+		size_t n = i % 2 ? test_rand(&seed) % sizeof(buf)
+				 : 1024 * (i % 5);
+		const unsigned char *from =
+			buf + test_rand(&seed) % (sizeof(buf) - n + 1);
+
+		at = i % 3 ? test_rand(&seed) % 64 : 0;
+		sum = XXH3_64bits_withSeed(from, n, seed);
+		memset(to, 0x5a, sizeof(to));
+		ASSERT_EQ(sum, page_move(to + at, from, n, seed));
+		ASSERT_EQ(0, memcmp(to + at, from, n));
+		ASSERT_EQ(0x5a, to[at + n]);
+		ASSERT_TRUE(!at || to[at - 1] == 0x5a);
+	}
 }
 
 TEST(tier_file, is_removed_at_the_end_if_kvmd_made_it)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <time.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/io/sum.h"
 #include "kvmd/io/tier.h"
 #include "selftests/harness.h"
 
@@ -149,7 +150,7 @@ static void once(struct fault_self *self, const char *spec, int werr, int rerr,
 	EXPECT_EQ(rerr, run(self, false, 0, b));
 	if (!werr && !rerr)
 		EXPECT_EQ(right,
-			  tier_sum(b, PAGE, 7) == tier_sum(want, PAGE, 7));
+			  page_sum(b, PAGE, 7) == page_sum(want, PAGE, 7));
 	EXPECT_EQ(!!self->nr, !!strcmp(spec, "flip:0"));
 	free(a);
 	free(b);
@@ -170,8 +171,8 @@ TEST_F(fault, a_flipped_bit_does_not_match)
 	EXPECT_EQ(0, run(self, true, 0, b)); /* once as it is written, */
 	EXPECT_EQ(0, run(self, false, 0, b)); /* once as it is read */
 	EXPECT_EQ(2, self->nr);
-	sum = tier_sum(b, PAGE, 7);
-	EXPECT_NE(tier_sum(memset(b, 2, PAGE), PAGE, 7), sum);
+	sum = page_sum(b, PAGE, 7);
+	EXPECT_NE(page_sum(memset(b, 2, PAGE), PAGE, 7), sum);
 	free(b);
 }
 
@@ -308,7 +309,7 @@ static void model_done(struct tier_req *req)
 		slots[s].state = req->err ? SLOT_EMPTY : SLOT_KEPT;
 		nr_refused += req->err != 0;
 	} else if (req->err ||
-		   tier_sum(req->buf, PAGE, slots[s].key) != slots[s].sum) {
+		   page_sum(req->buf, PAGE, slots[s].key) != slots[s].sum) {
 		slots[s].state = SLOT_EMPTY; /* lost, and found to be */
 		nr_lost++;
 	} else {
@@ -342,7 +343,7 @@ static void model_begin(struct fault_self *self, struct model_io *io,
 		slots[s].key = ++keys;
 		slots[s].byte = (unsigned char)(test_rand(seed));
 		io->req.buf = page(slots[s].byte);
-		slots[s].sum = tier_sum(io->req.buf, PAGE, slots[s].key);
+		slots[s].sum = page_sum(io->req.buf, PAGE, slots[s].key);
 	} else {
 		io->req.buf = page(0xcc);
 	}
