@@ -102,6 +102,7 @@ kvmd-y += kvmd/log.o
 kvmd-y += kvmd/options.o
 kvmd-y += kvmd/ram.o
 kvmd-y += kvmd/swap.o
+kvmd-y += kvmd/swap_buffers.o
 kvmd-y += kvmd/swap_discard.o
 kvmd-y += kvmd/swap_queue.o
 kvmd-y += kvmd/trace.o

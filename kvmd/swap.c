@@ -22,9 +22,8 @@
  * keep it busy: what has begun is nobody's turn any more. A part of it as large
  * is each tenant's own, so that none waits for another one's slow CPUs.
  *
- * A tier that is not memory takes a buffer for each page on its way; together
- * they are no more than BUFFER_BYTES, and jobs wait for them in turn. One page
- * is always let through.
+ * A tier that is not memory takes a buffer for each page on its way
+ * (swap_buffers.c), and jobs wait for them in turn.
  *
  * What a tier has not done at its deadline is given up: the core is told that
  * the page stays (out) or is lost (in). The job and its buffer live on until
@@ -50,7 +49,6 @@
 #include "include/kv/usdt.h"
 #include "kvmd/kvmd.h"
 
-#define BUFFER_BYTES (32ull << 20)
 #define WINDOW_BYTES (4ull << 20) /* of a tier in memory */
 #define WINDOW_FILE  (2 * RW_FLIGHT_BYTES) /* as much again is gathered */
 #define WINDOW_PAGES 8u /* if these are more than that */
@@ -69,7 +67,7 @@ struct swap_job {
 	bool begun; /* it counts in the window */
 	u64 since_ns;
 	void *buf;
-	void *buffer; /* ours to free, or NULL: the tier's memory */
+	void *buffer; /* of swap.buffers, or NULL: the tier's memory */
 	u64 due_ns; /* while it waits; 0: never */
 	struct dev_req dev;
 	struct tier_req tier;
@@ -116,6 +114,9 @@ int swap_open(struct kvmd *d, char *err)
 	rc = work_pool_create_batch(d->io, NR_THREADS, &d->swap.pool);
 	if (rc)
 		return err_set(err, rc, "swap: no threads: %s", strerror(-rc));
+	rc = swap_buffers_init(&d->swap.buffers);
+	if (rc)
+		return err_set(err, rc, "swap: no memory for buffers");
 	if (o->swap_ram_bytes)
 		rc = tier_add(d, n++, &tier_ram_ops, NULL, o->swap_ram_bytes,
 			      err);
@@ -140,6 +141,7 @@ void swap_close(struct kvmd *d)
 		d->swap.tier[i] = NULL;
 	}
 	work_pool_destroy(d->swap.pool);
+	swap_buffers_fini(&d->swap.buffers);
 }
 
 u64 swap_bytes(const struct swap *s, u32 i)
@@ -217,9 +219,7 @@ static struct tier *job_tier(const struct swap_job *job)
 
 static void job_free(struct swap_job *job)
 {
-	if (job->buffer)
-		job->d->swap.buffer_bytes -= job->io.bytes;
-	free(job->buffer);
+	swap_buffer_put(&job->d->swap.buffers, job->buffer, job->io.bytes);
 	free(job);
 }
 
@@ -401,23 +401,15 @@ static void *job_place(const struct swap_job *job)
 	return tier_at(job_tier(job), io->tier_off);
 }
 
-/* Return: 0, -EAGAIN: too many buffers are in use, -ENOMEM. */
-static int job_buffer(struct swap_job *job)
+/* Return: false: too many buffers are in use. */
+static bool job_buffer(struct swap_job *job)
 {
-	struct swap *s = &job->d->swap;
-
 	job->buf = job_place(job);
 	if (job->buf)
-		return 0;
-	if (s->buffer_bytes && s->buffer_bytes + job->io.bytes > BUFFER_BYTES)
-		return -EAGAIN;
-	if (posix_memalign(&job->buffer, TIER_ALIGN, job->io.bytes)) {
-		job->buffer = NULL;
-		return -ENOMEM;
-	}
-	s->buffer_bytes += job->io.bytes;
+		return true;
+	job->buffer = swap_buffer_get(&job->d->swap.buffers, job->io.bytes);
 	job->buf = job->buffer;
-	return 0;
+	return job->buf;
 }
 
 /* Is there room in a tier's window for one more? */
@@ -433,18 +425,16 @@ static bool may_begin(void *ctx, const struct swap_turn *turn)
 	       own + turn->bytes <= most / OWN_PART;
 }
 
-/* Begin with what waits for a tier. Return: false: some failed, look again. */
-static bool start_tier(struct kvmd *d, u32 tier)
+/* Begin with what waits for a tier. */
+static void start_tier(struct kvmd *d, u32 tier)
 {
 	struct swap_lane *l = &d->swap.lane[tier];
 	struct swap_turn *turn;
 	struct swap_job *job;
-	int rc;
 
 	while ((turn = swap_queue_first(&l->queue, may_begin, l))) {
 		job = container_of(turn, struct swap_job, turn);
-		rc = job_buffer(job);
-		if (rc == -EAGAIN)
+		if (!job_buffer(job))
 			break;
 		swap_queue_begin(&l->queue, turn);
 		TAILQ_REMOVE(&d->swap.waiting, job, link);
@@ -453,13 +443,8 @@ static bool start_tier(struct kvmd *d, u32 tier)
 		l->nr++;
 		l->bytes += job->io.bytes;
 		l->of[turn->tenant] += job->io.bytes;
-		if (rc) {
-			job_done(job, rc); /* goes on with the next one */
-			return false;
-		}
 		job_start(job);
 	}
-	return true;
 }
 
 static void start_waiting(struct kvmd *d)
@@ -467,8 +452,7 @@ static void start_waiting(struct kvmd *d)
 	u32 i;
 
 	for (i = 0; i < MM_TIER_MAX; i++)
-		if (!start_tier(d, i))
-			return;
+		start_tier(d, i);
 	timer_arm(d);
 }
 

@@ -8,6 +8,7 @@
 #include "kvmd/io/tier.h"
 #include "kvmd/io/timer.h"
 #include "kvmd/mm/mm.h"
+#include "kvmd/swap_buffers.h"
 #include "kvmd/swap_queue.h"
 
 struct kvmd;
@@ -39,7 +40,7 @@ struct swap {
 	struct tier *tier[MM_TIER_MAX]; /* as the core numbers them */
 	struct swap_lane lane[MM_TIER_MAX];
 	TAILQ_HEAD(, swap_job) waiting; /* for their turn, the oldest first */
-	u64 buffer_bytes; /* in use */
+	struct swap_buffers buffers;
 	unsigned int nr_jobs; /* begun */
 	bool pump; /* the core was told something in this turn */
 	struct swap_discard discard;
