@@ -5,8 +5,11 @@
  * A conversation of some length waits for its next turn, and its pages have
  * been pushed off the device. Then it goes on: the time is that from the new
  * turn, of one token, to its answer's first. Three ways in turn, in
- * changing order, so that all of them meet the same noise; the median of each
- * counts. What is clearly the slower of the first two is not measured on:
+ * changing order, so that all of them meet the same noise. What counts is the
+ * median, over the rounds, of chosen over the faster of the others in the same
+ * round: a machine that changes its speed by the minute moves each median by
+ * more than it moves that. What is clearly the slower of the first two is not
+ * measured on:
  *
  *	swap		all of its pages are read back
  *	recompute	all of its tokens are computed again
@@ -54,11 +57,12 @@ static const u32 loads[] = { 0, TTFT_LOAD };
 struct ttft_cell {
 	u32 length, load, mib; /* a second; 0: as it is */
 	double s[NR_WAYS]; /* medians */
+	double ratio; /* median of chosen over the faster one, by round */
 	u32 rounds, split, computed; /* of the chosen ones */
 };
 
 struct samples {
-	double s[NR_WAYS][TTFT_ROUNDS];
+	double s[NR_WAYS][TTFT_ROUNDS]; /* by round; 0: not measured in it */
 	u32 nr[NR_WAYS];
 };
 
@@ -167,22 +171,40 @@ static int submit(struct ttft *t, u32 nr, u32 max_new, bool keep,
 	return engine_submit(t->s.engine, &p, r, t->s.err);
 }
 
+static double median_of(const struct samples *m, enum way way)
+{
+	double v[TTFT_ROUNDS];
+	u32 i, n = 0;
+
+	for (i = 0; i < TTFT_ROUNDS; i++)
+		if (m->s[way][i] > 0)
+			v[n++] = m->s[way][i];
+	return bench_median(v, n);
+}
+
+/* Of the rounds that have both. */
+static double median_ratio(const struct samples *m, enum way of, enum way over)
+{
+	double v[TTFT_ROUNDS];
+	u32 i, n = 0;
+
+	for (i = 0; i < TTFT_ROUNDS; i++)
+		if (m->s[of][i] > 0 && m->s[over][i] > 0)
+			v[n++] = m->s[of][i] / m->s[over][i];
+	return bench_median(v, n);
+}
+
 /* Is it known that the other one is faster? */
 static bool is_clear(const struct samples *m, enum way way)
 {
 	enum way other = way == SWAP ? RECOMPUTE : SWAP;
-	double a[TTFT_ROUNDS], b[TTFT_ROUNDS];
 
-	if (way == CHOSEN || m->nr[way] < 2 || m->nr[other] < 2)
-		return false;
-	memcpy(a, m->s[way], sizeof(a));
-	memcpy(b, m->s[other], sizeof(b));
-	return bench_median(a, m->nr[way]) >
-	       TTFT_CLEAR * bench_median(b, m->nr[other]);
+	return way != CHOSEN && m->nr[way] >= 2 && m->nr[other] >= 2 &&
+	       median_of(m, way) > TTFT_CLEAR * median_of(m, other);
 }
 
 static int one_sample(struct ttft *t, struct ttft_cell *c, struct samples *m,
-		      struct request *r, enum way way)
+		      struct request *r, u32 round, enum way way)
 {
 	const struct engine_stats *st = engine_stats(t->s.engine);
 	u64 split = st->nr_split, computed = st->nr_cheaper;
@@ -190,7 +212,7 @@ static int one_sample(struct ttft *t, struct ttft_cell *c, struct samples *m,
 
 	if (is_clear(m, way))
 		return 0;
-	rc = one_turn(t, r, way, &m->s[way][m->nr[way]]);
+	rc = one_turn(t, r, way, &m->s[way][round]);
 	m->nr[way] += !rc;
 	if (way == CHOSEN) {
 		c->split += st->nr_split > split;
@@ -218,13 +240,15 @@ static int one_cell(struct ttft *t, u32 length, u32 mib)
 		if (i >= TTFT_LEAST && clock_s() - from > TTFT_SECONDS)
 			break;
 		for (w = SWAP; !rc && w < NR_WAYS; w++)
-			rc = one_sample(t, c, &m, r, (w + i) % NR_WAYS);
+			rc = one_sample(t, c, &m, r, i, (w + i) % NR_WAYS);
 	}
 	if (rc)
 		return rc;
 	c->rounds = m.nr[CHOSEN];
 	for (w = SWAP; w < NR_WAYS; w++)
-		c->s[w] = bench_median(m.s[w], m.nr[w]);
+		c->s[w] = median_of(&m, w);
+	w = c->s[SWAP] < c->s[RECOMPUTE] ? SWAP : RECOMPUTE;
+	c->ratio = median_ratio(&m, CHOSEN, w);
 	engine_forget(t->s.engine, r);
 	return 0;
 }
@@ -360,13 +384,6 @@ static int ttft(const struct bench_opts *o, const struct ttft **out, char *note)
 	return rc;
 }
 
-static double ratio_of(const struct ttft_cell *c)
-{
-	double least = c->s[SWAP];
-
-	return c->s[CHOSEN] / min(least, c->s[RECOMPUTE]);
-}
-
 static int run_worst(const struct bench_opts *o, struct figure_result *f)
 {
 	const struct ttft_cell *worst;
@@ -379,11 +396,11 @@ static int run_worst(const struct bench_opts *o, struct figure_result *f)
 		return rc;
 	worst = t->cell;
 	for (i = 0; i < t->nr_cells; i++) {
-		ratio[i] = ratio_of(&t->cell[i]);
-		if (ratio[i] > ratio_of(worst))
+		ratio[i] = t->cell[i].ratio;
+		if (ratio[i] > worst->ratio)
 			worst = &t->cell[i];
 	}
-	f->measured = ratio_of(worst);
+	f->measured = worst->ratio;
 	snprintf(f->note, sizeof(f->note),
 		 "of %u cells; median %.2f; worst: %u tokens, %u MiB/s, load "
 		 "%u: swap %.0f, recompute %.0f, chosen %.0f ms",
@@ -447,7 +464,7 @@ static int run_ttft(const struct bench_opts *o, struct report *rep)
 				     (int)c->mib, "load", (int)c->load, "swap",
 				     c->s[SWAP] * 1e3, "recompute",
 				     c->s[RECOMPUTE] * 1e3, "chosen",
-				     c->s[CHOSEN] * 1e3, "ratio", ratio_of(c),
+				     c->s[CHOSEN] * 1e3, "ratio", c->ratio,
 				     "rounds", (int)c->rounds, "computed",
 				     (int)c->computed, "split", (int)c->split));
 	}
