@@ -32,6 +32,7 @@ const struct kern_ops kern_ops_amx = {
 	.name = "amx",
 	.gemm = amx_gemm,
 	.gemm_pack = amx_gemm_pack,
+	.gemm_gated = amx_gemm_gated,
 };
 
 const struct kern_ops kern_ops_avx512_bf16attn = {

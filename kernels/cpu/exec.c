@@ -53,7 +53,6 @@ ROWS_FN(embed)
 ROWS_FN(rmsnorm)
 ROWS_FN(round)
 ROWS_FN(add)
-ROWS_FN(gated)
 ROWS_FN(softcap)
 ROWS_FN(rope_table)
 ROWS_FN(rope)
@@ -85,11 +84,6 @@ static void exec_round(struct kern_exec *x, const struct kern_round *p, u32 t)
 static void exec_add(struct kern_exec *x, const struct kern_add *p, u32 t)
 {
 	run_rows(x, add_item, p, t, p->len);
-}
-
-static void exec_gated(struct kern_exec *x, const struct kern_gated *p, u32 t)
-{
-	run_rows(x, gated_item, p, t, p->len);
 }
 
 static void exec_softcap(struct kern_exec *x, const struct kern_softcap *p,
@@ -262,6 +256,88 @@ static void exec_gemm(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
 	}
 }
 
+/*
+ * ---- gated products: an item makes both sums of its columns, and is the only
+ * one to see them. They lie behind a thread's scratch ----
+ */
+
+#define GATED_COLUMNS 256u /* of an item, at most */
+
+_Static_assert(2 * GEMM_PASS * GATED_COLUMNS * sizeof(float) <=
+		       POOL_SCRATCH_BYTES - KERN_SCRATCH_BYTES,
+	       "a thread has memory for its sums");
+
+struct gated_job {
+	const struct kern_ops *kern;
+	struct kern_gemm_gated p;
+	u32 step;
+};
+
+/* Columns lo .. hi of x w to @sums, GATED_COLUMNS a row. */
+static void gated_sums(const struct gated_job *j, const struct kern_mat *w,
+		       u32 lo, u32 hi, float *sums, void *scratch)
+{
+	const struct kern_gemm g = {
+		.w = *w,
+		.x = j->p.x,
+		/* column lo is the first */
+		.y = (float *)((uintptr_t)sums - lo * sizeof(*sums)),
+		.m = j->p.m,
+		.x_stride = j->p.x_stride,
+		.y_stride = GATED_COLUMNS,
+		.packed = j->p.packed,
+	};
+
+	j->kern->gemm(&g, lo, hi, scratch);
+}
+
+static void gated_item(void *arg, u32 item, void *scratch)
+{
+	const struct gated_job *j = arg;
+	const struct kern_gemm_gated *p = &j->p;
+	u32 lo = item * j->step, hi = min(lo + j->step, p->gate.rows);
+	float *gate = (float *)(void *)((u8 *)scratch + KERN_SCRATCH_BYTES);
+	const struct kern_gated act = {
+		.gate = gate,
+		.up = gate + GEMM_PASS * GATED_COLUMNS,
+		.out = p->out + lo,
+		.stride = GATED_COLUMNS,
+		.out_stride = p->out_stride,
+		.len = hi - lo,
+		.act = p->act,
+	};
+
+	if (j->kern->gemm_gated && p->m > KERN_GATED_ROWS &&
+	    p->gate.layout == p->up.layout) {
+		j->kern->gemm_gated(p, lo, hi, scratch);
+		return;
+	}
+	gated_sums(j, &p->gate, lo, hi, gate, scratch);
+	gated_sums(j, &p->up, lo, hi, gate + GEMM_PASS * GATED_COLUMNS,
+		   scratch);
+	j->kern->gated(&act, 0, p->m);
+}
+
+static void exec_gemm_gated(struct kern_exec *x,
+			    const struct kern_gemm_gated *p)
+{
+	for (u32 m = 0; m < p->m; m += GEMM_PASS) {
+		struct gated_job j = { .kern = x->kern, .p = *p };
+		struct kern_gemm g = { .w = p->gate, .x_stride = p->x_stride };
+
+		j.p.m = g.m = min(p->m - m, GEMM_PASS);
+		j.p.x = g.x = p->x + (size_t)m * p->x_stride;
+		j.p.out += (size_t)m * p->out_stride;
+		if (x->kern->gemm_pack && p->gate.layout == p->up.layout)
+			gemm_pack(x, &g, 1);
+		j.p.packed = g.packed;
+		j.step = min(gemm_step(&g, pool_nr_threads(x->pool)),
+			     GATED_COLUMNS);
+		pool_run(x->pool, gated_item, &j,
+			 DIV_ROUND_UP(p->gate.rows, j.step));
+	}
+}
+
 /* ---- attention: the items of the plan, then the merges ---- */
 
 struct attn_job {
@@ -299,9 +375,9 @@ static const struct kern_exec_ops exec_ops = {
 	.rmsnorm = exec_rmsnorm,
 	.round = exec_round,
 	.add = exec_add,
-	.gated = exec_gated,
 	.softcap = exec_softcap,
 	.gemm = exec_gemm,
+	.gemm_gated = exec_gemm_gated,
 	.rope_table = exec_rope_table,
 	.rope = exec_rope,
 	.attn = exec_attn,

@@ -10,6 +10,9 @@
  *	        for each panel: 2 x 2 tiles over 8 products	16 KiB, L1
  *	    add bias and residual, store
  *
+ * Of a gated product a group is 128 columns of gate and the same of up, in turn
+ * a panel of each: both sums of a column are in scratch when it is stored.
+ *
  * Rows of x are a page apart or more; where amx_gemm_pack() has put their tiles
  * one behind the other, in the order of these loops, the caches read ahead.
  * Where it has not, each group copies them.
@@ -34,6 +37,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/panel_fill.h"
 #include "kernels/cpu/store_sums.h"
+#include "kernels/cpu/vec_math.h"
 
 #define AMX_GROUP  256u /* columns */
 #define AMX_PANELS (AMX_GROUP / PANEL_COLS)
@@ -202,26 +206,93 @@ static void amx_block(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 			tiles(false, x, s->panel[j], steps, k0 == 0, c[j]);
 }
 
-/* Rows m0 .. m1 of columns n0 .. n1, at most a pass of a group. */
-static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
-		      struct amx_scratch *s)
+/*
+ * Sums of rows m0 .. m1, a pass at most, of columns n0 .. n1, a group at most:
+ * those of w, or in turn a panel of w and one of @up.
+ */
+static void amx_sums(const struct kern_gemm *p, const struct kern_mat *up,
+		     u32 n0, u32 n1, u32 m0, u32 m1, struct amx_scratch *s)
 {
 	u32 panels = DIV_ROUND_UP(n1 - n0, (u32)PANEL_COLS);
-	u32 depth = block_depth(&p->w);
+	u32 depth = block_depth(&p->w), each = up ? 2 : 1;
 
 	for (u32 k0 = 0; k0 < p->w.cols; k0 += depth) {
 		u32 nr = min(p->w.cols - k0, depth);
 
-		for (u32 j = 0; j < panels; j++)
-			fill_panel(&p->w, n0 + j * PANEL_COLS, n1, k0, nr,
-				   &s->rows, s->panel[j]);
+		for (u32 j = 0; j < panels; j++) {
+			u32 n = n0 + j * PANEL_COLS;
+
+			fill_panel(&p->w, n, n1, k0, nr, &s->rows,
+				   s->panel[j * each]);
+			if (up)
+				fill_panel(up, n, n1, k0, nr, &s->rows,
+					   s->panel[j * each + 1]);
+		}
 		for (u32 m = m0; m < m1; m += AMX_BLOCK)
-			amx_block(p, m, min(m1 - m, AMX_BLOCK), k0, nr, panels,
-				  s->c[(m - m0) / AMX_BLOCK], s);
+			amx_block(p, m, min(m1 - m, AMX_BLOCK), k0, nr,
+				  panels * each, s->c[(m - m0) / AMX_BLOCK], s);
 	}
+}
+
+/* Rows m0 .. m1 of columns n0 .. n1, at most a pass of a group. */
+static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
+		      struct amx_scratch *s)
+{
+	amx_sums(p, NULL, n0, n1, m0, m1, s);
 	for (u32 m = m0; m < m1; m += AMX_BLOCK)
 		store_block(p, m, min(m1 - m, AMX_BLOCK), n0, n1,
 			    s->c[(m - m0) / AMX_BLOCK]);
+}
+
+/* Row m, the i-th of its block, of columns n0 .. n1: c is [panel]. */
+static void store_gated(const struct kern_gemm_gated *p, u32 m, u32 i, u32 n0,
+			u32 n1, float (*c)[4][AMX_ROWS][AMX_COLS])
+{
+	u16 *out = p->out + (size_t)m * p->out_stride;
+
+	for (u32 n = n0; n < n1; n += AMX_COLS) {
+		u32 tile = (n - n0) / AMX_COLS, l = min(n1 - n, AMX_COLS);
+		u32 at = i / AMX_ROWS * 2 + tile % 2, row = i % AMX_ROWS;
+		struct v16 gate = v16_load(c[tile / 2 * 2][at][row]);
+		struct v16 up = v16_load(c[tile / 2 * 2 + 1][at][row]);
+		struct v16 y = v16_gated(p->act, gate, up);
+
+		if (l == AMX_COLS)
+			v16_store_bf16(out + n, y);
+		else
+			v16_store_bf16_n(out + n, y, l);
+	}
+}
+
+/* Likewise, of half a group of both. */
+static void gated_group(const struct kern_gemm_gated *p, u32 n0, u32 n1, u32 m0,
+			u32 m1, struct amx_scratch *s)
+{
+	const struct kern_gemm g = { .w = p->gate,
+				     .x = p->x,
+				     .m = p->m,
+				     .x_stride = p->x_stride,
+				     .packed = p->packed };
+
+	amx_sums(&g, &p->up, n0, n1, m0, m1, s);
+	for (u32 m = m0; m < m1; m++)
+		store_gated(p, m, (m - m0) % AMX_BLOCK, n0, n1,
+			    s->c[(m - m0) / AMX_BLOCK]);
+}
+
+void amx_gemm_gated(const struct kern_gemm_gated *p, u32 lo, u32 hi,
+		    void *scratch)
+{
+	const u32 cols = AMX_GROUP / 2;
+
+	if (!p->m)
+		return;
+	amx_begin();
+	for (u32 n = lo; n < hi; n += cols)
+		for (u32 m = 0; m < p->m; m += AMX_PASS)
+			gated_group(p, n, min(hi, n + cols), m,
+				    min(p->m, m + AMX_PASS), scratch);
+	amx_end();
 }
 
 #include "kernels/cpu/amx_some.h"

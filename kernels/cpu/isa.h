@@ -20,6 +20,8 @@ void avx2_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
+void amx_gemm_gated(const struct kern_gemm_gated *p, u32 lo, u32 hi,
+		    void *scratch);
 void amx_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,
 		   u32 lo, u32 hi, void *scratch);
 void amx_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);

@@ -353,7 +353,7 @@ static void *memory_map(size_t bytes)
 
 static void *scratch_map(void)
 {
-	return memory_map(KERN_SCRATCH_BYTES);
+	return memory_map(POOL_SCRATCH_BYTES);
 }
 
 static void shared_free(struct pool *p)
@@ -406,7 +406,7 @@ int pool_create(u32 nr_threads, struct pool **out)
 		w->pool = p;
 		err = -pthread_create(&w->thread, NULL, worker_main, w);
 		if (err) {
-			munmap(mine, KERN_SCRATCH_BYTES);
+			munmap(mine, POOL_SCRATCH_BYTES);
 			w->scratch = p->workers[i + 1].scratch;
 			p->workers[i + 1].scratch = NULL;
 			goto out_destroy;
@@ -435,7 +435,7 @@ void pool_destroy(struct pool *p)
 	for (u32 i = 0; i < p->nr_workers; i++)
 		pthread_join(p->workers[i].thread, NULL);
 	for (u32 i = 0; i <= p->nr_workers; i++)
-		munmap(p->workers[i].scratch, KERN_SCRATCH_BYTES);
+		munmap(p->workers[i].scratch, POOL_SCRATCH_BYTES);
 	shared_free(p);
 	free(p->workers);
 	free(p);

@@ -7,7 +7,10 @@
  * The caller of pool_run() works too, so a pool of one has no thread of its
  * own. Between jobs the workers spin for POOL_SPIN_NS, then sleep.
  */
-#include "include/kv/types.h"
+#include "kernels/include/kern.h"
+
+/* Of each thread: what a kernel may take, and behind it exec.c's own. */
+#define POOL_SCRATCH_BYTES (2 * KERN_SCRATCH_BYTES)
 
 struct pool;
 

@@ -167,8 +167,10 @@ static const char *names[ARRAY_SIZE(rows) + 1];
 
 static void inherit(struct kern_ops *to, const struct kern_ops *parent)
 {
-	if (!to->gemm) /* whose order it is */
+	if (!to->gemm) { /* whose order and sums they are */
 		to->gemm_pack = parent->gemm_pack;
+		to->gemm_gated = parent->gemm_gated;
+	}
 	INHERIT(dequant);
 	INHERIT(embed);
 	INHERIT(rmsnorm);

@@ -57,4 +57,11 @@ vec_inline struct v16 v16_gelu_tanh(struct v16 x)
 	return v16_div(x, v16_add(v16_set1(1.0f), v16_exp(v16_neg(u))));
 }
 
+/* of struct kern_gated */
+vec_inline struct v16 v16_gated(u32 act, struct v16 gate, struct v16 up)
+{
+	gate = act == KERN_ACT_SILU ? v16_silu(gate) : v16_gelu_tanh(gate);
+	return v16_mul(gate, up);
+}
+
 #endif

@@ -138,17 +138,13 @@ static void vec_gated(const struct kern_gated *p, u32 lo, u32 hi)
 	for (u32 r = lo; r < hi; r++) {
 		const float *gate = p->gate + (size_t)r * p->stride;
 		const float *up = p->up + (size_t)r * p->stride;
-		u16 *out = p->out + (size_t)r * p->len;
+		u16 *out = p->out + (size_t)r * p->out_stride;
 
-		for_each_vec(i, n, p->len)
-		{
-			struct v16 g = load_upto(gate + i, n);
-
-			g = p->act == KERN_ACT_SILU ? v16_silu(g)
-						    : v16_gelu_tanh(g);
-			g = v16_mul(g, load_upto(up + i, n));
-			store_bf16_upto(out + i, g, n);
-		}
+		for_each_vec(i, n, p->len) store_bf16_upto(
+			out + i,
+			v16_gated(p->act, load_upto(gate + i, n),
+				  load_upto(up + i, n)),
+			n);
 	}
 }
 

@@ -102,8 +102,8 @@ enum kern_act {
 struct kern_gated {
 	const float *gate; /* [T][stride] */
 	const float *up; /* [T][stride] */
-	u16 *out; /* [T][len] */
-	u32 stride, len;
+	u16 *out; /* [T][out_stride] */
+	u32 stride, out_stride, len;
 	u32 act; /* enum kern_act */
 };
 
@@ -134,7 +134,22 @@ struct kern_gemm {
 	const void *packed; /* x by gemm_pack() of the same row, or NULL */
 };
 
-#define KERN_PACK_ROWS 32u /* of x: the unit of gemm_pack() */
+/*
+ * out[m][n] = act(sum_k x[m][k] * gate[n][k]) * (sum_k x[m][k] * up[n][k]),
+ * rounded to bf16: two products and kern_gated, whose sums nobody else sees.
+ */
+struct kern_gemm_gated {
+	struct kern_mat gate, up; /* [N][K] */
+	const u16 *x; /* bf16 [M][x_stride] */
+	u16 *out; /* [M][out_stride] */
+	u32 m;
+	u32 x_stride, out_stride;
+	u32 act; /* enum kern_act */
+	const void *packed; /* as of kern_gemm */
+};
+
+#define KERN_PACK_ROWS	32u /* of x: the unit of gemm_pack() */
+#define KERN_GATED_ROWS 64u /* gemm_gated() is for more */
 
 /* Bytes of x when it is packed. */
 static inline u64 kern_packed_bytes(u32 m, u32 cols)
@@ -340,7 +355,7 @@ enum kern_numerics {
  * Every function computes [lo, hi) of its unit, may run at the same time on
  * any number of threads for ranges that do not overlap, and needs
  * KERN_SCRATCH_BYTES of scratch of its own where it takes any. None but
- * gemm_pack is NULL in a row that kern_select() returned.
+ * gemm_pack and gemm_gated is NULL in a row that kern_select() returned.
  */
 struct kern_ops {
 	const char *name;
@@ -359,6 +374,12 @@ struct kern_ops {
 	 * cols and layout count.
 	 */
 	void (*gemm_pack)(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
+	/*
+	 * NULL: gemm() and gated() do it; or for many rows, where gate and up
+	 * have one layout, without their sums in memory.
+	 */
+	void (*gemm_gated)(const struct kern_gemm_gated *p, u32 lo, u32 hi,
+			   void *scratch);
 	void (*rope_table)(const struct kern_rope_table *p, u32 lo, u32 hi);
 	void (*rope)(const struct kern_rope *p, u32 lo, u32 hi);
 	void (*attn)(const struct kern_attn *p,
@@ -375,8 +396,9 @@ struct kern_ops {
  * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the fastest
  *	 that this CPU has, int8 numerics left out
  *
- * Return: a constant row with every function but gemm_pack set, or NULL if @isa
- *(or $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the rest.
+ * Return: a constant row with the functions set that it must have, or NULL if
+ *@isa (or $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the
+ *rest.
  */
 const struct kern_ops *kern_select(const char *isa);
 
@@ -430,11 +452,12 @@ struct kern_exec_ops {
 			u32 t);
 	void (*round)(struct kern_exec *x, const struct kern_round *p, u32 t);
 	void (*add)(struct kern_exec *x, const struct kern_add *p, u32 t);
-	void (*gated)(struct kern_exec *x, const struct kern_gated *p, u32 t);
 	void (*softcap)(struct kern_exec *x, const struct kern_softcap *p,
 			u32 t);
 	/* @nr products that do not depend on each other (q, k and v). */
 	void (*gemm)(struct kern_exec *x, const struct kern_gemm *p, u32 nr);
+	void (*gemm_gated)(struct kern_exec *x,
+			   const struct kern_gemm_gated *p);
 	void (*rope_table)(struct kern_exec *x, const struct kern_rope_table *p,
 			   u32 t);
 	void (*rope)(struct kern_exec *x, const struct kern_rope *p, u32 t);

@@ -25,7 +25,7 @@ void ref_gated(const struct kern_gated *p, u32 lo, u32 hi)
 	for (u32 r = lo; r < hi; r++) {
 		const float *gate = p->gate + (size_t)r * p->stride;
 		const float *up = p->up + (size_t)r * p->stride;
-		u16 *out = p->out + (size_t)r * p->len;
+		u16 *out = p->out + (size_t)r * p->out_stride;
 
 		for (u32 i = 0; i < p->len; i++) {
 			float g = p->act == KERN_ACT_SILU

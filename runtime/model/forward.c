@@ -42,7 +42,6 @@ struct forward {
 	float *res; /* [dim] the residual stream */
 	float *tmp; /* [dim] */
 	float *q, *k, *v;
-	float *gate, *up; /* [ffn_dim] */
 	u16 *h; /* [dim] input of a product */
 	u16 *att; /* [q_len] */
 	u16 *act; /* [ffn_dim] */
@@ -95,8 +94,6 @@ static void carve_all(struct forward *f, struct carve *c)
 	f->q = carve(c, t, f->q_len, sizeof(float));
 	f->k = carve(c, t, f->kv_len, sizeof(float));
 	f->v = carve(c, t, f->kv_len, sizeof(float));
-	f->gate = carve(c, t, hp->ffn_dim, sizeof(float));
-	f->up = carve(c, t, hp->ffn_dim, sizeof(float));
 	f->h = carve(c, t, hp->dim, sizeof(u16));
 	f->att = carve(c, t, f->q_len, sizeof(u16));
 	f->act = carve(c, t, hp->ffn_dim, sizeof(u16));
@@ -340,21 +337,19 @@ static void ffn(struct forward *f, const struct model_layer *ly,
 		const struct rows *r)
 {
 	const struct model_hparams *hp = &f->m->hp;
-	struct kern_gemm p[2];
-	const struct kern_gated act = {
-		.gate = f->gate,
-		.up = f->up,
+	const struct kern_gemm_gated p = {
+		.gate = ly->gate,
+		.up = ly->up,
+		.x = f->h,
 		.out = f->act,
-		.stride = hp->ffn_dim,
-		.len = hp->ffn_dim,
+		.m = r->nr,
+		.x_stride = hp->dim,
+		.out_stride = hp->ffn_dim,
 		.act = hp->act,
 	};
 
 	norm(f, r->res, ly->ffn_norm, f->h, r->nr);
-	p[0] = product(&ly->gate, f->h, f->gate, NULL, r->nr);
-	p[1] = product(&ly->up, f->h, f->up, NULL, r->nr);
-	f->x->ops->gemm(f->x, p, 2);
-	f->x->ops->gated(f->x, &act, r->nr);
+	f->x->ops->gemm_gated(f->x, &p);
 	half_layer_end(f, &ly->down, f->act, ly->post_ffn_norm, r);
 }
 

@@ -9,8 +9,9 @@
  * san: address
  */
 #define AMX_EMULATED
-#define amx_gemm      amx_gemm_emulated
-#define amx_gemm_pack amx_gemm_pack_emulated
+#define amx_gemm       amx_gemm_emulated
+#define amx_gemm_pack  amx_gemm_pack_emulated
+#define amx_gemm_gated amx_gemm_gated_emulated
 #include "kernels/cpu/gemm_amx.c"
 
 #include "selftests/kernels/gemm_check.h"
@@ -96,6 +97,69 @@ TEST(amx, takes_blocks_of_k_of_other_depths)
 	check(&seed, KV_DTYPE_Q5_0, (struct shape){ 40, 20, 2912 }, false);
 	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 20, 352 }, false);
 	check(&seed, KV_DTYPE_BF16, (struct shape){ 65, 18, 283 }, true);
+}
+
+/* ref's product, twice, and its activation. */
+static void gated_want(const struct kern_gemm_gated *p, u16 *out)
+{
+	const struct kern_ops *ref = kern_select("ref");
+	u32 n = p->gate.rows;
+	float *y = kt_alloc(2 * p->m * n * 4);
+	struct kern_gemm g = kt_gemm(p->gate, p->x, y, p->m);
+	const struct kern_gated act = { y, y + p->m * n, out, n, n, n, p->act };
+
+	ref->gemm(&g, 0, n, scratch);
+	g = kt_gemm(p->up, p->x, y + p->m * n, p->m);
+	ref->gemm(&g, 0, n, scratch);
+	ref->gated(&act, 0, p->m);
+	free(y);
+}
+
+static void check_gated(u64 *seed, u32 type, struct shape s, bool strips)
+{
+	struct kern_mat gate = kt_mat(seed, type, s.n, s.k);
+	struct kern_mat up = kt_mat(seed, type, s.n, s.k);
+	struct kern_mat gs = kt_strips(&gate), us = kt_strips(&up);
+	u16 *x = kt_bf16s(seed, s.m * s.k, 1);
+	u16 *want = kt_alloc(s.m * s.n * 2), *got = kt_alloc(s.m * s.n * 2);
+	u32 cut = kt_below(seed, s.n + 1) / KERN_STRIP * KERN_STRIP;
+	struct kern_gemm_gated p = { .gate = strips ? gs : gate,
+				     .up = strips ? us : up,
+				     .x = x,
+				     .out = got,
+				     .m = s.m,
+				     .x_stride = s.k,
+				     .out_stride = s.n,
+				     .act = s.m & 1 };
+	struct kern_gemm g = kt_gemm(p.gate, x, NULL, s.m);
+
+	gated_want(&p, want);
+	amx_gemm_gated(&p, cut, s.n, scratch);
+	amx_gemm_gated(&p, 0, cut, scratch);
+	EXPECT_SAME(got, want, s.m * s.n, "gated");
+	p.packed = packed(&emulated, &g);
+	memset(got, 0, s.m * s.n * 2);
+	amx_gemm_gated(&p, 0, s.n, scratch);
+	EXPECT_SAME(got, want, s.m * s.n, "gated, packed");
+	free((void *)(uintptr_t)p.packed);
+	free((void *)gate.data);
+	free((void *)up.data);
+	free((void *)gs.data);
+	free((void *)us.data);
+	free(x);
+	free(want);
+	free(got);
+}
+
+TEST(amx, keeps_both_sums_of_a_gated_product)
+{
+	u64 seed = test_seed();
+
+	need_avx2();
+	check_gated(&seed, KV_DTYPE_Q5_0, (struct shape){ 66, 150, 352 }, true);
+	check_gated(&seed, KV_DTYPE_Q4_K, (struct shape){ 79, 40, 512 }, true);
+	check_gated(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 33, 64 }, false);
+	check_gated(&seed, KV_DTYPE_BF16, (struct shape){ 17, 18, 283 }, false);
 }
 
 TEST(amx, keeps_infinities_and_flushes_denormals_as_ref_does)

@@ -67,15 +67,8 @@ TEST_F(exec, rows_of_a_norm)
 
 TEST_F(exec, rows_of_pointwise_operations)
 {
-	struct kern_gated g = { self->a, self->b, (u16 *)self->want,
-				LEN,	 LEN,	  KERN_ACT_GELU_TANH };
 	struct kern_add s = { self->a, self->b, self->want, LEN };
 	struct kern_round r = { self->a, (u16 *)self->want, LEN, LEN, LEN };
-
-	self->x.kern->gated(&g, 0, T);
-	g.out = (u16 *)self->got;
-	self->x.ops->gated(&self->x, &g, T);
-	EXPECT_SAME((u16 *)self->got, (u16 *)self->want, T * LEN, "gated");
 
 	self->x.kern->round(&r, 0, T);
 	r.out = (u16 *)self->got;
@@ -216,6 +209,80 @@ TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 	free(scratch);
 }
 
+/* By two products and the activation behind them, whatever the row does. */
+static void gated_by_hand(const struct kern_ops *kern,
+			  const struct kern_gemm_gated *p, u16 *out)
+{
+	u8 *scratch = kt_alloc(KERN_SCRATCH_BYTES);
+	u32 n = p->gate.rows;
+	float *sums = kt_alloc(2 * p->m * n * 4);
+	struct kern_gemm g = { .w = p->gate,
+			       .x = p->x,
+			       .y = sums,
+			       .m = p->m,
+			       .x_stride = p->x_stride,
+			       .y_stride = n };
+	const struct kern_gated act = { sums, sums + p->m * n, out, n, n,
+					n,    p->act };
+
+	kern->gemm(&g, 0, n, scratch);
+	g.w = p->up;
+	g.y += p->m * n;
+	kern->gemm(&g, 0, n, scratch);
+	kern->gated(&act, 0, p->m);
+	free(sums);
+	free(scratch);
+}
+
+/* Few rows, some, more than a pass; ends of columns that fill no tile. */
+static void gated_rows(struct exec_self *self, const char *isa, u32 m, u32 n,
+		       bool strips, bool other)
+{
+	enum { K = 288 };
+	struct kern_mat gate = kt_mat(&self->seed, KV_DTYPE_Q5_0, n, K);
+	struct kern_mat up = kt_mat(&self->seed, KV_DTYPE_Q8_0, n, K);
+	struct kern_mat gs = kt_strips(&gate), us = kt_strips(&up);
+	u16 *x = kt_bf16s(&self->seed, m * (K + 5), 1);
+	u16 *want = kt_alloc(m * n * 2), *got = kt_alloc(m * (n + 3) * 2);
+	struct kern_gemm_gated p = { .gate = strips ? gs : gate,
+				     .up = strips && !other ? us : up,
+				     .x = x,
+				     .out = got,
+				     .m = m,
+				     .x_stride = K + 5,
+				     .out_stride = n + 3,
+				     .act = m % 2 };
+	struct kern_exec e;
+
+	ASSERT_EQ(0, kern_exec_init(&e, isa, 3));
+	gated_by_hand(e.kern, &p, want);
+	e.ops->gemm_gated(&e, &p);
+	for (u32 i = 0; i < m; i++)
+		EXPECT_SAME(got + i * (n + 3), want + i * n, n, isa);
+	kern_exec_fini(&e);
+	free((void *)gate.data);
+	free((void *)up.data);
+	free((void *)gs.data);
+	free((void *)us.data);
+	free(x);
+	free(want);
+	free(got);
+}
+
+TEST_F(exec, columns_of_gated_products_on_every_row)
+{
+	static const u32 ms[] = { 1, 5, 33, 64, 65, 100, 530 };
+	u32 i = 0;
+
+	for (const char *const *isa = kern_isa_list(); *isa; isa++, i++) {
+		gated_rows(self, *isa, ms[i % 7], 50 + i % 3 * 300, true,
+			   false);
+		gated_rows(self, *isa, ms[(i + 3) % 7], 80, i & 1, i & 2);
+	}
+	for (i = 0; i < ARRAY_SIZE(ms); i++)
+		gated_rows(self, NULL, ms[i], 150 + i, i != 2, i == 4);
+}
+
 TEST_F(exec, copies_and_nothing_at_all)
 {
 	struct kern_copy list[20];
@@ -229,6 +296,7 @@ TEST_F(exec, copies_and_nothing_at_all)
 	self->x.ops->copy(&self->x, list, 0);
 	self->x.ops->gemm(&self->x, &none, 1);
 	self->x.ops->gemm(&self->x, &none, 0);
+	self->x.ops->gemm_gated(&self->x, &(struct kern_gemm_gated){ .m = 0 });
 }
 
 TEST_HARNESS_MAIN

@@ -116,8 +116,8 @@ TEST(gated, gives_the_reference_bits)
 		float *both = wild_floats(&seed, (size_t)ROWS * stride);
 		u16 *want = kt_alloc(ROWS * len * 2);
 		u16 *got = kt_alloc(ROWS * len * 2);
-		struct kern_gated p = { both,	both + len, want,
-					stride, len,	    i & 1 };
+		struct kern_gated p = { both, both + len, want, stride,
+					len,  len,	  i & 1 };
 
 		ref->gated(&p, 0, ROWS);
 		for_each_row(ops)

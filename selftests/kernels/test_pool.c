@@ -351,11 +351,12 @@ TEST(select, every_row_has_every_function)
 {
 	for (const char *const *isa = kern_isa_list(); *isa; isa++) {
 		const struct kern_ops *ops = kern_select(*isa);
+		const void *pack = &ops->gemm_pack, *gated = &ops->gemm_gated;
 		void *const *fn = (void *const *)(const void *)&ops->dequant;
 		void *const *end = (void *const *)(const void *)(ops + 1);
 
 		for (; fn < end; fn++)
-			if (fn != (void *const *)(const void *)&ops->gemm_pack)
+			if (fn != pack && fn != gated)
 				EXPECT_NE(NULL, *fn);
 	}
 }
@@ -372,6 +373,9 @@ TEST(select, who_packs_x_is_who_multiplies)
 			if (ops->gemm_pack)
 				EXPECT_EQ(o->gemm == ops->gemm,
 					  o->gemm_pack == ops->gemm_pack);
+			if (ops->gemm_gated)
+				EXPECT_EQ(o->gemm == ops->gemm,
+					  o->gemm_gated == ops->gemm_gated);
 		}
 	}
 }

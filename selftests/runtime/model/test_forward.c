@@ -69,13 +69,28 @@ TAPE_FN(embed, sizeof(*p))
 TAPE_FN(rmsnorm, sizeof(*p))
 TAPE_FN(round, sizeof(*p))
 TAPE_FN(add, sizeof(*p))
-TAPE_FN(gated, sizeof(*p))
 TAPE_FN(softcap, sizeof(*p))
 TAPE_FN(gemm, nr * sizeof(*p))
 TAPE_FN(rope_table, sizeof(*p))
 TAPE_FN(rope, sizeof(*p))
 TAPE_FN(logits, sizeof(*p))
 TAPE_FN(copy, nr * sizeof(*p))
+
+static void play_gemm_gated(struct kern_exec *x,
+			    const struct kern_exec_ops *ops,
+			    const struct call *c)
+{
+	ops->gemm_gated(x, c->p);
+}
+
+static void tape_gemm_gated(struct kern_exec *x,
+			    const struct kern_gemm_gated *p)
+{
+	const struct call c = { play_gemm_gated, (void *)(uintptr_t)p, 0,
+				NULL };
+
+	tape_keep(x, &c, sizeof(*p));
+}
 
 static void play_attn(struct kern_exec *x, const struct kern_exec_ops *ops,
 		      const struct call *c)
@@ -97,9 +112,9 @@ static const struct kern_exec_ops tape_ops = {
 	.rmsnorm = tape_rmsnorm,
 	.round = tape_round,
 	.add = tape_add,
-	.gated = tape_gated,
 	.softcap = tape_softcap,
 	.gemm = tape_gemm,
+	.gemm_gated = tape_gemm_gated,
 	.rope_table = tape_rope_table,
 	.rope = tape_rope,
 	.attn = tape_attn,
@@ -128,8 +143,12 @@ static u32 tape_rows_by(const struct kern_mat *w)
 	u32 i, k, rows = 0;
 
 	for (i = 0; i < tape.nr; i++) {
+		const struct kern_gemm_gated *g = tape.calls[i].p;
 		const struct kern_gemm *p = tape.calls[i].p;
 
+		if (tape.calls[i].play == play_gemm_gated &&
+		    (g->gate.data == w->data || g->up.data == w->data))
+			rows += g->m;
 		if (tape.calls[i].play != play_gemm)
 			continue;
 		for (k = 0; k < tape.calls[i].nr; k++)
