@@ -50,7 +50,6 @@ static void run_rows(struct kern_exec *x, pool_fn fn, const void *p, u32 t,
 
 ROWS_FN(dequant)
 ROWS_FN(embed)
-ROWS_FN(rmsnorm)
 ROWS_FN(round)
 ROWS_FN(add)
 ROWS_FN(softcap)
@@ -70,10 +69,31 @@ static void exec_embed(struct kern_exec *x, const struct kern_embed *p, u32 t)
 	run_rows(x, embed_item, p, t, p->w.cols);
 }
 
-static void exec_rmsnorm(struct kern_exec *x, const struct kern_rmsnorm *p,
-			 u32 t)
+struct norms {
+	const struct kern_rmsnorm *p;
+	u32 nr;
+};
+
+static void rmsnorm_item(void *arg, u32 item, void *scratch)
 {
-	run_rows(x, rmsnorm_item, p, t, (u64)p->heads * p->len);
+	const struct rows_job *j = arg;
+	const struct norms *l = j->p;
+	u32 lo = item * j->step, hi = min(lo + j->step, j->t);
+
+	for (u32 r = lo; r < hi; r++)
+		for (u32 i = 0; i < l->nr; i++)
+			j->kern->rmsnorm(&l->p[i], r, r + 1);
+}
+
+static void exec_rmsnorm(struct kern_exec *x, const struct kern_rmsnorm *p,
+			 u32 nr, u32 t)
+{
+	const struct norms l = { p, nr };
+	u64 elements = 0;
+
+	for (u32 i = 0; i < nr; i++)
+		elements += (u64)p[i].heads * p[i].len;
+	run_rows(x, rmsnorm_item, &l, t, elements);
 }
 
 static void exec_round(struct kern_exec *x, const struct kern_round *p, u32 t)

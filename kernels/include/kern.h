@@ -448,8 +448,12 @@ struct kern_exec_ops {
 	void (*dequant)(struct kern_exec *x, const struct kern_dequant *p,
 			u32 t);
 	void (*embed)(struct kern_exec *x, const struct kern_embed *p, u32 t);
+	/*
+	 * @nr norms, each row by each of them in turn: one may read what
+	 * another before it has written of the same row.
+	 */
 	void (*rmsnorm)(struct kern_exec *x, const struct kern_rmsnorm *p,
-			u32 t);
+			u32 nr, u32 t);
 	void (*round)(struct kern_exec *x, const struct kern_round *p, u32 t);
 	void (*add)(struct kern_exec *x, const struct kern_add *p, u32 t);
 	void (*softcap)(struct kern_exec *x, const struct kern_softcap *p,

@@ -208,10 +208,11 @@ static int prepare(struct forward *f, const struct forward_batch *b)
 	return 0;
 }
 
-static void norm(struct forward *f, const float *x, const float *weight,
-		 u16 *out, u32 t)
+/* Of rows as wide as the residual stream. */
+static struct kern_rmsnorm norm(const struct forward *f, const float *x,
+				const float *weight, u16 *out)
 {
-	const struct kern_rmsnorm p = {
+	return (struct kern_rmsnorm){
 		.x = x,
 		.weight = weight,
 		.bf16 = out,
@@ -221,33 +222,12 @@ static void norm(struct forward *f, const float *x, const float *weight,
 		.len = f->m->hp.dim,
 		.eps = f->m->hp.eps,
 	};
-
-	f->x->ops->rmsnorm(f->x, &p, t);
 }
 
-/* The norm that ends a half layer: added onto the residual stream. */
-static void post_norm(struct forward *f, const float *weight,
-		      const struct rows *r)
+static struct kern_rmsnorm head_norm(const struct forward *f, float *x,
+				     const float *weight, u32 heads)
 {
-	const struct kern_rmsnorm p = {
-		.x = f->tmp,
-		.weight = weight,
-		.add = r->res,
-		.f32 = r->res,
-		.x_stride = f->m->hp.dim,
-		.out_stride = f->m->hp.dim,
-		.heads = 1,
-		.len = f->m->hp.dim,
-		.eps = f->m->hp.eps,
-	};
-
-	f->x->ops->rmsnorm(f->x, &p, r->nr);
-}
-
-static void head_norm(struct forward *f, float *x, const float *weight,
-		      u32 heads, u32 t)
-{
-	const struct kern_rmsnorm p = {
+	return (struct kern_rmsnorm){
 		.x = x,
 		.weight = weight,
 		.f32 = x,
@@ -257,8 +237,6 @@ static void head_norm(struct forward *f, float *x, const float *weight,
 		.len = f->m->hp.head_dim,
 		.eps = f->m->hp.eps,
 	};
-
-	f->x->ops->rmsnorm(f->x, &p, t);
 }
 
 static struct kern_gemm product(const struct kern_mat *w, const u16 *x,
@@ -275,26 +253,39 @@ static struct kern_gemm product(const struct kern_mat *w, const u16 *x,
 	};
 }
 
-/* tmp = x w, or the residual stream plus that if no norm stands between. */
+/*
+ * x w, by its norm if there is one, is added onto the residual stream; then the
+ * norm that whatever comes next begins with, while the row is in a cache.
+ */
 static void half_layer_end(struct forward *f, const struct kern_mat *w,
 			   const u16 *x, const float *norm_weight,
+			   const float *next_weight, u16 *next,
 			   const struct rows *r)
 {
 	struct kern_gemm p =
 		product(w, x, norm_weight ? f->tmp : r->res, NULL, r->nr);
+	struct kern_rmsnorm norms[2];
+	u32 nr = 0;
 
-	if (!norm_weight)
+	if (norm_weight) {
+		norms[nr] = norm(f, f->tmp, norm_weight, NULL);
+		norms[nr].add = norms[nr].f32 = r->res;
+		nr++;
+	} else {
 		p.residual = r->res;
+	}
+	norms[nr++] = norm(f, r->res, next_weight, next);
 	f->x->ops->gemm(f->x, &p, 1);
-	if (norm_weight)
-		post_norm(f, norm_weight, r);
+	f->x->ops->rmsnorm(f->x, norms, nr, r->nr);
 }
 
-/* Norm, q, k and v, rotation; K and V into their pages. */
+/* q, k and v of h, rotation; K and V into their pages. */
 static void attn_in(struct forward *f, const struct model_layer *ly, u32 t)
 {
 	const struct model_hparams *hp = &f->m->hp;
+	struct kern_rmsnorm norms[2];
 	struct kern_gemm p[3];
+	u32 nr = 0;
 	struct kern_rope rope = {
 		.q = f->q,
 		.k = f->k,
@@ -309,15 +300,16 @@ static void attn_in(struct forward *f, const struct model_layer *ly, u32 t)
 		.rot = hp->rot,
 	};
 
-	norm(f, f->res, ly->attn_norm, f->h, t);
 	p[0] = product(&ly->q, f->h, f->q, ly->q_bias, t);
 	p[1] = product(&ly->k, f->h, f->k, ly->k_bias, t);
 	p[2] = product(&ly->v, f->h, f->v, ly->v_bias, t);
 	f->x->ops->gemm(f->x, p, 3);
 	if (ly->q_norm)
-		head_norm(f, f->q, ly->q_norm, hp->nr_heads, t);
+		norms[nr++] = head_norm(f, f->q, ly->q_norm, hp->nr_heads);
 	if (ly->k_norm)
-		head_norm(f, f->k, ly->k_norm, hp->nr_kv_heads, t);
+		norms[nr++] = head_norm(f, f->k, ly->k_norm, hp->nr_kv_heads);
+	if (nr)
+		f->x->ops->rmsnorm(f->x, norms, nr, t);
 	rope.kv.layer_off =
 		(u64)ly->index * f->m->area[ly->area].geom.layer_stride;
 	f->x->ops->rope(f->x, &rope, t);
@@ -333,8 +325,8 @@ static void attention(struct forward *f, const struct model_layer *ly,
 	f->x->ops->attn(f->x, &p, &f->plan[ly->area]);
 }
 
-static void ffn(struct forward *f, const struct model_layer *ly,
-		const struct rows *r)
+/* act(h gate) * (h up) */
+static void ffn_in(struct forward *f, const struct model_layer *ly, u32 t)
 {
 	const struct model_hparams *hp = &f->m->hp;
 	const struct kern_gemm_gated p = {
@@ -342,15 +334,13 @@ static void ffn(struct forward *f, const struct model_layer *ly,
 		.up = ly->up,
 		.x = f->h,
 		.out = f->act,
-		.m = r->nr,
+		.m = t,
 		.x_stride = hp->dim,
 		.out_stride = hp->ffn_dim,
 		.act = hp->act,
 	};
 
-	norm(f, r->res, ly->ffn_norm, f->h, r->nr);
 	f->x->ops->gemm_gated(f->x, &p);
-	half_layer_end(f, &ly->down, f->act, ly->post_ffn_norm, r);
 }
 
 /* The rows that want logits, in buffers of their own. */
@@ -405,6 +395,8 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 		.out = f->res,
 		.scale = m->hp.embed_scale,
 	};
+	const struct kern_rmsnorm first =
+		norm(f, f->res, m->layers[0].attn_norm, f->h);
 	struct rows r = { f->res, f->att, b->nr_tokens };
 	u32 t = b->nr_tokens, i;
 	int rc;
@@ -415,6 +407,7 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 	if (rc)
 		return rc;
 	f->x->ops->embed(f->x, &emb, t);
+	f->x->ops->rmsnorm(f->x, &first, 1, t);
 	for (i = 0; i < m->hp.nr_layers; i++) {
 		const struct model_layer *ly = &m->layers[i];
 		bool last = i + 1 == m->hp.nr_layers;
@@ -425,10 +418,13 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 		attention(f, ly, b->nr_seqs);
 		if (last)
 			r = keep_out_rows(f, b);
-		half_layer_end(f, &ly->o, r.att, ly->post_attn_norm, &r);
-		ffn(f, ly, &r);
+		half_layer_end(f, &ly->o, r.att, ly->post_attn_norm,
+			       ly->ffn_norm, f->h, &r);
+		ffn_in(f, ly, r.nr);
+		half_layer_end(f, &ly->down, f->act, ly->post_ffn_norm,
+			       last ? m->out_norm : ly[1].attn_norm,
+			       last ? f->out : f->h, &r);
 	}
-	norm(f, r.res, m->out_norm, f->out, r.nr);
 	return 0;
 }
 

@@ -61,8 +61,35 @@ TEST_F(exec, rows_of_a_norm)
 
 	self->x.kern->rmsnorm(&p, 0, T);
 	p.f32 = self->got;
-	self->x.ops->rmsnorm(&self->x, &p, T);
+	self->x.ops->rmsnorm(&self->x, &p, 1, T);
 	EXPECT_SAME(self->got, self->want, T * LEN, "rmsnorm");
+}
+
+TEST_F(exec, a_norm_of_what_another_one_has_written)
+{
+	struct kern_rmsnorm p[2] = {
+		{ .x = self->a,
+		  .weight = self->b,
+		  .f32 = self->got,
+		  .x_stride = LEN,
+		  .out_stride = LEN,
+		  .heads = 1,
+		  .len = LEN,
+		  .eps = 1e-6f },
+	};
+	u16 *out = kt_alloc(2 * T * LEN * sizeof(u16));
+
+	p[1] = p[0];
+	p[1].x = self->got;
+	p[1].f32 = NULL;
+	p[1].bf16 = out;
+	self->x.kern->rmsnorm(&p[0], 0, T);
+	self->x.kern->rmsnorm(&p[1], 0, T);
+	p[1].bf16 = out + T * LEN;
+	memset(self->got, 0, T * LEN * sizeof(float));
+	self->x.ops->rmsnorm(&self->x, p, 2, T);
+	EXPECT_SAME(out + T * LEN, out, T * LEN, "norms");
+	free(out);
 }
 
 TEST_F(exec, rows_of_pointwise_operations)

@@ -24,6 +24,7 @@ struct call {
 	void *p; /* copy of the parameters, or of the list */
 	u32 nr; /* rows, or length of the list */
 	const struct kern_attn_plan *plan;
+	u32 more; /* length of a list that has rows too */
 };
 
 static struct {
@@ -59,14 +60,13 @@ static void tape_keep(struct kern_exec *x, const struct call *c, size_t bytes)
 			      u32 nr)                                         \
 	{                                                                     \
 		const struct call c = { play_##fn, (void *)(uintptr_t)p, nr,  \
-					NULL };                               \
+					NULL, 0 };                            \
                                                                               \
 		tape_keep(x, &c, bytes);                                      \
 	}
 
 TAPE_FN(dequant, sizeof(*p))
 TAPE_FN(embed, sizeof(*p))
-TAPE_FN(rmsnorm, sizeof(*p))
 TAPE_FN(round, sizeof(*p))
 TAPE_FN(add, sizeof(*p))
 TAPE_FN(softcap, sizeof(*p))
@@ -75,6 +75,23 @@ TAPE_FN(rope_table, sizeof(*p))
 TAPE_FN(rope, sizeof(*p))
 TAPE_FN(logits, sizeof(*p))
 TAPE_FN(copy, nr * sizeof(*p))
+
+static void play_rmsnorm(struct kern_exec *x, const struct kern_exec_ops *ops,
+			 const struct call *c)
+{
+	ops->rmsnorm(x, c->p, c->more, c->nr);
+}
+
+static void tape_rmsnorm(struct kern_exec *x, const struct kern_rmsnorm *p,
+			 u32 nr, u32 t)
+{
+	const struct call c = { .play = play_rmsnorm,
+				.p = (void *)(uintptr_t)p,
+				.nr = t,
+				.more = nr };
+
+	tape_keep(x, &c, nr * sizeof(*p));
+}
 
 static void play_gemm_gated(struct kern_exec *x,
 			    const struct kern_exec_ops *ops,
@@ -86,8 +103,8 @@ static void play_gemm_gated(struct kern_exec *x,
 static void tape_gemm_gated(struct kern_exec *x,
 			    const struct kern_gemm_gated *p)
 {
-	const struct call c = { play_gemm_gated, (void *)(uintptr_t)p, 0,
-				NULL };
+	const struct call c = { play_gemm_gated, (void *)(uintptr_t)p, 0, NULL,
+				0 };
 
 	tape_keep(x, &c, sizeof(*p));
 }
@@ -101,7 +118,7 @@ static void play_attn(struct kern_exec *x, const struct kern_exec_ops *ops,
 static void tape_attn(struct kern_exec *x, const struct kern_attn *p,
 		      const struct kern_attn_plan *plan)
 {
-	const struct call c = { play_attn, (void *)(uintptr_t)p, 0, plan };
+	const struct call c = { play_attn, (void *)(uintptr_t)p, 0, plan, 0 };
 
 	tape_keep(x, &c, sizeof(*p));
 }
