@@ -396,9 +396,8 @@ struct kern_ops {
  * @isa: a name of struct kern_ops; NULL = $KV_ISA if set, else the fastest
  *	 that this CPU has, int8 numerics left out
  *
- * Return: a constant row with the functions set that it must have, or NULL if
- *@isa (or $KV_ISA) is unknown or this CPU lacks it; kern_isa_list() names the
- *rest.
+ * Return: a constant row with the functions set that it must have; or NULL if
+ * @isa (or $KV_ISA) is unknown or this CPU lacks it: kern_isa_list() has names
  */
 const struct kern_ops *kern_select(const char *isa);
 
