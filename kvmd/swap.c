@@ -4,8 +4,8 @@
  *
  *	out	waiting -> read from the device, summed up -> written to the
  *		tier -> done
- *	in	waiting -> read from the tier -> compared, written to the
- *		device -> done
+ *	in	waiting -> read from the tier -> written to the device, summed
+ *		up and compared -> done
  *	on	waiting -> read from the tier -> written to a later one -> done
  *
  * A tier that is memory has no second step, out, and no first one, in: the
@@ -14,8 +14,9 @@
  * summed up where it is: a client that writes to it meanwhile, as it must not,
  * loses it. A page that comes back is summed up in memory that is kvmd's alone,
  * of a tier or a buffer, and no table has its frame before the sum was found to
- * be right. One that goes on to a later tier is not looked at: its sum goes
- * along. From memory it is written from where it is.
+ * be right; where it is not, the frame is zeroed. One that goes on to a later
+ * tier is not looked at: its sum goes along. From memory it is written from
+ * where it is.
  *
  * Each tier has a queue, in which tenants have their turn by weight
  * (swap_queue.c), and does no more at a time than a window of bytes, enough to
@@ -114,9 +115,10 @@ int swap_open(struct kvmd *d, char *err)
 	rc = work_pool_create_batch(d->io, NR_THREADS, &d->swap.pool);
 	if (rc)
 		return err_set(err, rc, "swap: no threads: %s", strerror(-rc));
-	rc = swap_buffers_init(&d->swap.buffers);
+	if (o->swap_lz4_bytes || o->swap_file || o->swap_fault)
+		rc = swap_buffers_init(&d->swap.buffers);
 	if (rc)
-		return err_set(err, rc, "swap: no memory for buffers");
+		return err_set(err, rc, "swap: no buffers: %s", strerror(-rc));
 	if (o->swap_ram_bytes)
 		rc = tier_add(d, n++, &tier_ram_ops, NULL, o->swap_ram_bytes,
 			      err);
@@ -286,11 +288,14 @@ static void job_done(struct swap_job *job, int err)
 static void expire_waiting(struct kvmd *d)
 {
 	struct swap_job *job = TAILQ_FIRST(&d->swap.waiting);
+	u32 i, late = 0;
 
 	if (!job || !job->due_ns || job->due_ns > d->now_ns)
 		return;
-	if (!job_tier(job)->nr_late) {
-		job->due_ns = 0; /* the tier is slow, not stuck */
+	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
+		late += d->swap.tier[i]->nr_late;
+	if (!late) { /* of any: all take the same buffers */
+		job->due_ns = 0; /* slow, not stuck */
 		return;
 	}
 	TAILQ_REMOVE(&d->swap.waiting, job, link);
@@ -336,14 +341,11 @@ static void dev_done(struct dev_req *req)
 {
 	struct swap_job *job = container_of(req, struct swap_job, dev);
 	bool in = job->type == MM_REQ_SWAP_IN;
-	int err = req->err;
 
-	if (!err && in && req->sum != job->io.sum)
-		err = -EBADMSG;
 	if (!in)
 		job->io.sum = req->sum;
-	if (err || in || !job->buffer)
-		job_done(job, err);
+	if (req->err || in || !job->buffer)
+		job_done(job, req->err);
 	else
 		job_move(job, true);
 }
@@ -379,6 +381,8 @@ static void job_start(struct swap_job *job)
 	job->dev.bytes = job->io.bytes;
 	job->dev.buf = job->buf;
 	job->dev.key = job->io.key;
+	job->dev.sum = job->io.sum;
+	job->dev.check = in;
 	job->dev.pool = crew_pool(d, job->io.payer);
 	job->tier.pool = job->dev.pool;
 	job->dev.done = dev_done;

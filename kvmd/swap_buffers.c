@@ -26,7 +26,8 @@ int swap_buffers_init(struct swap_buffers *b)
 
 void swap_buffers_fini(struct swap_buffers *b)
 {
-	free(b->mem);
+	if (!bitmap_weight(b->used, SWAP_BUFFER_UNITS))
+		free(b->mem);
 	b->mem = NULL;
 }
 

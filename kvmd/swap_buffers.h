@@ -26,7 +26,10 @@ struct swap_buffers {
 
 /* swap_buffers_init - 0 or -ENOMEM */
 int __must_check swap_buffers_init(struct swap_buffers *b);
-/* swap_buffers_fini - none is in use; fine if there was no init */
+/*
+ * swap_buffers_fini - what is in use still, by I/O that never ends, stays where
+ * it is, and the rest with it; fine if there was no init
+ */
 void swap_buffers_fini(struct swap_buffers *b);
 /* swap_buffer_get - at a multiple of TIER_ALIGN; NULL: too much is in use */
 void *swap_buffer_get(struct swap_buffers *b, u32 bytes);

@@ -341,11 +341,15 @@ static void gated_item(void *arg, u32 item, void *scratch)
 static void exec_gemm_gated(struct kern_exec *x,
 			    const struct kern_gemm_gated *p)
 {
-	for (u32 m = 0; m < p->m; m += GEMM_PASS) {
+	u32 passes = DIV_ROUND_UP(p->m, GEMM_PASS);
+	u32 rows =
+		ALIGN_UP(DIV_ROUND_UP(p->m, max(passes, 1u)), KERN_PACK_ROWS);
+
+	for (u32 m = 0; m < p->m; m += rows) {
 		struct gated_job j = { .kern = x->kern, .p = *p };
 		struct kern_gemm g = { .w = p->gate, .x_stride = p->x_stride };
 
-		j.p.m = g.m = min(p->m - m, GEMM_PASS);
+		j.p.m = g.m = min(p->m - m, rows);
 		j.p.x = g.x = p->x + (size_t)m * p->x_stride;
 		j.p.out += (size_t)m * p->out_stride;
 		if (x->kern->gemm_pack && p->gate.layout == p->up.layout)

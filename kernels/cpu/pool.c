@@ -40,12 +40,12 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #include <immintrin.h>
 
 #include "kernels/cpu/pool.h"
 #include "kernels/include/kern.h"
+#include "lib/clock.h"
 
 #define POOL_SPIN_NS	 20000
 #define POOL_MAX_THREADS 256
@@ -91,14 +91,6 @@ static void futex_wait(u32 *word, u32 val)
 static void futex_wake(u32 *word, int nr)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr, NULL, NULL, 0);
-}
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
 }
 
 static u32 ticket_next(u64 t)
@@ -162,7 +154,7 @@ static bool should_wake(struct pool *p)
 
 static void worker_idle(struct pool *p)
 {
-	u64 until = now_ns() + POOL_SPIN_NS;
+	u64 until = clock_ns() + POOL_SPIN_NS;
 
 	do {
 		for (int i = 0; i < 32; i++) {
@@ -170,7 +162,7 @@ static void worker_idle(struct pool *p)
 				return;
 			_mm_pause();
 		}
-	} while (now_ns() < until);
+	} while (clock_ns() < until);
 	__atomic_add_fetch(&p->nr_sleepers, 1, __ATOMIC_SEQ_CST);
 	for (;;) {
 		u32 seq = __atomic_load_n(&p->wake_seq, __ATOMIC_SEQ_CST);
@@ -216,8 +208,8 @@ static void wait_done(struct pool *p, u32 nr)
 			_mm_pause();
 		}
 		if (!until)
-			until = now_ns() + POOL_SPIN_NS;
-		else if (now_ns() >= until)
+			until = clock_ns() + POOL_SPIN_NS;
+		else if (clock_ns() >= until)
 			break;
 	}
 	__atomic_store_n(&p->caller_sleeps, 1, __ATOMIC_SEQ_CST);
@@ -289,8 +281,8 @@ void pool_collect(struct pool *p)
 	while (__atomic_load_n(&p->errand, __ATOMIC_SEQ_CST) != ERRAND_IDLE) {
 		_mm_pause();
 		if (!until)
-			until = now_ns() + POOL_SPIN_NS;
-		else if (now_ns() >= until)
+			until = clock_ns() + POOL_SPIN_NS;
+		else if (clock_ns() >= until)
 			break;
 	}
 	__atomic_store_n(&p->errand_awaited, 1, __ATOMIC_SEQ_CST);

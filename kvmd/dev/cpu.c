@@ -272,8 +272,13 @@ static int cpu_copy(void *arg)
 static int cpu_page(void *arg)
 {
 	struct dev_req *req = arg;
+	u64 sum = page_move(req->at[1], req->at[0], req->bytes, req->key);
 
-	req->sum = page_move(req->at[1], req->at[0], req->bytes, req->key);
+	if (req->check && sum != req->sum) {
+		memset(req->at[1], 0, req->bytes); /* who knows whose it is */
+		return -EBADMSG;
+	}
+	req->sum = sum;
 	return 0;
 }
 
@@ -300,11 +305,16 @@ static int copy_by_calls(struct dev_req *req)
 {
 	void *buf = req->op == DEV_COPY ? malloc(req->bytes) : req->buf;
 	int rc = buf ? 0 : -ENOMEM;
+	u64 sum = 0;
 
 	if (!rc && req->op != DEV_WRITE)
 		rc = read_in(req, buf);
 	if (!rc && req->op != DEV_COPY)
-		req->sum = page_sum(buf, req->bytes, req->key);
+		sum = page_sum(buf, req->bytes, req->key);
+	if (!rc && req->check && sum != req->sum)
+		rc = -EBADMSG;
+	if (!rc)
+		req->sum = sum;
 	if (!rc && req->op != DEV_READ)
 		rc = write_out(req, buf);
 	if (req->op == DEV_COPY)

@@ -56,8 +56,9 @@ enum dev_op {
  * @src, @dst, @bytes: of those; each side lies in one extent
  * @buf: host memory of DEV_READ and DEV_WRITE
  * @key, @sum: of DEV_READ and DEV_WRITE: the seed of a checksum (XXH3), and the
- *	checksum of what was copied, valid in @done unless @err. Who asks judges
- *	it: the copy is made whatever it says
+ *	checksum of what was copied, valid in @done unless @err
+ * @check: @sum is what it must be. Where it is another, @err is -EBADMSG and
+ *	nothing of it stays on the device
  * @pool: threads to do it; NULL: the device's
  * @done: called on the loop, once, also when submission fails at once
  * @err: 0 or -errno, valid in @done
@@ -70,6 +71,7 @@ struct dev_req {
 	u64 src, dst, bytes;
 	void *buf;
 	u64 key, sum;
+	bool check;
 	struct work_pool *pool;
 	void (*done)(struct dev_req *req);
 	int err;

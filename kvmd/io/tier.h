@@ -7,8 +7,8 @@
  * A tier is an offset space of some bytes. A page that is written there has a
  * checksum (XXH3 of the content, begun with a key); what is read back and does
  * not match is -EBADMSG: torn, short, misdirected, stale and flipped data
- * alike. Who moves the page sums it up and compares it, while it passes
- * through the caches: sum.h.
+ * alike. Who moves the page sums it up, while it passes through the caches, and
+ * compares it: sum.h.
  *
  * A tier in host memory is read and written in place: its caller works on
  * tier_at() and submits nothing. To any other, pages are submitted; the end is

@@ -659,7 +659,10 @@ static bool is_moot(const struct mm *mm, const struct client *c)
 	return false;
 }
 
-/* What its ticket took before the next look at it was given. */
+/*
+ * Nobody needs it any more. What its ticket took before the next look at it was
+ * given, not called off.
+ */
 static void call_off(struct mm *mm, struct client *c)
 {
 	if (c->revoke.state != MM_REVOKE_GIVEN) {

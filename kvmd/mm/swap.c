@@ -16,9 +16,9 @@
  *		written its entries are moving and keep the frame
  *	back	the write failed, or a step asked for the page meanwhile: the
  *		entries are present again, nothing was lost
- *	in	a frame is filled that no entry names; the host has compared
- *		the checksum before it touches the frame. Then every entry that
- *		names the slot names the frame
+ *	in	a frame is filled that no entry names. When the host has found
+ *		its checksum right, every entry that names the slot names the
+ *		frame
  *	lost	the read failed, or it is not what was written: the entries say
  *		so, and a step that wants the page is told where to begin again
  *

@@ -37,6 +37,7 @@ TEST_F(buffers, are_all_of_it_and_no_more)
 	EXPECT_EQ(NULL, swap_buffer_get(&self->b, SWAP_BUFFER_BYTES));
 	swap_buffer_put(&self->b, b, 1);
 	EXPECT_EQ(a, swap_buffer_get(&self->b, SWAP_BUFFER_BYTES));
+	swap_buffer_put(&self->b, a, SWAP_BUFFER_BYTES);
 }
 
 /* Each is filled with a byte of its own, which nobody else may change. */
@@ -70,7 +71,9 @@ TEST_F(buffers, none_lies_in_another_one)
 	EXPECT_GT(refused, 0);
 	for (i = 0; i < 64; i++)
 		swap_buffer_put(&self->b, have[i].at, have[i].bytes);
-	EXPECT_TRUE(swap_buffer_get(&self->b, SWAP_BUFFER_BYTES) != NULL);
+	have[0].at = swap_buffer_get(&self->b, SWAP_BUFFER_BYTES);
+	EXPECT_TRUE(have[0].at != NULL);
+	swap_buffer_put(&self->b, have[0].at, SWAP_BUFFER_BYTES);
 }
 
 TEST_HARNESS_MAIN

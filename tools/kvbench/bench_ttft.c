@@ -6,10 +6,10 @@
  * been pushed off the device. Then it goes on: the time is that from the new
  * turn, of one token, to its answer's first. Three ways in turn, in
  * changing order, so that all of them meet the same noise. What counts is the
- * median, over the rounds, of chosen over the faster of the others in the same
- * round: a machine that changes its speed by the minute moves each median by
- * more than it moves that. What is clearly the slower of the first two is not
- * measured on:
+ * median, over the rounds, of chosen over the way that is the faster in this
+ * cell, in the same round: a machine that changes its speed by the minute moves
+ * each median by more than it moves that. What is clearly the slower of the
+ *first two is not measured on:
  *
  *	swap		all of its pages are read back
  *	recompute	all of its tokens are computed again
@@ -248,6 +248,8 @@ static int one_cell(struct ttft *t, u32 length, u32 mib)
 	for (w = SWAP; w < NR_WAYS; w++)
 		c->s[w] = median_of(&m, w);
 	w = c->s[SWAP] < c->s[RECOMPUTE] ? SWAP : RECOMPUTE;
+	if (m.nr[SWAP] != m.nr[RECOMPUTE]) /* the other was given up */
+		w = m.nr[SWAP] > m.nr[RECOMPUTE] ? SWAP : RECOMPUTE;
 	c->ratio = median_ratio(&m, CHOSEN, w);
 	engine_forget(t->s.engine, r);
 	return 0;

@@ -7,7 +7,6 @@
 #include <math.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <time.h>
 
 static int cmp_double(const void *a, const void *b)
 {

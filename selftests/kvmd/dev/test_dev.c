@@ -244,8 +244,8 @@ static void page_done(struct dev_req *req)
 	container_of(req, struct page_call, req)->done = true;
 }
 
-/* 8 KiB of extent 1, from 4096 on, and @buf. */
-static void page(struct dev_self *self, enum dev_op op, char *buf)
+/* 8 KiB of extent 1, from 4096 on, and @buf; @wrong: its sum. */
+static int page(struct dev_self *self, enum dev_op op, char *buf, bool wrong)
 {
 	struct page_call c = { .req = { .op = op,
 					.src = KV_EXTENT_SIZE + 4096,
@@ -253,13 +253,16 @@ static void page(struct dev_self *self, enum dev_op op, char *buf)
 					.bytes = 8192,
 					.buf = buf,
 					.key = 77,
+					.sum = 1,
+					.check = wrong,
 					.done = page_done } };
 
 	dev_submit(self->dev, &c.req);
 	while (!c.done)
 		ASSERT_GE(io_wait(self->io, 5000000000), 0);
-	EXPECT_EQ(c.req.err, 0);
-	EXPECT_EQ(c.req.sum, page_sum(buf, 8192, 77));
+	if (!wrong)
+		EXPECT_EQ(c.req.sum, page_sum(buf, 8192, 77));
+	return c.req.err;
 }
 
 TEST_F(dev, a_page_is_summed_up_on_its_way)
@@ -271,13 +274,18 @@ TEST_F(dev, a_page_is_summed_up_on_its_way)
 	p = export_map(self, 1, 1, &fd);
 	memset(p + 4096, 'a', 8192);
 	memset(buf, 'x', 8192);
-	page(self, DEV_READ, buf);
+	EXPECT_EQ(0, page(self, DEV_READ, buf, false));
 	EXPECT_EQ(0, memcmp(buf, p + 4096, 8192));
 	memset(buf, 'b', 8192);
-	page(self, DEV_WRITE, buf);
+	EXPECT_EQ(0, page(self, DEV_WRITE, buf, false));
 	EXPECT_EQ(0, memcmp(buf, p + 4096, 8192));
 	EXPECT_EQ(0, p[4095]);
 	EXPECT_EQ(0, p[4096 + 8192]);
+	/* what is not what it should be does not stay */
+	memset(buf, 'c', 8192);
+	EXPECT_EQ(-EBADMSG, page(self, DEV_WRITE, buf, true));
+	EXPECT_NE('c', p[4096]);
+	EXPECT_EQ(0, memcmp(p + 4096, p + 4097, 8191));
 	munmap(p, KV_EXTENT_SIZE);
 	close(fd);
 	free(buf);
