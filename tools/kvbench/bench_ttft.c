@@ -9,7 +9,7 @@
  * median, over the rounds, of chosen over the way that is the faster in this
  * cell, in the same round: a machine that changes its speed by the minute moves
  * each median by more than it moves that. What is clearly the slower of the
- *first two is not measured on:
+ * first two is not measured on:
  *
  *	swap		all of its pages are read back
  *	recompute	all of its tokens are computed again
