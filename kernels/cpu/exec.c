@@ -317,9 +317,10 @@ static void gated_item(void *arg, u32 item, void *scratch)
 	const struct kern_gemm_gated *p = &j->p;
 	u32 lo = item * j->step, hi = min(lo + j->step, p->gate.rows);
 	float *gate = (float *)(void *)((u8 *)scratch + KERN_SCRATCH_BYTES);
+	float *up = gate + GEMM_PASS * GATED_COLUMNS;
 	const struct kern_gated act = {
 		.gate = gate,
-		.up = gate + GEMM_PASS * GATED_COLUMNS,
+		.up = up,
 		.out = p->out + lo,
 		.stride = GATED_COLUMNS,
 		.out_stride = p->out_stride,
@@ -333,8 +334,7 @@ static void gated_item(void *arg, u32 item, void *scratch)
 		return;
 	}
 	gated_sums(j, &p->gate, lo, hi, gate, scratch);
-	gated_sums(j, &p->up, lo, hi, gate + GEMM_PASS * GATED_COLUMNS,
-		   scratch);
+	gated_sums(j, &p->up, lo, hi, up, scratch);
 	j->kern->gated(&act, 0, p->m);
 }
 

@@ -213,24 +213,19 @@ static void amx_block(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
 static void amx_sums(const struct kern_gemm *p, const struct kern_mat *up,
 		     u32 n0, u32 n1, u32 m0, u32 m1, struct amx_scratch *s)
 {
-	u32 panels = DIV_ROUND_UP(n1 - n0, (u32)PANEL_COLS);
 	u32 depth = block_depth(&p->w), each = up ? 2 : 1;
+	u32 panels = each * DIV_ROUND_UP(n1 - n0, (u32)PANEL_COLS);
 
 	for (u32 k0 = 0; k0 < p->w.cols; k0 += depth) {
 		u32 nr = min(p->w.cols - k0, depth);
 
-		for (u32 j = 0; j < panels; j++) {
-			u32 n = n0 + j * PANEL_COLS;
-
-			fill_panel(&p->w, n, n1, k0, nr, &s->rows,
-				   s->panel[j * each]);
-			if (up)
-				fill_panel(up, n, n1, k0, nr, &s->rows,
-					   s->panel[j * each + 1]);
-		}
+		for (u32 j = 0; j < panels; j++)
+			fill_panel(j % each ? up : &p->w,
+				   n0 + j / each * PANEL_COLS, n1, k0, nr,
+				   &s->rows, s->panel[j]);
 		for (u32 m = m0; m < m1; m += AMX_BLOCK)
-			amx_block(p, m, min(m1 - m, AMX_BLOCK), k0, nr,
-				  panels * each, s->c[(m - m0) / AMX_BLOCK], s);
+			amx_block(p, m, min(m1 - m, AMX_BLOCK), k0, nr, panels,
+				  s->c[(m - m0) / AMX_BLOCK], s);
 	}
 }
 
@@ -255,12 +250,8 @@ static void store_gated(const struct kern_gemm_gated *p, u32 m, u32 i, u32 n0,
 		u32 at = i / AMX_ROWS * 2 + tile % 2, row = i % AMX_ROWS;
 		struct v16 gate = v16_load(c[tile / 2 * 2][at][row]);
 		struct v16 up = v16_load(c[tile / 2 * 2 + 1][at][row]);
-		struct v16 y = v16_gated(p->act, gate, up);
 
-		if (l == AMX_COLS)
-			v16_store_bf16(out + n, y);
-		else
-			v16_store_bf16_n(out + n, y, l);
+		v16_store_bf16_n(out + n, v16_gated(p->act, gate, up), l);
 	}
 }
 

@@ -259,16 +259,22 @@ static void end(struct mm *mm, struct client *c)
 	mm_trace(mm, KV_TP_REVOKE_END, client_index(mm, c), c->nr_extents);
 }
 
-/* The goal is reached. */
-static void reached(struct mm *mm, struct client *c)
+static void count_reached(struct mm *mm, const struct revoke *r)
 {
-	struct revoke *r = &c->revoke;
 	u64 took = mm->now_ns - r->begun_ns;
 
 	mm->counts.revokes_given += r->state == MM_REVOKE_ASKED;
 	mm->counts.revokes_taken += r->state == MM_REVOKE_FENCED;
 	mm->counts.revoke_ns += took;
 	mm->counts.revoke_max_ns = max(mm->counts.revoke_max_ns, took);
+}
+
+/* The goal is reached. */
+static void reached(struct mm *mm, struct client *c)
+{
+	struct revoke *r = &c->revoke;
+
+	count_reached(mm, r);
 	if (r->cause != REVOKE_FOR_TICKET) {
 		end(mm, c);
 		return;
@@ -666,13 +672,12 @@ static bool is_moot(const struct mm *mm, const struct client *c)
 static void call_off(struct mm *mm, struct client *c)
 {
 	if (c->revoke.state != MM_REVOKE_GIVEN) {
-		if (!revoke_outstanding(c))
-			reached(mm, c);
-		else
+		if (revoke_outstanding(c))
 			mm->counts.revokes_off++;
+		else
+			count_reached(mm, &c->revoke);
 	}
-	if (c->revoke.state != MM_REVOKE_NONE)
-		end(mm, c);
+	end(mm, c);
 }
 
 static void end_moot(struct mm *mm)

@@ -218,4 +218,29 @@ static inline struct kern_gemm kt_gemm(struct kern_mat w, const u16 *x,
 				   .y_stride = w.rows };
 }
 
+/* By two products and the activation behind them, whatever the row does. */
+static inline void kt_gated(const struct kern_ops *kern,
+			    const struct kern_gemm_gated *p, u16 *out)
+{
+	u8 *scratch = kt_alloc(KERN_SCRATCH_BYTES);
+	u32 n = p->gate.rows;
+	float *sums = kt_alloc(2 * p->m * n * 4);
+	struct kern_gemm g = { .w = p->gate,
+			       .x = p->x,
+			       .y = sums,
+			       .m = p->m,
+			       .x_stride = p->x_stride,
+			       .y_stride = n };
+	const struct kern_gated act = { sums, sums + p->m * n, out, n, n,
+					n,    p->act };
+
+	kern->gemm(&g, 0, n, scratch);
+	g.w = p->up;
+	g.y += p->m * n;
+	kern->gemm(&g, 0, n, scratch);
+	kern->gated(&act, 0, p->m);
+	free(sums);
+	free(scratch);
+}
+
 #endif

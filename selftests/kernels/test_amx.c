@@ -99,22 +99,6 @@ TEST(amx, takes_blocks_of_k_of_other_depths)
 	check(&seed, KV_DTYPE_BF16, (struct shape){ 65, 18, 283 }, true);
 }
 
-/* ref's product, twice, and its activation. */
-static void gated_want(const struct kern_gemm_gated *p, u16 *out)
-{
-	const struct kern_ops *ref = kern_select("ref");
-	u32 n = p->gate.rows;
-	float *y = kt_alloc(2 * p->m * n * 4);
-	struct kern_gemm g = kt_gemm(p->gate, p->x, y, p->m);
-	const struct kern_gated act = { y, y + p->m * n, out, n, n, n, p->act };
-
-	ref->gemm(&g, 0, n, scratch);
-	g = kt_gemm(p->up, p->x, y + p->m * n, p->m);
-	ref->gemm(&g, 0, n, scratch);
-	ref->gated(&act, 0, p->m);
-	free(y);
-}
-
 static void check_gated(u64 *seed, u32 type, struct shape s, bool strips)
 {
 	struct kern_mat gate = kt_mat(seed, type, s.n, s.k);
@@ -133,7 +117,7 @@ static void check_gated(u64 *seed, u32 type, struct shape s, bool strips)
 				     .act = s.m & 1 };
 	struct kern_gemm g = kt_gemm(p.gate, x, NULL, s.m);
 
-	gated_want(&p, want);
+	kt_gated(kern_select("ref"), &p, want);
 	amx_gemm_gated(&p, cut, s.n, scratch);
 	amx_gemm_gated(&p, 0, cut, scratch);
 	EXPECT_SAME(got, want, s.m * s.n, "gated");

@@ -236,31 +236,6 @@ TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 	free(scratch);
 }
 
-/* By two products and the activation behind them, whatever the row does. */
-static void gated_by_hand(const struct kern_ops *kern,
-			  const struct kern_gemm_gated *p, u16 *out)
-{
-	u8 *scratch = kt_alloc(KERN_SCRATCH_BYTES);
-	u32 n = p->gate.rows;
-	float *sums = kt_alloc(2 * p->m * n * 4);
-	struct kern_gemm g = { .w = p->gate,
-			       .x = p->x,
-			       .y = sums,
-			       .m = p->m,
-			       .x_stride = p->x_stride,
-			       .y_stride = n };
-	const struct kern_gated act = { sums, sums + p->m * n, out, n, n,
-					n,    p->act };
-
-	kern->gemm(&g, 0, n, scratch);
-	g.w = p->up;
-	g.y += p->m * n;
-	kern->gemm(&g, 0, n, scratch);
-	kern->gated(&act, 0, p->m);
-	free(sums);
-	free(scratch);
-}
-
 /* Few rows, some, more than a pass; ends of columns that fill no tile. */
 static void gated_rows(struct exec_self *self, const char *isa, u32 m, u32 n,
 		       bool strips, bool other)
@@ -282,7 +257,7 @@ static void gated_rows(struct exec_self *self, const char *isa, u32 m, u32 n,
 	struct kern_exec e;
 
 	ASSERT_EQ(0, kern_exec_init(&e, isa, 3));
-	gated_by_hand(e.kern, &p, want);
+	kt_gated(e.kern, &p, want);
 	e.ops->gemm_gated(&e, &p);
 	for (u32 i = 0; i < m; i++)
 		EXPECT_SAME(got + i * (n + 3), want + i * n, n, isa);
