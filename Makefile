@@ -171,6 +171,19 @@ $(O)/selftests/%: $(O)/obj/selftests/%.o $(test-a) $(runtime-a) $(kernels-a) $(k
 	@mkdir -p $(@D)
 	$(call link,-lm -luring $(runtime-libs) $(kvmd-libs))
 
+# kvmd as another build has it: its blocks are laid out differently.
+other-h := $(addprefix $(O)/other/include/kvmd/,mm/state.h keep/block.h)
+$(O)/other/include/%.h: %.h selftests/e2e/other_build.awk
+	@mkdir -p $(@D)
+	$(call say,GEN,other/$*.h)awk -f selftests/e2e/other_build.awk $< >$@
+$(O)/other/obj/%.o: %.c $(other-h) $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,other/$*.o)$(CC) -I$(O)/other/include $(KV_CFLAGS) \
+		$(CFLAGS-$*.o) -MMD -MP -c -o $@ $<
+$(O)/selftests/e2e/kvmd_other: $(addprefix $(O)/other/obj/,kvmd/main.o $(kvmd-y) $(mm-y)) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,-luring $(kvmd-libs))
+
 # Preloaded into programs that a test lets fail.
 $(O)/selftests/faults/shim.so: $(O)/obj/selftests/faults/shim.o
 	@mkdir -p $(@D)
@@ -272,4 +285,4 @@ help: ## this list
 		$(MAKEFILE_LIST)
 	@sed -n 's/^# \(Variables\|  \)/  \1/p' Makefile
 
--include $(shell find $(O)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(O)/obj $(O)/other/obj -name '*.d' 2>/dev/null)

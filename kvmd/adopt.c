@@ -15,6 +15,10 @@
  * What the core asks for meanwhile waits (d->adopting): nobody may hear of
  * anything before he was told that things are numbered anew.
  *
+ * Both blocks say how they are laid out. What another build of kvmd left is
+ * read by the names of its fields (lib/record.h) into a block of this one,
+ * which is put to the keeper before the other is dropped.
+ *
  * If the state is of another version or size, or does not fit, kvmd begins
  * anew: clients find their socket closed, as if there were no keeper. What is
  * in swap is lost then, too. Killed in here, the next one starts over: nothing
@@ -33,22 +37,76 @@
 #include "kvmd/ipc/memfd.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/kvmd.h"
+#include "kvmd/log.h"
 #include "kvmd/trace.h"
 
-static int map_core(struct kvmd *d, char *err)
+int adopt_core_memory(struct kvmd *d, char *err)
 {
-	struct stat st;
+	int fd;
 
-	d->state_fd = keep_take(&d->keep, KEEP_MM, 0, 0);
+	d->state_fd = memfd_create_sealed("kvmd-state", d->state_bytes, 0);
 	if (d->state_fd < 0)
-		return err_set(err, -ENOENT, "it has no core");
-	if (fstat(d->state_fd, &st) || (u64)st.st_size != d->state_bytes)
-		return err_set(err, -EINVAL,
-			       "its core has %llu bytes, this one %llu",
-			       (unsigned long long)st.st_size,
-			       (unsigned long long)d->state_bytes);
+		return err_set(err, d->state_fd, "kvmd's state: %s",
+			       strerror(-d->state_fd));
+	fd = memfd_reopen_ro(d->state_fd);
+	if (fd < 0)
+		return err_set(err, fd,
+			       "/proc/self/fd: %s: what clients may only read "
+			       "is passed through it; mount /proc",
+			       strerror(-fd));
+	close(fd);
 	d->state_map = memfd_map(d->state_fd, d->state_bytes);
-	return d->state_map ? 0 : err_set(err, -ENOMEM, "no memory");
+	if (!d->state_map)
+		return err_set(err, -ENOMEM, "kvmd's state: no memory for it");
+	return 0;
+}
+
+/* What another build left, as this one would have. */
+static int convert_core(struct kvmd *d, const struct mm_config *cfg,
+			const void *from, u64 from_bytes, int from_fd,
+			char *err)
+{
+	u32 was = d->keep.block->mm_gen, gen;
+	int rc;
+
+	rc = adopt_core_memory(d, err);
+	if (!rc)
+		rc = mm_convert(cfg, d->state_map, from, from_bytes, from_fd,
+				err);
+	if (rc)
+		return rc;
+	gen = keep_gen(&d->keep);
+	keep_put(&d->keep, KEEP_MM, 0, gen, d->state_fd);
+	d->keep.block->mm_gen = gen;
+	keep_drop(&d->keep, KEEP_MM, 0, was);
+	log_info("the core of another build of kvmd is read", "bytes=%llu",
+		 (unsigned long long)from_bytes);
+	return 0;
+}
+
+static int map_core(struct kvmd *d, const struct mm_config *cfg, char *err)
+{
+	int rc, fd = keep_take(&d->keep, KEEP_MM, 0, d->keep.block->mm_gen);
+	struct stat st;
+	void *map;
+
+	if (fd < 0)
+		return err_set(err, -ENOENT, "there is none");
+	map = fstat(fd, &st) ? NULL : memfd_map(fd, (u64)st.st_size);
+	if (!map) {
+		close(fd);
+		return err_set(err, -ENOMEM, "no memory");
+	}
+	if (mm_is_ours(map, (u64)st.st_size) &&
+	    (u64)st.st_size == d->state_bytes) {
+		d->state_fd = fd;
+		d->state_map = map;
+		return 0;
+	}
+	rc = convert_core(d, cfg, map, (u64)st.st_size, fd, err);
+	munmap(map, (u64)st.st_size);
+	close(fd);
+	return rc;
 }
 
 static void let_go(struct kvmd *d)
@@ -69,24 +127,23 @@ int adopt_core(struct kvmd *d, const struct mm_config *cfg,
 {
 	struct mm_recover how = { .tiers_lost = swap_lost(&d->swap) };
 	struct mm_recover_client *clients;
+	char text[KV_ERRLEN];
 	int rc;
 
 	clients = calloc(MM_CLIENT_MAX, sizeof(*clients));
 	if (!clients)
 		return err_set(err, -ENOMEM, "no memory");
 	d->adopting = true;
-	rc = map_core(d, err);
+	rc = map_core(d, cfg, text);
 	if (!rc) {
 		session_adopt_all(d, clients);
 		how.clients = clients;
 		rc = mm_recover(cfg, d->state_map, &how, ops, d, &d->mm);
 		if (rc)
-			err_set(err, rc, "its core: %s",
-				rc == -EPROTONOSUPPORT
-					? "of a version that this kvmd does "
-					  "not know"
-					: strerror(-rc));
+			err_set(text, rc, "%s", strerror(-rc));
 	}
+	if (rc)
+		err_set(err, rc, "its core: %s", text);
 	free(clients);
 	if (rc)
 		let_go(d);

@@ -8,6 +8,9 @@
 
 struct kvmd;
 
+/* adopt_core_memory - for the core's block: d->state_fd, d->state_map, zero */
+int __must_check adopt_core_memory(struct kvmd *d, char *err);
+
 /**
  * adopt_core - take over the core's block, the device's memory, the clients
  * @d: daemon, whose keep has found something

@@ -467,25 +467,14 @@ static int open_core(struct kvmd *d, char *err)
 		if (rc)
 			return rc;
 	}
-	d->state_fd = memfd_create_sealed("kvmd-state", d->state_bytes, 0);
-	if (d->state_fd < 0)
-		return err_set(err, d->state_fd, "kvmd's state: %s",
-			       strerror(-d->state_fd));
-	rc = memfd_reopen_ro(d->state_fd);
-	if (rc < 0)
-		return err_set(err, rc,
-			       "/proc/self/fd: %s: what clients may only read "
-			       "is passed through it; mount /proc",
-			       strerror(-rc));
-	close(rc);
-	d->state_map = memfd_map(d->state_fd, d->state_bytes);
-	if (!d->state_map)
-		return err_set(err, -ENOMEM, "kvmd's state: no memory for it");
+	rc = adopt_core_memory(d, err);
+	if (rc)
+		return rc;
 	rc = mm_create(&cfg, d->state_map, &host_ops, d, &d->mm);
 	if (rc)
 		return err_set(err, rc, "the core cannot be set up: %s",
 			       strerror(-rc));
-	keep_put(&d->keep, KEEP_MM, 0, 0, d->state_fd);
+	keep_put(&d->keep, KEEP_MM, 0, d->keep.block->mm_gen, d->state_fd);
 	mm_tick(d->mm, d->now_ns);
 	rc = mm_cache_policy(d->mm, d->opt->cache_policy);
 	if (rc)

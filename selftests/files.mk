@@ -7,6 +7,7 @@ CFLAGS-selftests/kernels/test_amx_int8.o := $(avx2-flags)
 test-y += selftests/lib_kvmd.o
 test-helpers-y += selftests/runtime/model/write_sample
 test-helpers-y += selftests/e2e/rude
+test-helpers-y += $(if $(SAN),,selftests/e2e/kvmd_other)
 test-y += selftests/sim/day.o
 test-y += selftests/sim/sim.o
 test-y += selftests/sim/sim_client.o

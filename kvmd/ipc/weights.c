@@ -57,7 +57,7 @@ static struct weights *weights_by_id(struct kvmd *d, u32 id)
 static void lease_set(struct weights *w, struct weights_user *u, u32 nr,
 		      u64 cookie)
 {
-	u64 *lease = &w->d->keep.block->leases[w->slot][u->session->id];
+	u64 *lease = &w->d->keep.block->leases[w->slot].client[u->session->id];
 
 	u->nr_opens = nr;
 	keep_order();
@@ -70,7 +70,7 @@ static bool was_done(const struct session *s, u32 slot,
 		     const struct kv_msg *msg)
 {
 	return s->conn->replays &&
-	       (u32)s->d->keep.block->leases[slot][s->id] == (u32)msg->cookie;
+	       (u32)s->d->keep.block->leases[slot].client[s->id] == (u32)msg->cookie;
 }
 
 static void state_set(struct weights *w, enum weights_state state)
@@ -442,10 +442,10 @@ static int weights_charge(struct kvmd *d, u32 tenant, u64 bytes)
 static void weights_record(struct weights *w, const char *tenant)
 {
 	struct keep_weights *r = w->keep;
-	u64 *leases = w->d->keep.block->leases[w->slot];
+	struct keep_leases *leases = &w->d->keep.block->leases[w->slot];
 
 	memset(r, 0, sizeof(*r));
-	memset(leases, 0, sizeof(w->d->keep.block->leases[0]));
+	memset(leases, 0, sizeof(*leases));
 	r->id = w->id;
 	r->charged_bytes = w->charged_bytes;
 	r->key = w->key;

@@ -22,7 +22,7 @@ static void record_drop(struct kvmd *d, u32 slot)
 
 static int users_adopt(struct weights *w)
 {
-	u64 *leases = w->d->keep.block->leases[w->slot];
+	u64 *leases = w->d->keep.block->leases[w->slot].client;
 	struct weights_user *u;
 	struct session *s;
 	u32 i;

@@ -33,9 +33,10 @@
 #include <kv/msg.h>
 #include "include/kv/types.h"
 #include "kvmd/mm/mm.h"
+#include "lib/record.h"
 
 #define KEEP_MAGIC	 0x7065656b6d766bull
-#define KEEP_VERSION	 1u
+#define KEEP_VERSION	 2u /* of what values mean, not of where they are */
 #define KEEP_WEIGHTS_MAX 256u
 #define KEEP_RETIRED_MAX 1024u
 #define KEEP_MSG_MAX	 256u /* longer ones make no sense from a client */
@@ -85,21 +86,35 @@ struct keep_weights {
 	struct kv_msg_weights key;
 };
 
+struct keep_leases {
+	u64 client[MM_CLIENT_MAX]; /* opens << 32 | cookie */
+};
+
+/* All fields but @head are described: block.c, so that any build reads them. */
 struct keep_block {
-	u64 magic;
-	u32 version, lives;
-	u64 bytes; /* of this block */
+	struct record_head head;
 	u64 device_bytes;
+	u32 lives;
 	u32 next_gen, next_weights_id;
-	u32 ready, reserved; /* kvmd serves, and all of this is kept */
+	u32 mm_gen; /* of KEEP_MM */
+	u32 ready; /* kvmd serves, and all of this is kept */
 	u32 made_dir, made_file; /* the socket's, the swap's: to be removed */
 	u8 tenant_pinned[MM_TENANT_MAX];
 	struct keep_client clients[MM_CLIENT_MAX];
 	struct keep_weights weights[KEEP_WEIGHTS_MAX];
-	u64 leases[KEEP_WEIGHTS_MAX][MM_CLIENT_MAX]; /* opens << 32 | cookie */
+	struct keep_leases leases[KEEP_WEIGHTS_MAX];
 	struct keep_retired retired[KEEP_RETIRED_MAX];
 	struct keep_extent extents[]; /* of the device */
 };
+
+/* keep_block_bytes - of the block of a device */
+u64 keep_block_bytes(u64 device_bytes);
+/* keep_block_init - a zeroed one: all but its magic */
+void keep_block_init(struct keep_block *b, u64 device_bytes);
+/* keep_block_check - is it one, which this build can read? @ours: as it is.
+ * -EBADMSG, -EPROTONOSUPPORT */
+int keep_block_check(const struct keep_block *b, u64 bytes, bool *ours,
+		     char *err);
 
 #define keep_order() __asm__ __volatile__("" ::: "memory")
 

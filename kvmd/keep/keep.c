@@ -20,15 +20,6 @@
 
 #define PATIENCE_SEC 5
 
-static u64 block_bytes(u64 device_bytes)
-{
-	u64 nr = device_bytes >> KV_EXTENT_SHIFT;
-
-	return ALIGN_UP(sizeof(struct keep_block) +
-				nr * sizeof(struct keep_extent),
-			4096ull);
-}
-
 /* ---- what was left ---- */
 
 static int fd_order(const void *a, const void *b)
@@ -143,47 +134,45 @@ void keep_taken(struct keep *k)
 
 /* ---- the block ---- */
 
-static int block_new(struct keep *k, u64 device_bytes, char *err)
+/* A memfd of its size, described. */
+static int block_make(u64 device_bytes, int *fd, struct keep_block **out,
+		      char *err)
 {
-	k->bytes = block_bytes(device_bytes);
-	k->block_fd = memfd_create_sealed("kvmd-keep", k->bytes, 0);
-	if (k->block_fd < 0)
-		return err_set(err, k->block_fd, "what kvmd leaves behind: %s",
-			       strerror(-k->block_fd));
-	k->block = memfd_map(k->block_fd, k->bytes);
-	if (!k->block)
+	u64 bytes = keep_block_bytes(device_bytes);
+
+	*fd = memfd_create_sealed("kvmd-keep", bytes, 0);
+	if (*fd < 0)
+		return err_set(err, *fd, "what kvmd leaves behind: %s",
+			       strerror(-*fd));
+	*out = memfd_map(*fd, bytes);
+	if (!*out) {
+		close(*fd);
+		*fd = -1;
 		return err_set(err, -ENOMEM,
 			       "what kvmd leaves behind: no memory for it");
-	k->block->version = KEEP_VERSION;
-	k->block->bytes = k->bytes;
-	k->block->device_bytes = device_bytes;
-	keep_order();
-	k->block->magic = KEEP_MAGIC;
-	keep_put(k, KEEP_BLOCK, 0, 0, k->block_fd);
+	}
+	keep_block_init(*out, device_bytes);
 	return 0;
 }
 
-/* Is it one that this kvmd can go on with? */
-static bool block_fits(struct keep *k, u64 device_bytes, char *err)
+/* It is complete from now on. */
+static void block_put(struct keep *k)
 {
-	const struct keep_block *b = k->block;
+	keep_order();
+	k->block->head.magic = KEEP_MAGIC;
+	keep_put(k, KEEP_BLOCK, 0, k->block_gen, k->block_fd);
+}
 
-	if (b->magic != KEEP_MAGIC)
-		err_set(err, 0, "it is not complete");
-	else if (b->version != KEEP_VERSION)
-		err_set(err, 0, "it is of version %u, not %u", b->version,
-			KEEP_VERSION);
-	else if (b->bytes != k->bytes || b->device_bytes != device_bytes)
-		err_set(err, 0, "it is of a device of %llu bytes, not %llu",
-			(unsigned long long)b->device_bytes,
-			(unsigned long long)device_bytes);
-	else if (!b->ready)
-		err_set(err, 0,
-			"it was killed before it served anybody, or its keeper "
-			"did not follow");
-	else
-		return true;
-	return false;
+static int block_new(struct keep *k, u64 device_bytes, char *err)
+{
+	int rc;
+
+	rc = block_make(device_bytes, &k->block_fd, &k->block, err);
+	if (rc)
+		return rc;
+	k->bytes = keep_block_bytes(device_bytes);
+	block_put(k);
+	return 0;
 }
 
 static void block_unmap(struct keep *k)
@@ -197,10 +186,83 @@ static void block_unmap(struct keep *k)
 	k->found = false;
 }
 
+/* The newest one: it is complete when it is put, and the older one goes. */
+static int block_take(struct keep *k)
+{
+	struct keep_fd *newest = NULL;
+	u32 i;
+
+	for (i = 0; i < k->nr_fds; i++)
+		if (k->fds[i].kind == KEEP_BLOCK)
+			newest = &k->fds[i]; /* sorted by gen */
+	if (!newest)
+		return -1;
+	k->block_gen = newest->gen;
+	return keep_take(k, KEEP_BLOCK, newest->index, newest->gen);
+}
+
+/* Ours takes the place of one that another build left. */
+static int block_convert(struct keep *k, u64 device_bytes, char *err)
+{
+	struct keep_block *to;
+	int fd, rc;
+
+	rc = block_make(device_bytes, &fd, &to, err);
+	if (rc)
+		return rc;
+	rc = record_convert(&to->head, &k->block->head, k->bytes, k->block_fd,
+			    err);
+	if (rc) {
+		munmap(to, keep_block_bytes(device_bytes));
+		close(fd);
+		return rc;
+	}
+	munmap(k->block, k->bytes);
+	close(k->block_fd);
+	k->block = to;
+	k->block_fd = fd;
+	k->bytes = keep_block_bytes(device_bytes);
+	k->block_gen++;
+	block_put(k);
+	keep_drop(k, KEEP_BLOCK, 0, k->block_gen - 1);
+	log_info("what another build of kvmd left is read", "lives=%u",
+		 k->block->lives);
+	return 0;
+}
+
+/* Go on with what was left, if that can be. */
+static int block_adopt(struct keep *k, u64 device_bytes, char *err)
+{
+	struct stat st;
+	bool ours;
+	int rc;
+
+	if (fstat(k->block_fd, &st))
+		return err_set(err, -errno, "%s", strerror(errno));
+	k->bytes = (u64)st.st_size;
+	k->block = memfd_map(k->block_fd, k->bytes);
+	if (!k->block)
+		return err_set(err, -ENOMEM, "no memory");
+	rc = keep_block_check(k->block, k->bytes, &ours, err);
+	if (!rc && !ours)
+		rc = block_convert(k, device_bytes, err);
+	if (rc)
+		return rc;
+	if (k->block->device_bytes != device_bytes)
+		return err_set(err, -EINVAL,
+			       "it is of a device of %llu bytes, not %llu",
+			       (unsigned long long)k->block->device_bytes,
+			       (unsigned long long)device_bytes);
+	if (!k->block->ready)
+		return err_set(err, -ENOENT,
+			       "it was killed before it served anybody, or its "
+			       "keeper did not follow");
+	return 0;
+}
+
 int keep_open(struct keep *k, int channel, u64 device_bytes, char *err)
 {
 	const struct timeval patience = { .tv_sec = PATIENCE_SEC };
-	struct stat st;
 	int rc;
 
 	device_bytes -= device_bytes % KV_EXTENT_SIZE;
@@ -216,15 +278,8 @@ int keep_open(struct keep *k, int channel, u64 device_bytes, char *err)
 	rc = receive_all(k, err);
 	if (rc)
 		return rc;
-	k->block_fd = keep_take(k, KEEP_BLOCK, 0, 0);
-	if (k->block_fd < 0)
-		return keep_forget(k, device_bytes, err);
-	k->bytes = block_bytes(device_bytes);
-	if (!fstat(k->block_fd, &st) && (u64)st.st_size < k->bytes)
-		k->bytes = ALIGN_UP(sizeof(struct keep_block), 4096ull);
-	if ((u64)st.st_size >= k->bytes)
-		k->block = memfd_map(k->block_fd, k->bytes);
-	if (!k->block || !block_fits(k, device_bytes, err))
+	k->block_fd = block_take(k);
+	if (k->block_fd < 0 || block_adopt(k, device_bytes, err))
 		return keep_forget(k, device_bytes, err);
 	k->found = true;
 	k->block->lives++;
@@ -236,11 +291,12 @@ int keep_forget(struct keep *k, u64 device_bytes, char *err)
 	u32 lives = k->found ? k->block->lives : 0;
 	u32 made_dir = k->found && k->block->made_dir;
 	u32 made_file = k->found && k->block->made_file;
+	u32 mm_gen = k->found ? k->block->mm_gen : 0;
 	int rc;
 
 	block_unmap(k);
-	keep_drop(k, KEEP_BLOCK, 0, 0);
-	keep_drop(k, KEEP_MM, 0, 0);
+	keep_drop(k, KEEP_BLOCK, 0, k->block_gen);
+	keep_drop(k, KEEP_MM, 0, mm_gen);
 	fds_close(k, true);
 	rc = block_new(k, device_bytes - device_bytes % KV_EXTENT_SIZE, err);
 	if (rc)

@@ -21,6 +21,7 @@ struct keep {
 	int channel; /* -1: nobody keeps anything */
 	bool lost; /* the keeper has gone or hangs */
 	int block_fd;
+	u32 block_gen; /* one more for each build that has laid it out */
 	struct keep_block *block;
 	void *owner; /* for trace points */
 	u64 bytes;
@@ -36,8 +37,8 @@ struct keep {
  * @device_bytes: of the device that kvmd is to serve
  * @err: KV_ERRLEN bytes for a sentence
  *
- * What another version left, or with another device, is of no use and is let
- * go; err says so then too.
+ * What another build laid out is read; what another version left, or with
+ * another device, is of no use and is let go; err says so then too.
  * Return: 0 or -errno.
  */
 int __must_check keep_open(struct keep *k, int channel, u64 device_bytes,

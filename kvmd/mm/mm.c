@@ -24,6 +24,7 @@
 #include "kvmd/mm/compact.h"
 #include "kvmd/mm/demote.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/format.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
 #include "kvmd/mm/room.h"
@@ -105,6 +106,7 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	l->policies_off = place(&end, MM_TENANT_MAX * l->policy_bytes);
 	l->cows_off = place(&end, clients * KV_RESV_MAX * KV_AREA_MAX *
 					  sizeof(struct cow));
+	l->format_off = place(&end, format_bytes());
 	l->state_bytes = end;
 }
 
@@ -138,20 +140,16 @@ size_t mm_state_bytes(const struct mm_config *cfg)
 	return l.state_bytes;
 }
 
-int mm_create(const struct mm_config *cfg, void *state,
-	      const struct mm_host_ops *ops, void *host, struct mm **out)
+int mm_init(const struct mm_config *cfg, struct mm *mm)
 {
-	struct mm *mm = state;
-
-	if (!config_is_valid(cfg) || !state || !ops->table_grow)
+	if (!config_is_valid(cfg))
 		return -EINVAL;
 	layout(cfg, &mm->lay);
 	mm->nr_extents = mm->lay.nr_extents;
 	mm->nr_chunks = mm->lay.nr_chunks;
-	mm->version = MM_VERSION;
+	mm->head.version = MM_VERSION;
+	format_write(mm);
 	mm->cfg = *cfg;
-	mm->ops = ops;
-	mm->host = host;
 	extent_init(mm);
 	ticket_init(mm);
 	swap_init(mm);
@@ -160,8 +158,24 @@ int mm_create(const struct mm_config *cfg, void *state,
 	mm->node_seed = cfg->seed;
 	mm->cache_policy = POLICY_REUSE;
 	mm->ref_top = 1; /* 0 is none */
+	return 0;
+}
+
+int mm_create(const struct mm_config *cfg, void *state,
+	      const struct mm_host_ops *ops, void *host, struct mm **out)
+{
+	struct mm *mm = state;
+	int rc;
+
+	if (!state || !ops->table_grow)
+		return -EINVAL;
+	rc = mm_init(cfg, mm);
+	if (rc)
+		return rc;
+	mm->ops = ops;
+	mm->host = host;
 	mm_order();
-	mm->magic = MM_MAGIC;
+	mm->head.magic = MM_MAGIC;
 	*out = mm;
 	return 0;
 }
@@ -170,7 +184,7 @@ void mm_destroy(struct mm *mm)
 {
 	/* The block is the host's; a later mm_create() wants it zeroed. */
 	if (mm)
-		mm->magic = 0;
+		mm->head.magic = 0;
 }
 
 void mm_tick(struct mm *mm, u64 now_ns)

@@ -35,6 +35,7 @@
 #include <kv/ring.h>
 #include <kv/table.h>
 #include "include/kv/types.h"
+#include "kvmd/mm/counts.h"
 
 struct mm;
 
@@ -168,13 +169,29 @@ struct mm_recover {
  * Killed in here, it can be called again.
  *
  * Return: 0; -ENOENT: no core was created here, or it was destroyed;
- * -EBADMSG: that is no core; -EPROTONOSUPPORT: of another version;
+ * -EBADMSG: that is no core; -EPROTONOSUPPORT: it is not mm_is_ours();
  * -EINVAL: of another size.
  */
 int __must_check mm_recover(const struct mm_config *cfg, void *state,
 			    const struct mm_recover *how,
 			    const struct mm_host_ops *ops, void *host,
 			    struct mm **out);
+/* mm_is_ours - is the block of @bytes there of this version and build? */
+bool mm_is_ours(const void *state, u64 bytes);
+/**
+ * mm_convert - a block as another build laid it out becomes one of ours
+ * @cfg: as for mm_recover(), which comes next
+ * @state: zeroed, mm_state_bytes(@cfg)
+ * @from: the other one; not changed
+ * @from_bytes: of it
+ * @from_fd: what is mapped there, or -1
+ * @err: KV_ERRLEN bytes for a sentence
+ *
+ * Return: as mm_recover(), or as record_convert(): @state is no core then.
+ */
+int __must_check mm_convert(const struct mm_config *cfg, void *state,
+			    const void *from, u64 from_bytes, int from_fd,
+			    char *err);
 /* mm_recover_end - the host has its references to tenants again */
 void mm_recover_end(struct mm *mm);
 /* mm_client_serial - tells a client from others that had its index */
@@ -589,25 +606,7 @@ enum mm_revoke_state {
 	MM_REVOKE_KILLED, /* MM_REQ_KILL is out */
 };
 
-/* Looking */
-struct mm_counts {
-	u64 faults_fresh, faults_cow, reserves, reserves_short, reserves_waited;
-	u64 pages_alloc, pages_free, forks, truncates, moves, moves_busy;
-	u64 copies_tokens, window_freed, extents_granted, extents_returned;
-	u64 tickets_granted, tickets_cancelled, tickets_deadlocked;
-	u64 limit_hits, invalid;
-	u64 events_dropped;
-	u64 swap_out, swap_out_bytes, swap_in, swap_in_bytes;
-	u64 reclaims_background, swap_back, swap_errors, swap_lost, reclaims;
-	u64 demoted, demoted_bytes, demote_back, demote_errors;
-	u64 prefix_asked_tokens, prefix_hit_tokens, prefix_maps, prefix_hits;
-	u64 prefix_published, prefix_evicted, prefix_errors, faults_prefix;
-	u64 revokes, revokes_given, revokes_taken, revokes_off, revokes_killed;
-	u64 revoke_lost, revoke_ns, revoke_max_ns;
-	u64 compact_moved, compact_back, compact_bytes, compact_errors;
-	u64 compact_freed_chunks, compact_freed_extents;
-};
-
+/* Looking: struct mm_counts is in counts.h */
 struct mm_usage {
 	u64 device_bytes;
 	u64 held_bytes; /* extents granted or in quarantine */

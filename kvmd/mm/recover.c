@@ -36,7 +36,8 @@
  *	limits, high, weight	the tenant, number by number
  *	references of a tenant	clients, its cache; the host's come anew
  *	tickets			their state, written last; order: priority, id;
- *				until when one is slow: the ticket
+ *				until when one is slow: the ticket; what the
+ *				one that is done has to copy: mm_copies()
  *	what a revoke wants	client.revoke; the hold, if it is fenced. Its
  *				time begins once more when the client is back
  *	pressure		totals and averages as they are; who waits:
@@ -72,14 +73,19 @@
 
 static int block_check(const struct mm_config *cfg, const struct mm *mm)
 {
-	if (!mm->magic)
+	u64 bytes = mm_state_bytes(cfg);
+
+	if (!mm->head.magic)
 		return -ENOENT;
-	if (mm->magic != MM_MAGIC)
+	if (mm->head.magic != MM_MAGIC)
 		return -EBADMSG;
-	if (mm->version != MM_VERSION)
+	if (mm->head.version != MM_VERSION)
 		return -EPROTONOSUPPORT;
-	if (!mm_state_bytes(cfg) ||
-	    mm_state_bytes(cfg) != mm->lay.state_bytes ||
+	if (!bytes)
+		return -EINVAL;
+	if (!mm_is_ours(mm, bytes))
+		return -EPROTONOSUPPORT;
+	if (bytes != mm->lay.state_bytes ||
 	    cfg->device_bytes != mm->cfg.device_bytes ||
 	    cfg->cache_pages != mm->cfg.cache_pages ||
 	    memcmp(cfg->swap_bytes, mm->cfg.swap_bytes,

@@ -7,7 +7,7 @@
  *	struct mm | extents | chunks | frames | marks | clients | spaces |
  *	families | tickets | ticket items | request queue | copies | slots |
  *	slot map | stale map | prefix nodes | their tokens | references | path |
- *	grants | policies | pages replaced
+ *	grants | policies | pages replaced | description (format.c)
  *
  * Everything refers to everything else by index, so the block means the same
  * wherever it is mapped. The block comes zeroed and sparse: arrays are sized
@@ -32,10 +32,11 @@
 #include "kvmd/mm/pressure.h"
 #include "lib/bitmap.h"
 #include "lib/ilist.h"
+#include "lib/record.h"
 #include <kv/trace.h>
 
 #define MM_MAGIC   0x6b766d6dull
-#define MM_VERSION 6u
+#define MM_VERSION 7u /* format.c says of what */
 
 #define FRAMES_PER_CHUNK  (KV_CHUNK_SIZE / 4096u)
 #define EXTENT_ALL_FREE	  ((1u << KV_EXTENT_CHUNKS) - 1)
@@ -530,14 +531,13 @@ struct mm_layout {
 	u64 slots_off, slot_map_off, stale_map_off;
 	u64 nodes_off, tokens_off, refs_off, path_off, grants_off;
 	u64 policies_off, policy_bytes;
-	u64 cows_off;
+	u64 cows_off, format_off;
 	u32 nr_ghosts, reserved2;
 	u32 nr_slots, nr_nodes;
 };
 
 struct mm {
-	u64 magic;
-	u32 version;
+	struct record_head head; /* another build reads it, too */
 	u32 nr_extents, nr_chunks;
 	struct mm_layout lay;
 	struct mm_config cfg;

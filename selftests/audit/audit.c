@@ -77,8 +77,8 @@ static int map_books(struct audit *a)
 			a->table_bytes[b->client] = b->bytes;
 		}
 	}
-	if (!a->mm || a->mm->magic != MM_MAGIC ||
-	    a->mm->version != MM_VERSION) {
+	if (!a->mm || a->mm->head.magic != MM_MAGIC ||
+	    a->mm->head.version != MM_VERSION) {
 		fprintf(stderr, "audit: kvmd's state has another layout\n");
 		return -EPROTO;
 	}

@@ -30,6 +30,17 @@ kill_kvmd() { # [SIGNAL] - and wait for the next one
 	wait_for 10 other_than "$was"
 }
 
+# kvmd lies where it can be replaced: by itself, or by a build whose state is
+# laid out in another way
+builds=("$BUILD/bin/kvmd" "$BUILD/selftests/e2e/kvmd_other")
+mkdir "$T/bin"
+PATH=$T/bin:$PATH
+install_build() { # N - of them is the next to be started
+	cp "${builds[$1]}" "$T/kvmd.new" && mv "$T/kvmd.new" "$T/bin/kvmd"
+}
+converted() { grep -c 'core of another build' "$KV_LOG_DIR/kvmd.log"; }
+install_build 0
+
 "${gen[@]}" -n 400 --kv contig >"$T/want" || exit 1
 
 # Room for the weights (9.4 MB) and little else: pages go to memory and the disk
@@ -49,6 +60,7 @@ asker=$!
 tap_pids+=("$asker")
 kills=0
 while kill -0 $one 2>/dev/null || kill -0 $two 2>/dev/null; do
+	install_build $(((kills + 1) % 2))
 	kill_kvmd && kills=$((kills + 1))
 	sleep "0.$((RANDOM % 4))$((RANDOM % 10))"
 done
@@ -63,6 +75,7 @@ kill $asker
 wait $asker
 expect "kvctl was answered all the while" "" "$(cat "$T/asked")"
 expect "each time another one went on" "$kills" "$(status restarts)"
+expect "of another build, which read what was left" "$kills" "$(converted)"
 check "the books are in order" kvctl check
 expect "no page of swap was lost" 0 \
 	"$(kvctl vmstat --json | grep -o '"swap_lost":[0-9]*' | cut -d: -f2)"
@@ -74,6 +87,7 @@ diag "figure: $kills kvmd killed under two runtimes, answers unchanged"
 
 # What was published stays published; there is room for it twice
 stop_kvmd
+install_build 0
 start_kvmd --size 96M --keeper --swap-file "$T/swap" --swap-size 64M || exit 1
 long=(kvrun generate -t 1 -m "$model" --prompt "$(printf 'word %.0s' {1..60})"
 	--temp 0 --ignore-eos --stats -n 40)
@@ -88,16 +102,20 @@ check "a prefix is found" grep -q '[1-9][0-9]* found' "$T/before"
 expect "as much of it after a kill" "$(found "$T/before")" "$(found "$T/after")"
 
 # SIGHUP to the keeper: replaced by what lies where it was started from
+install_build 1
 was=$(serving)
 kill -HUP "$kvmd_pid"
 check "SIGHUP replaces kvmd" wait_for 10 other_than "$was"
 look after
 expect "prefixes are found" "$(found "$T/before")" "$(found "$T/after")"
 
-# A limit that was set stays
+# A limit that was set stays, whichever build is next
 kvctl tenant limit "uid:$(id -u)" max=24M >/dev/null
-kill_kvmd
-check "a limit outlives kvmd" grep -q 24.0M <(kvctl tenant list)
+for build in 0 1 0; do
+	install_build $build
+	kill_kvmd
+	check "a limit outlives kvmd" grep -q 24.0M <(kvctl tenant list)
+done
 kvctl tenant limit "uid:$(id -u)" max=max >/dev/null
 
 # State of another version: /proc shows the memory that is kept

@@ -43,6 +43,7 @@ struct mt_client {
 struct mt {
 	struct mm *mm;
 	void *state;
+	int state_fd; /* where it is mapped from */
 	struct mm_config cfg;
 	struct mt_client cl[MT_CLIENTS];
 	bool hold_memory; /* keep populates and scrubs unanswered */
@@ -84,6 +85,20 @@ static inline void *mt_map(size_t bytes, int prot)
 	void *p = mmap(NULL, bytes, prot,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
+	ASSERT_TRUE(p != MAP_FAILED);
+	return p;
+}
+
+/* Memory for the core's block, as kvmd has it: a memfd. */
+static inline void *mt_map_state(const struct mt *t, int *fd)
+{
+	size_t bytes = mm_state_bytes(&t->cfg);
+	void *p;
+
+	*fd = memfd_create("state", MFD_CLOEXEC);
+	ASSERT_GE(*fd, 0);
+	ASSERT_EQ(ftruncate(*fd, (off_t)bytes), 0);
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
 	ASSERT_TRUE(p != MAP_FAILED);
 	return p;
 }
@@ -325,7 +340,7 @@ static inline void mt_init_cfg(struct mt *t, const struct mm_config *cfg)
 {
 	memset(t, 0, sizeof(*t));
 	t->cfg = *cfg;
-	t->state = mt_map(mm_state_bytes(&t->cfg), PROT_READ | PROT_WRITE);
+	t->state = mt_map_state(t, &t->state_fd);
 	ASSERT_EQ(mm_create(&t->cfg, t->state, &mt_ops, t, &t->mm), 0);
 	mt_drain(t);
 }
@@ -362,6 +377,7 @@ static inline void mt_fini(struct mt *t)
 	}
 	mm_destroy(t->mm);
 	munmap(t->state, mm_state_bytes(&t->cfg));
+	close(t->state_fd);
 }
 
 static inline u32 mt_tenant(struct mt *t, const char *name, u64 max_bytes)

@@ -29,7 +29,7 @@ FIXTURE_SETUP(background)
 	t->cfg.watermark_min = 2 * KV_EXTENT_SIZE;
 	t->cfg.watermark_low = 4 * KV_EXTENT_SIZE;
 	t->cfg.watermark_high = 6 * KV_EXTENT_SIZE;
-	t->state = mt_map(mm_state_bytes(&t->cfg), PROT_READ | PROT_WRITE);
+	t->state = mt_map_state(t, &t->state_fd);
 	ASSERT_EQ(mm_create(&t->cfg, t->state, &mt_ops, t, &t->mm), 0);
 	mt_drain(t);
 	self->tenant = mt_tenant(t, "a", MM_LIMIT_NONE);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <setjmp.h>
 
+#include "include/kv/errbuf.h"
 #include "kvmd/mm/state.h"
 #include "selftests/kvmd/mm/mmtest.h"
 
@@ -47,15 +48,61 @@ TEST(recover, only_of_a_block_of_this_version_and_size)
 	cfg = t.cfg;
 	cfg.swap_bytes[0] = 1 << 20;
 	EXPECT_EQ(recover_as(&t, c, &cfg, 0), -EINVAL);
-	t.mm->version++;
+	t.mm->head.version++;
 	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -EPROTONOSUPPORT);
-	t.mm->version--;
-	t.mm->magic++;
+	t.mm->head.version--;
+	t.mm->head.magic++;
 	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -EBADMSG);
-	t.mm->magic = 0;
+	t.mm->head.magic = 0;
 	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -ENOENT);
-	t.mm->magic = MM_MAGIC;
+	t.mm->head.magic = MM_MAGIC;
 	come_back(&t, c);
+	mt_fini(&t);
+}
+
+static int convert(struct mt *t, struct mt *to, char *err)
+{
+	return mm_convert(&t->cfg, to->state, t->state,
+			  mm_state_bytes(&t->cfg), t->state_fd, err);
+}
+
+TEST(recover, another_builds_block_is_read_or_refused_with_a_sentence)
+{
+	struct mm_tenant_info info;
+	struct mt t, to;
+	char err[KV_ERRLEN] = "";
+	u32 c, tenant;
+
+	mt_init(&t, 4, 1);
+	tenant = mt_tenant(&t, "a", 3 * KV_EXTENT_SIZE);
+	c = mt_attach(&t, tenant);
+	EXPECT_TRUE(mm_is_ours(t.state, mm_state_bytes(&t.cfg)));
+	t.mm->head.fields_off += 8;
+	EXPECT_FALSE(mm_is_ours(t.state, mm_state_bytes(&t.cfg)));
+	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -EPROTONOSUPPORT);
+	to.cfg = t.cfg;
+	to.state = mt_map_state(&to, &to.state_fd);
+	EXPECT_EQ(convert(&t, &to, err), -EBADMSG);
+	EXPECT_TRUE(strstr(err, "description") != NULL);
+	t.mm->head.fields_off -= 8;
+	t.mm->head.version++;
+	EXPECT_EQ(convert(&t, &to, err), -EPROTONOSUPPORT);
+	EXPECT_TRUE(strstr(err, "version") != NULL);
+	t.mm->head.version--;
+	t.mm->head.magic = 0;
+	EXPECT_EQ(convert(&t, &to, err), -ENOENT);
+	t.mm->head.magic = MM_MAGIC;
+	/* What was not finished is no core. */
+	EXPECT_EQ(recover_as(&to, c, &to.cfg, 0), -ENOENT);
+	EXPECT_EQ(convert(&t, &to, err), 0);
+	munmap(t.state, mm_state_bytes(&t.cfg));
+	close(t.state_fd);
+	t.state = to.state;
+	t.state_fd = to.state_fd;
+	come_back(&t, c);
+	ASSERT_EQ(mm_tenant_info(t.mm, tenant, &info), 0);
+	EXPECT_EQ(info.limits.max_bytes, 3 * KV_EXTENT_SIZE);
+	EXPECT_STREQ(info.name, "a");
 	mt_fini(&t);
 }
 
