@@ -118,9 +118,8 @@ static bool config_is_valid(const struct mm_config *cfg)
 			return false;
 		swap += cfg->swap_bytes[t];
 	}
-	if (cfg->demote_low > cfg->demote_high || cfg->demote_high > 100)
-		return false;
-	return cfg->watermark_min <= cfg->watermark_low &&
+	return mm_swap_set_is_valid(&cfg->swap) &&
+	       cfg->watermark_min <= cfg->watermark_low &&
 	       cfg->watermark_low <= cfg->watermark_high &&
 	       cfg->watermark_high <= cfg->device_bytes && cfg->device_bytes &&
 	       cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
@@ -150,6 +149,7 @@ int mm_create(const struct mm_config *cfg, void *state,
 	mm->nr_chunks = mm->lay.nr_chunks;
 	mm->version = MM_VERSION;
 	mm->cfg = *cfg;
+	mm->swap = cfg->swap;
 	mm->ops = ops;
 	mm->host = host;
 	extent_init(mm);

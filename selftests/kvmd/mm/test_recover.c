@@ -59,6 +59,23 @@ TEST(recover, only_of_a_block_of_this_version_and_size)
 	mt_fini(&t);
 }
 
+TEST(recover, what_was_set_of_swap_stays)
+{
+	const struct mm_swap_set set = { 5, 50, 123, true };
+	struct mt t;
+	u32 c;
+
+	mt_init(&t, 4, 1);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	EXPECT_EQ(mm_swap_set(t.mm, &set), 0);
+	come_back(&t, c);
+	EXPECT_EQ(mm_swap_get(t.mm)->demote_low, 5);
+	EXPECT_EQ(mm_swap_get(t.mm)->demote_high, 50);
+	EXPECT_EQ(mm_swap_get(t.mm)->deadline_ms, 123);
+	EXPECT_TRUE(mm_swap_get(t.mm)->discard);
+	mt_fini(&t);
+}
+
 TEST(recover, copies_of_a_reservation_are_answered_after_it)
 {
 	struct kv_resv_item it = { .nr_tokens = 3, .pos = 20 };
