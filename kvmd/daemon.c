@@ -446,8 +446,7 @@ static int open_core(struct kvmd *d, char *err)
 		.revoke = d->opt->revoke,
 		.revoke_ask_ns = (u64)d->opt->revoke_ask_ms * 1000000,
 		.revoke_fence_ns = (u64)d->opt->revoke_fence_ms * 1000000,
-		.demote_low = d->opt->demote[0],
-		.demote_high = d->opt->demote[1],
+		.swap = d->opt->swap,
 	};
 	u32 i;
 	int rc;
@@ -613,6 +612,7 @@ static int open_done(struct kvmd *d, char *err)
 {
 	if (d->keep.channel >= 0 && io_add(d->io, &d->keeper))
 		return err_set(err, -ENOMEM, "the keeper cannot be watched");
+	swap_deadline(d);
 	if (d->keep.found) {
 		audit_arm(d);
 		adopt_finish(d);

@@ -254,20 +254,6 @@ static int parse_watermarks(const char *text, struct options *o)
 	return options_watermarks(text, o->watermark);
 }
 
-/* LOW,HIGH percent, rising */
-static int parse_demote(const char *text, struct options *o)
-{
-	unsigned int low, high;
-	int end = 0;
-
-	if (sscanf(text, "%3u,%3u%n", &low, &high, &end) != 2 || text[end] ||
-	    low > high || high > 100)
-		return -EINVAL;
-	o->demote[0] = low;
-	o->demote[1] = high;
-	return 0;
-}
-
 /* [TENANT=]TIER:BYTES */
 static int parse_swap_limit(struct options *o, const char *text)
 {
@@ -327,6 +313,34 @@ static int parse_word(const char *text, const char *const *words,
 	return -EINVAL;
 }
 
+int options_deadline(const char *text, struct mm_swap_set *out)
+{
+	return parse_number(text, OPTIONS_DEADLINE_MAX, &out->deadline_ms);
+}
+
+int options_demote(const char *text, struct mm_swap_set *out)
+{
+	struct mm_swap_set set = *out;
+	int end = 0;
+
+	if (sscanf(text, "%3u,%3u%n", &set.demote_low, &set.demote_high,
+		   &end) != 2 ||
+	    text[end] || !mm_swap_set_is_valid(&set))
+		return -EINVAL;
+	*out = set;
+	return 0;
+}
+
+int options_discard(const char *text, struct mm_swap_set *out)
+{
+	unsigned int on;
+
+	if (parse_word(text, on_off, ARRAY_SIZE(on_off), &on))
+		return -EINVAL;
+	out->discard = on;
+	return 0;
+}
+
 static int parse_io(const char *text, const char **out)
 {
 	if (strcmp(text, "uring") && strcmp(text, "epoll") &&
@@ -366,12 +380,11 @@ static int apply(struct options *o, int opt, const char *arg)
 	case OPT_SWAP_SIZE:
 		return parse_room(arg, false, &o->swap_size_bytes);
 	case OPT_SWAP_DEADLINE:
-		return parse_number(arg, 600000, &o->swap_deadline_ms);
+		return options_deadline(arg, &o->swap);
 	case OPT_SWAP_DISCARD:
-		o->swap_discard = true;
-		return 0;
+		return options_discard("on", &o->swap);
 	case OPT_SWAP_DEMOTE:
-		return parse_demote(arg, o);
+		return options_demote(arg, &o->swap);
 	case OPT_SWAP_LIMIT:
 		return parse_swap_limit(o, arg);
 	case OPT_SWAP_FAULT:
@@ -453,9 +466,9 @@ static void options_defaults(struct options *o)
 	o->io = "auto";
 	o->cache_policy = policy_kind_name(POLICY_REUSE);
 	o->drain_ms = 500;
-	o->swap_deadline_ms = 10000;
-	o->demote[0] = 10;
-	o->demote[1] = 20;
+	o->swap.deadline_ms = 10000;
+	o->swap.demote_low = 10;
+	o->swap.demote_high = 20;
 	o->stall_ms = 30000;
 	o->revoke = MM_REVOKE_TICKETS;
 	o->revoke_ask_ms = 1000;

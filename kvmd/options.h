@@ -7,8 +7,10 @@
 #include <kv/abi.h>
 #include "include/kv/types.h"
 #include "kvmd/log.h"
+#include "kvmd/mm/swap_set.h"
 
-#define OPTIONS_LIMITS_MAX 64u
+#define OPTIONS_LIMITS_MAX   64u
+#define OPTIONS_DEADLINE_MAX 600000u /* ms */
 
 enum tenant_key {
 	TENANT_KEY_UID,
@@ -49,9 +51,7 @@ struct options {
 	u64 swap_lz4_bytes; /* likewise, of smaller pages */
 	const char *swap_file; /* NULL: no such tier */
 	u64 swap_size_bytes; /* of it */
-	unsigned int swap_deadline_ms; /* of a page's I/O; 0: none */
-	bool swap_discard;
-	unsigned int demote[2]; /* low, high; percent of a tier */
+	struct mm_swap_set swap;
 	struct swap_limit_option swap_limits[OPTIONS_LIMITS_MAX];
 	unsigned int nr_swap_limits;
 	bool watermarks_set; /* else they follow the device's size */
@@ -75,6 +75,11 @@ enum options_verdict {
 enum options_verdict options_parse(struct options *o, int argc, char **argv);
 /* options_watermarks - "MIN,LOW,HIGH", rising; 0 or -EINVAL */
 int options_watermarks(const char *text, u64 out[3]);
+/* What may be changed of swap: milliseconds, "LOW,HIGH" percent, "on" or "off";
+ * 0 or -EINVAL */
+int options_deadline(const char *text, struct mm_swap_set *out);
+int options_demote(const char *text, struct mm_swap_set *out);
+int options_discard(const char *text, struct mm_swap_set *out);
 /* options_bytes - "4G", "512M", "max"; 0 or -EINVAL */
 int options_bytes(const char *text, u64 *out);
 const char *tenant_key_name(unsigned int key);

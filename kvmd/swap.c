@@ -84,7 +84,6 @@ static int tier_add(struct kvmd *d, u32 i, const struct tier_ops *ops,
 	const struct tier_env env = {
 		.io = d->io,
 		.pool = d->swap.pool,
-		.deadline_ns = d->opt->swap_deadline_ms * 1000000ull,
 		.adopts = d->opt->life > 0,
 		.made = d->keep.block->made_file,
 		.fd = max(keep_take(&d->keep, KEEP_TIER, i, 0), 0),
@@ -212,6 +211,41 @@ static void timer_arm(struct kvmd *d)
 	}
 	if (due && (!d->swap.timer.armed || due < d->swap.timer.due_ns))
 		timer_set(&d->timers, &d->swap.timer, due);
+}
+
+static u64 deadline_ns(const struct kvmd *d)
+{
+	return mm_swap_get(d->mm)->deadline_ms * 1000000ull;
+}
+
+static u64 job_due_ns(const struct kvmd *d)
+{
+	return deadline_ns(d) ? d->now_ns + deadline_ns(d) : 0;
+}
+
+void swap_deadline(struct kvmd *d)
+{
+	struct swap_job *job;
+	u32 i;
+
+	TAILQ_FOREACH(job, &d->swap.waiting, link)
+	{
+		job->due_ns = job_due_ns(d);
+	}
+	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
+		tier_deadline(d->swap.tier[i], deadline_ns(d));
+	timer_arm(d);
+}
+
+int swap_set(struct kvmd *d, const struct mm_swap_set *set)
+{
+	int rc = mm_swap_set(d->mm, set);
+
+	if (rc)
+		return rc;
+	swap_deadline(d);
+	kvmd_pump(d);
+	return 0;
 }
 
 static struct tier *job_tier(const struct swap_job *job)
@@ -481,8 +515,7 @@ void swap_submit(struct kvmd *d, const struct mm_swap_io *io,
 	job->tier.bytes = job->tier.stored = io->bytes;
 	job->tier.done = tier_done;
 	job->tier.released = tier_released;
-	if (d->opt->swap_deadline_ms)
-		job->due_ns = d->now_ns + d->opt->swap_deadline_ms * 1000000ull;
+	job->due_ns = job_due_ns(d);
 	job->since_ns = unlikely(is_probed(type)) ? clock_ns() : d->now_ns;
 	TAILQ_INSERT_TAIL(&d->swap.waiting, job, link);
 	swap_queue_add(&d->swap.lane[io->tier].queue, &job->turn);

@@ -51,6 +51,10 @@ struct swap {
 int __must_check swap_open(struct kvmd *d, char *err);
 /* swap_close - behind swap_flush(), where a core was; d->io is still there */
 void swap_close(struct kvmd *d);
+/* swap_deadline - the core's is that of all tiers, and of what is on its way */
+void swap_deadline(struct kvmd *d);
+/* swap_set - mm_swap_set(), and it takes effect */
+int __must_check swap_set(struct kvmd *d, const struct mm_swap_set *set);
 /* swap_bytes - offsets of tier @i, 0 if there is none */
 u64 swap_bytes(const struct swap *s, u32 i);
 /* swap_forget - a predecessor's pages are of no use */

@@ -2,7 +2,7 @@
 /*
  * swap_discard.c - room in swap tiers that holds nothing is given back
  *
- * With --swap-discard: of a partition the blocks are discarded, a file gets
+ * Where that is wanted: of a partition the blocks are discarded, a file gets
  * holes, memory goes back to the system. One run at a time, by a thread of
  * swap's, of 64 MiB at most and ten a second: what pages that move wait for is
  * bounded. The core keeps the run free of pages meanwhile (mm/discard.c).
@@ -24,7 +24,8 @@ static bool wants_discard(const struct kvmd *d, u32 i)
 {
 	const struct swap_discard *s = &d->swap.discard;
 
-	return !s->refused[i] && d->swap.tier[i]->ops->discard &&
+	return mm_swap_get(d->mm)->discard && !s->refused[i] &&
+	       d->swap.tier[i]->ops->discard &&
 	       mm_discard_stale(d->mm, i) >= s->fruitless[i] + DISCARD_LEAST;
 }
 
@@ -33,7 +34,7 @@ void swap_discard_arm(struct kvmd *d)
 	struct swap_discard *s = &d->swap.discard;
 	u32 i;
 
-	if (!d->opt->swap_discard || s->running || s->timer.armed)
+	if (s->running || s->timer.armed)
 		return;
 	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++) {
 		if (wants_discard(d, i)) {

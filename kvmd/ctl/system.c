@@ -403,6 +403,7 @@ static int events_list(struct ctl *q, json_t *out)
 
 static int config_show(struct ctl *q, json_t *out)
 {
+	const struct mm_swap_set *swap = mm_swap_get(q->d->mm);
 	const struct options *opt = q->d->opt;
 	json_t *o = json_object();
 
@@ -424,8 +425,10 @@ static int config_show(struct ctl *q, json_t *out)
 	json_object_set_new(o, "swap_file",
 			    opt->swap_file ? json_string(opt->swap_file)
 					   : json_null());
-	ctl_set(o, "swap_demote_low", opt->demote[0]);
-	ctl_set(o, "swap_demote_high", opt->demote[1]);
+	ctl_set(o, "swap_deadline_ms", swap->deadline_ms);
+	ctl_set(o, "swap_demote_low", swap->demote_low);
+	ctl_set(o, "swap_demote_high", swap->demote_high);
+	json_object_set_new(o, "swap_discard", json_boolean(swap->discard));
 	ctl_set_text(o, "revoke", revoke_policy_name(opt->revoke));
 	ctl_set(o, "revoke_ask_ms", opt->revoke_ask_ms);
 	ctl_set(o, "revoke_fence_ms", opt->revoke_fence_ms);

@@ -82,6 +82,11 @@ static bool late_write_at(const struct tier *t, u64 off, u32 bytes)
 	return false;
 }
 
+static u64 due_ns(const struct tier *t)
+{
+	return t->env.deadline_ns ? clock_ns() + t->env.deadline_ns : ~0ull;
+}
+
 void tier_submit(struct tier_req *req)
 {
 	struct tier *t = req->tier;
@@ -94,8 +99,7 @@ void tier_submit(struct tier_req *req)
 		req->done(req);
 		return;
 	}
-	req->due_ns = t->env.deadline_ns ? clock_ns() + t->env.deadline_ns
-					 : ~0ull;
+	req->due_ns = due_ns(t);
 	TAILQ_INSERT_TAIL(&t->out, req, link);
 	t->nr_out++;
 	t->ops->submit(t, req);
@@ -127,6 +131,17 @@ void tier_wait(struct tier *t, int ms)
 {
 	if (t->ops->wait)
 		t->ops->wait(t, ms);
+}
+
+void tier_deadline(struct tier *t, u64 deadline_ns)
+{
+	struct tier_req *req;
+
+	t->env.deadline_ns = deadline_ns;
+	TAILQ_FOREACH(req, &t->out, link)
+	{
+		req->due_ns = due_ns(t);
+	}
 }
 
 u64 tier_due_ns(const struct tier *t)

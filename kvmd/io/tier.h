@@ -147,6 +147,8 @@ void tier_submit(struct tier_req *req);
 void tier_kick(struct tier *t);
 /* tier_wait - without the loop: until something has ended, or @ms */
 void tier_wait(struct tier *t, int ms);
+/* tier_deadline - of requests, also of those that are out; 0: none */
+void tier_deadline(struct tier *t, u64 deadline_ns);
 /* tier_due_ns - when the next deadline is, 0: nothing is out */
 u64 tier_due_ns(const struct tier *t);
 /* tier_expire - give up what has not ended by now */

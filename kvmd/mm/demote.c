@@ -38,11 +38,32 @@
  * its way, the rest is for who waits.
  */
 #include "kvmd/mm/demote.h"
+
+#include <errno.h>
 #include "kvmd/mm/swap.h"
 
 #define DEMOTE_MAX   32u
 #define DEMOTE_BYTES (16ull << 20)
 #define DEMOTE_LOOKS 512u /* slots in a run */
+
+bool mm_swap_set_is_valid(const struct mm_swap_set *set)
+{
+	return set->demote_low <= set->demote_high && set->demote_high <= 100;
+}
+
+int mm_swap_set(struct mm *mm, const struct mm_swap_set *set)
+{
+	if (!mm_swap_set_is_valid(set))
+		return -EINVAL;
+	mm->swap = *set;
+	mm->demote_look = true;
+	return 0;
+}
+
+const struct mm_swap_set *mm_swap_get(const struct mm *mm)
+{
+	return &mm->swap;
+}
 
 static u64 percent(const struct swap_tier *t, u32 n)
 {
@@ -114,11 +135,11 @@ static bool begin(struct mm *mm, u32 tier, u32 slot)
 static void demote_tier(struct mm *mm, u32 tier)
 {
 	struct swap_tier *t = &mm->tier[tier];
-	u64 high = percent(t, mm->cfg.demote_high);
+	u64 high = percent(t, mm->swap.demote_high);
 	u32 slot, next, nr = min(t->slots.nr, DEMOTE_LOOKS);
 	struct slot *s;
 
-	if (tier_free(t) < percent(t, mm->cfg.demote_low))
+	if (tier_free(t) < percent(t, mm->swap.demote_low))
 		t->demoting = true;
 	if (tier_free(t) >= high)
 		t->demoting = false;
@@ -143,7 +164,7 @@ bool demote_run(struct mm *mm)
 {
 	u32 t, tail = mm->queue_tail;
 
-	if (!mm->demote_look || !mm->cfg.demote_high)
+	if (!mm->demote_look || !mm->swap.demote_high)
 		return false;
 	mm->demote_look = false;
 	for (t = 0; t + 1 < MM_TIER_MAX; t++)

@@ -46,6 +46,7 @@ enum type {
 	T_COWS,
 	T_CONFIG,
 	T_COUNTS,
+	T_SWAP_SET,
 	T_MM,
 	T_BLOCK,
 	NR_TYPES
@@ -221,13 +222,19 @@ static const struct record_field config_fields[] = {
 	FA(mm_config, swap_store), F(mm_config, cache_pages),
 };
 
+static const struct record_field swap_set_fields[] = {
+	F(mm_swap_set, demote_low), F(mm_swap_set, demote_high),
+	F(mm_swap_set, deadline_ms), F(mm_swap_set, discard),
+};
+
 #define COUNTER(name) F(mm_counts, name),
 static const struct record_field counts_fields[] = {
 	MM_COUNTERS(COUNTER)
 };
 
 static const struct record_field mm_fields[] = {
-	FS(mm, cfg, T_CONFIG), F(mm, now_ns), F(mm, ticket_top),
+	FS(mm, cfg, T_CONFIG), FS(mm, swap, T_SWAP_SET), F(mm, now_ns),
+	F(mm, ticket_top),
 	F(mm, ticket_seq), F(mm, pass), F(mm, tenant_top), F(mm, swap_keys),
 	F(mm, keep_seq), F(mm, node_top), F(mm, ref_top), F(mm, node_seed),
 	F(mm, cache_policy), FS(mm, pressure, T_PRESSURE), F(mm, resv_seq),
@@ -254,7 +261,8 @@ static const struct record_def types[T_BLOCK] = {
 	DEF(T_FAULTS, mm_faults, faults), DEF(T_TICKET, ticket, ticket),
 	DEF(T_ITEMS, items, items), DEF(T_COW, cow, cow),
 	DEF(T_COWS, cows, cows), DEF(T_CONFIG, mm_config, config),
-	DEF(T_COUNTS, mm_counts, counts), DEF(T_MM, mm, mm),
+	DEF(T_COUNTS, mm_counts, counts),
+	DEF(T_SWAP_SET, mm_swap_set, swap_set), DEF(T_MM, mm, mm),
 };
 /* clang-format on */
 

@@ -120,9 +120,8 @@ static bool config_is_valid(const struct mm_config *cfg)
 			return false;
 		swap += cfg->swap_bytes[t];
 	}
-	if (cfg->demote_low > cfg->demote_high || cfg->demote_high > 100)
-		return false;
-	return cfg->watermark_min <= cfg->watermark_low &&
+	return mm_swap_set_is_valid(&cfg->swap) &&
+	       cfg->watermark_min <= cfg->watermark_low &&
 	       cfg->watermark_low <= cfg->watermark_high &&
 	       cfg->watermark_high <= cfg->device_bytes && cfg->device_bytes &&
 	       cfg->device_bytes % KV_EXTENT_SIZE == 0 &&
@@ -150,6 +149,7 @@ int mm_init(const struct mm_config *cfg, struct mm *mm)
 	mm->head.version = MM_VERSION;
 	format_write(mm);
 	mm->cfg = *cfg;
+	mm->swap = cfg->swap;
 	extent_init(mm);
 	ticket_init(mm);
 	swap_init(mm);

@@ -36,6 +36,7 @@
 #include <kv/table.h>
 #include "include/kv/types.h"
 #include "kvmd/mm/counts.h"
+#include "kvmd/mm/swap_set.h"
 
 struct mm;
 
@@ -55,9 +56,7 @@ struct mm;
  * @swap_bytes: room of each swap tier, the fastest first; 0: no such tier
  * @swap_store: bytes that pages in it may take, if it makes them smaller than
  *	they are (mm_swap_stored()); 0: as @swap_bytes
- * @demote_low: percent of a tier: with less of it free its coldest pages go to
- *	a later one, in the background
- * @demote_high: until so much is free; 0, 0: they never do
+ * @swap: at first; mm_swap_set() changes it, mm_swap_get() says what it is
  * @watermark_min: free memory, in bytes: below it the rest is for steps, and
  *	published prefixes take none
  * @watermark_low: below it memory is reclaimed in the background
@@ -73,7 +72,7 @@ struct mm_config {
 	u64 seed;
 	u64 swap_bytes[MM_TIER_MAX];
 	u64 swap_store[MM_TIER_MAX];
-	u32 demote_low, demote_high;
+	struct mm_swap_set swap;
 	u64 watermark_min, watermark_low, watermark_high;
 	u64 cache_pages;
 	u64 revoke_ask_ns, revoke_fence_ns;

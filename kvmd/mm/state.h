@@ -573,6 +573,7 @@ struct mm {
 	u64 stats_ns;
 
 	struct swap_tier tier[MM_TIER_MAX];
+	struct mm_swap_set swap; /* in force; in cfg is the first one */
 	u32 nr_io; /* pages on their way */
 	u32 io_left; /* of these to end before any ticket looks again */
 	u64 out_bytes; /* of them, being written */
@@ -595,9 +596,7 @@ struct mm {
 
 	u32 nr_copying; /* pages on their way into caches */
 	u32 nr_refs_leaving; /* of all clients */
-	u32 node_top, node_free;
-	u32 ref_top, ref_free;
-	u32 tree_top;
+	u32 node_top, node_free, ref_top, ref_free, tree_top;
 	bool background; /* reclaim is under way there */
 	u64 goal, goal_seen, goal_until_ns; /* of mm_reclaim(); 0: none */
 	u64 background_ns; /* when it goes on */

@@ -78,7 +78,7 @@ for what in status health meminfo vmstat "device list" "device show 0" \
 	"client list" "client show $id" "tenant list" "tenant show $tenant" \
 	pressure oom "oom 3" \
 	"space list" "space show $parent" "space dump $parent" "weights list" \
-	"events list" "config show" check "who 0" "top -n 1"; do
+	"events list" "swap list" "config show" check "who 0" "top -n 1"; do
 	# shellcheck disable=SC2086 # words of a command
 	expect "--json $what" kvctl/1 "$(kvctl --json $what | jq -r .schema)"
 done
@@ -115,6 +115,31 @@ expect "and is an event" 1 \
 		map(select(. == "device_reclaim")) | length')"
 expect_exit "device reclaim takes a size" 2 kvctl device reclaim 0 much
 
+expect "swap has its settings" "deadline 10000 ms, demote 10,20 %, discard off" \
+	"$(kvctl swap | head -1)"
+expect_exit "swap deadline sets one" 0 kvctl swap deadline 250
+expect "and shows it at once" "deadline 250 ms, demote 10,20 %, discard off" \
+	"$(head -1 "$T/out")"
+expect_exit "swap demote sets two" 0 kvctl swap demote 90,95
+expect_exit "swap discard is switched on" 0 kvctl swap discard on
+expect "all three are shown" "250 90 95 true" \
+	"$(kvctl -j swap | jq -r '[.deadline_ms,.demote_low,.demote_high,
+		.discard] | join(" ")')"
+expect_exit "and off" 0 kvctl swap discard off
+expect "which is shown" false "$(kvctl -j swap | jq .discard)"
+expect "-H has tiers only" "" "$(kvctl -H swap)"
+expect_exit "--dry-run changes nothing" 0 kvctl --dry-run swap deadline 7
+expect "it does not" 250 "$(kvctl -j swap | jq .deadline_ms)"
+expect_exit "a deadline is a number" 2 kvctl swap deadline soon
+check "the error names it" grep -q 'swap deadline: "soon"' "$T/out"
+expect_exit "of ten minutes at most" 2 kvctl swap deadline 600001
+expect_exit "percent rise" 2 kvctl swap demote 20,10
+check "the error names them" grep -q 'swap demote: "20,10"' "$T/out"
+expect_exit "to 100" 2 kvctl swap demote 20,101
+expect_exit "discard is on or off" 2 kvctl swap discard maybe
+check "the error names the word" grep -q 'swap discard: "maybe"' "$T/out"
+expect_exit "swap deadline wants one" 2 kvctl swap deadline
+
 expect_exit "client kill kills" 0 kvctl -y client kill "$id"
 exec 9>&-
 wait "$hold_pid" 2>/dev/null
@@ -122,6 +147,27 @@ check "and its memory comes back" kvctl -t 10 wait idle
 expect_exit "with clean books" 0 kvctl check
 expect_exit "kvmd ends in order" 0 stop_kvmd
 expect_exit "then it is not running" 3 kvctl status
+
+# The same, where pages are in swap: 24 KiB leave for memory, and go on to the
+# file when they are told to
+start_kvmd --size 16M --swap-ram 64K --swap-file "$T/swap" --swap-size 1M ||
+	not_ok "kvmd starts with swap"
+mkfifo "$T/stdin2"
+"$BUILD/selftests/tools/kvctl/hold" <"$T/stdin2" >"$T/hold" 2>&1 &
+tap_pids+=("$!")
+exec 9>"$T/stdin2"
+wait_for 10 grep -q holding "$T/hold" || diag "$(cat "$T/hold")"
+used() { cols tier,used swap | tr '\t\n' ': '; }
+used_is() { [ "$(used)" = "$1" ]; }
+kvctl -q device reclaim 0 1G
+wait_for 10 used_is "ram:24576 disk:0 "
+expect "pages are in memory" "ram:24576 disk:0 " "$(used)"
+expect_exit "told to, they go on" 0 kvctl swap demote 100,100
+wait_for 10 used_is "ram:0 disk:24576 "
+expect "to the file" "ram:0 disk:24576 " "$(used)"
+expect_exit "with clean books" 0 kvctl check
+exec 9>&-
+expect_exit "and kvmd ends in order" 0 stop_kvmd
 
 # Nobody names a socket. In a /run of its own: the machine may have a kvmd.
 at_default() {

@@ -118,6 +118,13 @@ for build in 0 1 0; do
 done
 kvctl tenant limit "uid:$(id -u)" max=max >/dev/null
 
+# So does what was set of swap
+kvctl -q swap deadline 1234 && kvctl -q swap demote 5,55 &&
+	kvctl -q swap discard on
+kill_kvmd
+expect "what was set of swap outlives it" \
+	"deadline 1234 ms, demote 5,55 %, discard on" "$(kvctl swap | head -1)"
+
 # State of another version: /proc shows the memory that is kept
 fd=$(find "/proc/$(serving)/fd" -lname '/memfd:kvmd-state*' | head -1)
 printf '\377' | dd of="$fd" bs=1 seek=8 conv=notrunc status=none

@@ -86,6 +86,10 @@ TEST(options, what_swap_tiers_are_told)
 		const char *name, *value;
 		bool ok;
 	} rows[] = {
+		{ "--swap-deadline", "0", true },
+		{ "--swap-deadline", "600000", true },
+		{ "--swap-deadline", "600001", false },
+		{ "--swap-deadline", "soon", false },
 		{ "--swap-demote", "10,20", true },
 		{ "--swap-demote", "0,0", true },
 		{ "--swap-demote", "20,10", false },

@@ -603,8 +603,8 @@ static void sim_init(struct sim *s, const struct sim_cfg *cfg)
 		s->mm_cfg.revoke_fence_ns = SIM_FENCE_NS;
 	}
 	if (cfg->demotes) {
-		s->mm_cfg.demote_low = 20;
-		s->mm_cfg.demote_high = 40;
+		s->mm_cfg.swap.demote_low = 20;
+		s->mm_cfg.swap.demote_high = 40;
 	}
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		s->mm_cfg.swap_bytes[i] = (u64)cfg->swap[i] << 20;

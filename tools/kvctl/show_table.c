@@ -239,8 +239,16 @@ int show_tenant_list(const struct invocation *inv, json_t *a)
 	return tab_print(inv->opt, &tenant_table, member(a, "tenants"));
 }
 
+/* One line about what kvctl changes, then the tiers. */
 int show_swap_list(const struct invocation *inv, json_t *a)
 {
+	if (!inv->opt->no_header)
+		printf("deadline %" PRIu64 " ms, demote %" PRIu64 ",%" PRIu64
+		       " %%, discard %s\n",
+		       member_u64(a, "deadline_ms"),
+		       member_u64(a, "demote_low"),
+		       member_u64(a, "demote_high"),
+		       json_is_true(member(a, "discard")) ? "on" : "off");
 	return tab_print(inv->opt, &swap_table, member(a, "tiers"));
 }
 

@@ -444,6 +444,136 @@ TEST_F(ctl, what_is_wrong_is_named)
 	EXPECT_EQ(-EPERM, refused(self, 0, "kill 0", "administrator"));
 }
 
+/* ---- swap is steered while it goes on ---- */
+
+/* Wait for a number of the answer to @request to be @least. */
+static bool comes_to(const struct ctl_self *self, const char *request,
+		     const char *key, uint64_t least)
+{
+	uint64_t n = 0;
+	int i;
+
+	for (i = 0; i < 1000 && n < least; i++) {
+		n = test_kvmd_u64(&self->d, request, key);
+		usleep(5000);
+	}
+	if (n < least)
+		TH_LOG("%s: %s is %llu", request, key, (unsigned long long)n);
+	return n >= least;
+}
+
+/* 256 pages of 8 KiB in a space that no step uses, and that go to swap. */
+static void start_swap(struct ctl_self *self, const char *fault)
+{
+	char file[300];
+
+	snprintf(file, sizeof(file), "%.250s/swap", test_tmpdir());
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--size", "64M",
+				     "--drain", "20", "--swap-ram", "4M",
+				     "--swap-file", file, "--swap-size", "8M",
+				     "--swap-demote", "0,0", "--swap-deadline",
+				     "0", fault ? "--swap-fault" : NULL, fault,
+				     NULL));
+	raw_attach(&self->r, self->d.socket);
+	self->space = (uint32_t)raw_space(&self->r, raw_geom(&self->r), 0);
+	EXPECT_EQ(0, raw_reserve(&self->r, self->space, 0, 4096).res);
+	raw_commit(&self->r, self->space, 4096);
+	json_decref(ask(self, "device reclaim 0 1G"));
+}
+
+/* What `swap list` says of a tier's use. */
+static long long tier_used(struct ctl_self *self, size_t tier)
+{
+	json_t *o = ask(self, "swap list");
+	long long n = num(json_array_get(json_object_get(o, "tiers"), tier),
+			  "used_bytes");
+
+	json_decref(o);
+	return n;
+}
+
+TEST(ctl_swap, what_was_set_is_shown_and_bad_values_are_named)
+{
+	const unsigned int admin = KV_HELLO_ADMIN;
+	struct ctl_self self = { 0 };
+	json_t *o;
+
+	ASSERT_EQ(0, test_kvmd_start(&self.d, test_tmpdir(), "--size", "16M",
+				     "--drain", "20", NULL));
+	o = ask(&self, "swap list");
+	EXPECT_EQ(num(o, "deadline_ms"), 10000);
+	EXPECT_EQ(num(o, "demote_low"), 10);
+	EXPECT_EQ(num(o, "demote_high"), 20);
+	EXPECT_TRUE(json_is_false(json_object_get(o, "discard")));
+	json_decref(o);
+	json_decref(ask(&self, "swap deadline 600000"));
+	json_decref(ask(&self, "swap demote 0,100"));
+	o = ask(&self, "swap discard on");
+	EXPECT_EQ(num(o, "deadline_ms"), 600000);
+	EXPECT_EQ(num(o, "demote_low"), 0);
+	EXPECT_EQ(num(o, "demote_high"), 100);
+	EXPECT_TRUE(json_is_true(json_object_get(o, "discard")));
+	EXPECT_EQ(0, json_array_size(json_object_get(o, "tiers")));
+	json_decref(o);
+	EXPECT_EQ(-EINVAL, refused(&self, admin, "swap deadline 600001",
+				   "swap deadline: \"600001\""));
+	EXPECT_EQ(-EINVAL, refused(&self, admin, "swap deadline soon",
+				   "swap deadline: \"soon\""));
+	EXPECT_EQ(-EINVAL, refused(&self, admin, "swap demote 20,10",
+				   "swap demote: \"20,10\""));
+	EXPECT_EQ(-EINVAL, refused(&self, admin, "swap demote 10,101",
+				   "swap demote: \"10,101\""));
+	EXPECT_EQ(-EINVAL, refused(&self, admin, "swap discard maybe",
+				   "swap discard: \"maybe\""));
+	EXPECT_EQ(-EINVAL, refused(&self, admin, "swap discard", "swap"));
+	EXPECT_EQ(-EPERM, refused(&self, 0, "swap deadline 1", "admin"));
+	EXPECT_EQ(-EPERM, refused(&self, 0, "swap demote 1,2", "admin"));
+	EXPECT_EQ(-EPERM, refused(&self, 0, "swap discard off", "admin"));
+	o = ask(&self, "config show");
+	EXPECT_EQ(num(json_object_get(o, "config"), "swap_deadline_ms"),
+		  600000);
+	EXPECT_EQ(num(json_object_get(o, "config"), "swap_demote_high"), 100);
+	json_decref(o);
+	EXPECT_EQ(0, test_kvmd_stop(&self.d));
+}
+
+TEST(ctl_swap, pages_go_on_and_room_is_given_back_when_told)
+{
+	struct ctl_self self = { 0 };
+	struct kv_cqe cqe;
+
+	start_swap(&self, NULL);
+	ASSERT_TRUE(comes_to(&self, "vmstat", "swap_out", 256));
+	EXPECT_EQ(tier_used(&self, 0), 2 << 20);
+	EXPECT_EQ(tier_used(&self, 1), 0);
+	json_decref(ask(&self, "swap demote 70,75")); /* of 4 MiB free */
+	ASSERT_TRUE(comes_to(&self, "vmstat", "demoted", 128));
+	EXPECT_EQ(tier_used(&self, 0), 1 << 20);
+	EXPECT_EQ(tier_used(&self, 1), 1 << 20);
+	cqe = raw_call(&self.r, (struct kv_sqe){ .opcode = KV_OP_SPACE_DESTROY,
+						 .space = self.space });
+	EXPECT_EQ(0, cqe.res);
+	usleep(200000); /* more than a period */
+	EXPECT_EQ(0, test_kvmd_u64(&self.d, "vmstat", "swap_discards"));
+	json_decref(ask(&self, "swap discard on"));
+	EXPECT_TRUE(comes_to(&self, "vmstat", "swap_discarded_bytes", 1 << 20));
+	EXPECT_EQ(0, test_kvmd_check(&self.d));
+	EXPECT_EQ(0, test_kvmd_stop(&self.d));
+}
+
+TEST(ctl_swap, a_deadline_holds_for_pages_that_are_stuck_already)
+{
+	struct ctl_self self = { 0 };
+
+	start_swap(&self, "stuck:1");
+	usleep(50000);
+	EXPECT_EQ(0, test_kvmd_u64(&self.d, "vmstat", "swap_late"));
+	json_decref(ask(&self, "swap deadline 20"));
+	EXPECT_TRUE(comes_to(&self, "vmstat", "swap_late", 1));
+	EXPECT_EQ(0, test_kvmd_check(&self.d));
+	EXPECT_EQ(0, test_kvmd_stop(&self.d));
+}
+
 TEST_F(ctl, strangers_see_totals_only)
 {
 	json_t *o;

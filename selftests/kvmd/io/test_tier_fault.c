@@ -268,6 +268,30 @@ TEST_F(fault, a_stuck_page_is_given_up_and_its_memory_is_kept)
 	free(b);
 }
 
+TEST_F(fault, a_deadline_holds_for_what_is_out)
+{
+	unsigned char *a = page(1);
+	u64 from = now();
+	struct one w;
+
+	ASSERT_EQ(0, tier_fault("stuck:1", &self->t, &self->nr, self->err));
+	tier_deadline(self->t, 0);
+	begin(self, &w, true, 0, a);
+	EXPECT_EQ(0, tier_due_ns(self->t));
+	tier_deadline(self->t, PATIENT);
+	EXPECT_GE(tier_due_ns(self->t), from + PATIENT);
+	tier_deadline(self->t, 0);
+	EXPECT_EQ(0, tier_due_ns(self->t));
+	tier_deadline(self->t, DEADLINE);
+	EXPECT_LT(tier_due_ns(self->t), from + PATIENT);
+	while (!w.done)
+		turn(self);
+	EXPECT_EQ(-ETIMEDOUT, w.req.err);
+	while (!w.released)
+		tier_wait(self->t, 1);
+	free(a);
+}
+
 /* ---- all kinds, many pages ---- */
 
 enum { SLOT_EMPTY, SLOT_KEPT, SLOT_BUSY };

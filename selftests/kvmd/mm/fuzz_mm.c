@@ -298,8 +298,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct mm_config cfg = { .device_bytes = (u64)EXTENTS * KV_EXTENT_SIZE,
 				 .swap_bytes = { 2 << 20, 4 << 20, 8 << 20 },
-				 .demote_low = 25,
-				 .demote_high = 50,
+				 .swap.demote_low = 25,
+				 .swap.demote_high = 50,
 				 .ready_extents = 1 };
 	struct input in = { data, data + size };
 	struct kv_resv_item it = { .nr_tokens = 320 };

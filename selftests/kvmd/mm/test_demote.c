@@ -24,8 +24,8 @@ FIXTURE_SETUP(demote)
 	const struct mm_config cfg = {
 		.device_bytes = 2ull * KV_EXTENT_SIZE,
 		.swap_bytes = { FIRST, 64 * (u64)MT_PAGE },
-		.demote_low = 25,
-		.demote_high = 50,
+		.swap.demote_low = 25,
+		.swap.demote_high = 50,
 		.ready_extents = 1,
 	};
 
@@ -120,6 +120,31 @@ TEST_F(demote, what_left_first_goes_on_when_a_tier_is_nearly_full)
 	EXPECT_EQ(mt_reserve(t, self->client, a, 16 * 16 - 1, 1, 0, NULL), 0);
 	EXPECT_EQ(mt_nr_swapped(t, self->client, a), 0);
 	EXPECT_EQ(used(t, 0) + used(t, 1), 0);
+	mt_check(t);
+}
+
+TEST_F(demote, other_percentages_hold_from_now_on)
+{
+	struct mm_swap_set set = *mm_swap_get(self->t.mm);
+	struct mt *t = &self->t;
+
+	set.demote_low = 51;
+	EXPECT_EQ(mm_swap_set(t->mm, &set), -EINVAL);
+	EXPECT_EQ(mm_swap_get(t->mm)->demote_low, 25);
+	set.demote_low = set.demote_high = 101;
+	EXPECT_EQ(mm_swap_set(t->mm, &set), -EINVAL);
+	set.demote_low = set.demote_high = 0;
+	EXPECT_EQ(mm_swap_set(t->mm, &set), 0);
+	idle(self, 16);
+	idle(self, 16);
+	idle(self, 16);
+	EXPECT_EQ(used(t, 0), 16);
+	EXPECT_EQ(t->nr_demote, 0);
+	set.demote_low = set.demote_high = 100;
+	EXPECT_EQ(mm_swap_set(t->mm, &set), 0);
+	mt_drain(t);
+	EXPECT_EQ(used(t, 0), 0);
+	EXPECT_EQ(used(t, 1), 16);
 	mt_check(t);
 }
 
@@ -332,8 +357,8 @@ TEST(demote, no_more_is_on_its_way_than_its_bounds_say)
 	const struct mm_config cfg = {
 		.device_bytes = 8ull * KV_EXTENT_SIZE,
 		.swap_bytes = { 64 << 20, 512 << 20 },
-		.demote_low = 50,
-		.demote_high = 90,
+		.swap.demote_low = 50,
+		.swap.demote_high = 90,
 		.ready_extents = 1,
 	};
 	const u32 sizes[] = { 64 << 10, 512 << 10, 2 << 20 };

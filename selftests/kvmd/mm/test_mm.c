@@ -164,8 +164,8 @@ static void demote_pages(u64 passed[KV_TP_MAX])
 	const struct mm_config cfg = {
 		.device_bytes = 2ull * KV_EXTENT_SIZE,
 		.swap_bytes = { 18 * (u64)MT_PAGE, 64 * (u64)MT_PAGE },
-		.demote_low = 25,
-		.demote_high = 50,
+		.swap.demote_low = 25,
+		.swap.demote_high = 50,
 		.ready_extents = 1,
 	};
 	struct mt t;

@@ -60,6 +60,21 @@ TEST(recover, only_of_a_block_of_this_version_and_size)
 	mt_fini(&t);
 }
 
+static const struct mm_swap_set some_set = { 5, 50, 123, true };
+
+TEST(recover, what_was_set_of_swap_stays)
+{
+	struct mt t;
+	u32 c;
+
+	mt_init(&t, 4, 1);
+	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	EXPECT_EQ(mm_swap_set(t.mm, &some_set), 0);
+	come_back(&t, c);
+	EXPECT_EQ(memcmp(mm_swap_get(t.mm), &some_set, sizeof(some_set)), 0);
+	mt_fini(&t);
+}
+
 static int convert(struct mt *t, struct mt *to, char *err)
 {
 	return mm_convert(&t->cfg, to->state, t->state,
@@ -75,6 +90,7 @@ TEST(recover, another_builds_block_is_read_or_refused_with_a_sentence)
 
 	mt_init(&t, 4, 1);
 	tenant = mt_tenant(&t, "a", 3 * KV_EXTENT_SIZE);
+	EXPECT_EQ(mm_swap_set(t.mm, &some_set), 0);
 	c = mt_attach(&t, tenant);
 	EXPECT_TRUE(mm_is_ours(t.state, mm_state_bytes(&t.cfg)));
 	t.mm->head.fields_off += 8;
@@ -103,6 +119,7 @@ TEST(recover, another_builds_block_is_read_or_refused_with_a_sentence)
 	ASSERT_EQ(mm_tenant_info(t.mm, tenant, &info), 0);
 	EXPECT_EQ(info.limits.max_bytes, 3 * KV_EXTENT_SIZE);
 	EXPECT_STREQ(info.name, "a");
+	EXPECT_EQ(memcmp(mm_swap_get(t.mm), &some_set, sizeof(some_set)), 0);
 	mt_fini(&t);
 }
 
