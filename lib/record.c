@@ -7,8 +7,8 @@
  * trusted: all it says lies within the block, or nothing is done. Types only
  * contain ones before them, so the walk ends.
  *
- * A block is sparse: reading a hole of a mapped memfd would fill it. So elements
- * are visited where there is data.
+ * A block is sparse: reading a hole of a mapped memfd would fill it. So
+ * elements are visited where there is data.
  */
 #include "lib/record.h"
 
@@ -347,8 +347,7 @@ int record_convert(struct record_head *to, const struct record_head *from,
 	c.to = side_of(to);
 	c.from = side_of(from);
 	if (!side_is_valid(&c.from, from_bytes))
-		return err_set(err, -EBADMSG,
-			       "its description makes no sense");
+		return err_set(err, -EBADMSG, "its description makes no sense");
 	c.pair = calloc(c.to.nr_fields + 1, sizeof(*c.pair));
 	if (!c.pair)
 		return err_set(err, -ENOMEM, "no memory");

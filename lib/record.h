@@ -75,24 +75,33 @@ struct record_def {
 	u32 nr;
 };
 
-#define RECORD_AT(s, f)    offsetof(struct s, f)
+#define RECORD_AT(s, f)	   offsetof(struct s, f)
 #define RECORD_SIZE(s, f)  sizeof(((struct s *)0)->f)
 #define RECORD_COUNT(s, f) (RECORD_SIZE(s, f) / RECORD_SIZE(s, f[0]))
 
 /* Field @f of struct @s: a number or bytes, an array of them, a struct that is
  * described as @t, an array of these. */
-#define RECORD_PLAIN(s, f) \
-	{ .name = #f, .off = RECORD_AT(s, f), .bytes = RECORD_SIZE(s, f), \
-	  .nr = 1 }
-#define RECORD_ARRAY(s, f) \
-	{ .name = #f, .off = RECORD_AT(s, f), .bytes = RECORD_SIZE(s, f[0]), \
-	  .nr = RECORD_COUNT(s, f) }
-#define RECORD_STRUCT(s, f, t) \
-	{ .name = #f, .off = RECORD_AT(s, f), .bytes = RECORD_SIZE(s, f), \
-	  .nr = 1, .type = 1 + (t) }
-#define RECORD_STRUCTS(s, f, t) \
-	{ .name = #f, .off = RECORD_AT(s, f), .bytes = RECORD_SIZE(s, f[0]), \
-	  .nr = RECORD_COUNT(s, f), .type = 1 + (t) }
+#define RECORD_PLAIN(s, f)                          \
+	{                                           \
+		.name = #f, .off = RECORD_AT(s, f), \
+		.bytes = RECORD_SIZE(s, f), .nr = 1 \
+	}
+#define RECORD_ARRAY(s, f)                                              \
+	{                                                               \
+		.name = #f, .off = RECORD_AT(s, f),                     \
+		.bytes = RECORD_SIZE(s, f[0]), .nr = RECORD_COUNT(s, f) \
+	}
+#define RECORD_STRUCT(s, f, t)                                       \
+	{                                                            \
+		.name = #f, .off = RECORD_AT(s, f),                  \
+		.bytes = RECORD_SIZE(s, f), .nr = 1, .type = 1 + (t) \
+	}
+#define RECORD_STRUCTS(s, f, t)                                          \
+	{                                                                \
+		.name = #f, .off = RECORD_AT(s, f),                      \
+		.bytes = RECORD_SIZE(s, f[0]), .nr = RECORD_COUNT(s, f), \
+		.type = 1 + (t)                                          \
+	}
 
 /* record_bytes - what the description takes */
 u64 record_bytes(const struct record_def *defs, u32 nr);

@@ -57,7 +57,7 @@ static struct weights *weights_by_id(struct kvmd *d, u32 id)
 static void lease_set(struct weights *w, struct weights_user *u, u32 nr,
 		      u64 cookie)
 {
-	u64 *lease = &w->d->keep.block->leases[w->slot].client[u->session->id];
+	u64 *lease = keep_lease(w->d->keep.block, w->slot, u->session->id);
 
 	u->nr_opens = nr;
 	keep_order();
@@ -69,8 +69,8 @@ static void lease_set(struct weights *w, struct weights_user *u, u32 nr,
 static bool was_done(const struct session *s, u32 slot,
 		     const struct kv_msg *msg)
 {
-	return s->conn->replays &&
-	       (u32)s->d->keep.block->leases[slot].client[s->id] == (u32)msg->cookie;
+	return s->conn->replays && (u32)*keep_lease(s->d->keep.block, slot,
+						    s->id) == (u32)msg->cookie;
 }
 
 static void state_set(struct weights *w, enum weights_state state)

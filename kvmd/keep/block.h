@@ -107,6 +107,11 @@ struct keep_block {
 	struct keep_extent extents[]; /* of the device */
 };
 
+static inline u64 *keep_lease(struct keep_block *b, u32 weights, u32 client)
+{
+	return &b->leases[weights].client[client];
+}
+
 /* keep_block_bytes - of the block of a device */
 u64 keep_block_bytes(u64 device_bytes);
 /* keep_block_init - a zeroed one: all but its magic */

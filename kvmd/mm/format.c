@@ -52,9 +52,9 @@ enum type {
 	NR_TYPES
 };
 
-#define F  RECORD_PLAIN
-#define FA RECORD_ARRAY
-#define FS RECORD_STRUCT
+#define F   RECORD_PLAIN
+#define FA  RECORD_ARRAY
+#define FS  RECORD_STRUCT
 #define FSA RECORD_STRUCTS
 
 /* The KV_SPACE_MAX spaces of one client, and so on. */

@@ -244,8 +244,8 @@ TEST_F(record, a_description_that_makes_no_sense_is_refused)
 			if (r % 4)
 				at[(r >> 8) % bytes] = (char)(r >> 40);
 			else
-				((char *)&self->old->head)
-					[12 + (r >> 8) % 28] = (char)(r >> 40);
+				((char *)&self->old->head)[12 + (r >> 8) % 28] =
+					(char)(r >> 40);
 		}
 		rc = to_new(self);
 		EXPECT_TRUE(!rc || rc == -EBADMSG || rc == -EOVERFLOW ||

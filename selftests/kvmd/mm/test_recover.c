@@ -77,8 +77,8 @@ TEST(recover, what_was_set_of_swap_stays)
 
 static int convert(struct mt *t, struct mt *to, char *err)
 {
-	return mm_convert(&t->cfg, to->state, t->state,
-			  mm_state_bytes(&t->cfg), t->state_fd, err);
+	return mm_convert(&t->cfg, to->state, t->state, mm_state_bytes(&t->cfg),
+			  t->state_fd, err);
 }
 
 TEST(recover, another_builds_block_is_read_or_refused_with_a_sentence)
