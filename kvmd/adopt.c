@@ -97,8 +97,7 @@ static int map_core(struct kvmd *d, const struct mm_config *cfg, char *err)
 		close(fd);
 		return err_set(err, -ENOMEM, "no memory");
 	}
-	if (mm_is_ours(map, (u64)st.st_size) &&
-	    (u64)st.st_size == d->state_bytes) {
+	if (mm_is_ours(cfg, map, (u64)st.st_size)) {
 		d->state_fd = fd;
 		d->state_map = map;
 		return 0;

@@ -618,7 +618,7 @@ static int open_done(struct kvmd *d, char *err)
 		adopt_finish(d);
 	}
 	keep_taken(&d->keep);
-	d->keep.block->ready = true;
+	d->keep.block->ready = !d->keep.lost;
 	kvmd_pump(d);
 	return 0;
 }

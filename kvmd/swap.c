@@ -239,11 +239,13 @@ void swap_deadline(struct kvmd *d)
 
 int swap_set(struct kvmd *d, const struct mm_swap_set *set)
 {
+	u32 was = mm_swap_get(d->mm)->deadline_ms;
 	int rc = mm_swap_set(d->mm, set);
 
 	if (rc)
 		return rc;
-	swap_deadline(d);
+	if (set->deadline_ms != was)
+		swap_deadline(d);
 	kvmd_pump(d);
 	return 0;
 }

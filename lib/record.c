@@ -346,7 +346,9 @@ int record_convert(struct record_head *to, const struct record_head *from,
 		return err_set(err, -EBADMSG, "it has no description");
 	c.to = side_of(to);
 	c.from = side_of(from);
-	if (!side_is_valid(&c.from, from_bytes))
+	if (!side_is_valid(&c.from, from_bytes) ||
+	    strcmp(c.from.types[c.from.nr_types - 1].name,
+		   c.to.types[c.to.nr_types - 1].name))
 		return err_set(err, -EBADMSG, "its description makes no sense");
 	c.pair = calloc(c.to.nr_fields + 1, sizeof(*c.pair));
 	if (!c.pair)

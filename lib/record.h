@@ -19,7 +19,7 @@
  * What a field means is not described. One that comes to mean something else
  * gets another name; what cannot be told so, another version of the block,
  * which the caller compares. Numbers that become wider are taken to have no
- * sign.
+ * sign, and one that meant something with all its bits set does not any more.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -186,19 +186,24 @@ static void block_unmap(struct keep *k)
 	k->found = false;
 }
 
-/* The newest one: it is complete when it is put, and the older one goes. */
+/* The newest one: it was complete when it was put. An older one goes. */
 static int block_take(struct keep *k)
 {
-	struct keep_fd *newest = NULL;
+	int fd = -1;
 	u32 i;
 
-	for (i = 0; i < k->nr_fds; i++)
-		if (k->fds[i].kind == KEEP_BLOCK)
-			newest = &k->fds[i]; /* sorted by gen */
-	if (!newest)
-		return -1;
-	k->block_gen = newest->gen;
-	return keep_take(k, KEEP_BLOCK, newest->index, newest->gen);
+	for (i = 0; i < k->nr_fds; i++) { /* sorted by gen */
+		if (k->fds[i].kind != KEEP_BLOCK)
+			continue;
+		if (fd >= 0) {
+			close(fd);
+			keep_drop(k, KEEP_BLOCK, 0, k->block_gen);
+		}
+		fd = k->fds[i].fd;
+		k->fds[i].fd = -1;
+		k->block_gen = k->fds[i].gen;
+	}
+	return fd;
 }
 
 /* Ours takes the place of one that another build left. */
@@ -279,7 +284,10 @@ int keep_open(struct keep *k, int channel, u64 device_bytes, char *err)
 	if (rc)
 		return rc;
 	k->block_fd = block_take(k);
-	if (k->block_fd < 0 || block_adopt(k, device_bytes, err))
+	rc = k->block_fd < 0 ? -ENOENT : block_adopt(k, device_bytes, err);
+	if (k->lost) /* it has what was there before, which stays true */
+		return err_set(err, -EPIPE, "the keeper does not take it");
+	if (rc)
 		return keep_forget(k, device_bytes, err);
 	k->found = true;
 	k->block->lives++;
@@ -294,6 +302,8 @@ int keep_forget(struct keep *k, u64 device_bytes, char *err)
 	u32 mm_gen = k->found ? k->block->mm_gen : 0;
 	int rc;
 
+	if (k->found)
+		k->block->ready = false; /* whatever is dropped of it */
 	block_unmap(k);
 	keep_drop(k, KEEP_BLOCK, 0, k->block_gen);
 	keep_drop(k, KEEP_MM, 0, mm_gen);

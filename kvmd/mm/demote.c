@@ -53,8 +53,14 @@ bool mm_swap_set_is_valid(const struct mm_swap_set *set)
 
 int mm_swap_set(struct mm *mm, const struct mm_swap_set *set)
 {
+	u32 i;
+
 	if (!mm_swap_set_is_valid(set))
 		return -EINVAL;
+	for (i = 0; i < MM_TIER_MAX; i++)
+		mm->tier[i].demoting &=
+			set->demote_low == mm->swap.demote_low &&
+			set->demote_high == mm->swap.demote_high;
 	mm->swap = *set;
 	mm->demote_look = true;
 	return 0;

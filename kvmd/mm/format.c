@@ -7,10 +7,13 @@
  * belongs in here unless mm_recover() finds its value by itself; the tests of
  * recovery then go through a copy that has no more than these.
  *
- * Not described, and so lost on the way: reports of why memory was short.
+ * Not described, and so lost on the way: reports of why memory was short, and
+ * averages of pressure.
  *
  * MM_VERSION stands for what numbers mean: the values of the enums, units of
- * frames and slots, bits of entries. Another version is not read.
+ * frames and slots, bits of entries, how a ticket's id is made up. Another
+ * version is not read. Nor is one in which bytes that nobody looks into, names
+ * and structs of the ABI, have another size.
  */
 #include <errno.h>
 #include <string.h>
@@ -179,7 +182,6 @@ static const struct record_field events_fields[] = {
 
 static const struct record_field pressure_fields[] = {
 	F(pressure, since_ns), FA(pressure, total_ns), FA(pressure, period_ns),
-	FA(pressure, avg),
 };
 
 static const struct record_field tenant_fields[] = {
@@ -237,7 +239,8 @@ static const struct record_field mm_fields[] = {
 	F(mm, ticket_top),
 	F(mm, ticket_seq), F(mm, pass), F(mm, tenant_top), F(mm, swap_keys),
 	F(mm, keep_seq), F(mm, node_top), F(mm, ref_top), F(mm, node_seed),
-	F(mm, cache_policy), FS(mm, pressure, T_PRESSURE), F(mm, resv_seq),
+	F(mm, cache_policy), FS(mm, pressure, T_PRESSURE), F(mm, nr_ooms),
+	F(mm, resv_seq),
 	F(mm, mark_seq), FS(mm, counts, T_COUNTS), F(mm, nr_reads),
 	FS(mm, waited, T_FAULTS), FSA(mm, tenants, T_TENANT),
 	FSA(mm, trees, T_TREE),
@@ -338,15 +341,29 @@ void format_write(struct mm *mm)
 	record_describe(&mm->head, mm->lay.format_off, f.defs, NR_TYPES);
 }
 
-bool mm_is_ours(const void *state, u64 bytes)
+bool mm_is_ours(const struct mm_config *cfg, const void *state, u64 bytes)
 {
 	const struct mm *mm = state;
+	struct mm_layout l;
 	struct format f;
 
-	if (bytes < sizeof(*mm) || mm->head.version != MM_VERSION)
+	if (bytes < sizeof(*mm) || mm->head.version != MM_VERSION ||
+	    mm_layout_of(cfg, &l))
 		return false;
-	make(&f, &mm->lay);
-	return record_is_ours(&mm->head, bytes, f.defs, NR_TYPES);
+	make(&f, &l);
+	return record_is_ours(&mm->head, bytes, f.defs, NR_TYPES) &&
+	       !memcmp(&l, &mm->lay, sizeof(l)) &&
+	       mm->nr_extents == l.nr_extents && mm->nr_chunks == l.nr_chunks;
+}
+
+bool format_is_for(const struct mm_config *cfg, const struct mm *mm)
+{
+	return cfg->device_bytes == mm->cfg.device_bytes &&
+	       cfg->cache_pages == mm->cfg.cache_pages &&
+	       !memcmp(cfg->swap_bytes, mm->cfg.swap_bytes,
+		       sizeof(cfg->swap_bytes)) &&
+	       !memcmp(cfg->swap_store, mm->cfg.swap_store,
+		       sizeof(cfg->swap_store));
 }
 
 int mm_convert(const struct mm_config *cfg, void *state, const void *from,
@@ -370,6 +387,9 @@ int mm_convert(const struct mm_config *cfg, void *state, const void *from,
 	rc = record_convert(&mm->head, h, from_bytes, from_fd, err);
 	if (rc)
 		return rc;
+	if (!format_is_for(cfg, mm))
+		return err_set(err, -EINVAL,
+			       "it is of another size of device or swap");
 	mm_order();
 	mm->head.magic = MM_MAGIC;
 	return 0;

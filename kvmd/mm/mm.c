@@ -63,6 +63,7 @@ static void layout(const struct mm_config *cfg, struct mm_layout *l)
 	u64 end = 0, clients = MM_CLIENT_MAX;
 	u64 frames;
 
+	memset(l, 0, sizeof(*l));
 	l->nr_extents = (u32)(cfg->device_bytes / KV_EXTENT_SIZE);
 	l->nr_chunks = l->nr_extents * KV_EXTENT_CHUNKS;
 	l->queue_mask = queue_entries(l->nr_extents) - 1;
@@ -129,21 +130,25 @@ static bool config_is_valid(const struct mm_config *cfg)
 	       cfg->revoke <= MM_REVOKE_TICKETS;
 }
 
+int mm_layout_of(const struct mm_config *cfg, struct mm_layout *l)
+{
+	if (!config_is_valid(cfg))
+		return -EINVAL;
+	layout(cfg, l);
+	return 0;
+}
+
 size_t mm_state_bytes(const struct mm_config *cfg)
 {
 	struct mm_layout l;
 
-	if (!config_is_valid(cfg))
-		return 0;
-	layout(cfg, &l);
-	return l.state_bytes;
+	return mm_layout_of(cfg, &l) ? 0 : l.state_bytes;
 }
 
 int mm_init(const struct mm_config *cfg, struct mm *mm)
 {
-	if (!config_is_valid(cfg))
+	if (mm_layout_of(cfg, &mm->lay))
 		return -EINVAL;
-	layout(cfg, &mm->lay);
 	mm->nr_extents = mm->lay.nr_extents;
 	mm->nr_chunks = mm->lay.nr_chunks;
 	mm->head.version = MM_VERSION;

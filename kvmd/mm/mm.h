@@ -169,14 +169,14 @@ struct mm_recover {
  *
  * Return: 0; -ENOENT: no core was created here, or it was destroyed;
  * -EBADMSG: that is no core; -EPROTONOSUPPORT: it is not mm_is_ours();
- * -EINVAL: of another size.
+ * -EINVAL: of another size of swap or cache.
  */
 int __must_check mm_recover(const struct mm_config *cfg, void *state,
 			    const struct mm_recover *how,
 			    const struct mm_host_ops *ops, void *host,
 			    struct mm **out);
-/* mm_is_ours - is the block of @bytes there of this version and build? */
-bool mm_is_ours(const void *state, u64 bytes);
+/* mm_is_ours - is the block of @bytes there of this version, build and size? */
+bool mm_is_ours(const struct mm_config *cfg, const void *state, u64 bytes);
 /**
  * mm_convert - a block as another build laid it out becomes one of ours
  * @cfg: as for mm_recover(), which comes next

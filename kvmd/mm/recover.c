@@ -66,6 +66,7 @@
 
 #include "kvmd/mm/recover.h"
 #include "kvmd/mm/extent.h"
+#include "kvmd/mm/format.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
 
@@ -73,27 +74,13 @@
 
 static int block_check(const struct mm_config *cfg, const struct mm *mm)
 {
-	u64 bytes = mm_state_bytes(cfg);
-
 	if (!mm->head.magic)
 		return -ENOENT;
 	if (mm->head.magic != MM_MAGIC)
 		return -EBADMSG;
-	if (mm->head.version != MM_VERSION)
+	if (!mm_is_ours(cfg, mm, mm_state_bytes(cfg)))
 		return -EPROTONOSUPPORT;
-	if (!bytes)
-		return -EINVAL;
-	if (!mm_is_ours(mm, bytes))
-		return -EPROTONOSUPPORT;
-	if (bytes != mm->lay.state_bytes ||
-	    cfg->device_bytes != mm->cfg.device_bytes ||
-	    cfg->cache_pages != mm->cfg.cache_pages ||
-	    memcmp(cfg->swap_bytes, mm->cfg.swap_bytes,
-		   sizeof(cfg->swap_bytes)) ||
-	    memcmp(cfg->swap_store, mm->cfg.swap_store,
-		   sizeof(cfg->swap_store)))
-		return -EINVAL;
-	return 0;
+	return format_is_for(cfg, mm) ? 0 : -EINVAL;
 }
 
 /* ---- the whole ---- */

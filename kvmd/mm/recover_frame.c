@@ -321,18 +321,17 @@ static void tiers_reset(struct mm *mm)
 	struct swap_tier *t;
 	u32 i;
 
+	swap_init(mm);
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		t = &mm->tier[i];
 		t->nr_used = t->nr_discarding = 0;
 		t->stored = t->leaving = t->pages = 0;
 		t->demoting = false;
 		t->again_ns = 0;
-		ilist_init(&t->slots);
 	}
 	mm->nr_demoting = 0;
 	mm->demoting_bytes = 0;
 	mm->demote_look = true;
-	mm->payer = MM_NONE;
 }
 
 /* Free units that were written, or were being discarded. */

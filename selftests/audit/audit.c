@@ -78,7 +78,7 @@ static int map_books(struct audit *a)
 		}
 	}
 	if (!a->mm || a->mm->head.magic != MM_MAGIC ||
-	    a->mm->head.version != MM_VERSION) {
+	    !mm_is_ours(&a->mm->cfg, a->mm, a->books.state_bytes)) {
 		fprintf(stderr, "audit: kvmd's state has another layout\n");
 		return -EPROTO;
 	}

@@ -224,6 +224,23 @@ TEST_F(record, a_block_is_ours_to_the_byte)
 	EXPECT_FALSE(record_is_ours(&self->old->head, BYTES, old_defs, 3));
 }
 
+/* Types are found by name, but the last one is the block. */
+TEST_F(record, another_ones_block_is_refused)
+{
+	struct record_type *t =
+		(void *)((char *)self->old + self->old->head.types_off);
+	struct record_field *f =
+		(void *)((char *)self->old + self->old->head.fields_off);
+
+	memcpy(t[2].name, "blocl", 6);
+	EXPECT_EQ(-EBADMSG, to_new(self));
+	memcpy(t[0].name, "block", 6);
+	t[0].bytes = ~0ull;
+	memcpy(f[0].name, "first", 6);
+	f[0].off = 1ull << 40;
+	EXPECT_EQ(-EBADMSG, to_new(self));
+}
+
 /* Whatever the description says, nothing outside of the block is read. */
 TEST_F(record, a_description_that_makes_no_sense_is_refused)
 {

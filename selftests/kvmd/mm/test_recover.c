@@ -44,9 +44,12 @@ TEST(recover, only_of_a_block_of_this_version_and_size)
 	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
 	cfg = t.cfg;
 	cfg.device_bytes *= 2;
-	EXPECT_EQ(recover_as(&t, c, &cfg, 0), -EINVAL);
+	EXPECT_EQ(recover_as(&t, c, &cfg, 0), -EPROTONOSUPPORT);
 	cfg = t.cfg;
 	cfg.swap_bytes[0] = 1 << 20;
+	EXPECT_EQ(recover_as(&t, c, &cfg, 0), -EPROTONOSUPPORT);
+	cfg = t.cfg;
+	cfg.swap_store[0] = 1 << 20;
 	EXPECT_EQ(recover_as(&t, c, &cfg, 0), -EINVAL);
 	t.mm->head.version++;
 	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -EPROTONOSUPPORT);
@@ -92,9 +95,9 @@ TEST(recover, another_builds_block_is_read_or_refused_with_a_sentence)
 	tenant = mt_tenant(&t, "a", 3 * KV_EXTENT_SIZE);
 	EXPECT_EQ(mm_swap_set(t.mm, &some_set), 0);
 	c = mt_attach(&t, tenant);
-	EXPECT_TRUE(mm_is_ours(t.state, mm_state_bytes(&t.cfg)));
+	EXPECT_TRUE(mm_is_ours(&t.cfg, t.state, mm_state_bytes(&t.cfg)));
 	t.mm->head.fields_off += 8;
-	EXPECT_FALSE(mm_is_ours(t.state, mm_state_bytes(&t.cfg)));
+	EXPECT_FALSE(mm_is_ours(&t.cfg, t.state, mm_state_bytes(&t.cfg)));
 	EXPECT_EQ(recover_as(&t, c, &t.cfg, 0), -EPROTONOSUPPORT);
 	to.cfg = t.cfg;
 	to.state = mt_map_state(&to, &to.state_fd);
@@ -108,6 +111,10 @@ TEST(recover, another_builds_block_is_read_or_refused_with_a_sentence)
 	t.mm->head.magic = 0;
 	EXPECT_EQ(convert(&t, &to, err), -ENOENT);
 	t.mm->head.magic = MM_MAGIC;
+	t.mm->cfg.swap_store[0] = 1 << 20;
+	EXPECT_EQ(convert(&t, &to, err), -EINVAL);
+	EXPECT_TRUE(strstr(err, "swap") != NULL);
+	t.mm->cfg.swap_store[0] = 0;
 	/* What was not finished is no core. */
 	EXPECT_EQ(recover_as(&to, c, &to.cfg, 0), -ENOENT);
 	EXPECT_EQ(convert(&t, &to, err), 0);
