@@ -148,15 +148,21 @@ expect_exit "with clean books" 0 kvctl check
 expect_exit "kvmd ends in order" 0 stop_kvmd
 expect_exit "then it is not running" 3 kvctl status
 
+# A client that holds 24 KiB until descriptor 9 is closed
+hold() {
+	rm -f "$T/stdin"
+	mkfifo "$T/stdin"
+	"$BUILD/selftests/tools/kvctl/hold" <"$T/stdin" >"$T/hold" 2>&1 &
+	tap_pids+=("$!")
+	exec 9>"$T/stdin"
+	wait_for 10 grep -q holding "$T/hold" || diag "$(cat "$T/hold")"
+}
+
 # The same, where pages are in swap: 24 KiB leave for memory, and go on to the
 # file when they are told to
 start_kvmd --size 16M --swap-ram 64K --swap-file "$T/swap" --swap-size 1M ||
 	not_ok "kvmd starts with swap"
-mkfifo "$T/stdin2"
-"$BUILD/selftests/tools/kvctl/hold" <"$T/stdin2" >"$T/hold" 2>&1 &
-tap_pids+=("$!")
-exec 9>"$T/stdin2"
-wait_for 10 grep -q holding "$T/hold" || diag "$(cat "$T/hold")"
+hold
 used() { cols tier,used swap | tr '\t\n' ': '; }
 used_is() { [ "$(used)" = "$1" ]; }
 kvctl -q device reclaim 0 1G
@@ -168,6 +174,20 @@ expect "to the file" "ram:0 disk:24576 " "$(used)"
 expect_exit "with clean books" 0 kvctl check
 exec 9>&-
 expect_exit "and kvmd ends in order" 0 stop_kvmd
+
+# What is stuck is late in the end, whatever else is set of swap meanwhile
+start_kvmd --size 16M --swap-file "$T/swap" --swap-size 1M --swap-deadline 600 \
+	--swap-fault stuck:1 || not_ok "kvmd starts with faults"
+hold
+kvctl -q device reclaim 0 1G
+set_and_look() {
+	kvctl -q swap demote "10,$((20 + RANDOM % 50))"
+	[ "$(kvctl -j vmstat | jq .counters.swap_late)" -gt 0 ]
+}
+check "a deadline ends although percentages change" wait_for 10 set_and_look
+exec 9>&-
+expect_exit "with clean books again" 0 kvctl check
+expect_exit "it ends in order" 0 stop_kvmd
 
 # Nobody names a socket. In a /run of its own: the machine may have a kvmd.
 at_default() {
