@@ -236,9 +236,17 @@ static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr)
 	}
 }
 
-/* Rows m .. of each, a pass of them at most. */
+/* Rows of a pass: as many in each, so that none is left with a few. */
+static u32 pass_rows(u32 m)
+{
+	u32 passes = max(DIV_ROUND_UP(m, GEMM_PASS), 1u);
+
+	return ALIGN_UP(DIV_ROUND_UP(m, passes), KERN_PACK_ROWS);
+}
+
+/* Rows m .. m + rows of each. */
 static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
-		      u32 m)
+		      u32 m, u32 rows)
 {
 	struct kern_gemm part[GEMM_BATCH];
 
@@ -249,7 +257,7 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 		part[i].m = 0;
 		if (p[i].m <= m)
 			continue;
-		part[i].m = min(p[i].m - m, GEMM_PASS);
+		part[i].m = min(p[i].m - m, rows);
 		part[i].x += (size_t)m * p[i].x_stride;
 		part[i].y += y;
 		if (p[i].residual)
@@ -262,17 +270,18 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 static void exec_gemm(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
 {
 	for (u32 n; nr; p += n, nr -= n) {
-		u32 rows = 0;
+		u32 most = 0, rows;
 
 		n = min(nr, (u32)GEMM_BATCH);
 		for (u32 i = 0; i < n; i++)
-			rows = max(rows, p[i].m);
-		if (!x->kern->gemm_pack || rows <= KERN_PACK_ROWS) {
+			most = max(most, p[i].m);
+		if (!x->kern->gemm_pack || most <= KERN_PACK_ROWS) {
 			gemm_run(x, p, n);
 			continue;
 		}
-		for (u32 m = 0; m < rows; m += GEMM_PASS)
-			gemm_pass(x, p, n, m);
+		rows = pass_rows(most);
+		for (u32 m = 0; m < most; m += rows)
+			gemm_pass(x, p, n, m, rows);
 	}
 }
 
@@ -341,9 +350,7 @@ static void gated_item(void *arg, u32 item, void *scratch)
 static void exec_gemm_gated(struct kern_exec *x,
 			    const struct kern_gemm_gated *p)
 {
-	u32 passes = DIV_ROUND_UP(p->m, GEMM_PASS);
-	u32 rows =
-		ALIGN_UP(DIV_ROUND_UP(p->m, max(passes, 1u)), KERN_PACK_ROWS);
+	u32 rows = pass_rows(p->m);
 
 	for (u32 m = 0; m < p->m; m += rows) {
 		struct gated_job j = { .kern = x->kern, .p = *p };
