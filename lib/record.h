@@ -103,6 +103,13 @@ struct record_def {
 		.type = 1 + (t)                                          \
 	}
 
+/* struct @s, whose fields are @what_fields and whose name is @what */
+#define RECORD_DEF(s, what)                                              \
+	{                                                                \
+		.name = #what, .bytes = sizeof(struct s),                \
+		.fields = what##_fields, .nr = ARRAY_SIZE(what##_fields) \
+	}
+
 /* record_bytes - what the description takes */
 u64 record_bytes(const struct record_def *defs, u32 nr);
 

@@ -64,15 +64,12 @@ static const struct record_field block_fields[] = {
 	FSA(keep_block, leases, T_LEASES), FSA(keep_block, retired, T_RETIRED),
 };
 
-#define DEF(t, s, what) \
-	[t] = { .name = #what, .bytes = sizeof(struct s), \
-		.fields = what##_fields, .nr = ARRAY_SIZE(what##_fields) }
 static const struct record_def types[NR_TYPES] = {
-	DEF(T_CLIENT, keep_client, client),
-	DEF(T_WEIGHTS, keep_weights, weights),
-	DEF(T_LEASES, keep_leases, leases),
-	DEF(T_RETIRED, keep_retired, retired),
-	DEF(T_EXTENT, keep_extent, extent),
+	[T_CLIENT] = RECORD_DEF(keep_client, client),
+	[T_WEIGHTS] = RECORD_DEF(keep_weights, weights),
+	[T_LEASES] = RECORD_DEF(keep_leases, leases),
+	[T_RETIRED] = RECORD_DEF(keep_retired, retired),
+	[T_EXTENT] = RECORD_DEF(keep_extent, extent),
 };
 /* clang-format on */
 

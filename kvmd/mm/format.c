@@ -222,6 +222,8 @@ static const struct record_field cows_fields[] = {
 static const struct record_field config_fields[] = {
 	F(mm_config, device_bytes), FA(mm_config, swap_bytes),
 	FA(mm_config, swap_store), F(mm_config, cache_pages),
+	F(mm_config, watermark_min), F(mm_config, watermark_low),
+	F(mm_config, watermark_high),
 };
 
 static const struct record_field swap_set_fields[] = {
@@ -246,26 +248,36 @@ static const struct record_field mm_fields[] = {
 	FSA(mm, trees, T_TREE),
 };
 
-#define DEF(t, s, what) \
-	[t] = { .name = #what, .bytes = sizeof(struct s), \
-		.fields = what##_fields, .nr = ARRAY_SIZE(what##_fields) }
 static const struct record_def types[T_BLOCK] = {
-	DEF(T_EXTENT, extent, extent), DEF(T_CHUNK, chunk, chunk),
-	DEF(T_FRAME, frame, frame), DEF(T_CLASS, frame_class, class),
-	DEF(T_SLOT, slot, slot), DEF(T_REVOKE, revoke, revoke),
-	DEF(T_OP_LOG, op_log, op_log), DEF(T_CLIENT, client, client),
-	DEF(T_AREA, space_area, area), DEF(T_SPACE, space, space),
-	DEF(T_SPACES, spaces, spaces), DEF(T_POLICY, policy_node, policy),
-	DEF(T_NODE, prefix_node, node),
-	DEF(T_TREE_AREA, prefix_tree_area, tree_area),
-	DEF(T_TREE, prefix_tree, tree), DEF(T_REF, prefix_ref, ref),
-	DEF(T_LIMITS, mm_limits, limits), DEF(T_EVENTS, mm_tenant_events, events),
-	DEF(T_PRESSURE, pressure, pressure), DEF(T_TENANT, tenant, tenant),
-	DEF(T_FAULTS, mm_faults, faults), DEF(T_TICKET, ticket, ticket),
-	DEF(T_ITEMS, items, items), DEF(T_COW, cow, cow),
-	DEF(T_COWS, cows, cows), DEF(T_CONFIG, mm_config, config),
-	DEF(T_COUNTS, mm_counts, counts),
-	DEF(T_SWAP_SET, mm_swap_set, swap_set), DEF(T_MM, mm, mm),
+	[T_EXTENT] = RECORD_DEF(extent, extent),
+	[T_CHUNK] = RECORD_DEF(chunk, chunk),
+	[T_FRAME] = RECORD_DEF(frame, frame),
+	[T_CLASS] = RECORD_DEF(frame_class, class),
+	[T_SLOT] = RECORD_DEF(slot, slot),
+	[T_REVOKE] = RECORD_DEF(revoke, revoke),
+	[T_OP_LOG] = RECORD_DEF(op_log, op_log),
+	[T_CLIENT] = RECORD_DEF(client, client),
+	[T_AREA] = RECORD_DEF(space_area, area),
+	[T_SPACE] = RECORD_DEF(space, space),
+	[T_SPACES] = RECORD_DEF(spaces, spaces),
+	[T_POLICY] = RECORD_DEF(policy_node, policy),
+	[T_NODE] = RECORD_DEF(prefix_node, node),
+	[T_TREE_AREA] = RECORD_DEF(prefix_tree_area, tree_area),
+	[T_TREE] = RECORD_DEF(prefix_tree, tree),
+	[T_REF] = RECORD_DEF(prefix_ref, ref),
+	[T_LIMITS] = RECORD_DEF(mm_limits, limits),
+	[T_EVENTS] = RECORD_DEF(mm_tenant_events, events),
+	[T_PRESSURE] = RECORD_DEF(pressure, pressure),
+	[T_TENANT] = RECORD_DEF(tenant, tenant),
+	[T_FAULTS] = RECORD_DEF(mm_faults, faults),
+	[T_TICKET] = RECORD_DEF(ticket, ticket),
+	[T_ITEMS] = RECORD_DEF(items, items),
+	[T_COW] = RECORD_DEF(cow, cow),
+	[T_COWS] = RECORD_DEF(cows, cows),
+	[T_CONFIG] = RECORD_DEF(mm_config, config),
+	[T_COUNTS] = RECORD_DEF(mm_counts, counts),
+	[T_SWAP_SET] = RECORD_DEF(mm_swap_set, swap_set),
+	[T_MM] = RECORD_DEF(mm, mm),
 };
 /* clang-format on */
 
@@ -287,7 +299,7 @@ static void add_array(struct format *f, const char *name, u64 off, u64 bytes,
 		.off = off, .bytes = (u32)bytes, .nr = (u32)nr, .type = type
 	};
 	strncpy(a->name, name, RECORD_NAME - 1);
-	block->nr += nr > 0;
+	block->nr++;
 }
 
 /* Arrays of structs; of bytes. */
@@ -329,8 +341,11 @@ static void make(struct format *f, const struct mm_layout *l)
 
 u64 format_bytes(void)
 {
-	return record_bytes(types, T_BLOCK) + sizeof(struct record_type) +
-	       NR_ARRAYS * sizeof(struct record_field);
+	const struct mm_layout any = { 0 };
+	struct format f;
+
+	make(&f, &any);
+	return record_bytes(f.defs, NR_TYPES);
 }
 
 void format_write(struct mm *mm)

@@ -34,6 +34,7 @@
  *	lists, counts, maps
  *	bytes of a tenant	extents, slots; weights: the tenant
  *	limits, high, weight	the tenant, number by number
+ *	watermarks		mm.cfg, likewise
  *	references of a tenant	clients, its cache; the host's come anew
  *	tickets			their state, written last; order: priority, id;
  *				until when one is slow: the ticket; what the
@@ -84,6 +85,17 @@ static int block_check(const struct mm_config *cfg, const struct mm *mm)
 }
 
 /* ---- the whole ---- */
+
+/* The new process's sizes and times; what was set while the other one ran. */
+static void take_config(struct mm *mm, const struct mm_config *cfg)
+{
+	struct mm_config now = *cfg;
+
+	now.watermark_min = mm->cfg.watermark_min;
+	now.watermark_low = mm->cfg.watermark_low;
+	now.watermark_high = mm->cfg.watermark_high;
+	mm->cfg = now;
+}
 
 static void begin(struct mm *mm)
 {
@@ -403,7 +415,7 @@ int mm_recover(const struct mm_config *cfg, void *state,
 		return rc;
 	mm->ops = ops;
 	mm->host = host;
-	mm->cfg = *cfg;
+	take_config(mm, cfg);
 	begin(mm);
 	recover_clients(mm, how);
 	recover_caches(mm);

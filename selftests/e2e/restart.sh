@@ -118,10 +118,12 @@ for build in 0 1 0; do
 done
 kvctl tenant limit "uid:$(id -u)" max=max >/dev/null
 
-# So does what was set of swap
+# So does what was set of swap, and of the device
+low() { kvctl --json device show 0 | grep -o '"watermark_low_bytes":[0-9]*'; }
 kvctl -q swap deadline 1234 && kvctl -q swap demote 5,55 &&
-	kvctl -q swap discard on
+	kvctl -q swap discard on && kvctl -q device watermarks 0 1M,3M,4M
 kill_kvmd
+expect "watermarks outlive kvmd" '"watermark_low_bytes":3145728' "$(low)"
 expect "what was set of swap outlives it" \
 	"deadline 1234 ms, demote 5,55 %, discard on" "$(kvctl swap | head -1)"
 

@@ -65,16 +65,22 @@ TEST(recover, only_of_a_block_of_this_version_and_size)
 
 static const struct mm_swap_set some_set = { 5, 50, 123, true };
 
-TEST(recover, what_was_set_of_swap_stays)
+TEST(recover, what_was_set_while_it_ran_stays)
 {
+	struct mm_usage use;
 	struct mt t;
 	u32 c;
 
 	mt_init(&t, 4, 1);
 	c = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
 	EXPECT_EQ(mm_swap_set(t.mm, &some_set), 0);
+	EXPECT_EQ(mm_watermarks(t.mm, 1, 2, 3), 0);
 	come_back(&t, c);
 	EXPECT_EQ(memcmp(mm_swap_get(t.mm), &some_set, sizeof(some_set)), 0);
+	mm_usage_get(t.mm, &use);
+	EXPECT_EQ(use.watermark[0], 1);
+	EXPECT_EQ(use.watermark[1], 2);
+	EXPECT_EQ(use.watermark[2], 3);
 	mt_fini(&t);
 }
 
