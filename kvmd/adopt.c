@@ -75,12 +75,12 @@ static int convert_core(struct kvmd *d, const struct mm_config *cfg,
 				err);
 	if (rc)
 		return rc;
+	log_info("the core of another build of kvmd is read", "bytes=%llu",
+		 (unsigned long long)from_bytes);
 	gen = keep_gen(&d->keep);
 	keep_put(&d->keep, KEEP_MM, 0, gen, d->state_fd);
 	d->keep.block->mm_gen = gen;
 	keep_drop(&d->keep, KEEP_MM, 0, was);
-	log_info("the core of another build of kvmd is read", "bytes=%llu",
-		 (unsigned long long)from_bytes);
 	return 0;
 }
 

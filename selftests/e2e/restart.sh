@@ -109,6 +109,24 @@ check "SIGHUP replaces kvmd" wait_for 10 other_than "$was"
 look after
 expect "prefixes are found" "$(found "$T/before")" "$(found "$T/after")"
 
+# Killed before it has taken over, whatever it was reading: the next one does
+reads=$(converted)
+for i in {1..12}; do
+	install_build $(((i + 1) % 2))
+	was=$(serving)
+	kill -KILL "$was"
+	sleep "0.0$((RANDOM % 6))$((RANDOM % 10))"
+	read -ra heirs <"/proc/$kvmd_pid/task/$kvmd_pid/children"
+	kill -KILL "${heirs[@]}" 2>/dev/null
+	wait_for 10 other_than "$was"
+done
+check "the other build's state was read meanwhile" \
+	[ "$(converted)" -ge $((reads + 12)) ]
+look after
+expect "prefixes are found after that" "$(found "$T/before")" \
+	"$(found "$T/after")"
+check "and the books are in order" kvctl check
+
 # A limit that was set stays, whichever build is next
 kvctl tenant limit "uid:$(id -u)" max=24M >/dev/null
 for build in 0 1 0; do
