@@ -3,7 +3,7 @@
  * format.c - what of the block another build of kvmd can read
  *
  * Described is the truth (recover.c), field by field, and what only the block
- * knows: counters, pressure, rates. A field that is new in a struct of state.h
+ * knows: counters, pressure. A field that is new in a struct of state.h
  * belongs in here unless mm_recover() finds its value by itself; the tests of
  * recovery then go through a copy that has no more than these.
  *
