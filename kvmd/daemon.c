@@ -66,7 +66,6 @@ static void extent_done(struct dev_req *req)
 {
 	struct extent_job *job = container_of(req, struct extent_job, req);
 	struct kvmd *d = job->d;
-	bool failed = req->err;
 
 	if (req->err) {
 		d->n.device_errors++;
@@ -87,8 +86,6 @@ static void extent_done(struct dev_req *req)
 	}
 	free(job);
 	kvmd_pump(d);
-	if (failed)
-		weights_give_way(d); /* what tickets waited for won't come */
 	if (!--d->nr_jobs)
 		weights_retry(d);
 }
@@ -352,8 +349,6 @@ static void core_tick(struct kvmd *d, bool traffic)
 	if (d->now_ns < d->next_tick_ns)
 		return;
 	mm_tick(d->mm, d->now_ns);
-	if (mm_is_low(d->mm))
-		weights_make_room(d, 1, false, 0); /* the cheapest to drop */
 	kvmd_pump(d);
 	d->tick_step_ns = min(d->tick_step_ns * 2, TICK_MOST_NS);
 	d->next_tick_ns = d->now_ns + d->tick_step_ns;
@@ -403,6 +398,8 @@ int kvmd_run(struct kvmd *d)
 		timer_run(&d->timers, d->now_ns);
 		while (session_reap(d) | conn_reap(d))
 			;
+		while (d->weights.some_go)
+			weights_go(d);
 		swap_kick(d);
 		if (nr || rc > 0)
 			turn_over(d);

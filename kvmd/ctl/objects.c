@@ -376,6 +376,7 @@ static int tenant_limit(struct ctl *q, json_t *out)
 	if (rc)
 		return err_set(q->err, rc, "tenant %s: limits: %s", name,
 			       strerror(-rc));
+	weights_go(q->d); /* before it is asked of clients */
 	tell_limit(q->d, id, info.limits.max_bytes);
 	gate_weight(q->d, id);
 	return tenant_show(q, out);

@@ -317,21 +317,6 @@ static int reserve_prep(struct session *s, struct ring_req *r)
 	return 0;
 }
 
-/*
- * Cached weights that nobody has open give way to a step: anybody's where the
- * device is short, at its own limit only those of the tenant itself.
- */
-static bool make_room(struct session *s, u64 bytes)
-{
-	struct mm_tenant_info t;
-	bool at_limit;
-
-	if (mm_tenant_info(s->d->mm, s->tenant, &t))
-		return false;
-	at_limit = t.held_bytes + t.charged_bytes + bytes > t.limits.max_bytes;
-	return weights_make_room(s->d, bytes, at_limit, s->tenant);
-}
-
 static int reserve_issue(struct session *s, struct ring_req *r,
 			 struct kv_cqe *cqe)
 {
@@ -349,9 +334,6 @@ static int reserve_issue(struct session *s, struct ring_req *r,
 
 	rc = mm_reserve(s->d->mm, s->id, &resv, r->copies, &cqe->extent_seq,
 			&cqe->extra);
-	if (rc == -EAGAIN && make_room(s, cqe->extra))
-		rc = mm_reserve(s->d->mm, s->id, &resv, r->copies,
-				&cqe->extent_seq, &cqe->extra);
 	cqe->res = rc;
 	if (rc == -EAGAIN) {
 		cqe->out_len =
@@ -506,7 +488,6 @@ static void req_pending(struct session *s, struct kv_cqe *cqe)
 		cqe->flags = KV_CQE_MORE;
 		cqe->extent_seq = s->extent_seq;
 		req_answer(s, cqe);
-		weights_give_way(s->d);
 	} else {
 		s->sq_head++;
 		ring_commit(s);

@@ -173,77 +173,6 @@ void weights_free(struct weights *w)
 	kvmd_pump(d);
 }
 
-static void weights_drop(struct weights *w, const char *why)
-{
-	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_drop",
-		  EVENT_NOBODY, NULL, "%s, %llu bytes: %s", w->key.name,
-		  (unsigned long long)w->charged_bytes, why);
-	w->d->n.weights_drops++;
-	weights_free(w);
-}
-
-static bool is_idle(const struct weights *w)
-{
-	return w->state == WEIGHTS_READY && TAILQ_EMPTY(&w->users);
-}
-
-u64 weights_spare(void *host, u32 tenant)
-{
-	const struct kvmd *d = host;
-	const struct weights *w;
-	u64 bytes = 0;
-
-	TAILQ_FOREACH(w, &d->weights.list, link)
-	{
-		if (is_idle(w) && (tenant == MM_NONE || w->tenant == tenant))
-			bytes += w->charged_bytes;
-	}
-	return bytes;
-}
-
-bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant)
-{
-	struct weights *w, *oldest;
-	u64 got = 0;
-
-	while (got < bytes) {
-		oldest = NULL;
-		TAILQ_FOREACH(w, &d->weights.list, link)
-		{
-			if (!is_idle(w) || (of_tenant && w->tenant != tenant))
-				continue;
-			if (!oldest || w->idle_since_ns < oldest->idle_since_ns)
-				oldest = w;
-		}
-		if (!oldest)
-			break;
-		got += oldest->charged_bytes;
-		weights_drop(oldest, "nobody has it open and room is wanted");
-	}
-	return got > 0;
-}
-
-void weights_give_way(struct kvmd *d)
-{
-	struct weights *w, *oldest;
-
-	do {
-		oldest = NULL;
-		TAILQ_FOREACH(w, &d->weights.list, link)
-		{
-			if (is_idle(w) &&
-			    (!oldest ||
-			     w->idle_since_ns < oldest->idle_since_ns) &&
-			    mm_is_wanted(d->mm, w->tenant))
-				oldest = w;
-		}
-		/* the tickets are looked at again before the next one goes */
-		if (oldest)
-			weights_drop(oldest, "nobody has it open and a "
-					     "reservation waits");
-	} while (oldest);
-}
-
 /* ---- filling ---- */
 
 static void reply_state(struct weights *w, struct weights_user *u,
@@ -429,11 +358,10 @@ static void seal_again(struct timer *t)
 /* Take @bytes for @tenant, dropping cached mappings if need be. */
 static int weights_charge(struct kvmd *d, u32 tenant, u64 bytes)
 {
-	int rc = mm_tenant_charge(d->mm, tenant, bytes);
+	int rc;
 
-	if ((rc == -EDQUOT || rc == -ENOSPC) &&
-	    weights_make_room(d, bytes, rc == -EDQUOT, tenant))
-		rc = mm_tenant_charge(d->mm, tenant, bytes);
+	while ((rc = mm_tenant_charge(d->mm, tenant, bytes)) == -EAGAIN)
+		weights_go(d);
 	kvmd_pump(d);
 	return rc;
 }
@@ -728,7 +656,8 @@ static void user_release(struct weights *w, struct weights_user *u, bool all,
 	lease_set(w, u, 0, cookie);
 	user_free(w, u);
 	w->idle_since_ns = d->now_ns;
-	weights_give_way(d); /* may end @w, or others */
+	mm_spared(d->mm);
+	kvmd_pump(d);
 }
 
 /* A predecessor has done this CLOSE; the mapping may be gone since. */

@@ -24,7 +24,8 @@
  * Charged to the tenant from FILLING on. A READY mapping without a lease is
  * kept, so that the next start finds it, until its bytes are wanted: by
  * another mapping or by a reservation, be it one that waits already when the
- * last lease ends.
+ * last lease ends, or since the device is low. It is the first to go
+ * (mm/spare.h), when the loop comes round.
  *
  * An OPEN of a mapping that is not there and for which there is no room waits,
  * first come first served; what the pages of others can give up leaves for it
@@ -77,6 +78,8 @@ struct weights {
 	struct timer seal_timer;
 	unsigned int nr_seal_tries;
 	u64 idle_since_ns; /* READY and no user */
+	u64 spare_seq; /* of the search that has it already */
+	bool goes; /* at the next weights_go() */
 	TAILQ_HEAD(, weights_user) users; /* in order of OPEN */
 	TAILQ_ENTRY(weights) link;
 };
@@ -96,6 +99,8 @@ struct weights_set {
 	struct weights_head list;
 	TAILQ_HEAD(weights_lates, weights_late) late;
 	struct timer late_timer; /* armed while there are any */
+	u64 spare_seq;
+	bool some_go;
 	u32 nr;
 };
 
@@ -108,22 +113,11 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		   const void *body);
 /* weights_session_exit - drop what @s has open, fills or waits for */
 void weights_session_exit(struct kvmd *d, struct session *s);
-/* weights_spare - mm_host_ops.spare: charged for weights that nobody has open
- */
-u64 weights_spare(void *host, u32 tenant);
-/**
- * weights_make_room - drop mappings that nobody has open, oldest first
- * @d: daemon
- * @bytes: wanted
- * @of_tenant: only those of @tenant
- * @tenant: see @of_tenant
- *
- * Return: whether any was dropped.
- */
-bool weights_make_room(struct kvmd *d, u64 bytes, bool of_tenant, u32 tenant);
-/* weights_give_way - drop mappings that nobody has open, oldest first, while
- * a ticket waits for what they take */
-void weights_give_way(struct kvmd *d);
+/* weights_spare - mm_host_ops.spare */
+u64 weights_spare(void *host, u32 tenant, u64 want, u64 most);
+/* weights_go - drop those that the core wants to go, if nobody has opened them
+ * since */
+void weights_go(struct kvmd *d);
 /* weights_retry - look at those that wait for room, and again a moment later if
  * there is none */
 void weights_retry(struct kvmd *d);
@@ -137,10 +131,12 @@ void weights_destroy_all(struct kvmd *d);
 /* weights_adopt - take over what a predecessor had; sessions have rejoined */
 void weights_adopt(struct kvmd *d);
 
-/* For weights_adopt.c */
+/* For weights_adopt.c and weights_idle.c */
 struct weights *weights_new(struct kvmd *d, u32 slot);
 struct weights_user *weights_user_add(struct weights *w, struct session *s);
 void weights_free(struct weights *w);
+/* weights_drop - the same, and say why */
+void weights_drop(struct weights *w, const char *why);
 void weights_fill_watch(struct weights *w);
 
 #endif

@@ -8,10 +8,9 @@
  *			below min	what is left is for steps: published
  *					prefixes take no more of it (cache.c)
  *
- * as kswapd does, and in the order of cost: published prefixes that nobody
- * maps, then extents of which nothing was used for COLD_NS, to swap. Tenants
- * keep what their low protects. Weights that nobody has open are the host's to
- * drop (mm_is_low).
+ * as kswapd does, and in the order of cost: weights that nobody has open, then
+ * published prefixes that nobody maps, then extents of which nothing was used
+ * for COLD_NS, to swap. Tenants keep what their low protects.
  *
  * A reservation that finds no memory reclaims for itself (reclaim.c): direct
  * reclaim. The background's share is that most need not.
@@ -29,6 +28,7 @@
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
+#include "kvmd/mm/spare.h"
 
 #define TURN_NS 2000000ull
 #define REST_NS 100000000ull
@@ -43,22 +43,24 @@ u64 background_free(const struct mm *mm)
 	return extents * KV_EXTENT_SIZE;
 }
 
-bool mm_is_low(const struct mm *mm)
+bool background_is_low(const struct mm *mm)
 {
 	return background_free(mm) < max(mm->cfg.watermark_low, mm->goal);
 }
 
 bool background_wants_tick(const struct mm *mm)
 {
-	return mm->background || mm_is_low(mm);
+	return mm->background || background_is_low(mm);
 }
 
 /* Return: was something taken, or is on its way? */
-static bool reclaim_a_little(struct mm *mm)
+static bool reclaim_a_little(struct mm *mm, u64 free)
 {
-	u32 got = cache_reclaim(mm, NULL, false, 1);
+	u64 want = max(mm->goal, mm->cfg.watermark_high);
 
-	if (got)
+	if (spare_go(mm, MM_NONE, BLOCK_DEVICE, false, want - min(want, free)))
+		return true;
+	if (cache_reclaim(mm, NULL, false, 1))
 		return true;
 	if (mm->goal)
 		return reclaim_cold(mm, mm->now_ns) > 0;
@@ -113,7 +115,7 @@ void background_tick(struct mm *mm)
 		mm->background = false;
 	if (!(mm->background || mm->goal) || mm->now_ns < mm->background_ns)
 		return;
-	if (reclaim_a_little(mm)) {
+	if (reclaim_a_little(mm, free)) {
 		mm->counts.reclaims_background++;
 		mm->background_ns = mm->now_ns + TURN_NS;
 	} else {

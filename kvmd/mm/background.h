@@ -9,6 +9,9 @@
 /* background_free - bytes of the device that nobody has */
 u64 background_free(const struct mm *mm);
 
+/* background_is_low - less than the low watermark, or than was asked for */
+bool background_is_low(const struct mm *mm);
+
 /* background_tick - look at the watermarks; reclaim a little */
 void background_tick(struct mm *mm);
 

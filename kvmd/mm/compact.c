@@ -420,7 +420,7 @@ bool compact_run(struct mm *mm)
 {
 	struct client *cs = mm_clients(mm);
 	u32 i, head = mm->queue_tail;
-	bool low = mm_is_low(mm);
+	bool low = background_is_low(mm);
 
 	if (!mm->compact_look)
 		return false;

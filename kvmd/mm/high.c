@@ -3,13 +3,13 @@
  * high.c - a tenant above its soft limit
  *
  * Above its high a tenant still gets what it asks for, but it pays first: an
- * extent that one of its clients holds empty comes back, then pages of its
- * cache that nobody maps are evicted, then idle pages of it begin to leave for
- * swap. If it would be above its high even so, the reservation waits a time
- * that grows with the excess, HIGH_MOST_NS where the excess is as much as the
- * high itself, and is then served as any other. Nothing is refused for it; a
- * reservation that needs no extent, or whose client has no ticket left, does
- * not even wait.
+ * extent that one of its clients holds empty comes back, then its weights that
+ * nobody has open go, and if it has none, pages of its cache that nobody maps
+ * are evicted, then idle pages of it begin to leave for swap. If it would be
+ * above its high even so, the reservation waits a time that grows with the
+ * excess, HIGH_MOST_NS where the excess is as much as the high itself, and is
+ * then served as any other. Nothing is refused for it; a reservation that needs
+ * no extent, or whose client has no ticket left, does not even wait.
  *
  * The wait is a ticket of the block BLOCK_HIGH. It ends early when the tenant
  * has fallen below its high. Weights are charged as always, but count.
@@ -18,6 +18,7 @@
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
+#include "kvmd/mm/spare.h"
 
 #define HIGH_LEAST_NS 1000000ull
 #define HIGH_MOST_NS  100000000ull
@@ -41,20 +42,27 @@ u32 high_room(const struct mm *mm, u32 tenant)
 					  (u64)mm->nr_extents);
 }
 
-/* Return: true if pages are on their way out. */
-static bool give_idle(struct mm *mm, struct client *c,
-		      const struct resv_plan *p, u32 extents)
+/*
+ * Above its high with @extents more a tenant gives what is empty, but @keeps's,
+ * idle weights, and what of its cache nobody maps. Return: bytes that are left.
+ */
+static u64 give_idle(struct mm *mm, u32 tenant, const struct client *keeps,
+		     u32 extents)
 {
-	struct client *cache = cache_of(mm, c->tenant);
-	u64 above;
+	struct client *cache = cache_of(mm, tenant);
+	u64 above, going;
 
-	extent_reclaim(mm, c->tenant, c, false);
-	above = excess(mm, c->tenant, extents);
-	if (above && cache)
-		cache_shrink(mm, cache,
-			     (u32)DIV_ROUND_UP(above, (u64)KV_EXTENT_SIZE));
-	above = excess(mm, c->tenant, extents);
-	return above && reclaim(mm, c, p, BLOCK_TENANT, above);
+	if (excess(mm, tenant, extents))
+		extent_reclaim(mm, tenant, keeps, false);
+	above = excess(mm, tenant, extents);
+	going = spare_go(mm, tenant, BLOCK_TENANT, false, above);
+	if (cache && above > going) {
+		cache_shrink(
+			mm, cache,
+			(u32)DIV_ROUND_UP(above - going, (u64)KV_EXTENT_SIZE));
+		above = excess(mm, tenant, extents);
+	}
+	return above - min(above, going);
 }
 
 static u64 slow_ns(u64 above, u64 high)
@@ -74,7 +82,9 @@ bool high_slows(struct mm *mm, struct client *c, const struct resv_plan *p,
 	    !excess(mm, c->tenant, extents))
 		return false;
 	if (!*until_ns) {
-		give_idle(mm, c, p, extents);
+		above = give_idle(mm, c->tenant, c, extents);
+		if (above)
+			reclaim(mm, c, p, BLOCK_TENANT, above);
 		above = excess(mm, c->tenant, extents);
 		if (!above)
 			return false;
@@ -86,13 +96,5 @@ bool high_slows(struct mm *mm, struct client *c, const struct resv_plan *p,
 
 void high_limit(struct mm *mm, u32 tenant)
 {
-	struct client *cache = cache_of(mm, tenant);
-
-	if (!excess(mm, tenant, 0))
-		return;
-	extent_reclaim(mm, tenant, NULL, false);
-	if (cache && excess(mm, tenant, 0))
-		cache_shrink(mm, cache,
-			     (u32)DIV_ROUND_UP(excess(mm, tenant, 0),
-					       (u64)KV_EXTENT_SIZE));
+	give_idle(mm, tenant, NULL, 0);
 }

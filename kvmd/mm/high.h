@@ -21,7 +21,7 @@
 bool high_slows(struct mm *mm, struct client *c, const struct resv_plan *p,
 		u32 extents, u64 *until_ns);
 
-/* high_limit - it was set: what is empty or cached above it goes */
+/* high_limit - it was set: what is idle or empty above it goes */
 void high_limit(struct mm *mm, u32 tenant);
 
 /* high_room - extents that a tenant may take below its high */

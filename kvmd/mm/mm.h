@@ -93,14 +93,16 @@ enum mm_revoke_policy {
  *	builds kill here. Optional.
  * @swap_forget: the page at @off of a swap tier is not needed any more, and
  *	nothing of it is on its way. Optional.
- * @spare: bytes charged to @tenant (MM_NONE: to all) that the host lets go of
- *	when a reservation wants them: idle weights. Optional.
+ * @spare: of what is charged to @tenant, bytes that the host can let go of, at
+ *	most @most: weights that nobody has open. Unless @want is 0 those that
+ *	make so many, the oldest first, go as soon as the core has returned;
+ *	mm_spared() says so, even if they stay after all. Optional.
  */
 struct mm_host_ops {
 	int (*table_grow)(void *host, u32 client, u32 nr_leaves);
 	void (*trace)(void *host, u32 point, u32 client, u64 arg);
 	void (*swap_forget)(void *host, u32 tier, u64 off);
-	u64 (*spare)(void *host, u32 tenant);
+	u64 (*spare)(void *host, u32 tenant, u64 want, u64 most);
 };
 
 /*
@@ -238,9 +240,9 @@ void mm_now(struct mm *mm, u64 now_ns);
  * @mm: core
  * @bytes: more than that is left is all that is left
  *
- * In the background, in the order of cost: prefixes that nobody maps, weights
- * that nobody has open (the host drops them, mm_is_low), what no step uses to
- * swap. It ends when there is as much, or when nothing came free for a second.
+ * In the background, in the order of cost: weights that nobody has open,
+ * prefixes that nobody maps, what no step uses to swap. It ends when there is
+ * as much, or when nothing came free for a second.
  *
  * Return: bytes that are to be free.
  */
@@ -248,9 +250,6 @@ u64 mm_reclaim(struct mm *mm, u64 bytes);
 /* mm_watermarks - other ones (struct mm_config) from now on; -EINVAL: they do
  * not rise, or are more than the device */
 int __must_check mm_watermarks(struct mm *mm, u64 least, u64 low, u64 high);
-/* mm_is_low - less is free than the low watermark, or than was asked for: what
- * the host could drop for it, it should */
-bool mm_is_low(const struct mm *mm);
 /* mm_wants_tick - something waits for a client's completed; tick soon */
 bool mm_wants_tick(const struct mm *mm);
 
@@ -418,7 +417,8 @@ int mm_tenant_tier_limit(struct mm *mm, u32 tenant, u32 tier, u64 max_bytes);
  * are made slow (high.c); MM_LIMIT_NONE: never */
 int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes);
 /* mm_tenant_charge - weights and other slabs outside of extents; -EDQUOT
- * over the tenant's limit, -ENOSPC the device is full */
+ * over the tenant's limit, -ENOSPC the device is full, -EAGAIN the host has
+ * enough to let go of, and does */
 int __must_check mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes);
 void mm_tenant_uncharge(struct mm *mm, u32 tenant, u64 bytes);
 
@@ -502,9 +502,8 @@ int mm_cancel(struct mm *mm, u32 client, u64 ticket);
 /* mm_holders - who could give memory to @client, the most first; after
  * -EAGAIN. Return: how many were written to @out, at most @room. */
 u32 mm_holders(struct mm *mm, u32 client, struct kv_holder *out, u32 room);
-/* mm_is_wanted - would a ticket that waits be helped by less charged to
- * @tenant? No: what it lacks is on its way, or it is at another's limit */
-bool mm_is_wanted(const struct mm *mm, u32 tenant);
+/* mm_spared - what the host can let go of has gone, or is more than it was */
+void mm_spared(struct mm *mm);
 int mm_shrink(struct mm *mm, u32 client);
 /**
  * mm_revoke - take memory back from a client, whether it helps or not

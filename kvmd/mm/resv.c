@@ -29,6 +29,7 @@
 #include "kvmd/mm/oplog.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
+#include "kvmd/mm/spare.h"
 #include "kvmd/mm/swap.h"
 
 USDT_SEMAPHORE(kvmd, cow);
@@ -226,11 +227,31 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 	return want <= coming ? BLOCK_SOON : BLOCK_DEVICE;
 }
 
+/* Of @extents those that are not even on their way. */
+static u64 bytes_short(const struct mm *mm, const struct client *c,
+		       const struct resv_plan *p, enum ticket_block block,
+		       u32 extents)
+{
+	u32 have = extent_tenant_room(mm, c->tenant);
+
+	if (block == BLOCK_DEVICE) {
+		have = mm->by_state[EXTENT_READY].nr + extent_nr_coming(mm) +
+		       extent_nr_possible(mm);
+		extents += p->promised;
+	}
+	return (u64)(extents - min(extents, have)) * KV_EXTENT_SIZE;
+}
+
 enum ticket_block resv_room(struct mm *mm, struct client *c,
 			    struct resv_plan *p, u32 *extents)
 {
 	enum ticket_block block = find_room(mm, c, p, extents);
+	u64 lacks = 0;
 
+	if (block_is_full(block))
+		lacks = bytes_short(mm, c, p, block, *extents);
+	if (spare_go(mm, c->tenant, block, false, lacks))
+		return BLOCK_SOON;
 	if (block_is_full(block) &&
 	    cache_reclaim(mm, c, block == BLOCK_TENANT, *extents))
 		block = find_room(mm, c, p, extents);
@@ -238,6 +259,9 @@ enum ticket_block resv_room(struct mm *mm, struct client *c,
 		p->reclaiming = compact_for(mm, c, block) ||
 				reclaim(mm, c, p, block,
 					(u64)*extents * KV_EXTENT_SIZE);
+	if (block_is_full(block) && !p->reclaiming &&
+	    spare_go(mm, c->tenant, block, true, lacks))
+		return BLOCK_SOON;
 	if (block != BLOCK_NONE || !(p->nr_swapped | p->nr_moving))
 		return block;
 	swap_bring(mm, c, p);
@@ -284,12 +308,6 @@ static u64 count_kept(struct mm *mm, struct client *c,
 	return cached;
 }
 
-/* Of what is charged, what the host lets go of for a reservation. */
-static u64 host_spare(const struct mm *mm, u32 tenant)
-{
-	return mm->ops->spare ? mm->ops->spare(mm->host, tenant) : 0;
-}
-
 bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
 {
 	const struct tenant *t = &mm->tenants[c->tenant];
@@ -303,8 +321,9 @@ bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
 		ALIGN_UP(cached, (u64)KV_EXTENT_SIZE);
 	cap = min(t->limits.max_bytes, mm->cfg.device_bytes);
 	return bytes <= cap &&
-	       t->charged - host_spare(mm, c->tenant) <= cap - bytes &&
-	       mm->charged - host_spare(mm, MM_NONE) <=
+	       t->charged - spare_bytes(mm, c->tenant, BLOCK_TENANT) <=
+		       cap - bytes &&
+	       mm->charged - spare_bytes(mm, c->tenant, BLOCK_DEVICE) <=
 		       mm->cfg.device_bytes - bytes;
 }
 

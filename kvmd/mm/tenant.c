@@ -18,6 +18,7 @@
 #include "kvmd/mm/high.h"
 #include "kvmd/mm/prefix.h"
 #include "kvmd/mm/revoke.h"
+#include "kvmd/mm/spare.h"
 
 static u64 used(const struct tenant *t)
 {
@@ -85,9 +86,40 @@ static void tell(struct mm *mm, u32 tenant, u32 type, u64 arg)
 			mm_queue_event(mm, &cs[i], type, arg);
 }
 
+/* Bytes above its limit with @bytes more. */
+static u64 over_limit(const struct tenant *t, u64 bytes)
+{
+	u64 sum = used(t) + bytes;
+
+	if (sum < bytes)
+		sum = ~0ull;
+	return sum - min(sum, t->limits.max_bytes);
+}
+
+/*
+ * A tenant that is to be within its limit with @bytes more gives what is empty,
+ * idle weights, and what of its cache nobody maps. Return: bytes that will go.
+ */
+static u64 fit(struct mm *mm, u32 tenant, u64 bytes)
+{
+	struct tenant *t = &mm->tenants[tenant];
+	struct client *cache = cache_of(mm, tenant);
+	u64 going, above;
+
+	if (over_limit(t, bytes))
+		extent_reclaim(mm, tenant, NULL, false);
+	above = over_limit(t, bytes);
+	going = spare_go(mm, tenant, BLOCK_TENANT, false, above);
+	if (cache && above > going)
+		cache_shrink(mm, cache,
+			     (u32)DIV_ROUND_UP(above - going, KV_EXTENT_SIZE));
+	return going;
+}
+
 int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 {
 	struct tenant *t = tenant_find(mm, tenant);
+	u64 going, above;
 
 	if (!t)
 		return -ENOENT;
@@ -98,14 +130,10 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 	mm->revoke_look = true;
 	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
 	tell(mm, tenant, KV_EVENT_LIMIT, lim->max_bytes);
-	if (used(t) > lim->max_bytes)
-		extent_reclaim(mm, tenant, NULL, false);
-	if (used(t) > lim->max_bytes && cache_of(mm, tenant))
-		cache_shrink(mm, cache_of(mm, tenant),
-			     (u32)DIV_ROUND_UP(used(t) - lim->max_bytes,
-					       KV_EXTENT_SIZE));
-	if (used(t) > lim->max_bytes && !revoke_over_limit(mm))
-		tell(mm, tenant, KV_EVENT_SHRINK, used(t) - lim->max_bytes);
+	going = fit(mm, tenant, 0);
+	above = over_limit(t, 0);
+	if (above > going && !revoke_over_limit(mm))
+		tell(mm, tenant, KV_EVENT_SHRINK, above - going);
 	return 0;
 }
 
@@ -163,32 +191,43 @@ int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes)
 	return 0;
 }
 
+/* Is there room on the device? -EAGAIN: the host makes some. */
+static int charge_device(struct mm *mm, u32 tenant, u64 bytes)
+{
+	u64 left;
+
+	if (bytes > mm->cfg.device_bytes)
+		return -ENOSPC;
+	extent_release_ready(mm, bytes);
+	left = extent_device_left(mm);
+	if (left >= bytes)
+		return 0;
+	if (spare_go(mm, tenant, BLOCK_DEVICE, false, bytes - left) ||
+	    spare_go(mm, tenant, BLOCK_DEVICE, true, bytes - left))
+		return -EAGAIN;
+	return -ENOSPC;
+}
+
 int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)
 {
 	struct tenant *t = tenant_find(mm, tenant);
+	bool soon = false;
+	int rc;
 
 	if (!t)
 		return -ENOENT;
-	if (bytes > t->limits.max_bytes ||
-	    used(t) > t->limits.max_bytes - bytes)
-		extent_reclaim(mm, tenant, NULL, false);
-	if (bytes <= t->limits.max_bytes &&
-	    used(t) > t->limits.max_bytes - bytes && cache_of(mm, tenant))
-		cache_shrink(
-			mm, cache_of(mm, tenant),
-			(u32)DIV_ROUND_UP(used(t) + bytes - t->limits.max_bytes,
-					  KV_EXTENT_SIZE));
-	if (bytes > t->limits.max_bytes ||
-	    used(t) > t->limits.max_bytes - bytes) {
+	if (bytes <= t->limits.max_bytes)
+		soon = fit(mm, tenant, bytes) > 0;
+	if (over_limit(t, bytes)) {
+		if (soon)
+			return -EAGAIN;
 		t->limit_hits++;
 		mm->counts.limit_hits++;
 		return -EDQUOT;
 	}
-	if (bytes > mm->cfg.device_bytes)
-		return -ENOSPC;
-	extent_release_ready(mm, bytes);
-	if (extent_device_left(mm) < bytes)
-		return -ENOSPC;
+	rc = charge_device(mm, tenant, bytes);
+	if (rc)
+		return rc;
 	t->charged += bytes;
 	mm->charged += bytes;
 	t->max_seen = max(t->max_seen, used(t));

@@ -144,11 +144,6 @@ void ticket_tick(struct mm *mm)
 		mm->looked_ns = mm->now_ns;
 }
 
-bool mm_is_wanted(const struct mm *mm, u32 tenant)
-{
-	return ticket_needs(mm, tenant);
-}
-
 enum ticket_block ticket_ahead(const struct mm *mm, const struct client *c,
 			       struct resv_plan *p, u32 extents)
 {

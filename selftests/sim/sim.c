@@ -135,8 +135,26 @@ static int sim_grow(void *host, u32 client, u32 nr_leaves)
 	return s->cfg.faults && sim_chance(s, 20) ? -ENOMEM : 0;
 }
 
+/* Weights that nobody has open. */
+static u64 sim_spare(void *host, u32 tenant, u64 want, u64 most)
+{
+	struct sim *s = host;
+	u64 got = 0;
+	u32 i;
+
+	for (i = 0; i < SIM_TENANTS; i++) {
+		if (s->tenant[i] != tenant || !s->idle[i] ||
+		    s->weights[i] > most)
+			continue;
+		got = s->weights[i];
+		s->goes |= (u32)(want > 0) << i;
+	}
+	return got;
+}
+
 static const struct mm_host_ops sim_ops = { .table_grow = sim_grow,
-					    .swap_forget = sim_forget };
+					    .swap_forget = sim_forget,
+					    .spare = sim_spare };
 
 static struct sim_client *sim_find(struct sim *s, u32 index)
 {
@@ -384,6 +402,43 @@ static void sim_weights_end(struct sim *s)
 	s->room.bytes = 0;
 }
 
+static void sim_uncharge(struct sim *s, u32 tenant)
+{
+	mm_tenant_uncharge(s->mm, s->tenant[tenant], s->weights[tenant]);
+	s->weights[tenant] = 0;
+	s->idle[tenant] = false;
+}
+
+/* What the core wants goes, unless somebody has opened it. */
+static void sim_spare_go(struct sim *s)
+{
+	u32 i;
+
+	for (i = 0; i < SIM_TENANTS; i++) {
+		if (!(s->goes >> i & 1))
+			continue;
+		s->idle[i] &= !sim_chance(s, 20);
+		if (s->idle[i])
+			sim_uncharge(s, i);
+		s->nr_spared += !s->weights[i];
+	}
+	s->goes = 0;
+	mm_spared(s->mm);
+}
+
+static int sim_charge(struct sim *s, u32 tenant, u64 bytes)
+{
+	int rc;
+
+	while ((rc = mm_tenant_charge(s->mm, s->tenant[tenant], bytes)) ==
+	       -EAGAIN) {
+		if (!s->goes)
+			SIM_FAIL(s, "nothing goes for weights");
+		sim_spare_go(s);
+	}
+	return rc;
+}
+
 /* The host asks again; it says when it is over. */
 static void sim_weights_ask(struct sim *s)
 {
@@ -392,9 +447,10 @@ static void sim_weights_ask(struct sim *s)
 	int rc = -ECANCELED;
 
 	if (!gone && s->now < r->until_ns)
-		rc = mm_tenant_charge(s->mm, s->tenant[r->tenant], r->bytes);
+		rc = sim_charge(s, r->tenant, r->bytes);
 	if (!rc) {
 		s->weights[r->tenant] += r->bytes;
+		s->idle[r->tenant] = false;
 		s->nr_room++;
 	} else if (rc == -ENOSPC &&
 		   mm_room_wait(s->mm, r->client->index, r->bytes)) {
@@ -410,14 +466,17 @@ static void sim_weights(struct sim *s, u32 tenant)
 	u64 bytes;
 	int rc;
 
+	if (s->weights[tenant] && !s->idle[tenant] && s->cfg.room) {
+		s->idle[tenant] = true;
+		mm_spared(s->mm);
+		return;
+	}
 	if (s->weights[tenant]) {
-		mm_tenant_uncharge(s->mm, s->tenant[tenant],
-				   s->weights[tenant]);
-		s->weights[tenant] = 0;
+		sim_uncharge(s, tenant);
 		return;
 	}
 	bytes = sim_rand(s, 4 * KV_EXTENT_SIZE);
-	rc = mm_tenant_charge(s->mm, s->tenant[tenant], bytes);
+	rc = sim_charge(s, tenant, bytes);
 	if (!rc)
 		s->weights[tenant] = bytes;
 	else if (rc == -ENOSPC && s->cfg.room)
@@ -582,6 +641,10 @@ static void sim_turn(struct sim *s)
 	if (s->room.bytes && sim_chance(s, 10))
 		sim_weights_ask(s);
 	sim_drain(s);
+	while (s->goes) {
+		sim_spare_go(s);
+		sim_drain(s);
+	}
 	sim_check_limits(s);
 	if (s->cfg.revokes)
 		sim_check_revokes(s);
@@ -639,7 +702,7 @@ static void sim_end(struct sim *s)
 	}
 	sim_weights_end(s);
 	for (i = 0; i < SIM_TENANTS; i++)
-		mm_tenant_uncharge(s->mm, s->tenant[i], s->weights[i]);
+		sim_uncharge(s, i);
 	sim_drain(s);
 	while (s->nr_pending | s->nr_io | s->nr_moving) {
 		if (s->nr_io)

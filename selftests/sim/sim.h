@@ -32,7 +32,8 @@
  * is lost.
  *
  * With room weights for which there is none wait, and the core makes room for
- * them, until they are charged, given up, or their client has gone.
+ * them, until they are charged, given up, or their client has gone. Those that
+ * are there come out of use now and then, and go when memory is wanted.
  *
  * A liar writes nonsense into everything it may write to; nothing is
  * expected of its own content.
@@ -158,6 +159,8 @@ struct sim {
 	u32 next_tag;
 	u32 tenant[SIM_TENANTS];
 	u64 allowed[SIM_TENANTS], weights[SIM_TENANTS];
+	bool idle[SIM_TENANTS]; /* nobody has them open */
+	u32 goes; /* bit i: tenant i's go when the core has returned */
 	u64 tier_allowed[SIM_TENANTS][MM_TIER_MAX];
 	u32 pending[4096], nr_pending; /* extents, bit 31: scrub */
 	struct sim_client cl[SIM_CLIENTS];
@@ -166,6 +169,7 @@ struct sim {
 	u64 nr_demoted;
 	struct sim_room room;
 	u64 nr_room, nr_room_waits; /* charged in the end, begun */
+	u64 nr_spared; /* weights that went as memory was wanted */
 	u64 nr_stale, nr_kills, nr_revoked;
 	u32 nr_errors;
 };

@@ -20,7 +20,7 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 {
 	struct sim *s = calloc(1, sizeof(*s));
 	u64 one = env_u64("SEED", 0), i, steps = 0;
-	u64 found = 0, waited = 0;
+	u64 found = 0, waited = 0, spared = 0;
 
 	ASSERT_TRUE(s != NULL);
 	cfg.turns = env_u64("SIM_TURNS", cfg.turns);
@@ -30,6 +30,7 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 		steps += s->nr_steps;
 		found += s->nr_room;
 		waited += s->nr_room_waits;
+		spared += s->nr_spared;
 		if (s->nr_errors)
 			TH_LOG("SEED=%llu fails", (unsigned long long)cfg.seed);
 		ASSERT_EQ(s->nr_errors, 0);
@@ -52,8 +53,11 @@ static void run_seeds(struct sim_cfg cfg, u64 first, u64 nr)
 	       (unsigned long long)s->nr_kills);
 	EXPECT_GT(steps, 0);
 	if (cfg.room && !one) {
-		TH_LOG("%llu of %llu weights that waited found room",
-		       (unsigned long long)found, (unsigned long long)waited);
+		TH_LOG("%llu of %llu weights that waited found room, %llu idle "
+		       "ones went",
+		       (unsigned long long)found, (unsigned long long)waited,
+		       (unsigned long long)spared);
+		EXPECT_GT(spared, 0);
 		EXPECT_GT(found, 0);
 		EXPECT_LT(found, waited);
 	}

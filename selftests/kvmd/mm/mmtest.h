@@ -40,6 +40,13 @@ struct mt_client {
 	u64 last_arg[8];
 };
 
+/* Charged for what nobody has open; 0 bytes: gone. */
+struct mt_weights {
+	u32 tenant;
+	u64 bytes;
+	bool goes;
+};
+
 struct mt {
 	struct mm *mm;
 	void *state;
@@ -76,6 +83,8 @@ struct mt {
 	struct mt_done done[MT_DONE];
 	u32 nr_done;
 	u64 passed[KV_TP_MAX]; /* trace points */
+	struct mt_weights idle[4]; /* the oldest first */
+	bool reopen; /* what the core wants to go stays, and is idle no more */
 	u32 mark_at; /* at this point the client marks this space */
 	struct kv_space_status *mark;
 };
@@ -127,8 +136,33 @@ static inline void mt_trace(void *host, u32 point, u32 client, u64 arg)
 		kv_step_mark(t->mark, ~0ull);
 }
 
+static inline u64 mt_spare(void *host, u32 tenant, u64 want, u64 most)
+{
+	struct mt *t = host;
+	u64 got = 0;
+	u32 i;
+
+	for (i = 0; i < 4 && (!want || got < want); i++) {
+		if (t->idle[i].tenant != tenant ||
+		    t->idle[i].bytes > most - got)
+			continue;
+		got += t->idle[i].bytes;
+		t->idle[i].goes |= want && t->idle[i].bytes;
+	}
+	return got;
+}
+
 static const struct mm_host_ops mt_ops = { .table_grow = mt_grow,
-					   .trace = mt_trace };
+					   .trace = mt_trace,
+					   .spare = mt_spare };
+
+/* One more is on its way, now that all of it is written: whoever dies here
+ * (recover_model.h) leaves no half of one. */
+static inline void mt_kept(u32 *nr)
+{
+	__asm__ __volatile__("" ::: "memory");
+	(*nr)++;
+}
 
 /* Answer what hold_memory kept. */
 static inline void mt_answer(struct mt *t, int err)
@@ -151,7 +185,8 @@ static inline void mt_memory(struct mt *t, u32 extent, bool scrub)
 	else
 		t->nr_populate++;
 	t->held[t->nr_held] = extent;
-	t->held_scrub[t->nr_held++] = scrub;
+	t->held_scrub[t->nr_held] = scrub;
+	mt_kept(&t->nr_held);
 	if (!t->hold_memory)
 		mt_answer(t, scrub ? 0 : t->populate_err);
 }
@@ -196,7 +231,8 @@ static inline void mt_swap(struct mt *t, const struct mm_swap_io *io,
 	t->nr_swap_out += type == MM_REQ_SWAP_OUT;
 	t->nr_demote += type == MM_REQ_DEMOTE;
 	t->io[t->nr_io] = *io;
-	t->io_type[t->nr_io++] = type;
+	t->io_type[t->nr_io] = type;
+	mt_kept(&t->nr_io);
 	if (!t->hold_swap)
 		mt_swap_answer(t, t->swap_err);
 }
@@ -222,7 +258,8 @@ static inline void mt_copy(struct mt *t, const struct mm_copy_io *io)
 	EXPECT_LE(io->src + io->bytes, t->cfg.device_bytes);
 	EXPECT_LE(io->dst + io->bytes, t->cfg.device_bytes);
 	EXPECT_NE(io->src, io->dst);
-	t->copy[t->nr_copy++] = *io;
+	t->copy[t->nr_copy] = *io;
+	mt_kept(&t->nr_copy);
 	if (!t->hold_copies)
 		mt_copy_answer(t, t->copy_err);
 }
@@ -248,7 +285,8 @@ static inline void mt_move(struct mt *t, const struct mm_move_io *io)
 	EXPECT_LE(io->src + io->bytes, t->cfg.device_bytes);
 	EXPECT_LE(io->dst + io->bytes, t->cfg.device_bytes);
 	EXPECT_NE(io->src, io->dst);
-	t->moving[t->nr_moving++] = *io;
+	t->moving[t->nr_moving] = *io;
+	mt_kept(&t->nr_moving);
 	if (!t->hold_moves)
 		mt_move_answer(t, t->move_err);
 }
@@ -272,8 +310,7 @@ static inline void mt_complete(struct mt *t, const struct mm_request *req)
 	t->nr_done++;
 }
 
-/* Do what the core asks for, until it asks for nothing. */
-static inline void mt_drain(struct mt *t)
+static inline void mt_requests(struct mt *t)
 {
 	struct mm_request req;
 	struct mt_client *c;
@@ -323,6 +360,34 @@ static inline void mt_drain(struct mt *t)
 			break;
 		}
 	}
+}
+
+/* Weights that the core wants to go do. Return: whether any was to. */
+static inline bool mt_let_go(struct mt *t)
+{
+	bool some = false;
+	u32 i;
+
+	for (i = 0; i < 4; i++) {
+		if (!t->idle[i].goes)
+			continue;
+		some = true;
+		if (!t->reopen)
+			mm_tenant_uncharge(t->mm, t->idle[i].tenant,
+					   t->idle[i].bytes);
+		memset(&t->idle[i], 0, sizeof(t->idle[i]));
+	}
+	if (some)
+		mm_spared(t->mm);
+	return some;
+}
+
+/* Do what the core asks for, until it asks for nothing. */
+static inline void mt_drain(struct mt *t)
+{
+	do
+		mt_requests(t);
+	while (mt_let_go(t));
 }
 
 static inline void mt_report(void *ctx, const char *sentence)
@@ -388,6 +453,21 @@ static inline u32 mt_tenant(struct mt *t, const char *name, u64 max_bytes)
 	ASSERT_EQ(mm_tenant_get(t->mm, name, &id), 0);
 	ASSERT_EQ(mm_tenant_limit(t->mm, id, &lim), 0);
 	return id;
+}
+
+/* Weights of a tenant that nobody has open any more. */
+static inline void mt_idle_weights(struct mt *t, u32 tenant, u64 bytes)
+{
+	u32 i = 0;
+
+	ASSERT_EQ(mm_tenant_charge(t->mm, tenant, bytes), 0);
+	while (t->idle[i].bytes)
+		i++;
+	ASSERT_LT(i, 4u);
+	t->idle[i].tenant = tenant;
+	t->idle[i].bytes = bytes;
+	mm_spared(t->mm);
+	mt_drain(t);
 }
 
 static inline u32 mt_attach(struct mt *t, u32 tenant)

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weights_idle.c - mappings that nobody has open, when their bytes are wanted
+ *
+ * The core asks in the midst of what it does (mm_host_ops.spare), so those that
+ * it wants are only marked then, and dropped when the loop comes round, or by a
+ * mapping that waits for their bytes. One that was opened meanwhile stays: the
+ * core looks again, and asks for another.
+ */
+#include "kvmd/ipc/weights.h"
+#include "kvmd/kvmd.h"
+
+void weights_drop(struct weights *w, const char *why)
+{
+	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_drop",
+		  EVENT_NOBODY, NULL, "%s, %llu bytes: %s", w->key.name,
+		  (unsigned long long)w->charged_bytes, why);
+	w->d->n.weights_drops++;
+	weights_free(w);
+}
+
+static bool is_idle(const struct weights *w)
+{
+	return w->state == WEIGHTS_READY && TAILQ_EMPTY(&w->users);
+}
+
+/* The one of @tenant that was used longest ago, of at most @most bytes. */
+static struct weights *oldest_idle(const struct kvmd *d, u32 tenant, u64 most)
+{
+	struct weights *w, *oldest = NULL;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		if (is_idle(w) && w->tenant == tenant &&
+		    w->spare_seq != d->weights.spare_seq &&
+		    w->charged_bytes <= most &&
+		    (!oldest || w->idle_since_ns < oldest->idle_since_ns))
+			oldest = w;
+	}
+	return oldest;
+}
+
+u64 weights_spare(void *host, u32 tenant, u64 want, u64 most)
+{
+	struct kvmd *d = host;
+	struct weights *w;
+	u64 got = 0;
+
+	d->weights.spare_seq++;
+	while (!want || got < want) {
+		w = oldest_idle(d, tenant, most - got);
+		if (!w)
+			break;
+		w->spare_seq = d->weights.spare_seq;
+		got += w->charged_bytes;
+		if (want)
+			w->goes = d->weights.some_go = true;
+	}
+	return got;
+}
+
+static struct weights *next_going(const struct kvmd *d)
+{
+	struct weights *w;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		if (w->goes)
+			return w;
+	}
+	return NULL;
+}
+
+void weights_go(struct kvmd *d)
+{
+	struct weights *w;
+
+	d->weights.some_go = false;
+	while ((w = next_going(d))) { /* dropping one may end others */
+		w->goes = false;
+		if (is_idle(w))
+			weights_drop(w, "nobody has it open and room is "
+					"wanted");
+	}
+	mm_spared(d->mm);
+	kvmd_pump(d);
+}
