@@ -47,7 +47,7 @@ struct attn_own {
 	u32 q[ROW_TILES][DIM_STEPS][Q_PARTS][AMX_K / 2][AMX_COLS];
 	float s[ROW_TILES][SEGMENT][AMX_COLS]; /* scores, keys x rows */
 	u16 p[ROW_TILES][BLOCKS][AMX_ROWS][AMX_K]; /* weights, rows x keys */
-	u32 v[DIM_TILES][BLOCKS][AMX_K / 2][AMX_COLS];
+	u32 v[BLOCKS][DIM_TILES][AMX_K / 2][AMX_COLS];
 	u16 rows[Q_PARTS][AMX_ROWS][ATTN_MAX_DIM]; /* of q, on their way */
 	u16 keys[SUMS][AMX_ROWS][ATTN_MAX_DIM]; /* copies */
 	u32 pairs[AMX_K / 2][AMX_ROWS]; /* weights of 32 keys x rows */
@@ -71,8 +71,9 @@ struct operand {
 	u32 parts;
 };
 
-#define LOAD(t, m) \
-	amx_load(t, (const u8 *)(m).p + i / (m).parts * (m).step, (m).stride)
+#define LOAD_AT(t, m, i) \
+	amx_load(t, (const u8 *)(m).p + (i) / (m).parts * (m).step, (m).stride)
+#define LOAD(t, m) LOAD_AT(t, m, i)
 
 /* c[i] = a[i] b, for up to 4 a */
 static void products_of_a(const struct operand *a, u32 na,
@@ -97,12 +98,47 @@ static void products_of_a(const struct operand *a, u32 na,
 	}
 }
 
+/*
+ * The same where a[i] stays for two steps of b: a column of 64 keys is more
+ * than the sets of L1 hold in which it lies when tokens are 1 KiB apart.
+ */
+static void products_of_parts(const struct operand *a, u32 na,
+			      const struct operand *b, u32 nr)
+{
+	for (u32 i = 0; i < nr; i += Q_PARTS) {
+		LOAD(6, b[0]);
+		LOAD(4, a[0]);
+		LOAD_AT(7, b[0], i + 1);
+		amx_product(0, 4, 6);
+		if (na > 1) {
+			LOAD(5, a[1]);
+			amx_product(1, 5, 6);
+		}
+		amx_product(0, 4, 7);
+		if (na > 2) {
+			LOAD(4, a[2]);
+			amx_product(2, 4, 6);
+		}
+		if (na > 1)
+			amx_product(1, 5, 7);
+		if (na > 3) {
+			LOAD(5, a[3]);
+			amx_product(3, 5, 6);
+		}
+		if (na > 2)
+			amx_product(2, 4, 7);
+		if (na > 3)
+			amx_product(3, 5, 7);
+	}
+}
+
 /* c[j] = a b[j], for up to 4 b */
 static void products_of_b(const struct operand *a, const struct operand *b,
 			  u32 nb, u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
-		LOAD(4, a[0]);
+		if (i % a[0].parts == 0)
+			LOAD(4, a[0]);
 		LOAD(6, b[0]);
 		amx_product(0, 4, 6);
 		if (nb > 1) {
@@ -124,9 +160,11 @@ static void products_2x2(const struct operand *a, const struct operand *b,
 			 u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
-		LOAD(4, a[0]);
+		if (i % a[0].parts == 0) {
+			LOAD(4, a[0]);
+			LOAD(5, a[1]);
+		}
 		LOAD(6, b[0]);
-		LOAD(5, a[1]);
 		LOAD(7, b[1]);
 		amx_product(0, 4, 6);
 		amx_product(1, 4, 7);
@@ -136,6 +174,7 @@ static void products_2x2(const struct operand *a, const struct operand *b,
 }
 
 #undef LOAD
+#undef LOAD_AT
 
 /*
  * c[i * nb + j] = the sum over nr steps of a[i] b[j]; na x nb is 2 x 2, or one
@@ -148,7 +187,9 @@ static void multiply(const struct operand *a, u32 na, const struct operand *b,
 	amx_zero(1);
 	amx_zero(2);
 	amx_zero(3);
-	if (nb == 1)
+	if (nb == 1 && a[0].parts == Q_PARTS)
+		products_of_parts(a, na, b, nr);
+	else if (nb == 1)
 		products_of_a(a, na, b, nr);
 	else if (na == 1)
 		products_of_b(a, b, nb, nr);
@@ -209,7 +250,11 @@ static void load_q(struct attn_work *w)
 
 /* ---- scores ---- */
 
-/* Ahead of the tiles: values of these 16 keys, and K of those 64 on. */
+/*
+ * Memory has to be busy all the time, so what is fetched ahead is shared out: V
+ * of a segment while its scores are computed, K of the next one while V is laid
+ * out (load_v). Of the first segment K is fetched 64 keys ahead.
+ */
 static void prefetch_keys(const struct attn_work *w, u32 first, u32 j, u32 lo,
 			  u32 hi)
 {
@@ -220,10 +265,8 @@ static void prefetch_keys(const struct attn_work *w, u32 first, u32 j, u32 lo,
 
 		if (i >= lo && i < hi)
 			prefetch_row(w->s->key[i] + kv->v_off, 2 * w->dim);
-		if (next < hi)
+		if (first == w->it->seg0 * SEGMENT && next < hi)
 			prefetch_row(w->s->key[next] + kv->k_off, 2 * w->dim);
-		else if (next >= SEGMENT)
-			prefetch_key(w, first + next, w->keys_end);
 	}
 }
 
@@ -387,7 +430,7 @@ static void softmax(struct attn_work *w, u32 t, u32 lo, u32 hi)
 
 /* ---- values ---- */
 
-static void load_v(struct attn_work *w, u32 b, u32 lo, u32 hi)
+static void load_v(struct attn_work *w, u32 first, u32 b, u32 lo, u32 hi)
 {
 	static const u16 none[ATTN_MAX_DIM];
 	const struct kern_kv *kv = &w->p->kv;
@@ -401,10 +444,11 @@ static void load_v(struct attn_work *w, u32 b, u32 lo, u32 hi)
 						? w->s->key[j] + kv->v_off
 						: (const void *)none;
 
+			prefetch_key(w, first + SEGMENT + j, w->keys_end);
 			row[odd] = v;
 		}
 		for (u32 d = 0; d < w->dim; d += AMX_COLS)
-			v16_interleave(w->own->v[d / AMX_COLS][b][i],
+			v16_interleave(w->own->v[b][d / AMX_COLS][i],
 				       row[0] + d, row[1] + d);
 	}
 }
@@ -448,7 +492,7 @@ static bool tiles_will_do(const struct attn_work *w, u32 lo, u32 hi)
 	return true;
 }
 
-static void pv_tiles(struct attn_work *w, u32 lo, u32 hi)
+static void pv_tiles(struct attn_work *w, u32 first, u32 lo, u32 hi)
 {
 	struct attn_own *own = w->own;
 	u32 nr_rows = row_tiles(w), nr_dims = other_tiles(w);
@@ -457,7 +501,7 @@ static void pv_tiles(struct attn_work *w, u32 lo, u32 hi)
 	float *c[SUMS];
 
 	for (u32 b = b0; b < b1; b++)
-		load_v(w, b, lo, hi);
+		load_v(w, first, b, lo, hi);
 	for (u32 t = 0; t < nr_rows; t++)
 		p[t] = (struct operand){ own->p[t][b0], 2 * AMX_K,
 					 sizeof(own->p[t][b0]), 1 };
@@ -466,10 +510,10 @@ static void pv_tiles(struct attn_work *w, u32 lo, u32 hi)
 
 		for (u32 i = 0; i < nr; i++) {
 			u32 dim = d + i * AMX_COLS;
-			const void *tile = own->v[dim / AMX_COLS][b0];
+			const void *tile = own->v[b0][dim / AMX_COLS];
 
-			v[i] = (struct operand){ tile, 64,
-						 sizeof(own->v[0][b0]), 1 };
+			v[i] = (struct operand){ tile, 64, sizeof(own->v[0]),
+						 1 };
 			for (u32 t = 0; t < nr_rows; t++)
 				c[t * nr + i] = w->s->o[t * AMX_ROWS] + dim;
 		}
@@ -502,7 +546,7 @@ static void attend(struct attn_work *w, u32 first, u32 lo, u32 hi)
 	for (u32 t = 0; t < row_tiles(w); t++)
 		softmax(w, t, lo, hi);
 	if (tiles_will_do(w, lo, hi))
-		pv_tiles(w, lo, hi);
+		pv_tiles(w, first, lo, hi);
 	else
 		for (u32 i = 0; i < w->rows; i++)
 			pv_row(w, i);

@@ -2,11 +2,13 @@
 #ifndef KVMD_MM_SPARE_H
 #define KVMD_MM_SPARE_H
 /*
- * spare.h - what the host can let go of at no cost: weights that nobody has open
+ * spare.h - what the host can let go of at no cost: weights that nobody has
+ * open
  *
  * The first to go when memory is wanted, before anything that somebody would
- * have to read or compute again. The host drops them when the core has returned;
- * who wants them waits a moment, as for memory that is being populated.
+ * have to read or compute again. The host drops them when the core has
+ * returned; who wants them waits a moment, as for memory that is being
+ * populated.
  *
  * On a full device those of other tenants count as well, as far as these stay
  * above their low, and above their min if nothing else can leave.

@@ -230,8 +230,7 @@ TEST_F(spare, out_of_use_they_serve_a_ticket)
 	ASSERT_EQ(mm_tenant_charge(t->mm, self->b, 2 * EXT), 0);
 	EXPECT_EQ(take(self, self->ca, self->ga, 6, 0), 0);
 	EXPECT_EQ(take(self, self->ca, self->ga, 1, KV_SQE_WAIT), -EINPROGRESS);
-	t->idle[0] = (struct mt_weights){ .tenant = self->b,
-					  .bytes = 2 * EXT };
+	t->idle[0] = (struct mt_weights){ .tenant = self->b, .bytes = 2 * EXT };
 	mm_spared(t->mm);
 	mt_drain(t);
 	EXPECT_EQ(t->done[(t->nr_done - 1) % MT_DONE].cqe.res, 0);
