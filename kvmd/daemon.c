@@ -358,7 +358,7 @@ static s64 loop_timeout(struct kvmd *d)
 {
 	s64 timeout = timer_next_ns(&d->timers, d->now_ns), tick;
 
-	if (d->nr_spinning)
+	if (d->nr_spinning || d->weights.some_go)
 		return 0;
 	if (!TAILQ_EMPTY(&d->hot))
 		timeout = timeout < 0 ? STALL_LOOK_NS

@@ -500,6 +500,8 @@ static void pv_tiles(struct attn_work *w, u32 first, u32 lo, u32 hi)
 	struct operand p[ROW_TILES], v[SUMS];
 	float *c[SUMS];
 
+	for (u32 j = 0; j < b0 * AMX_K; j++) /* a window began above them */
+		prefetch_key(w, first + SEGMENT + j, w->keys_end);
 	for (u32 b = b0; b < b1; b++)
 		load_v(w, first, b, lo, hi);
 	for (u32 t = 0; t < nr_rows; t++)

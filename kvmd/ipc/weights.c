@@ -170,7 +170,6 @@ void weights_free(struct weights *w)
 	TAILQ_REMOVE(&d->weights.list, w, link);
 	d->weights.nr--;
 	free(w);
-	kvmd_pump(d);
 }
 
 /* ---- filling ---- */
@@ -257,23 +256,25 @@ static void offer_keep(struct weights *w)
 static void weights_offer(struct weights *w)
 {
 	struct weights_user *u, *next;
+	struct kvmd *d = w->d;
 
 	if (w->fd >= 0)
 		close(w->fd);
 	if (w->keep->gen)
-		keep_drop(&w->d->keep, KEEP_WEIGHTS, w->slot, w->keep->gen);
+		keep_drop(&d->keep, KEEP_WEIGHTS, w->slot, w->keep->gen);
 	w->keep->filler = 0;
 	w->filler = NULL;
 	w->fd = -1;
 	w->nr_seal_tries = 0;
-	timer_cancel(&w->d->timers, &w->seal_timer);
-	timer_cancel(&w->d->timers, &w->fill_timer);
+	timer_cancel(&d->timers, &w->seal_timer);
+	timer_cancel(&d->timers, &w->fill_timer);
 	state_set(w, WEIGHTS_FILLING);
 	for (u = TAILQ_FIRST(&w->users); u && !u->waits; u = next) {
 		next = TAILQ_NEXT(u, link);
 	}
 	if (!u) {
 		weights_drop(w, "nobody is left to fill it");
+		kvmd_pump(d);
 		return;
 	}
 	w->fd = memfd_create_sealed("kvmd-weights", w->charged_bytes,
@@ -284,6 +285,7 @@ static void weights_offer(struct weights *w)
 			    "weights %s: no memory for it: %s", w->key.name,
 			    strerror(-w->fd));
 		weights_free(w);
+		kvmd_pump(d);
 		return;
 	}
 	w->filler = u->session;
@@ -361,7 +363,7 @@ static int weights_charge(struct kvmd *d, u32 tenant, u64 bytes)
 	int rc;
 
 	while ((rc = mm_tenant_charge(d->mm, tenant, bytes)) == -EAGAIN)
-		weights_go(d);
+		weights_drop_going(d); /* nobody else gets it meanwhile */
 	kvmd_pump(d);
 	return rc;
 }
@@ -563,6 +565,7 @@ static int open_try(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 	if (!u) {
 		if (is_new)
 			weights_free(w);
+		kvmd_pump(d);
 		conn_refuse(s->conn, msg, -ENOMEM, "weights %s: %s", key.name,
 			    strerror(ENOMEM));
 		return 0;

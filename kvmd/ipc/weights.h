@@ -115,8 +115,10 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 void weights_session_exit(struct kvmd *d, struct session *s);
 /* weights_spare - mm_host_ops.spare */
 u64 weights_spare(void *host, u32 tenant, u64 want, u64 most);
-/* weights_go - drop those that the core wants to go, if nobody has opened them
- * since */
+/* weights_drop_going - drop those that the core wants to go, if nobody has
+ * opened them since */
+void weights_drop_going(struct kvmd *d);
+/* weights_go - likewise, and see whom it helps */
 void weights_go(struct kvmd *d);
 /* weights_retry - look at those that wait for room, and again a moment later if
  * there is none */

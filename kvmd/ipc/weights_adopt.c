@@ -8,6 +8,7 @@
  * the tenants are charged for what there is: the predecessor may have died
  * between the record and the charge.
  */
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -90,22 +91,39 @@ static void adopt(struct kvmd *d, u32 slot)
 		weights_free(w);
 }
 
+static u64 bytes_of(const struct kvmd *d, u32 tenant)
+{
+	const struct weights *w;
+	u64 bytes = 0;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	if (w->tenant == tenant)
+		bytes += w->charged_bytes;
+	return bytes;
+}
+
 /* What the core has charged to @tenant is what its mappings take. */
 static void settle(struct kvmd *d, u32 tenant)
 {
 	struct mm_tenant_info info;
-	const struct weights *w;
-	u64 bytes = 0;
+	u64 bytes;
+	int rc;
 
-	if (mm_tenant_info(d->mm, tenant, &info))
-		return;
-	TAILQ_FOREACH(w, &d->weights.list, link)
-	if (w->tenant == tenant)
-		bytes += w->charged_bytes;
-	if (info.charged_bytes > bytes)
-		mm_tenant_uncharge(d->mm, tenant, info.charged_bytes - bytes);
-	else if (info.charged_bytes < bytes &&
-		 mm_tenant_charge(d->mm, tenant, bytes - info.charged_bytes))
+	do {
+		if (mm_tenant_info(d->mm, tenant, &info))
+			return;
+		bytes = bytes_of(d, tenant);
+		rc = 0;
+		if (info.charged_bytes > bytes)
+			mm_tenant_uncharge(d->mm, tenant,
+					   info.charged_bytes - bytes);
+		else if (info.charged_bytes < bytes)
+			rc = mm_tenant_charge(d->mm, tenant,
+					      bytes - info.charged_bytes);
+		if (rc == -EAGAIN)
+			weights_drop_going(d);
+	} while (rc == -EAGAIN);
+	if (rc)
 		log_warn("weights are not all charged", "tenant=%s", info.name);
 }
 

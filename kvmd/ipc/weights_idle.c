@@ -59,29 +59,24 @@ u64 weights_spare(void *host, u32 tenant, u64 want, u64 most)
 	return got;
 }
 
-static struct weights *next_going(const struct kvmd *d)
+void weights_drop_going(struct kvmd *d)
 {
-	struct weights *w;
+	struct weights *w, *next;
 
-	TAILQ_FOREACH(w, &d->weights.list, link)
-	{
-		if (w->goes)
-			return w;
+	d->weights.some_go = false;
+	for (w = TAILQ_FIRST(&d->weights.list); w; w = next) {
+		next = TAILQ_NEXT(w, link);
+		if (w->goes && is_idle(w))
+			weights_drop(w, "nobody has it open and room is "
+					"wanted");
+		else
+			w->goes = false;
 	}
-	return NULL;
 }
 
 void weights_go(struct kvmd *d)
 {
-	struct weights *w;
-
-	d->weights.some_go = false;
-	while ((w = next_going(d))) { /* dropping one may end others */
-		w->goes = false;
-		if (is_idle(w))
-			weights_drop(w, "nobody has it open and room is "
-					"wanted");
-	}
+	weights_drop_going(d);
 	mm_spared(d->mm);
 	kvmd_pump(d);
 }

@@ -56,7 +56,8 @@ bool background_wants_tick(const struct mm *mm)
 /* Return: was something taken, or is on its way? */
 static bool reclaim_a_little(struct mm *mm, u64 free)
 {
-	u64 want = max(mm->goal, mm->cfg.watermark_high);
+	u64 high = mm->background ? mm->cfg.watermark_high : 0;
+	u64 want = max(mm->goal, high);
 
 	if (spare_go(mm, MM_NONE, BLOCK_DEVICE, false, want - min(want, free)))
 		return true;

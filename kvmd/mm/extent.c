@@ -219,12 +219,17 @@ static void release_one(struct mm *mm)
 	mm_trace(mm, KV_TP_RELEASE, MM_NONE, i);
 }
 
-void extent_release_ready(struct mm *mm, u64 bytes)
+void extent_release_empty(struct mm *mm, u64 bytes)
 {
 	while (extent_device_left(mm) < bytes && mm->by_state[EXTENT_READY].nr)
 		release_one(mm);
 	if (extent_device_left(mm) < bytes)
 		extent_reclaim(mm, MM_NONE, NULL, true);
+}
+
+void extent_release_ready(struct mm *mm, u64 bytes)
+{
+	extent_release_empty(mm, bytes);
 	if (extent_device_left(mm) < bytes)
 		cache_reclaim(mm, NULL, false,
 			      (u32)DIV_ROUND_UP(bytes - extent_device_left(mm),

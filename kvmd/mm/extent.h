@@ -72,6 +72,9 @@ u32 extent_reclaim(struct mm *mm, u32 tenant, const struct client *except,
 /* extent_device_left - bytes that are neither memory of extents nor weights */
 u64 extent_device_left(const struct mm *mm);
 
+/* extent_release_empty - likewise, of what nobody uses and nobody may want back
+ */
+void extent_release_empty(struct mm *mm, u64 bytes);
 /* extent_release_ready - make room for @bytes of weights, if that helps */
 void extent_release_ready(struct mm *mm, u64 bytes);
 

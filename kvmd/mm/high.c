@@ -85,11 +85,10 @@ bool high_slows(struct mm *mm, struct client *c, const struct resv_plan *p,
 		above = give_idle(mm, c->tenant, c, extents);
 		if (above)
 			reclaim(mm, c, p, BLOCK_TENANT, above);
-		above = excess(mm, c->tenant, extents);
-		if (!above)
+		if (!excess(mm, c->tenant, extents))
 			return false;
 		*until_ns = mm->now_ns + slow_ns(above, t->high);
-		t->events.high++;
+		t->events.high += above > 0;
 	}
 	return mm->now_ns < *until_ns;
 }

@@ -418,7 +418,7 @@ int mm_tenant_tier_limit(struct mm *mm, u32 tenant, u32 tier, u64 max_bytes);
 int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes);
 /* mm_tenant_charge - weights and other slabs outside of extents; -EDQUOT
  * over the tenant's limit, -ENOSPC the device is full, -EAGAIN the host has
- * enough to let go of, and does */
+ * some to let go of, and does: ask again then */
 int __must_check mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes);
 void mm_tenant_uncharge(struct mm *mm, u32 tenant, u64 bytes);
 

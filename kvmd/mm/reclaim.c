@@ -145,7 +145,7 @@ static bool client_gives(const struct mm *mm, const struct client *c,
 			 bool below_low)
 {
 	const struct tenant *t = &mm->tenants[c->tenant];
-	u64 used = t->held + t->charged - t->giving;
+	u64 used = t->held - min(t->held, t->giving) + t->charged;
 
 	if (c->state != CLIENT_LIVE)
 		return false;

@@ -227,47 +227,6 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 	return want <= coming ? BLOCK_SOON : BLOCK_DEVICE;
 }
 
-/* Of @extents those that are not even on their way. */
-static u64 bytes_short(const struct mm *mm, const struct client *c,
-		       const struct resv_plan *p, enum ticket_block block,
-		       u32 extents)
-{
-	u32 have = extent_tenant_room(mm, c->tenant);
-
-	if (block == BLOCK_DEVICE) {
-		have = mm->by_state[EXTENT_READY].nr + extent_nr_coming(mm) +
-		       extent_nr_possible(mm);
-		extents += p->promised;
-	}
-	return (u64)(extents - min(extents, have)) * KV_EXTENT_SIZE;
-}
-
-enum ticket_block resv_room(struct mm *mm, struct client *c,
-			    struct resv_plan *p, u32 *extents)
-{
-	enum ticket_block block = find_room(mm, c, p, extents);
-	u64 lacks = 0;
-
-	if (block_is_full(block))
-		lacks = bytes_short(mm, c, p, block, *extents);
-	if (spare_go(mm, c->tenant, block, false, lacks))
-		return BLOCK_SOON;
-	if (block_is_full(block) &&
-	    cache_reclaim(mm, c, block == BLOCK_TENANT, *extents))
-		block = find_room(mm, c, p, extents);
-	if (block_is_full(block))
-		p->reclaiming = compact_for(mm, c, block) ||
-				reclaim(mm, c, p, block,
-					(u64)*extents * KV_EXTENT_SIZE);
-	if (block_is_full(block) && !p->reclaiming &&
-	    spare_go(mm, c->tenant, block, true, lacks))
-		return BLOCK_SOON;
-	if (block != BLOCK_NONE || !(p->nr_swapped | p->nr_moving))
-		return block;
-	swap_bring(mm, c, p);
-	return BLOCK_IO;
-}
-
 /* Distinct frames that the step's spaces hold and keep. Return: bytes that
  * they map of the page cache. */
 static u64 count_kept(struct mm *mm, struct client *c,
@@ -308,6 +267,11 @@ static u64 count_kept(struct mm *mm, struct client *c,
 	return cached;
 }
 
+static u64 stays(u64 charged, u64 may_go)
+{
+	return charged - min(charged, may_go);
+}
+
 bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
 {
 	const struct tenant *t = &mm->tenants[c->tenant];
@@ -321,10 +285,55 @@ bool resv_fits_ever(struct mm *mm, struct client *c, const struct resv_plan *p)
 		ALIGN_UP(cached, (u64)KV_EXTENT_SIZE);
 	cap = min(t->limits.max_bytes, mm->cfg.device_bytes);
 	return bytes <= cap &&
-	       t->charged - spare_bytes(mm, c->tenant, BLOCK_TENANT) <=
+	       stays(t->charged, spare_bytes(mm, c->tenant, BLOCK_TENANT)) <=
 		       cap - bytes &&
-	       mm->charged - spare_bytes(mm, c->tenant, BLOCK_DEVICE) <=
+	       stays(mm->charged, spare_bytes(mm, c->tenant, BLOCK_DEVICE)) <=
 		       mm->cfg.device_bytes - bytes;
+}
+
+/*
+ * Weights that nobody has open go for what is not even on its way, if it may
+ * ever fit.
+ */
+static bool spare_for(struct mm *mm, struct client *c,
+		      const struct resv_plan *p, enum ticket_block block,
+		      u32 extents, bool below_low)
+{
+	u32 have = extent_tenant_room(mm, c->tenant);
+	u64 lacks;
+
+	if (!block_is_full(block) || !spare_bytes(mm, c->tenant, block) ||
+	    !resv_fits_ever(mm, c, p))
+		return false;
+	if (block == BLOCK_DEVICE) {
+		have = mm->by_state[EXTENT_READY].nr + extent_nr_coming(mm) +
+		       extent_nr_possible(mm);
+		extents += p->promised;
+	}
+	lacks = (u64)(extents - min(extents, have)) * KV_EXTENT_SIZE;
+	return spare_go(mm, c->tenant, block, below_low, lacks);
+}
+
+enum ticket_block resv_room(struct mm *mm, struct client *c,
+			    struct resv_plan *p, u32 *extents)
+{
+	enum ticket_block block = find_room(mm, c, p, extents);
+
+	if (spare_for(mm, c, p, block, *extents, false))
+		return BLOCK_SOON;
+	if (block_is_full(block) &&
+	    cache_reclaim(mm, c, block == BLOCK_TENANT, *extents))
+		block = find_room(mm, c, p, extents);
+	if (block_is_full(block))
+		p->reclaiming = compact_for(mm, c, block) ||
+				reclaim(mm, c, p, block,
+					(u64)*extents * KV_EXTENT_SIZE);
+	if (!p->reclaiming && spare_for(mm, c, p, block, *extents, true))
+		return BLOCK_SOON;
+	if (block != BLOCK_NONE || !(p->nr_swapped | p->nr_moving))
+		return block;
+	swap_bring(mm, c, p);
+	return BLOCK_IO;
 }
 
 static u32 frame_take(struct mm *mm, struct client *c, const struct space *sp,

@@ -10,8 +10,9 @@
  * returned; who wants them waits a moment, as for memory that is being
  * populated.
  *
- * On a full device those of other tenants count as well, as far as these stay
- * above their low, and above their min if nothing else can leave.
+ * On a full device those of other tenants count as well, of who is the most
+ * above its share first, as far as these stay above their low, and above their
+ * min if nothing else can leave.
  */
 #include "kvmd/mm/state.h"
 

@@ -194,18 +194,20 @@ int mm_tenant_high(struct mm *mm, u32 tenant, u64 high_bytes)
 /* Is there room on the device? -EAGAIN: the host makes some. */
 static int charge_device(struct mm *mm, u32 tenant, u64 bytes)
 {
-	u64 left;
+	u64 left, going;
 
 	if (bytes > mm->cfg.device_bytes)
 		return -ENOSPC;
-	extent_release_ready(mm, bytes);
-	left = extent_device_left(mm);
-	if (left >= bytes)
-		return 0;
-	if (spare_go(mm, tenant, BLOCK_DEVICE, false, bytes - left) ||
-	    spare_go(mm, tenant, BLOCK_DEVICE, true, bytes - left))
-		return -EAGAIN;
-	return -ENOSPC;
+	extent_release_empty(mm, bytes);
+	left = min(extent_device_left(mm), bytes);
+	going = spare_go(mm, tenant, BLOCK_DEVICE, false, bytes - left);
+	extent_release_ready(mm, bytes - min(bytes, going));
+	left = min(extent_device_left(mm), bytes);
+	if (left < bytes && !going)
+		going = spare_go(mm, tenant, BLOCK_DEVICE, true, bytes - left);
+	if (left < bytes)
+		return going ? -EAGAIN : -ENOSPC;
+	return 0;
 }
 
 int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)

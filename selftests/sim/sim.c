@@ -432,8 +432,10 @@ static int sim_charge(struct sim *s, u32 tenant, u64 bytes)
 
 	while ((rc = mm_tenant_charge(s->mm, s->tenant[tenant], bytes)) ==
 	       -EAGAIN) {
-		if (!s->goes)
+		if (!s->goes) {
 			SIM_FAIL(s, "nothing goes for weights");
+			return -ENOSPC;
+		}
 		sim_spare_go(s);
 	}
 	return rc;

@@ -209,6 +209,50 @@ TEST_F(spare, what_is_below_min_is_not_promised)
 	EXPECT_EQ(charged(t, self->b), 0);
 }
 
+/* They went for one that was refused all the same. */
+TEST_F(spare, what_never_fits_takes_none)
+{
+	struct mt *t = &self->t;
+
+	mt_idle_weights(t, self->a, 2 * EXT);
+	mt_idle_weights(t, self->b, 2 * EXT);
+	EXPECT_EQ(take(self, self->ca, self->ga, 9, KV_SQE_WAIT), -E2BIG);
+	EXPECT_EQ(charged(t, self->a), 2 * EXT);
+	EXPECT_EQ(charged(t, self->b), 2 * EXT);
+}
+
+/* What had left was taken off what it has once more. */
+TEST_F(spare, pages_that_have_left_protect_nothing)
+{
+	struct mt *t = &self->t;
+
+	ASSERT_EQ(mm_tenant_charge(t->mm, self->b, EXT), 0);
+	mt_idle_space(t, self->cb, self->gb, 3 * MT_PER_EXTENT);
+	EXPECT_EQ(take(self, self->ca, self->ga, 7, 0), 0);
+	EXPECT_EQ(mt_extents(t, self->cb), 0);
+	t->idle[0] = (struct mt_weights){ .tenant = self->b, .bytes = EXT };
+	protect(t, self->b, EXT, EXT);
+	EXPECT_EQ(take(self, self->ca, self->ga, 1, 0), -EAGAIN);
+	EXPECT_EQ(charged(t, self->b), EXT);
+	protect(t, self->b, 0, 0);
+	EXPECT_EQ(take(self, self->ca, self->ga, 1, 0), 0);
+	EXPECT_EQ(charged(t, self->b), 0);
+}
+
+/* A goal is no watermark. */
+TEST_F(spare, a_goal_takes_as_much_as_it_says)
+{
+	struct mt *t = &self->t;
+
+	ASSERT_EQ(mm_watermarks(t->mm, 0, EXT, 6 * EXT), 0);
+	mt_idle_weights(t, self->a, 2 * EXT);
+	mt_idle_weights(t, self->a, 2 * EXT);
+	mt_idle_weights(t, self->b, 2 * EXT);
+	ASSERT_EQ(mm_reclaim(t->mm, EXT), 3 * EXT);
+	ticks(t, 10);
+	EXPECT_EQ(charged(t, self->a) + charged(t, self->b), 4 * EXT);
+}
+
 TEST_F(spare, opened_in_the_last_moment_they_stay)
 {
 	struct mt *t = &self->t;
@@ -251,11 +295,16 @@ TEST_F(spare, other_weights_take_them_before_prefixes)
 	EXPECT_EQ(charged(t, self->a), EXT);
 	EXPECT_EQ(cached(t), 2 * MT_PER_EXTENT);
 	/* and on a full device others' */
+	lim.max_bytes = MM_LIMIT_NONE;
+	ASSERT_EQ(mm_tenant_limit(t->mm, self->a, &lim), 0);
 	mt_idle_weights(t, self->b, 4 * EXT);
-	ASSERT_EQ(mm_tenant_charge(t->mm, self->b, 5 * EXT), -EAGAIN);
+	ASSERT_EQ(mm_tenant_charge(t->mm, self->a, 4 * EXT), -EAGAIN);
+	EXPECT_EQ(cached(t), 2 * MT_PER_EXTENT);
 	mt_drain(t);
-	ASSERT_EQ(mm_tenant_charge(t->mm, self->b, 5 * EXT), 0);
-	EXPECT_EQ(charged(t, self->b), 5 * EXT);
+	ASSERT_EQ(mm_tenant_charge(t->mm, self->a, 4 * EXT), 0);
+	EXPECT_EQ(charged(t, self->a), 5 * EXT);
+	EXPECT_EQ(charged(t, self->b), 0);
+	EXPECT_EQ(cached(t), 2 * MT_PER_EXTENT);
 }
 
 TEST_F(spare, a_low_device_takes_them_first)
