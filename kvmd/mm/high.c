@@ -4,12 +4,12 @@
  *
  * Above its high a tenant still gets what it asks for, but it pays first: an
  * extent that one of its clients holds empty comes back, then its weights that
- * nobody has open go, and if it has none, pages of its cache that nobody maps
- * are evicted, then idle pages of it begin to leave for swap. If it would be
- * above its high even so, the reservation waits a time that grows with the
- * excess, HIGH_MOST_NS where the excess is as much as the high itself, and is
- * then served as any other. Nothing is refused for it; a reservation that needs
- * no extent, or whose client has no ticket left, does not even wait.
+ * nobody has open go, then pages of its cache that nobody maps are evicted,
+ * then idle pages of it begin to leave for swap. If it would be above its high
+ * even so, the reservation waits a time that grows with the excess,
+ * HIGH_MOST_NS where the excess is as much as the high itself, and is then
+ * served as any other. Nothing is refused for it; a reservation that needs no
+ * extent, or whose client has no ticket left, does not even wait.
  *
  * The wait is a ticket of the block BLOCK_HIGH. It ends early when the tenant
  * has fallen below its high. Weights are charged as always, but count.
