@@ -189,37 +189,6 @@ u32 cache_shrink(struct mm *mm, struct client *cache, u32 extents)
 	return had - cache->nr_extents;
 }
 
-/* Extents that a tenant may lose to another. */
-static u32 may_lose(const struct tenant *t, bool below_low)
-{
-	u64 keep = below_low ? t->limits.min_bytes : t->limits.low_bytes;
-	u64 used = t->held + t->charged;
-
-	return used > keep ? (u32)((used - keep) / KV_EXTENT_SIZE) : 0;
-}
-
-/* The tenant with a cache that is the most above its share, or MM_NONE. */
-static u32 next_giver(const struct mm *mm, const struct client *to,
-		      bool asked[MM_TENANT_MAX])
-{
-	double most = 0, excess;
-	u32 t, best = MM_NONE;
-
-	for (t = 0; t < MM_TENANT_MAX; t++) {
-		if (asked[t] || !mm->tenants[t].cache ||
-		    (to && t == to->tenant))
-			continue;
-		excess = tenant_excess(mm, t);
-		if (best != MM_NONE && excess <= most)
-			continue;
-		best = t;
-		most = excess;
-	}
-	if (best != MM_NONE)
-		asked[best] = true;
-	return best;
-}
-
 u32 cache_reclaim(struct mm *mm, const struct client *c, bool at_limit,
 		  u32 extents)
 {
@@ -228,15 +197,23 @@ u32 cache_reclaim(struct mm *mm, const struct client *c, bool at_limit,
 	if (c && cache_of(mm, c->tenant))
 		got = cache_shrink(mm, cache_of(mm, c->tenant), extents);
 	for (pass = 0; pass < 2 && !at_limit; pass++) {
-		bool asked[MM_TENANT_MAX] = { false };
+		bool asked[MM_TENANT_MAX];
 		struct client *cache;
+		struct tenant *g;
 
+		for (t = 0; t < MM_TENANT_MAX; t++)
+			asked[t] = !mm->tenants[t].cache ||
+				   (c && t == c->tenant);
 		while (got < extents &&
-		       (t = next_giver(mm, c, asked)) != MM_NONE) {
+		       (t = tenant_next_giver(mm, asked)) != MM_NONE) {
 			cache = cache_of(mm, t);
-			n = min(extents - got, may_lose(&mm->tenants[t], pass));
+			g = &mm->tenants[t];
+			n = (u32)(tenant_unprotected(g, g->held + g->charged,
+						     pass) /
+				  KV_EXTENT_SIZE);
+			n = min(extents - got, n);
 			n = cache ? cache_shrink(mm, cache, n) : 0;
-			mm->tenants[t].events.low += pass ? n : 0;
+			g->events.low += pass ? n : 0;
 			got += n;
 		}
 	}

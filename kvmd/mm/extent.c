@@ -227,9 +227,8 @@ void extent_release_empty(struct mm *mm, u64 bytes)
 		extent_reclaim(mm, MM_NONE, NULL, true);
 }
 
-void extent_release_ready(struct mm *mm, u64 bytes)
+void extent_release_cache(struct mm *mm, u64 bytes)
 {
-	extent_release_empty(mm, bytes);
 	if (extent_device_left(mm) < bytes)
 		cache_reclaim(mm, NULL, false,
 			      (u32)DIV_ROUND_UP(bytes - extent_device_left(mm),

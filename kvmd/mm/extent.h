@@ -33,6 +33,39 @@ u32 extent_tenant_room(const struct mm *mm, u32 tenant);
  */
 double tenant_excess(const struct mm *mm, u32 tenant);
 
+/* tenant_next_giver - of those not @asked the one with most excess, which is
+ * asked then; or MM_NONE */
+u32 tenant_next_giver(const struct mm *mm, bool asked[MM_TENANT_MAX]);
+
+/* tenant_unprotected - of @used bytes what others may have: above its low, or
+ * above its min */
+static inline u64 tenant_unprotected(const struct tenant *t, u64 used,
+				     bool below_low)
+{
+	u64 keep = below_low ? t->limits.min_bytes : t->limits.low_bytes;
+
+	return used - min(used, keep);
+}
+
+/* tenant_above - bytes above @most that it is with @more than it has */
+u64 tenant_above(const struct tenant *t, u64 most, u64 more);
+
+/**
+ * tenant_fit - a tenant gives what is idle, to have no more than @most
+ * @mm: core
+ * @tenant: index
+ * @keeps: its client that keeps what it holds empty, or NULL
+ * @most: bytes
+ * @more: that it will have more than now
+ *
+ * Extents held empty, weights that nobody has open, then pages of its cache
+ * that nobody maps.
+ *
+ * Return: bytes that will go only when the core has returned (spare.h).
+ */
+u64 tenant_fit(struct mm *mm, u32 tenant, const struct client *keeps, u64 most,
+	       u64 more);
+
 /**
  * extent_grant - give a ready extent to a client
  * @mm: core
@@ -72,11 +105,10 @@ u32 extent_reclaim(struct mm *mm, u32 tenant, const struct client *except,
 /* extent_device_left - bytes that are neither memory of extents nor weights */
 u64 extent_device_left(const struct mm *mm);
 
-/* extent_release_empty - likewise, of what nobody uses and nobody may want back
- */
+/* extent_release_empty - have @bytes bare, of what is ready or held empty */
 void extent_release_empty(struct mm *mm, u64 bytes);
-/* extent_release_ready - make room for @bytes of weights, if that helps */
-void extent_release_ready(struct mm *mm, u64 bytes);
+/* extent_release_cache - and then of pages of the cache that nobody maps */
+void extent_release_cache(struct mm *mm, u64 bytes);
 
 /* extent_quarantine - the client is going: its extents wait, still charged */
 void extent_quarantine(struct mm *mm, struct client *c);

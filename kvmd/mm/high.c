@@ -16,9 +16,7 @@
  */
 #include "kvmd/mm/high.h"
 #include "kvmd/mm/extent.h"
-#include "kvmd/mm/prefix.h"
 #include "kvmd/mm/reclaim.h"
-#include "kvmd/mm/spare.h"
 
 #define HIGH_LEAST_NS 1000000ull
 #define HIGH_MOST_NS  100000000ull
@@ -27,9 +25,8 @@
 static u64 excess(const struct mm *mm, u32 tenant, u32 extents)
 {
 	const struct tenant *t = &mm->tenants[tenant];
-	u64 used = t->held + t->charged + (u64)extents * KV_EXTENT_SIZE;
 
-	return used > t->high ? used - t->high : 0;
+	return tenant_above(t, t->high, (u64)extents * KV_EXTENT_SIZE);
 }
 
 u32 high_room(const struct mm *mm, u32 tenant)
@@ -42,26 +39,14 @@ u32 high_room(const struct mm *mm, u32 tenant)
 					  (u64)mm->nr_extents);
 }
 
-/*
- * Above its high with @extents more a tenant gives what is empty, but @keeps's,
- * idle weights, and what of its cache nobody maps. Return: bytes that are left.
- */
+/* Return: bytes above its high that nothing idle makes up for. */
 static u64 give_idle(struct mm *mm, u32 tenant, const struct client *keeps,
 		     u32 extents)
 {
-	struct client *cache = cache_of(mm, tenant);
-	u64 above, going;
+	u64 going = tenant_fit(mm, tenant, keeps, mm->tenants[tenant].high,
+			       (u64)extents * KV_EXTENT_SIZE);
+	u64 above = excess(mm, tenant, extents);
 
-	if (excess(mm, tenant, extents))
-		extent_reclaim(mm, tenant, keeps, false);
-	above = excess(mm, tenant, extents);
-	going = spare_go(mm, tenant, BLOCK_TENANT, false, above);
-	if (cache && above > going) {
-		cache_shrink(
-			mm, cache,
-			(u32)DIV_ROUND_UP(above - going, (u64)KV_EXTENT_SIZE));
-		above = excess(mm, tenant, extents);
-	}
 	return above - min(above, going);
 }
 

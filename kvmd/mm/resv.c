@@ -24,6 +24,7 @@
 
 #include "kvmd/mm/resv.h"
 #include "include/kv/usdt.h"
+#include "kvmd/mm/background.h"
 #include "kvmd/mm/compact.h"
 #include "kvmd/mm/extent.h"
 #include "kvmd/mm/oplog.h"
@@ -299,19 +300,19 @@ static bool spare_for(struct mm *mm, struct client *c,
 		      const struct resv_plan *p, enum ticket_block block,
 		      u32 extents, bool below_low)
 {
-	u32 have = extent_tenant_room(mm, c->tenant);
-	u64 lacks;
+	u64 lacks = (u64)extents * KV_EXTENT_SIZE, have;
 
 	if (!block_is_full(block) || !spare_bytes(mm, c->tenant, block) ||
 	    !resv_fits_ever(mm, c, p))
 		return false;
 	if (block == BLOCK_DEVICE) {
-		have = mm->by_state[EXTENT_READY].nr + extent_nr_coming(mm) +
-		       extent_nr_possible(mm);
-		extents += p->promised;
+		lacks += (u64)p->promised * KV_EXTENT_SIZE;
+		have = background_free(mm);
+	} else {
+		have = (u64)extent_tenant_room(mm, c->tenant) * KV_EXTENT_SIZE;
 	}
-	lacks = (u64)(extents - min(extents, have)) * KV_EXTENT_SIZE;
-	return spare_go(mm, c->tenant, block, below_low, lacks);
+	return spare_go(mm, c->tenant, block, below_low,
+			lacks - min(lacks, have));
 }
 
 enum ticket_block resv_room(struct mm *mm, struct client *c,

@@ -88,7 +88,8 @@ bool mm_room_wait(struct mm *mm, u32 client, u64 bytes)
 	}
 	mm->room_bytes = bytes;
 	mm->room_client = client;
-	extent_release_ready(mm, bytes);
+	extent_release_empty(mm, bytes);
+	extent_release_cache(mm, bytes);
 	left = extent_device_left(mm);
 	if (left > mm->room_most) {
 		mm->room_most = left;

@@ -86,29 +86,25 @@ static void tell(struct mm *mm, u32 tenant, u32 type, u64 arg)
 			mm_queue_event(mm, &cs[i], type, arg);
 }
 
-/* Bytes above its limit with @bytes more. */
-static u64 over_limit(const struct tenant *t, u64 bytes)
+u64 tenant_above(const struct tenant *t, u64 most, u64 more)
 {
-	u64 sum = used(t) + bytes;
+	u64 sum = used(t) + more;
 
-	if (sum < bytes)
+	if (sum < more)
 		sum = ~0ull;
-	return sum - min(sum, t->limits.max_bytes);
+	return sum - min(sum, most);
 }
 
-/*
- * A tenant that is to be within its limit with @bytes more gives what is empty,
- * idle weights, and what of its cache nobody maps. Return: bytes that will go.
- */
-static u64 fit(struct mm *mm, u32 tenant, u64 bytes)
+u64 tenant_fit(struct mm *mm, u32 tenant, const struct client *keeps, u64 most,
+	       u64 more)
 {
 	struct tenant *t = &mm->tenants[tenant];
 	struct client *cache = cache_of(mm, tenant);
 	u64 going, above;
 
-	if (over_limit(t, bytes))
-		extent_reclaim(mm, tenant, NULL, false);
-	above = over_limit(t, bytes);
+	if (tenant_above(t, most, more))
+		extent_reclaim(mm, tenant, keeps, false);
+	above = tenant_above(t, most, more);
 	going = spare_go(mm, tenant, BLOCK_TENANT, false, above);
 	if (cache && above > going)
 		cache_shrink(mm, cache,
@@ -130,8 +126,8 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 	mm->revoke_look = true;
 	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
 	tell(mm, tenant, KV_EVENT_LIMIT, lim->max_bytes);
-	going = fit(mm, tenant, 0);
-	above = over_limit(t, 0);
+	going = tenant_fit(mm, tenant, NULL, lim->max_bytes, 0);
+	above = tenant_above(t, lim->max_bytes, 0);
 	if (above > going && !revoke_over_limit(mm))
 		tell(mm, tenant, KV_EVENT_SHRINK, above - going);
 	return 0;
@@ -149,6 +145,25 @@ double tenant_excess(const struct mm *mm, u32 tenant)
 		max(sum, weight);
 	return ((double)(t->held - min(t->held, t->giving)) - share) /
 	       ((double)KV_EXTENT_SIZE * weight);
+}
+
+u32 tenant_next_giver(const struct mm *mm, bool asked[MM_TENANT_MAX])
+{
+	u32 i, best = MM_NONE;
+	double excess, most = 0;
+
+	for (i = 0; i < MM_TENANT_MAX; i++) {
+		if (asked[i])
+			continue;
+		excess = tenant_excess(mm, i);
+		if (best != MM_NONE && excess <= most)
+			continue;
+		best = i;
+		most = excess;
+	}
+	if (best != MM_NONE)
+		asked[best] = true;
+	return best;
 }
 
 int mm_tenant_swap_limit(struct mm *mm, u32 tenant, u64 max_bytes)
@@ -201,7 +216,7 @@ static int charge_device(struct mm *mm, u32 tenant, u64 bytes)
 	extent_release_empty(mm, bytes);
 	left = min(extent_device_left(mm), bytes);
 	going = spare_go(mm, tenant, BLOCK_DEVICE, false, bytes - left);
-	extent_release_ready(mm, bytes - min(bytes, going));
+	extent_release_cache(mm, bytes - min(bytes, going));
 	left = min(extent_device_left(mm), bytes);
 	if (left < bytes && !going)
 		going = spare_go(mm, tenant, BLOCK_DEVICE, true, bytes - left);
@@ -219,8 +234,9 @@ int mm_tenant_charge(struct mm *mm, u32 tenant, u64 bytes)
 	if (!t)
 		return -ENOENT;
 	if (bytes <= t->limits.max_bytes)
-		soon = fit(mm, tenant, bytes) > 0;
-	if (over_limit(t, bytes)) {
+		soon = tenant_fit(mm, tenant, NULL, t->limits.max_bytes,
+				  bytes) > 0;
+	if (tenant_above(t, t->limits.max_bytes, bytes)) {
 		if (soon)
 			return -EAGAIN;
 		t->limit_hits++;

@@ -23,8 +23,8 @@
  *
  * A request without KV_SQE_WAIT waits only while memory is certainly on its
  * way (populate, scrub, pages of others leaving for swap, weights that go) or
- * its own pages are; its ticket is not shown to the client, and it ends with
- *-EAGAIN if somebody else took that memory.
+ * its own pages are; its ticket is not shown to the client, and if somebody
+ * else took that memory it ends with -EAGAIN.
  *
  * Granting happens one ticket at a time, in mm_next_request() when nothing
  * else is queued, so that one buffer of copies is enough.
