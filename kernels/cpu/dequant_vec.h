@@ -207,8 +207,7 @@ static void strip_row(const struct kern_mat *w, u32 row, struct sink out)
 	float v[16];
 
 	for (u32 k = 0; k < w->cols; k += 16) {
-		for (u32 i = 0; i < 16; i++)
-			v[i] = ref_strip_element(w, row, k + i);
+		ref_strip_elements(w, row, k, 16, v);
 		sink_put(sink_skip(out, k), v16_load(v), 16);
 	}
 }

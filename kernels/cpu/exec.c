@@ -12,9 +12,6 @@
 #include "kernels/include/kern.h"
 
 #define ROWS_PER_ITEM_ELEMENTS 16384 /* elements of an item of rows */
-#define GEMM_COLUMN_STEP       32u /* items begin at multiples of this */
-#define GEMM_MAX_COLUMNS       512u
-#define ITEMS_PER_THREAD       4u
 #define COPY_ITEM	       8
 
 /* A range of rows is cut into items of step rows. */
@@ -136,104 +133,171 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 	run_rows(x, copy_item, list, nr, ROWS_PER_ITEM_ELEMENTS / COPY_ITEM);
 }
 
-/* ---- products: items are runs of columns of one after the other ---- */
+/*
+ * ---- products: items are runs of columns, of half the rows or of all ----
+ *
+ * Many rows are cut in two parts, whose weights are unpacked once for each. For
+ * that x is packed and read, and y written and read, by the thread that has the
+ * same rows in the operations before and after, in its own cache; and a thread
+ * has more columns to an item, for each time it fetches x.
+ */
 
 #define GEMM_BATCH 8 /* products that one job holds */
 /*
  * Rows that are packed at a time: memory for them is bounded, and a pass reads
- * all weights once.
+ * all weights once for each part.
  */
-#define GEMM_PASS 512u
+#define GEMM_PASS      512u
+#define GEMM_PARTS     2u
+#define GEMM_PART_ROWS 192u /* of a part, at least */
+#define GEMM_UNIT      32u /* columns; items begin at multiples of it */
+
+/* Items of a thread, and columns of an item at most; where x is packed it is
+ * fetched from beyond L2 for each item. */
+#define GEMM_ITEMS     4u
+#define GEMM_COLUMNS   512u
+#define PACKED_ITEMS   2u
+#define PACKED_COLUMNS 256u
+
+/* How columns are cut; those of several products lie one behind the other. */
+struct cut {
+	u32 units; /* of all columns */
+	u32 step; /* of an item */
+	u32 items; /* of each part */
+};
+
+static struct cut cut_columns(const struct kern_exec *x, u32 units, u32 parts,
+			      bool packed)
+{
+	u32 items =
+		pool_nr_threads(x->pool) * (packed ? PACKED_ITEMS : GEMM_ITEMS);
+	u32 most = (packed ? PACKED_COLUMNS : GEMM_COLUMNS) / GEMM_UNIT;
+	struct cut c = { .units = units };
+
+	c.step = max(min(units * parts / items, most), 1u);
+	c.items = DIV_ROUND_UP(units, c.step);
+	return c;
+}
+
+static u32 nr_parts(const struct kern_exec *x, u32 rows)
+{
+	u32 most = min(GEMM_PARTS, pool_nr_threads(x->pool));
+
+	return max(min(rows / GEMM_PART_ROWS, most), 1u);
+}
+
+/* First row of a part, of @rows; of the one behind the last: @rows. */
+static u32 part_row(u32 part, u32 parts, u32 rows)
+{
+	return min(ALIGN_UP(rows * part / parts, KERN_PACK_ROWS), rows);
+}
+
+/* Rows m .. m + rows of it, as far as it has them. */
+static struct kern_gemm gemm_rows(const struct kern_gemm *p, u32 m, u32 rows)
+{
+	struct kern_gemm g = *p;
+	size_t y = (size_t)m * p->y_stride;
+
+	g.m = 0;
+	if (p->m <= m)
+		return g;
+	g.m = min(p->m - m, rows);
+	g.x += (size_t)m * p->x_stride;
+	g.y += y;
+	if (g.residual)
+		g.residual += y;
+	return g;
+}
 
 struct gemm_job {
 	const struct kern_ops *kern;
-	const struct kern_gemm *p;
-	u32 nr;
-	u32 step[GEMM_BATCH]; /* columns of an item */
-	u32 first[GEMM_BATCH + 1]; /* first item of each */
+	u32 nr, parts;
+	struct kern_gemm p[GEMM_PARTS * GEMM_BATCH]; /* [parts][nr] */
+	u32 first[GEMM_BATCH + 1]; /* unit of each */
+	struct cut cut;
 };
 
 static void gemm_item(void *arg, u32 item, void *scratch)
 {
 	const struct gemm_job *j = arg;
-	u32 i = 0, lo;
+	const struct kern_gemm *p = &j->p[item / j->cut.items * j->nr];
+	u32 lo = item % j->cut.items * j->cut.step;
+	u32 hi = min(lo + j->cut.step, j->cut.units);
 
-	while (item >= j->first[i + 1])
-		i++;
-	lo = (item - j->first[i]) * j->step[i];
-	j->kern->gemm(&j->p[i], lo, min(lo + j->step[i], j->p[i].w.rows),
-		      scratch);
-}
+	for (u32 i = 0; i < j->nr; i++, p++) {
+		u32 from = max(lo, j->first[i]), to = min(hi, j->first[i + 1]);
 
-static u32 gemm_step(const struct kern_gemm *p, u32 nr_threads)
-{
-	u32 step = p->w.rows / (nr_threads * ITEMS_PER_THREAD);
-
-	step = ALIGN_UP(step, GEMM_COLUMN_STEP);
-	return max(min(step, GEMM_MAX_COLUMNS), GEMM_COLUMN_STEP);
-}
-
-static void gemm_run(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
-{
-	struct gemm_job j = { .kern = x->kern, .p = p, .nr = nr };
-
-	for (u32 i = 0; i < nr; i++) {
-		j.step[i] = gemm_step(&p[i], pool_nr_threads(x->pool));
-		j.first[i + 1] = j.first[i];
-		if (p[i].m)
-			j.first[i + 1] += DIV_ROUND_UP(p[i].w.rows, j.step[i]);
+		if (from >= to || !p->m)
+			continue;
+		from = (from - j->first[i]) * GEMM_UNIT;
+		to = (to - j->first[i]) * GEMM_UNIT;
+		j->kern->gemm(p, from, min(to, p->w.rows), scratch);
 	}
-	if (j.first[nr])
-		pool_run(x->pool, gemm_item, &j, j.first[nr]);
 }
 
 struct pack_job {
 	const struct kern_ops *kern;
-	const struct kern_gemm *p;
-	void *to;
+	const struct kern_gemm *p[GEMM_PARTS * GEMM_BATCH];
+	u32 first[GEMM_PARTS * GEMM_BATCH + 1]; /* item of each */
+	u32 nr;
 };
 
 static void pack_item(void *arg, u32 item, void *scratch)
 {
 	const struct pack_job *j = arg;
+	u32 i = 0;
 
-	j->kern->gemm_pack(j->p, j->to, item, item + 1);
+	while (item >= j->first[i + 1])
+		i++;
+	item -= j->first[i];
+	j->kern->gemm_pack(j->p[i], (void *)(uintptr_t)j->p[i]->packed, item,
+			   item + 1);
 }
 
-/* The order that gemm_pack() gives x may depend on how w lies. */
-static bool same_x(const struct kern_gemm *a, const struct kern_gemm *b)
+/*
+ * Of the same part as the one before, with the same x in the same order, which
+ * may depend on how w lies.
+ */
+static bool same_x(const struct gemm_job *g, u32 i)
 {
-	return a->x == b->x && a->x_stride == b->x_stride && a->m == b->m &&
-	       a->w.cols == b->w.cols && a->w.layout == b->w.layout;
+	const struct kern_gemm *a = &g->p[i], *b = a - 1;
+
+	return i % g->nr && a->x == b->x && a->x_stride == b->x_stride &&
+	       a->m == b->m && a->w.cols == b->w.cols &&
+	       a->w.layout == b->w.layout;
 }
 
 /*
  * What rows one x has is packed once for all the products with it, and once for
  * all their columns. Without memory for that they are slower.
  */
-static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr)
+static void gemm_pack(struct kern_exec *x, struct gemm_job *g)
 {
-	u64 bytes = 0, at = 0;
+	struct pack_job j = { .kern = x->kern };
+	u64 bytes = 0;
 	u8 *to;
 
-	for (u32 i = 0; i < nr; i++)
-		if (!i || !same_x(&p[i], &p[i - 1]))
-			bytes += kern_packed_bytes(p[i].m, p[i].w.cols);
+	for (u32 i = 0; i < g->parts * g->nr; i++)
+		if (!same_x(g, i))
+			bytes += kern_packed_bytes(g->p[i].m, g->p[i].w.cols);
 	to = pool_shared(x->pool, bytes);
-	for (u32 i = 0; to && i < nr; i++) {
-		struct pack_job j = { x->kern, &p[i], to + at };
+	for (u32 i = 0; to && i < g->parts * g->nr; i++) {
+		struct kern_gemm *p = &g->p[i];
 
-		if (p[i].m <= KERN_PACK_ROWS)
+		if (p->m <= KERN_PACK_ROWS)
 			continue;
-		if (i && same_x(&p[i], &p[i - 1])) {
-			p[i].packed = p[i - 1].packed;
+		if (same_x(g, i)) {
+			p->packed = p[-1].packed;
 			continue;
 		}
-		p[i].packed = j.to;
-		at += kern_packed_bytes(p[i].m, p[i].w.cols);
-		pool_run(x->pool, pack_item, &j,
-			 DIV_ROUND_UP(p[i].m, KERN_PACK_ROWS));
+		p->packed = to;
+		to += kern_packed_bytes(p->m, p->w.cols);
+		j.p[j.nr] = p;
+		j.first[j.nr + 1] =
+			j.first[j.nr] + DIV_ROUND_UP(p->m, KERN_PACK_ROWS);
+		j.nr++;
 	}
+	pool_run(x->pool, pack_item, &j, j.first[j.nr]);
 }
 
 /* Rows of a pass: as many in each, so that none is left with a few. */
@@ -248,23 +312,26 @@ static u32 pass_rows(u32 m)
 static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 		      u32 m, u32 rows)
 {
-	struct kern_gemm part[GEMM_BATCH];
+	struct gemm_job j = { .kern = x->kern, .nr = nr };
+	bool pack = x->kern->gemm_pack && rows > KERN_PACK_ROWS;
 
-	for (u32 i = 0; i < nr; i++) {
-		size_t y = (size_t)m * p[i].y_stride;
+	j.parts = nr_parts(x, rows);
+	for (u32 r = 0; r < j.parts; r++) {
+		u32 lo = part_row(r, j.parts, rows);
+		u32 hi = part_row(r + 1, j.parts, rows);
 
-		part[i] = p[i];
-		part[i].m = 0;
-		if (p[i].m <= m)
-			continue;
-		part[i].m = min(p[i].m - m, rows);
-		part[i].x += (size_t)m * p[i].x_stride;
-		part[i].y += y;
-		if (p[i].residual)
-			part[i].residual += y;
+		for (u32 i = 0; i < nr; i++)
+			j.p[r * nr + i] = gemm_rows(&p[i], m + lo, hi - lo);
 	}
-	gemm_pack(x, part, nr);
-	gemm_run(x, part, nr);
+	for (u32 i = 0; i < nr; i++) {
+		u32 cols = p[i].m > m ? p[i].w.rows : 0;
+
+		j.first[i + 1] = j.first[i] + DIV_ROUND_UP(cols, GEMM_UNIT);
+	}
+	j.cut = cut_columns(x, j.first[nr], j.parts, pack);
+	if (pack)
+		gemm_pack(x, &j);
+	pool_run(x->pool, gemm_item, &j, j.parts * j.cut.items);
 }
 
 static void exec_gemm(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
@@ -275,13 +342,9 @@ static void exec_gemm(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
 		n = min(nr, (u32)GEMM_BATCH);
 		for (u32 i = 0; i < n; i++)
 			most = max(most, p[i].m);
-		if (!x->kern->gemm_pack || most <= KERN_PACK_ROWS) {
-			gemm_run(x, p, n);
-			continue;
-		}
-		rows = pass_rows(most);
+		rows = x->kern->gemm_pack ? pass_rows(most) : most;
 		for (u32 m = 0; m < most; m += rows)
-			gemm_pass(x, p, n, m, rows);
+			gemm_pass(x, p, n, m, min(most - m, rows));
 	}
 }
 
@@ -298,33 +361,36 @@ _Static_assert(2 * GEMM_PASS * GATED_COLUMNS * sizeof(float) <=
 
 struct gated_job {
 	const struct kern_ops *kern;
-	struct kern_gemm_gated p;
-	u32 step;
+	struct kern_gemm_gated p[GEMM_PARTS];
+	struct cut cut;
 };
 
 /* Columns lo .. hi of x w to @sums, GATED_COLUMNS a row. */
-static void gated_sums(const struct gated_job *j, const struct kern_mat *w,
-		       u32 lo, u32 hi, float *sums, void *scratch)
+static void gated_sums(const struct kern_ops *kern,
+		       const struct kern_gemm_gated *p,
+		       const struct kern_mat *w, u32 lo, u32 hi, float *sums,
+		       void *scratch)
 {
 	const struct kern_gemm g = {
 		.w = *w,
-		.x = j->p.x,
+		.x = p->x,
 		/* column lo is the first */
 		.y = (float *)((uintptr_t)sums - lo * sizeof(*sums)),
-		.m = j->p.m,
-		.x_stride = j->p.x_stride,
+		.m = p->m,
+		.x_stride = p->x_stride,
 		.y_stride = GATED_COLUMNS,
-		.packed = j->p.packed,
+		.packed = p->packed,
 	};
 
-	j->kern->gemm(&g, lo, hi, scratch);
+	kern->gemm(&g, lo, hi, scratch);
 }
 
 static void gated_item(void *arg, u32 item, void *scratch)
 {
 	const struct gated_job *j = arg;
-	const struct kern_gemm_gated *p = &j->p;
-	u32 lo = item * j->step, hi = min(lo + j->step, p->gate.rows);
+	const struct kern_gemm_gated *p = &j->p[item / j->cut.items];
+	u32 lo = item % j->cut.items * j->cut.step * GEMM_UNIT;
+	u32 hi = min(lo + j->cut.step * GEMM_UNIT, p->gate.rows);
 	float *gate = (float *)(void *)((u8 *)scratch + KERN_SCRATCH_BYTES);
 	float *up = gate + GEMM_PASS * GATED_COLUMNS;
 	const struct kern_gated act = {
@@ -342,9 +408,42 @@ static void gated_item(void *arg, u32 item, void *scratch)
 		j->kern->gemm_gated(p, lo, hi, scratch);
 		return;
 	}
-	gated_sums(j, &p->gate, lo, hi, gate, scratch);
-	gated_sums(j, &p->up, lo, hi, up, scratch);
+	gated_sums(j->kern, p, &p->gate, lo, hi, gate, scratch);
+	gated_sums(j->kern, p, &p->up, lo, hi, up, scratch);
 	j->kern->gated(&act, 0, p->m);
+}
+
+/* Rows m .. m + rows. */
+static void gated_pass(struct kern_exec *x, const struct kern_gemm_gated *p,
+		       u32 m, u32 rows)
+{
+	struct gated_job j = { .kern = x->kern };
+	struct gemm_job g = { .nr = 1, .parts = nr_parts(x, rows) };
+	const struct kern_gemm all = {
+		.w = p->gate,
+		.x = p->x,
+		.m = p->m,
+		.x_stride = p->x_stride,
+	};
+
+	for (u32 r = 0; r < g.parts; r++) {
+		u32 lo = part_row(r, g.parts, rows);
+
+		g.p[r] = gemm_rows(&all, m + lo,
+				   part_row(r + 1, g.parts, rows) - lo);
+		j.p[r] = *p;
+		j.p[r].m = g.p[r].m;
+		j.p[r].x = g.p[r].x;
+		j.p[r].out += (size_t)(m + lo) * p->out_stride;
+	}
+	if (x->kern->gemm_pack && p->gate.layout == p->up.layout)
+		gemm_pack(x, &g);
+	for (u32 r = 0; r < g.parts; r++)
+		j.p[r].packed = g.p[r].packed;
+	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), g.parts,
+			    g.p[0].packed);
+	j.cut.step = min(j.cut.step, GATED_COLUMNS / GEMM_UNIT);
+	pool_run(x->pool, gated_item, &j, g.parts * j.cut.items);
 }
 
 static void exec_gemm_gated(struct kern_exec *x,
@@ -352,21 +451,8 @@ static void exec_gemm_gated(struct kern_exec *x,
 {
 	u32 rows = pass_rows(p->m);
 
-	for (u32 m = 0; m < p->m; m += rows) {
-		struct gated_job j = { .kern = x->kern, .p = *p };
-		struct kern_gemm g = { .w = p->gate, .x_stride = p->x_stride };
-
-		j.p.m = g.m = min(p->m - m, rows);
-		j.p.x = g.x = p->x + (size_t)m * p->x_stride;
-		j.p.out += (size_t)m * p->out_stride;
-		if (x->kern->gemm_pack && p->gate.layout == p->up.layout)
-			gemm_pack(x, &g, 1);
-		j.p.packed = g.packed;
-		j.step = min(gemm_step(&g, pool_nr_threads(x->pool)),
-			     GATED_COLUMNS);
-		pool_run(x->pool, gated_item, &j,
-			 DIV_ROUND_UP(p->gate.rows, j.step));
-	}
+	for (u32 m = 0; m < p->m; m += rows)
+		gated_pass(x, p, m, min(p->m - m, rows));
 }
 
 /* ---- attention: the items of the plan, then the merges ---- */

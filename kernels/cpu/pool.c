@@ -2,24 +2,30 @@
 /*
  * pool.c - a few threads that share out the items of a job
  *
- * One word, the ticket, holds everything a thread needs to take an item:
+ * Each thread has a range of them, as even as they come, in a word of its own:
  *
- *	63..48 job number   47..24 items of the job   23..0 next item
+ *	63..32 end   31..0 next item
  *
- * An item is taken by a compare-and-swap that moves "next" on. The job's
- * function and argument are read only after that: the job cannot end, so
- * they cannot be replaced, before the item is done. A thread that wakes late
- * finds no item left, or takes one of the job that is now running; nobody
- * waits for it. (The job number only tells a sleeper that something moved.)
+ * It takes its own from the front, and when there is none left those of others
+ * from the back. Where items of one job and of the next stand for the same rows
+ * a thread so finds most of its input in its own cache; and one that is slowed
+ * down is helped out.
  *
- * The caller publishes the ticket, works, then waits until nr_done reaches
- * the number of items. Idle threads spin POOL_SPIN_NS, then sleep on a futex;
- * waker and sleeper agree through the sequentially consistent pair
+ * An item is taken by a compare-and-swap on the word. The job's function and
+ * argument are read only after that: the job cannot end, so they cannot be
+ * replaced, before the item is done. A thread that wakes late finds no item
+ * left, or takes one of the job that is now running, perhaps before all ranges
+ * of that are there; nobody waits for it.
+ *
+ * The caller publishes the ranges, then counts the job, works, and waits until
+ * nr_done reaches the number of items. Idle threads spin POOL_SPIN_NS, then
+ * sleep on a futex until a job is counted that they have not looked for; waker
+ * and sleeper agree through the sequentially consistent pair
  *
  *	sleeper				caller
- *	nr_sleepers++			ticket = new job
- *	ticket: no item?		nr_sleepers != 0?
- *	futex_wait(wake_seq)		wake_seq++, futex_wake
+ *	nr_sleepers++			ranges, job++
+ *	job: not a new one?		nr_sleepers != 0?
+ *	futex_wait(job)			futex_wake
  *
  * so that at least one sees the other.
  *
@@ -38,6 +44,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -50,10 +57,9 @@
 #define POOL_SPIN_NS	 20000
 #define POOL_MAX_THREADS 256
 #define SHARED_STEP	 (2u << 20)
-#define TICKET_BITS	 24
-#define TICKET_MASK	 ((1u << TICKET_BITS) - 1)
 
 struct worker {
+	u64 range __attribute__((aligned(KV_CACHELINE))); /* atomic */
 	pthread_t thread;
 	struct pool *pool;
 	void *scratch;
@@ -62,15 +68,17 @@ struct worker {
 enum { ERRAND_IDLE, ERRAND_POSTED, ERRAND_TAKEN };
 
 struct pool {
-	u64 ticket __attribute__((aligned(KV_CACHELINE))); /* atomic */
 	u32 nr_done __attribute__((aligned(KV_CACHELINE))); /* atomic, futex */
 	u32 caller_sleeps; /* atomic */
-	u32 wake_seq __attribute__((aligned(KV_CACHELINE))); /* futex */
+	/* How many there were: atomic, futex. */
+	u32 job __attribute__((aligned(KV_CACHELINE)));
 	u32 nr_sleepers; /* atomic */
 	u32 stop; /* atomic */
-	/* Written by the caller before the ticket, read after taking one. */
+	/* Written by the caller before the ranges, read after taking an item.
+	 */
 	pool_fn fn __attribute__((aligned(KV_CACHELINE)));
 	void *arg;
+	u32 nr_items;
 	u32 errand __attribute__((aligned(KV_CACHELINE))); /* atomic, futex */
 	u32 errand_awaited; /* atomic: the caller sleeps on it */
 	/* Written by the caller before the word, read after taking it. */
@@ -79,8 +87,9 @@ struct pool {
 	void *shared; /* pool_shared()'s, NULL if there is none */
 	size_t shared_bytes;
 	/* Set once. */
-	u32 nr_workers; /* threads of our own */
-	struct worker *workers; /* [nr_workers + 1], the last is the caller */
+	u32 nr_threads; /* the caller included */
+	u32 nr_started; /* of our own */
+	struct worker *workers; /* [nr_threads], the first is the caller */
 };
 
 static void futex_wait(u32 *word, u32 val)
@@ -93,19 +102,41 @@ static void futex_wake(u32 *word, int nr)
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr, NULL, NULL, 0);
 }
 
-static u32 ticket_next(u64 t)
+static u64 range_of(u32 next, u32 end)
 {
-	return (u32)t & TICKET_MASK;
+	return (u64)end << 32 | next;
 }
 
-static u32 ticket_nr(u64 t)
+/* An item of @w's range: the next, or the last if it is @stolen. */
+static bool take(struct worker *w, bool stolen, u32 *item)
 {
-	return (u32)(t >> TICKET_BITS) & TICKET_MASK;
+	u64 was = __atomic_load_n(&w->range, __ATOMIC_SEQ_CST), is;
+
+	do {
+		u32 next = (u32)was, end = (u32)(was >> 32);
+
+		if (next == end)
+			return false;
+		*item = stolen ? end - 1 : next;
+		is = stolen ? range_of(next, end - 1) : range_of(next + 1, end);
+	} while (!__atomic_compare_exchange_n(&w->range, &was, is, false,
+					      __ATOMIC_SEQ_CST,
+					      __ATOMIC_SEQ_CST));
+	return true;
 }
 
-static bool ticket_has_item(u64 t)
+/* One's own item, or that of the next thread that has one. */
+static bool find_item(struct pool *p, struct worker *self, u32 *item)
 {
-	return ticket_next(t) < ticket_nr(t);
+	struct worker *w = self;
+
+	for (u32 i = 0; i < p->nr_threads; i++) {
+		if (take(w, w != self, item))
+			return true;
+		if (++w == p->workers + p->nr_threads)
+			w = p->workers;
+	}
+	return false;
 }
 
 /* Run the errand, if there is one that nobody has taken. */
@@ -125,74 +156,69 @@ static void errand_run(struct pool *p)
 }
 
 /* Take and run items until there is none. */
-static void work(struct pool *p, void *scratch)
+static void work(struct pool *p, struct worker *self)
 {
-	u64 t = __atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST);
+	u32 item;
 
-	while (ticket_has_item(t)) {
-		u32 nr = ticket_nr(t), done;
+	while (find_item(p, self, &item)) {
+		/* the job may be over as soon as this one counts as done */
+		u32 nr = p->nr_items;
 
-		if (!__atomic_compare_exchange_n(&p->ticket, &t, t + 1, false,
-						 __ATOMIC_SEQ_CST,
-						 __ATOMIC_SEQ_CST))
-			continue;
-		p->fn(p->arg, ticket_next(t), scratch);
-		done = __atomic_add_fetch(&p->nr_done, 1, __ATOMIC_SEQ_CST);
-		if (done == nr &&
+		p->fn(p->arg, item, self->scratch);
+		if (__atomic_add_fetch(&p->nr_done, 1, __ATOMIC_SEQ_CST) ==
+			    nr &&
 		    __atomic_load_n(&p->caller_sleeps, __ATOMIC_SEQ_CST))
 			futex_wake(&p->nr_done, 1);
-		t = __atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST);
 	}
 }
 
-static bool should_wake(struct pool *p)
+static bool should_wake(struct pool *p, u32 seen)
 {
-	return ticket_has_item(__atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST)) ||
+	return __atomic_load_n(&p->job, __ATOMIC_SEQ_CST) != seen ||
 	       __atomic_load_n(&p->errand, __ATOMIC_SEQ_CST) == ERRAND_POSTED ||
 	       __atomic_load_n(&p->stop, __ATOMIC_SEQ_CST);
 }
 
-static void worker_idle(struct pool *p)
+/* Until there is a job after @seen, or something else to do. */
+static void worker_idle(struct pool *p, u32 seen)
 {
 	u64 until = clock_ns() + POOL_SPIN_NS;
 
 	do {
 		for (int i = 0; i < 32; i++) {
-			if (should_wake(p))
+			if (should_wake(p, seen))
 				return;
 			_mm_pause();
 		}
 	} while (clock_ns() < until);
 	__atomic_add_fetch(&p->nr_sleepers, 1, __ATOMIC_SEQ_CST);
-	for (;;) {
-		u32 seq = __atomic_load_n(&p->wake_seq, __ATOMIC_SEQ_CST);
-
-		if (should_wake(p))
-			break;
-		futex_wait(&p->wake_seq, seq);
-	}
+	while (!should_wake(p, seen))
+		futex_wait(&p->job, seen);
 	__atomic_sub_fetch(&p->nr_sleepers, 1, __ATOMIC_SEQ_CST);
 }
 
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
+	struct pool *p = w->pool;
 
 	kern_thread_init();
-	while (!__atomic_load_n(&w->pool->stop, __ATOMIC_SEQ_CST)) {
-		errand_run(w->pool);
-		work(w->pool, w->scratch);
-		worker_idle(w->pool);
+	while (!__atomic_load_n(&p->stop, __ATOMIC_SEQ_CST)) {
+		u32 seen = __atomic_load_n(&p->job, __ATOMIC_SEQ_CST);
+
+		errand_run(p);
+		work(p, w);
+		worker_idle(p, seen);
 	}
 	return NULL;
 }
 
+/* Count a job, or the end. */
 static void wake_workers(struct pool *p, u32 nr)
 {
-	if (!__atomic_load_n(&p->nr_sleepers, __ATOMIC_SEQ_CST))
-		return;
-	__atomic_add_fetch(&p->wake_seq, 1, __ATOMIC_SEQ_CST);
-	futex_wake(&p->wake_seq, (int)min(nr, (u32)INT_MAX));
+	__atomic_add_fetch(&p->job, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&p->nr_sleepers, __ATOMIC_SEQ_CST))
+		futex_wake(&p->job, (int)min(nr, (u32)INT_MAX));
 }
 
 static void wait_done(struct pool *p, u32 nr)
@@ -218,50 +244,29 @@ static void wait_done(struct pool *p, u32 nr)
 	__atomic_store_n(&p->caller_sleeps, 0, __ATOMIC_SEQ_CST);
 }
 
-static void run_job(struct pool *p, pool_fn fn, void *arg, u32 nr)
-{
-	u64 t = __atomic_load_n(&p->ticket, __ATOMIC_SEQ_CST);
-	u64 job = (t >> 2 * TICKET_BITS) + 1;
-
-	p->fn = fn;
-	p->arg = arg;
-	__atomic_store_n(&p->nr_done, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&p->ticket,
-			 job << 2 * TICKET_BITS | (u64)nr << TICKET_BITS,
-			 __ATOMIC_SEQ_CST);
-	wake_workers(p, nr - 1);
-	work(p, pool_scratch(p));
-	wait_done(p, nr);
-}
-
-struct shifted {
-	pool_fn fn;
-	void *arg;
-	u32 first;
-};
-
-static void run_shifted(void *arg, u32 item, void *scratch)
-{
-	struct shifted *s = arg;
-
-	s->fn(s->arg, s->first + item, scratch);
-}
-
 void pool_run(struct pool *p, pool_fn fn, void *arg, u32 nr_items)
 {
-	struct shifted s = { fn, arg, 0 };
+	u32 end = 0;
 
-	if (nr_items == 1 || !p->nr_workers) {
+	if (nr_items <= 1 || p->nr_threads == 1) {
 		for (u32 i = 0; i < nr_items; i++)
 			fn(arg, i, pool_scratch(p));
 		return;
 	}
-	while (nr_items - s.first > TICKET_MASK) {
-		run_job(p, run_shifted, &s, TICKET_MASK);
-		s.first += TICKET_MASK;
+	p->fn = fn;
+	p->arg = arg;
+	p->nr_items = nr_items;
+	__atomic_store_n(&p->nr_done, 0, __ATOMIC_SEQ_CST);
+	for (u32 i = 0; i < p->nr_threads; i++) {
+		u32 next = end;
+
+		end = (u32)((u64)nr_items * (i + 1) / p->nr_threads);
+		__atomic_store_n(&p->workers[i].range, range_of(next, end),
+				 __ATOMIC_SEQ_CST);
 	}
-	if (nr_items > s.first)
-		run_job(p, run_shifted, &s, nr_items - s.first);
+	wake_workers(p, nr_items - 1);
+	work(p, &p->workers[0]);
+	wait_done(p, nr_items);
 }
 
 void pool_post(struct pool *p, pool_errand_fn fn, void *arg)
@@ -294,12 +299,12 @@ void pool_collect(struct pool *p)
 
 u32 pool_nr_threads(const struct pool *p)
 {
-	return p->nr_workers + 1;
+	return p->nr_threads;
 }
 
 void *pool_scratch(struct pool *p)
 {
-	return p->workers[p->nr_workers].scratch;
+	return p->workers[0].scratch;
 }
 
 static u32 nr_allowed_cpus(void)
@@ -321,14 +326,13 @@ int pool_pin(struct pool *p)
 		return -errno;
 	if ((u32)CPU_COUNT(&all) < pool_nr_threads(p))
 		return -ERANGE;
-	for (cpu = 0; cpu < CPU_SETSIZE && i <= p->nr_workers && !err; cpu++) {
+	for (cpu = 0; cpu < CPU_SETSIZE && i < p->nr_threads && !err; cpu++) {
 		if (!CPU_ISSET(cpu, &all))
 			continue;
 		CPU_ZERO(&one);
 		CPU_SET(cpu, &one);
-		err = -pthread_setaffinity_np(i < p->nr_workers
-						      ? p->workers[i].thread
-						      : pthread_self(),
+		err = -pthread_setaffinity_np(i ? p->workers[i].thread
+						: pthread_self(),
 					      sizeof(one), &one);
 		i++;
 	}
@@ -341,11 +345,6 @@ static void *memory_map(size_t bytes)
 		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return m == MAP_FAILED ? NULL : m;
-}
-
-static void *scratch_map(void)
-{
-	return memory_map(POOL_SCRATCH_BYTES);
 }
 
 static void shared_free(struct pool *p)
@@ -370,50 +369,47 @@ void *pool_shared(struct pool *p, size_t bytes)
 	return p->shared;
 }
 
+static int start_workers(struct pool *p)
+{
+	int err = 0;
+
+	for (u32 i = 0; i < p->nr_threads; i++) {
+		p->workers[i].pool = p;
+		p->workers[i].scratch = memory_map(POOL_SCRATCH_BYTES);
+		if (!p->workers[i].scratch)
+			return -ENOMEM;
+	}
+	for (u32 i = 1; i < p->nr_threads && !err; i++) {
+		struct worker *w = &p->workers[i];
+
+		err = -pthread_create(&w->thread, NULL, worker_main, w);
+		p->nr_started += !err;
+	}
+	return err;
+}
+
 int pool_create(u32 nr_threads, struct pool **out)
 {
 	u32 nr = nr_threads ? nr_threads : nr_allowed_cpus();
 	struct pool *p = aligned_alloc(KV_CACHELINE, sizeof(*p));
-	int err = -ENOMEM;
+	size_t bytes;
+	int err;
 
 	if (!p)
 		return -ENOMEM;
-	*p = (struct pool){ 0 };
-	nr = min(nr, (u32)POOL_MAX_THREADS);
-	p->workers = calloc(nr, sizeof(*p->workers));
-	if (!p->workers)
-		goto out_free;
-	/* The caller's scratch moves along as the last one. */
-	p->workers[0].scratch = scratch_map();
-	if (!p->workers[0].scratch)
-		goto out_free;
-	for (u32 i = 0; i + 1 < nr; i++) {
-		struct worker *w = &p->workers[i];
-		void *mine = scratch_map();
-
-		if (!mine)
-			goto out_destroy;
-		p->workers[i + 1].scratch = w->scratch;
-		w->scratch = mine;
-		w->pool = p;
-		err = -pthread_create(&w->thread, NULL, worker_main, w);
-		if (err) {
-			munmap(mine, POOL_SCRATCH_BYTES);
-			w->scratch = p->workers[i + 1].scratch;
-			p->workers[i + 1].scratch = NULL;
-			goto out_destroy;
-		}
-		p->nr_workers++;
-		err = -ENOMEM;
+	*p = (struct pool){ .nr_threads = min(nr, (u32)POOL_MAX_THREADS) };
+	bytes = p->nr_threads * sizeof(*p->workers);
+	p->workers = aligned_alloc(KV_CACHELINE, bytes);
+	if (!p->workers) {
+		free(p);
+		return -ENOMEM;
 	}
-	*out = p;
-	return 0;
-out_destroy:
-	pool_destroy(p);
-	return err;
-out_free:
-	free(p->workers);
-	free(p);
+	memset(p->workers, 0, bytes);
+	err = start_workers(p);
+	if (err)
+		pool_destroy(p);
+	else
+		*out = p;
 	return err;
 }
 
@@ -422,12 +418,12 @@ void pool_destroy(struct pool *p)
 	if (!p)
 		return;
 	__atomic_store_n(&p->stop, 1, __ATOMIC_SEQ_CST);
-	__atomic_add_fetch(&p->wake_seq, 1, __ATOMIC_SEQ_CST);
-	futex_wake(&p->wake_seq, INT_MAX);
-	for (u32 i = 0; i < p->nr_workers; i++)
+	wake_workers(p, p->nr_threads);
+	for (u32 i = 1; i <= p->nr_started; i++)
 		pthread_join(p->workers[i].thread, NULL);
-	for (u32 i = 0; i <= p->nr_workers; i++)
-		munmap(p->workers[i].scratch, POOL_SCRATCH_BYTES);
+	for (u32 i = 0; i < p->nr_threads; i++)
+		if (p->workers[i].scratch)
+			munmap(p->workers[i].scratch, POOL_SCRATCH_BYTES);
 	shared_free(p);
 	free(p->workers);
 	free(p);

@@ -13,6 +13,9 @@
 /* Element k of a row, exact in fp32. */
 float ref_element(const struct kern_mat *w, u32 row, u32 k);
 float ref_strip_element(const struct kern_mat *w, u32 row, u32 k);
+/* Elements k .. k + nr of one scale: within 16, of Q6_K, or 32. */
+void ref_strip_elements(const struct kern_mat *w, u32 row, u32 k, u32 nr,
+			float *out);
 
 /* Sub-block s's 6-bit scale and min out of the 12 bytes of a K block. */
 void ref_k_scale_min(const u8 *p, u32 s, u32 *scale, u32 *min);

@@ -294,18 +294,28 @@ static const u8 *strip_at(const struct kern_mat *w, u32 row, u32 k,
 	return strip + (size_t)(k / 32) * t.quant_bytes;
 }
 
-float ref_strip_element(const struct kern_mat *w, u32 row, u32 k)
+void ref_strip_elements(const struct kern_mat *w, u32 row, u32 k, u32 nr,
+			float *out)
 {
 	struct strip_type t = strip_type(w->dtype);
-	u32 n = row % KERN_STRIP, q;
+	u32 n = row % KERN_STRIP;
 	float scale, min_;
 	const u8 *s, *b = strip_at(w, row, k, &s);
 
 	scale = strip_scale(w->dtype, s, n, k, &min_);
-	q = strip_quant(&t, b, n, k % 32);
 	if (t.zero)
 		min_ = scale * (float)t.zero;
-	return scale * (float)q - min_;
+	for (u32 i = 0; i < nr; i++)
+		out[i] = scale * (float)strip_quant(&t, b, n, (k + i) % 32) -
+			 min_;
+}
+
+float ref_strip_element(const struct kern_mat *w, u32 row, u32 k)
+{
+	float f;
+
+	ref_strip_elements(w, row, k, 1, &f);
+	return f;
 }
 
 void ref_strip_quants(const struct kern_mat *w, u32 row, u32 k,

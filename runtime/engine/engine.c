@@ -86,7 +86,7 @@ int engine_create(const struct model *m, struct kern_exec *x,
 	e->step_limit = e->o.step_tokens;
 	budget_init(&e->budget, e->o.tbt_slo_ms * 1e-3, MODEL_PAGE_TOKENS,
 		    e->o.step_tokens);
-	e->o.logit_rows = or_default(e->o.logit_rows, 16);
+	e->o.logit_rows = or_default(e->o.logit_rows, 64);
 	e->o.context = or_default(e->o.context, m->hp.context);
 	e->o.wait_ms = or_default(e->o.wait_ms, 30000);
 	e->o.slice_ms = or_default(e->o.slice_ms, 700);

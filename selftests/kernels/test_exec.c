@@ -197,43 +197,53 @@ TEST_F(exec, items_of_attention_and_their_merges)
 
 /*
  * Two with one x, of other layouts; one in place and one shorter, with
- * another; two with that and one layout; more rows than a pass.
+ * another; two with that and one layout.
  */
-TEST_F(exec, columns_of_products_that_share_x_or_do_not)
+static void products(struct exec_self *self, u32 m)
 {
-	enum { M = 530, K = 288, N = 80, NR = 5 };
+	enum { K = 288, N = 80, NR = 5 };
 	struct kern_mat w = kt_mat(&self->seed, KV_DTYPE_Q5_0, N, K);
 	struct kern_mat strips = kt_strips(&w);
-	u16 *x = kt_bf16s(&self->seed, 2 * M * K, 1);
-	float *y = kt_alloc(2 * NR * M * N * 4);
+	u16 *x = kt_bf16s(&self->seed, 2 * m * K, 1);
+	float *y = kt_alloc(2 * NR * m * N * 4);
 	u8 *scratch = kt_alloc(KERN_SCRATCH_BYTES);
 	struct kern_gemm p[NR];
 
 	for (u32 i = 0; i < NR; i++)
 		p[i] = (struct kern_gemm){ .w = i == 1 ? w : strips,
-					   .x = i < 2 ? x : x + M * K,
-					   .y = y + i * M * N,
+					   .x = i < 2 ? x : x + m * K,
+					   .y = y + i * m * N,
 					   .bias = i & 1 ? self->b : NULL,
-					   .m = i >= 3 ? 40 : M,
+					   .m = i >= 3 ? min(40u, m) : m,
 					   .x_stride = K,
 					   .y_stride = N };
-	memset(y, 0, 2 * NR * M * N * 4);
-	memcpy(p[2].y, self->a, M * N * 4);
-	memcpy(p[2].y + NR * M * N, self->a, M * N * 4);
+	memset(y, 0, 2 * NR * m * N * 4);
+	memcpy(p[2].y, self->a, m * N * 4);
+	memcpy(p[2].y + NR * m * N, self->a, m * N * 4);
 	p[2].residual = p[2].y;
 	self->x.ops->gemm(&self->x, p, NR);
 	for (u32 i = 0; i < NR; i++) {
-		p[i].y += NR * M * N;
+		p[i].y += NR * m * N;
 		if (i == 2)
 			p[i].residual = p[i].y;
 		self->x.kern->gemm(&p[i], 0, N, scratch);
 	}
-	EXPECT_SAME(y, y + NR * M * N, NR * M * N, "products");
+	EXPECT_SAME(y, y + NR * m * N, NR * m * N, "products");
 	free((void *)w.data);
 	free((void *)strips.data);
 	free(x);
 	free(y);
 	free(scratch);
+}
+
+/* Rows of one part; of two, one of which the short ones have none of; of more
+ * than a pass. */
+TEST_F(exec, columns_of_products_that_share_x_or_do_not)
+{
+	static const u32 ms[] = { 33, 100, 450, 530 };
+
+	for (u32 i = 0; i < ARRAY_SIZE(ms); i++)
+		products(self, ms[i]);
 }
 
 /* Few rows, some, more than a pass; ends of columns that fill no tile. */
@@ -273,7 +283,7 @@ static void gated_rows(struct exec_self *self, const char *isa, u32 m, u32 n,
 
 TEST_F(exec, columns_of_gated_products_on_every_row)
 {
-	static const u32 ms[] = { 1, 5, 33, 64, 65, 100, 530 };
+	static const u32 ms[] = { 1, 5, 33, 65, 100, 450, 530 };
 	u32 i = 0;
 
 	for (const char *const *isa = kern_isa_list(); *isa; isa++, i++) {

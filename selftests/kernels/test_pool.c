@@ -301,24 +301,41 @@ TEST(pool, two_pools_do_not_meet)
 	EXPECT_EQ(0, bad[0] + bad[1]);
 }
 
-TEST(pool, more_items_than_a_ticket_counts)
-{
-	enum { NR = (1 << 24) + 5 };
-	struct marks m = { calloc(NR, sizeof(u32)), 0 };
-	struct pool *p;
-	u32 bad = 0;
+struct starts {
+	u32 nr; /* atomic */
+	u32 item[6];
+};
 
-	ASSERT_TRUE(m.count);
-	ASSERT_EQ(0, pool_create(2, &p));
-	pool_run(p, mark, &m, NR);
-	for (u32 i = 0; i < NR; i++)
-		bad += m.count[i] != 1;
-	EXPECT_EQ(0, bad);
-	pool_destroy(p);
-	free(m.count);
+/* The first two wait for each other, so that two threads have one each. */
+static void start(void *arg, u32 item, void *scratch)
+{
+	struct starts *s = arg;
+	u32 i = __atomic_fetch_add(&s->nr, 1, __ATOMIC_SEQ_CST);
+
+	s->item[i] = item;
+	for (u32 ms = 0; i < 2 && ms < 20000; ms++) {
+		if (__atomic_load_n(&s->nr, __ATOMIC_SEQ_CST) >= 2)
+			return;
+		usleep(1000);
+	}
 }
 
-/* Of those that keep scores within 0.02 nat, the fastest of this CPU. */
+TEST(pool, a_thread_begins_with_its_own_share)
+{
+	struct pool *p;
+
+	ASSERT_EQ(0, pool_create(2, &p));
+	for (u32 i = 0; i < 20; i++) {
+		struct starts s = { 0 };
+
+		pool_run(p, start, &s, 6);
+		EXPECT_EQ(6, s.nr);
+		EXPECT_EQ(3, s.item[0] + s.item[1]);
+		EXPECT_EQ(0, s.item[0] * s.item[1]);
+	}
+	pool_destroy(p);
+}
+
 TEST(select, chooses_bf16_where_an_instruction_has_it_else_int16)
 {
 	u32 want = KERN_NUMERICS_BF16;
