@@ -152,8 +152,10 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 #define GEMM_PART_ROWS 192u /* of a part, at least */
 #define GEMM_UNIT      32u /* columns; items begin at multiples of it */
 
-/* Items of a thread, and columns of an item at most; where x is packed it is
- * fetched from beyond L2 for each item. */
+/*
+ * Items of a thread, and columns of an item at most; where x is packed it is
+ * fetched from beyond L2 for each item.
+ */
 #define GEMM_ITEMS     4u
 #define GEMM_COLUMNS   512u
 #define PACKED_ITEMS   2u
@@ -167,14 +169,12 @@ struct cut {
 };
 
 static struct cut cut_columns(const struct kern_exec *x, u32 units, u32 parts,
-			      bool packed)
+			      u32 items, u32 most)
 {
-	u32 items =
-		pool_nr_threads(x->pool) * (packed ? PACKED_ITEMS : GEMM_ITEMS);
-	u32 most = (packed ? PACKED_COLUMNS : GEMM_COLUMNS) / GEMM_UNIT;
 	struct cut c = { .units = units };
 
-	c.step = max(min(units * parts / items, most), 1u);
+	items *= pool_nr_threads(x->pool);
+	c.step = max(min(units * parts / items, most / GEMM_UNIT), 1u);
 	c.items = DIV_ROUND_UP(units, c.step);
 	return c;
 }
@@ -328,7 +328,9 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 
 		j.first[i + 1] = j.first[i] + DIV_ROUND_UP(cols, GEMM_UNIT);
 	}
-	j.cut = cut_columns(x, j.first[nr], j.parts, pack);
+	j.cut = cut_columns(x, j.first[nr], j.parts,
+			    pack ? PACKED_ITEMS : GEMM_ITEMS,
+			    pack ? PACKED_COLUMNS : GEMM_COLUMNS);
 	if (pack)
 		gemm_pack(x, &j);
 	pool_run(x->pool, gemm_item, &j, j.parts * j.cut.items);
@@ -441,8 +443,8 @@ static void gated_pass(struct kern_exec *x, const struct kern_gemm_gated *p,
 	for (u32 r = 0; r < g.parts; r++)
 		j.p[r].packed = g.p[r].packed;
 	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), g.parts,
-			    g.p[0].packed);
-	j.cut.step = min(j.cut.step, GATED_COLUMNS / GEMM_UNIT);
+			    g.p[0].packed ? PACKED_ITEMS : GEMM_ITEMS,
+			    GATED_COLUMNS);
 	pool_run(x->pool, gated_item, &j, g.parts * j.cut.items);
 }
 

@@ -102,7 +102,7 @@ struct engine_opts {
 	 */
 	u32 tbt_slo_ms;
 	u32 max_seqs; /* sequences with a space; 0: 256 */
-	u32 logit_rows; /* rows of logits held at a time; 0: 16 */
+	u32 logit_rows; /* rows of logits held at a time; 0: 64 */
 	u32 context; /* 0: the model's */
 	/* how long a request alone waits for memory; 0: 30000 */
 	u32 wait_ms;

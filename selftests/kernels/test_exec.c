@@ -293,6 +293,8 @@ TEST_F(exec, columns_of_gated_products_on_every_row)
 	}
 	for (i = 0; i < ARRAY_SIZE(ms); i++)
 		gated_rows(self, NULL, ms[i], 150 + i, i != 2, i == 4);
+	/* more columns than the threads have items of the largest size */
+	gated_rows(self, NULL, 2, 13000, true, false);
 }
 
 TEST_F(exec, copies_and_nothing_at_all)
