@@ -136,10 +136,10 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 /*
  * ---- products: items are runs of columns, of half the rows or of all ----
  *
- * Many rows are cut in two parts, whose weights are unpacked once for each. For
- * that x is packed and read, and y written and read, by the thread that has the
- * same rows in the operations before and after, in its own cache; and a thread
- * has more columns to an item, for each time it fetches x.
+ * Many rows are cut in two parts, whose weights are unpacked once for each, if
+ * a part of x fits the cache of a thread. For that x is packed and read, and y
+ * written and read, by the thread that has the same rows in the operations
+ * before and after.
  */
 
 #define GEMM_BATCH 8 /* products that one job holds */
@@ -150,16 +150,11 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 #define GEMM_PASS      512u
 #define GEMM_PARTS     2u
 #define GEMM_PART_ROWS 192u /* of a part, at least */
+#define GEMM_PART_X    (1u << 20) /* bytes, at most: half of an L2 */
 #define GEMM_UNIT      32u /* columns; items begin at multiples of it */
-
-/*
- * Items of a thread, and columns of an item at most; where x is packed it is
- * fetched from beyond L2 for each item.
- */
-#define GEMM_ITEMS     4u
-#define GEMM_COLUMNS   512u
-#define PACKED_ITEMS   2u
-#define PACKED_COLUMNS 256u
+#define GEMM_ITEMS     4u /* of a thread, or more: so that it can be helped */
+#define GEMM_COLUMNS   512u /* of an item, at most */
+#define PACKED_COLUMNS 256u /* likewise, of x that is packed */
 
 /* How columns are cut; those of several products lie one behind the other. */
 struct cut {
@@ -169,21 +164,25 @@ struct cut {
 };
 
 static struct cut cut_columns(const struct kern_exec *x, u32 units, u32 parts,
-			      u32 items, u32 most)
+			      u32 most)
 {
+	u32 items = pool_nr_threads(x->pool) * GEMM_ITEMS;
 	struct cut c = { .units = units };
 
-	items *= pool_nr_threads(x->pool);
 	c.step = max(min(units * parts / items, most / GEMM_UNIT), 1u);
 	c.items = DIV_ROUND_UP(units, c.step);
 	return c;
 }
 
-static u32 nr_parts(const struct kern_exec *x, u32 rows)
+static u32 nr_parts(const struct kern_exec *x, u32 rows, u32 k)
 {
-	u32 most = min(GEMM_PARTS, pool_nr_threads(x->pool));
+	u64 bytes = (u64)rows * k * sizeof(u16);
 
-	return max(min(rows / GEMM_PART_ROWS, most), 1u);
+	if (pool_nr_threads(x->pool) < GEMM_PARTS ||
+	    rows < GEMM_PARTS * GEMM_PART_ROWS ||
+	    bytes > GEMM_PARTS * GEMM_PART_X)
+		return 1;
+	return GEMM_PARTS;
 }
 
 /* First row of a part, of @rows; of the one behind the last: @rows. */
@@ -315,7 +314,7 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 	struct gemm_job j = { .kern = x->kern, .nr = nr };
 	bool pack = x->kern->gemm_pack && rows > KERN_PACK_ROWS;
 
-	j.parts = nr_parts(x, rows);
+	j.parts = nr_parts(x, rows, p[0].w.cols);
 	for (u32 r = 0; r < j.parts; r++) {
 		u32 lo = part_row(r, j.parts, rows);
 		u32 hi = part_row(r + 1, j.parts, rows);
@@ -329,7 +328,6 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 		j.first[i + 1] = j.first[i] + DIV_ROUND_UP(cols, GEMM_UNIT);
 	}
 	j.cut = cut_columns(x, j.first[nr], j.parts,
-			    pack ? PACKED_ITEMS : GEMM_ITEMS,
 			    pack ? PACKED_COLUMNS : GEMM_COLUMNS);
 	if (pack)
 		gemm_pack(x, &j);
@@ -363,7 +361,7 @@ _Static_assert(2 * GEMM_PASS * GATED_COLUMNS * sizeof(float) <=
 
 struct gated_job {
 	const struct kern_ops *kern;
-	struct kern_gemm_gated p[GEMM_PARTS];
+	struct kern_gemm_gated p;
 	struct cut cut;
 };
 
@@ -390,8 +388,8 @@ static void gated_sums(const struct kern_ops *kern,
 static void gated_item(void *arg, u32 item, void *scratch)
 {
 	const struct gated_job *j = arg;
-	const struct kern_gemm_gated *p = &j->p[item / j->cut.items];
-	u32 lo = item % j->cut.items * j->cut.step * GEMM_UNIT;
+	const struct kern_gemm_gated *p = &j->p;
+	u32 lo = item * j->cut.step * GEMM_UNIT;
 	u32 hi = min(lo + j->cut.step * GEMM_UNIT, p->gate.rows);
 	float *gate = (float *)(void *)((u8 *)scratch + KERN_SCRATCH_BYTES);
 	float *up = gate + GEMM_PASS * GATED_COLUMNS;
@@ -415,37 +413,28 @@ static void gated_item(void *arg, u32 item, void *scratch)
 	j->kern->gated(&act, 0, p->m);
 }
 
-/* Rows m .. m + rows. */
+/* Rows m .. m + rows. Two products are more to unpack: they have one part. */
 static void gated_pass(struct kern_exec *x, const struct kern_gemm_gated *p,
 		       u32 m, u32 rows)
 {
-	struct gated_job j = { .kern = x->kern };
-	struct gemm_job g = { .nr = 1, .parts = nr_parts(x, rows) };
-	const struct kern_gemm all = {
+	struct gated_job j = { .kern = x->kern, .p = *p };
+	struct gemm_job g = { .nr = 1, .parts = 1 };
+
+	j.p.m = rows;
+	j.p.x += (size_t)m * p->x_stride;
+	j.p.out += (size_t)m * p->out_stride;
+	g.p[0] = (struct kern_gemm){
 		.w = p->gate,
-		.x = p->x,
-		.m = p->m,
+		.x = j.p.x,
+		.m = rows,
 		.x_stride = p->x_stride,
 	};
-
-	for (u32 r = 0; r < g.parts; r++) {
-		u32 lo = part_row(r, g.parts, rows);
-
-		g.p[r] = gemm_rows(&all, m + lo,
-				   part_row(r + 1, g.parts, rows) - lo);
-		j.p[r] = *p;
-		j.p[r].m = g.p[r].m;
-		j.p[r].x = g.p[r].x;
-		j.p[r].out += (size_t)(m + lo) * p->out_stride;
-	}
 	if (x->kern->gemm_pack && p->gate.layout == p->up.layout)
 		gemm_pack(x, &g);
-	for (u32 r = 0; r < g.parts; r++)
-		j.p[r].packed = g.p[r].packed;
-	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), g.parts,
-			    g.p[0].packed ? PACKED_ITEMS : GEMM_ITEMS,
+	j.p.packed = g.p[0].packed;
+	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), 1,
 			    GATED_COLUMNS);
-	pool_run(x->pool, gated_item, &j, g.parts * j.cut.items);
+	pool_run(x->pool, gated_item, &j, j.cut.items);
 }
 
 static void exec_gemm_gated(struct kern_exec *x,
