@@ -112,8 +112,8 @@ static void exec_softcap(struct kern_exec *x, const struct kern_softcap *p,
 static void exec_rope_table(struct kern_exec *x,
 			    const struct kern_rope_table *p, u32 t)
 {
-	/* A sine and a cosine cost as much as some 32 plain elements. */
-	run_rows(x, rope_table_item, p, t, 32 * (u64)p->rot);
+	/* An angle costs more than other elements, and so do an item's powers. */
+	run_rows(x, rope_table_item, p, t, 4 * (u64)p->rot);
 }
 
 static void exec_rope(struct kern_exec *x, const struct kern_rope *p, u32 t)
