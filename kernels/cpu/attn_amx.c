@@ -14,11 +14,9 @@
  *	pv	O = P V: V in pairs of keys, once for all tiles of rows	128 KiB
  *
  * S' and not S, as else K would have to be transposed, which takes longer than
- * the product; P is an eighth of that for 16 rows. Each tile of K and of V is
- * loaded once for all rows. A product takes 16 cycles and a load 8, but the
- * next product into the same tile waits for some 52: so there are 4 sums at a
- * time, and at most 5 loads for 4 products. With 48 rows the products, at 256
- * dimensions, take some 1.5 times as long as the exponentials.
+ * the product; P is an eighth of that for 16 rows. A product takes 16 cycles
+ * and a load 8, or 34 from L2, but the next product into the same tile waits
+ * for some 52: so there are 4 sums at a time.
  *
  * Keys that no row sees are zeros. One that some row does not see has weight 0
  * for it, which is as good as none, unless its value is a NaN or an infinity:
@@ -51,7 +49,6 @@ struct attn_own {
 	u16 rows[Q_PARTS][AMX_ROWS][ATTN_MAX_DIM]; /* of q, on their way */
 	u16 keys[SUMS][AMX_ROWS][ATTN_MAX_DIM]; /* copies */
 	u32 pairs[AMX_K / 2][AMX_ROWS]; /* weights of 32 keys x rows */
-	float lane[16][AMX_ROWS]; /* sums of weights, by position mod 16 */
 	float row_p[SEGMENT]; /* weights of one row */
 } __attribute__((aligned(64)));
 
@@ -61,18 +58,14 @@ _Static_assert(sizeof(struct attn_scratch) + sizeof(struct attn_own) <=
 
 /* ---- products of tiles ---- */
 
-/*
- * Tile i of an operand begins i steps on, or i / parts; its rows are stride
- * bytes apart.
- */
+/* Tile i of an operand begins i steps on; its rows are stride bytes apart. */
 struct operand {
 	const void *p;
 	size_t stride, step;
-	u32 parts;
 };
 
 #define LOAD_AT(t, m, i) \
-	amx_load(t, (const u8 *)(m).p + (i) / (m).parts * (m).step, (m).stride)
+	amx_load(t, (const u8 *)(m).p + (i) * (m).step, (m).stride)
 #define LOAD(t, m) LOAD_AT(t, m, i)
 
 /* c[i] = a[i] b, for up to 4 a */
@@ -99,16 +92,17 @@ static void products_of_a(const struct operand *a, u32 na,
 }
 
 /*
- * The same where a[i] stays for two steps of b: a column of 64 keys is more
- * than the sets of L1 hold in which it lies when tokens are 1 KiB apart.
+ * The same where b has two parts of each step, for which a[i] stays: a column
+ * of 64 keys is more than the sets of L1 hold in which it lies when tokens are
+ * 1 KiB apart.
  */
 static void products_of_parts(const struct operand *a, u32 na,
 			      const struct operand *b, u32 nr)
 {
-	for (u32 i = 0; i < nr; i += Q_PARTS) {
-		LOAD(6, b[0]);
+	for (u32 i = 0; i < nr; i++) {
+		LOAD_AT(6, b[0], Q_PARTS * i);
 		LOAD(4, a[0]);
-		LOAD_AT(7, b[0], i + 1);
+		LOAD_AT(7, b[0], Q_PARTS * i + 1);
 		amx_product(0, 4, 6);
 		if (na > 1) {
 			LOAD(5, a[1]);
@@ -137,8 +131,7 @@ static void products_of_b(const struct operand *a, const struct operand *b,
 			  u32 nb, u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
-		if (i % a[0].parts == 0)
-			LOAD(4, a[0]);
+		LOAD(4, a[0]);
 		LOAD(6, b[0]);
 		amx_product(0, 4, 6);
 		if (nb > 1) {
@@ -160,10 +153,8 @@ static void products_2x2(const struct operand *a, const struct operand *b,
 			 u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
-		if (i % a[0].parts == 0) {
-			LOAD(4, a[0]);
-			LOAD(5, a[1]);
-		}
+		LOAD(4, a[0]);
+		LOAD(5, a[1]);
 		LOAD(6, b[0]);
 		LOAD(7, b[1]);
 		amx_product(0, 4, 6);
@@ -176,32 +167,41 @@ static void products_2x2(const struct operand *a, const struct operand *b,
 #undef LOAD
 #undef LOAD_AT
 
-/*
- * c[i * nb + j] = the sum over nr steps of a[i] b[j]; na x nb is 2 x 2, or one
- * of them 1 and the other at most 4. Rows of c are stride bytes apart.
- */
-static void multiply(const struct operand *a, u32 na, const struct operand *b,
-		     u32 nb, u32 nr, float *const *c, size_t stride)
+static void clear_sums(void)
 {
 	amx_zero(0);
 	amx_zero(1);
 	amx_zero(2);
 	amx_zero(3);
-	if (nb == 1 && a[0].parts == Q_PARTS)
-		products_of_parts(a, na, b, nr);
-	else if (nb == 1)
+}
+
+/* The first nr; rows of c are stride bytes apart. */
+static void store_tiles(float *const *c, u32 nr, size_t stride)
+{
+	amx_store(0, c[0], stride);
+	if (nr > 1)
+		amx_store(1, c[1], stride);
+	if (nr > 2)
+		amx_store(2, c[2], stride);
+	if (nr > 3)
+		amx_store(3, c[3], stride);
+}
+
+/*
+ * c[i * nb + j] = the sum over nr steps of a[i] b[j]; na x nb is 2 x 2, or one
+ * of them 1 and the other at most 4.
+ */
+static void multiply(const struct operand *a, u32 na, const struct operand *b,
+		     u32 nb, u32 nr, float *const *c, size_t stride)
+{
+	clear_sums();
+	if (nb == 1)
 		products_of_a(a, na, b, nr);
 	else if (na == 1)
 		products_of_b(a, b, nb, nr);
 	else
 		products_2x2(a, b, nr);
-	amx_store(0, c[0], stride);
-	if (na * nb > 1)
-		amx_store(1, c[1], stride);
-	if (na * nb > 2)
-		amx_store(2, c[2], stride);
-	if (na * nb > 3)
-		amx_store(3, c[3], stride);
+	store_tiles(c, na * nb, stride);
 }
 
 static u32 row_tiles(const struct attn_work *w)
@@ -219,6 +219,7 @@ static u32 other_tiles(const struct attn_work *w)
 
 static void load_q(struct attn_work *w)
 {
+	static const float none[ATTN_MAX_DIM];
 	struct attn_own *own = w->own;
 	u32 steps = DIV_ROUND_UP(w->dim, AMX_K);
 
@@ -226,11 +227,10 @@ static void load_q(struct attn_work *w)
 	for (u32 i = 0; i < row_tiles(w) * AMX_ROWS; i++) {
 		u16 *to = own->rows[0][i % AMX_ROWS];
 		u16 *low = own->rows[1][i % AMX_ROWS];
+		const float *q = i < w->rows ? query_of(w, i) : none;
 
 		for (u32 d = 0; d < w->dim; d += 16) {
-			struct v16 x = i < w->rows
-					       ? v16_load(query_of(w, i) + d)
-					       : v16_zero();
+			struct v16 x = v16_load(q + d);
 
 			v16_store_bf16(to + d, x);
 			v16_store_bf16(low + d, v16_sub(x, v16_round_bf16(x)));
@@ -260,7 +260,7 @@ static void prefetch_keys(const struct attn_work *w, u32 first, u32 j, u32 lo,
 {
 	const struct kern_kv *kv = &w->p->kv;
 
-	for (u32 i = j; i < j + AMX_ROWS; i++) {
+	for (u32 i = j; w->fetch && i < j + AMX_ROWS; i++) {
 		u32 next = i + SUMS * AMX_ROWS;
 
 		if (i >= lo && i < hi)
@@ -281,7 +281,7 @@ static struct operand key_tile(const struct attn_work *w, u32 first, u32 j,
 	if (j >= lo && j + AMX_ROWS <= hi && w->dim == padded &&
 	    slot + AMX_ROWS <= kv->page_tokens)
 		return (struct operand){ w->s->key[j] + kv->k_off,
-					 kv->tok_stride, 2 * AMX_K, Q_PARTS };
+					 kv->tok_stride, 2 * AMX_K };
 	for (u32 i = 0; i < AMX_ROWS; i++) {
 		bool is_key = j + i >= lo && j + i < hi;
 		u32 nr = is_key ? w->dim : 0;
@@ -290,34 +290,40 @@ static struct operand key_tile(const struct attn_work *w, u32 first, u32 j,
 			memcpy(to[i], w->s->key[j + i] + kv->k_off, 2 * nr);
 		memset(to[i] + nr, 0, 2 * (padded - nr));
 	}
-	return (struct operand){ to, sizeof(*to), 2 * AMX_K, Q_PARTS };
+	return (struct operand){ to, sizeof(*to), 2 * AMX_K };
 }
 
+/*
+ * For each 64 keys all tiles of rows in turn: a tile of Q' comes from L2, the
+ * keys stay in L1.
+ */
 static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
 {
 	struct attn_own *own = w->own;
-	u32 nr_rows = row_tiles(w), nr_keys = other_tiles(w);
 	u32 end = ALIGN_UP(hi, AMX_K);
-	struct operand q[ROW_TILES], k[SUMS];
+	u32 steps = DIV_ROUND_UP(w->dim, AMX_K);
+	struct operand k[SUMS];
 	float *c[SUMS];
 
-	for (u32 t = 0; t < nr_rows; t++)
-		q[t] = (struct operand){ own->q[t], 64, sizeof(**own->q[t]),
-					 1 };
-	for (u32 j = lo / AMX_K * AMX_K; j < end; j += nr_keys * AMX_ROWS) {
-		u32 nr = min(nr_keys, (end - j) / AMX_ROWS);
+	for (u32 j = lo / AMX_K * AMX_K; j < end; j += SUMS * AMX_ROWS) {
+		u32 nr = min(SUMS, (end - j) / AMX_ROWS);
 
 		for (u32 i = 0; i < nr; i++) {
 			u32 key = j + i * AMX_ROWS;
 
 			prefetch_keys(w, first, key, lo, hi);
 			k[i] = key_tile(w, first, key, lo, hi, own->keys[i]);
-			for (u32 t = 0; t < nr_rows; t++)
-				c[i * nr_rows + t] = own->s[t][key];
 		}
-		multiply(k, nr, q, nr_rows,
-			 Q_PARTS * DIV_ROUND_UP(w->dim, AMX_K), c,
-			 sizeof(own->s[0][0]));
+		for (u32 t = 0; t < row_tiles(w); t++) {
+			const struct operand q = { own->q[t], 64,
+						   sizeof(**own->q[t]) };
+
+			for (u32 i = 0; i < nr; i++)
+				c[i] = own->s[t][j + i * AMX_ROWS];
+			clear_sums();
+			products_of_parts(k, nr, &q, steps);
+			store_tiles(c, nr, sizeof(own->s[0][0]));
+		}
 	}
 }
 
@@ -350,85 +356,119 @@ static struct lanes lanes_of(const struct attn_work *w, u32 t, u32 lo, u32 hi)
 	return l;
 }
 
-/* x of the rows that see key j, else of the others. */
-vec_inline struct v16 if_seen(const struct lanes *l, u32 j, struct v16 x,
-			      struct v16 other)
+/* All keys of a block. */
+static bool all_lanes_see(const struct lanes *l, u32 b)
 {
-	struct v16 at = v16_set1((float)j);
+	return b >= l->all_lo && b + AMX_K <= l->all_hi;
+}
 
-	if (j >= l->all_lo && j < l->all_hi)
+/* x of the rows that see key j, else of the others. */
+vec_inline struct v16 if_seen(const struct lanes *l, const bool all, u32 j,
+			      struct v16 x, struct v16 other)
+{
+	struct v16 at;
+
+	if (all)
 		return x;
+	at = v16_set1((float)j);
 	x = v16_select(v16_lt(at, l->hi), x, other);
 	return v16_select(v16_lt(at, l->lo), other, x);
 }
 
-/* Scores of keys [from, end), scaled and capped; the largest seen. */
-static struct v16 largest(const struct attn_work *w, const struct lanes *l,
-			  u32 from, u32 end, float (*x)[AMX_COLS])
+/* Scores of a block of keys from @b on, scaled and capped; the largest seen. */
+vec_inline struct v16 largest(const struct attn_work *w, const struct lanes *l,
+			      const bool all, u32 b, float (*x)[AMX_COLS],
+			      struct v16 m)
 {
 	struct v16 scale = v16_set1(w->p->scale), cap = v16_set1(w->p->softcap);
 	const struct v16 none = v16_set1(-INFINITY);
-	struct v16 m = none;
 
-	for (u32 j = from; j < end; j++) {
+	for (u32 j = b; j < b + AMX_K; j++) {
 		struct v16 v = v16_mul(v16_load(x[j]), scale);
 
 		if (w->p->softcap > 0)
 			v = v16_mul(cap, v16_tanh(v16_div(v, cap)));
 		v16_store(x[j], v);
-		m = v16_max(if_seen(l, j, v, none), m);
+		m = v16_max(if_seen(l, all, j, v, none), m);
 	}
 	return m;
 }
 
 /* The weight of key j, rounded, and into its lane of the sum. */
-vec_inline struct v16 weight(const struct lanes *l, u32 j, const float *x,
-			     struct v16 m, float *lane)
+vec_inline struct v16 weight(const struct lanes *l, const bool all, u32 j,
+			     const float *x, struct v16 m, struct v16 *lane)
 {
 	struct v16 e = v16_exp(v16_sub(v16_load(x), m));
 
-	e = v16_round_bf16(if_seen(l, j, e, v16_zero()));
-	v16_store(lane, v16_add(v16_load(lane), e));
+	e = v16_round_bf16(if_seen(l, all, j, e, v16_zero()));
+	*lane = v16_add(*lane, e);
 	return e;
 }
 
+/* Those of a block of keys, in pairs. */
+vec_inline void weights(const struct lanes *l, const bool all, u32 b,
+			float (*x)[AMX_COLS], struct v16 m,
+			struct v16 lane[AMX_K / 2], u32 (*pairs)[AMX_ROWS])
+{
+#pragma GCC unroll 16
+	for (u32 i = 0; i < AMX_K; i += 2) {
+		u32 j = b + i, at = i % (AMX_K / 2);
+		struct v16 even = weight(l, all, j, x[j], m, &lane[at]);
+		struct v16 odd =
+			weight(l, all, j + 1, x[j + 1], m, &lane[at + 1]);
+
+		v16_store_pairs(pairs[i / 2], even, odd);
+	}
+}
+
 /* ref_fold16() of each row */
-static struct v16 fold_lanes(float (*lane)[AMX_ROWS])
+vec_inline struct v16 fold_lanes(struct v16 lane[16])
 {
 	for (u32 half = 8; half; half /= 2)
 		for (u32 i = 0; i < half; i++)
-			v16_store(lane[i], v16_add(v16_load(lane[i]),
-						   v16_load(lane[i + half])));
-	return v16_load(lane[0]);
+			lane[i] = v16_add(lane[i], lane[i + half]);
+	return lane[0];
 }
 
 static void softmax(struct attn_work *w, u32 t, u32 lo, u32 hi)
 {
 	struct attn_own *own = w->own;
-	struct lanes l = lanes_of(w, t, lo, hi);
+	const struct lanes l = lanes_of(w, t, lo, hi);
 	u32 from = lo / AMX_K * AMX_K, end = ALIGN_UP(hi, AMX_K);
 	float(*x)[AMX_COLS] = own->s[t];
-	struct v16 m = largest(w, &l, from, end, x);
+	struct v16 m = v16_set1(-INFINITY), lane[16];
 
-	memset(own->lane, 0, sizeof(own->lane));
+	for (u32 b = from; b < end; b += AMX_K)
+		m = all_lanes_see(&l, b) ? largest(w, &l, true, b, x, m)
+					 : largest(w, &l, false, b, x, m);
+	for (u32 i = 0; i < 16; i++)
+		lane[i] = v16_zero();
 	for (u32 b = from; b < end; b += AMX_K) {
-		for (u32 i = 0; i < AMX_K; i += 2) {
-			u32 j = b + i;
-			struct v16 even =
-				weight(&l, j, x[j], m, own->lane[i % 16]);
-			struct v16 odd = weight(&l, j + 1, x[j + 1], m,
-						own->lane[i % 16 + 1]);
-
-			v16_store_pairs(own->pairs[i / 2], even, odd);
-		}
+		if (all_lanes_see(&l, b))
+			weights(&l, true, b, x, m, lane, own->pairs);
+		else
+			weights(&l, false, b, x, m, lane, own->pairs);
 		transpose16(own->pairs[0], AMX_ROWS,
 			    (u32 *)(void *)own->p[t][b / AMX_K], AMX_K / 2);
 	}
 	v16_store(w->s->max + t * AMX_ROWS, m);
-	v16_store(w->s->sum + t * AMX_ROWS, fold_lanes(own->lane));
+	v16_store(w->s->sum + t * AMX_ROWS, fold_lanes(lane));
 }
 
 /* ---- values ---- */
+
+/* Pair i of 32 keys, of all dimensions. */
+vec_inline void interleave(u32 (*to)[AMX_K / 2][AMX_COLS], u32 i,
+			   const u16 *even, const u16 *odd, u32 dim)
+{
+	u32 d = 0;
+
+	for (; d + 2 * AMX_COLS <= dim; d += 2 * AMX_COLS)
+		v32_interleave(to[d / AMX_COLS][i], to[d / AMX_COLS + 1][i],
+			       even + d, odd + d);
+	if (d < dim)
+		v16_interleave(to[d / AMX_COLS][i], even + d, odd + d);
+}
 
 static void load_v(struct attn_work *w, u32 first, u32 b, u32 lo, u32 hi)
 {
@@ -447,9 +487,7 @@ static void load_v(struct attn_work *w, u32 first, u32 b, u32 lo, u32 hi)
 			prefetch_key(w, first + SEGMENT + j, w->keys_end);
 			row[odd] = v;
 		}
-		for (u32 d = 0; d < w->dim; d += AMX_COLS)
-			v16_interleave(w->own->v[b][d / AMX_COLS][i],
-				       row[0] + d, row[1] + d);
+		interleave(w->own->v[b], i, row[0], row[1], w->dim);
 	}
 }
 
@@ -506,7 +544,7 @@ static void pv_tiles(struct attn_work *w, u32 first, u32 lo, u32 hi)
 		load_v(w, first, b, lo, hi);
 	for (u32 t = 0; t < nr_rows; t++)
 		p[t] = (struct operand){ own->p[t][b0], 2 * AMX_K,
-					 sizeof(own->p[t][b0]), 1 };
+					 sizeof(own->p[t][b0]) };
 	for (u32 d = 0; d < w->dim; d += nr_dims * AMX_COLS) {
 		u32 nr = min(nr_dims, (w->dim - d) / AMX_COLS);
 
@@ -514,8 +552,7 @@ static void pv_tiles(struct attn_work *w, u32 first, u32 lo, u32 hi)
 			u32 dim = d + i * AMX_COLS;
 			const void *tile = own->v[b0][dim / AMX_COLS];
 
-			v[i] = (struct operand){ tile, 64, sizeof(own->v[0]),
-						 1 };
+			v[i] = (struct operand){ tile, 64, sizeof(own->v[0]) };
 			for (u32 t = 0; t < nr_rows; t++)
 				c[t * nr + i] = w->s->o[t * AMX_ROWS] + dim;
 		}
@@ -552,7 +589,6 @@ static void attend(struct attn_work *w, u32 first, u32 lo, u32 hi)
 	else
 		for (u32 i = 0; i < w->rows; i++)
 			pv_row(w, i);
-	settle_zeros(w);
 }
 
 void amx_attn_bf16(const struct kern_attn *p, const struct kern_attn_plan *plan,

@@ -73,8 +73,10 @@ static void fill_keys(struct attn_work *w, u32 first, u32 j, u32 lo, u32 hi)
 
 			prefetch_key(w, first + key + PANEL_COLS, w->keys_end);
 			if (key >= lo && key < hi) {
-				prefetch_row(w->s->key[key] + w->p->kv.v_off,
-					     2 * w->dim);
+				if (w->fetch)
+					prefetch_row(w->s->key[key] +
+							     w->p->kv.v_off,
+						     2 * w->dim);
 				memcpy(to, w->s->key[key] + w->p->kv.k_off,
 				       w->dim * sizeof(*to));
 			} else
@@ -272,8 +274,6 @@ static void attend(struct attn_work *w, u32 first, u32 lo, u32 hi)
 		for (u32 b = lo / PV_BLOCK * PV_BLOCK; b < hi; b += PV_BLOCK)
 			pv_rows_block(w, i, mr, b);
 	}
-	if (is_bf16(w))
-		settle_zeros(w);
 }
 
 static void merge_head(const struct kern_attn *p,
@@ -290,7 +290,7 @@ static void merge_head(const struct kern_attn *p,
 
 		if (rec[1] != 0)
 			fold(&m, &sum, o, rec[0], rec[1], rec + 2,
-			     p->kv.head_dim);
+			     v16_set1(-0.0f), p->kv.head_dim);
 	}
 	write_out(p, p->seqs[row->seq].row0 + row->row, head, sum, o);
 }

@@ -45,6 +45,7 @@ struct attn_work {
 	u32 numerics; /* enum kern_numerics */
 	u32 group, rows, dim;
 	u32 keys_end; /* no row of the item sees one from here on */
+	bool fetch; /* keys ahead of their turn: is_prompt() */
 };
 
 /* The item's queries, to where attend() wants them. */
@@ -133,7 +134,7 @@ static void prefetch_key(const struct attn_work *w, u32 pos, u32 end)
 {
 	const struct kern_kv *kv = &w->p->kv;
 
-	if (pos < end)
+	if (w->fetch && pos < end)
 		prefetch_row(kv->base + kv->layer_off + kv->k_off +
 				     w->it->kv_head * kv->head_stride +
 				     kern_kv_row(kv, w->seq->table, pos),
@@ -141,22 +142,20 @@ static void prefetch_key(const struct attn_work *w, u32 pos, u32 end)
 }
 
 /*
- * A zero of the segment's output is +0: numerics.rst on attention in bf16. Its
- * sign could tell whether keys were skipped or multiplied by 0.
+ * What is added to a segment's output. In bf16 a zero of it is +0: numerics.rst
+ * on attention in bf16. Its sign could tell whether keys were skipped or
+ * multiplied by 0. -0 changes nothing.
  */
-static void settle_zeros(struct attn_work *w)
+static struct v16 settling_zero(const struct attn_work *w)
 {
-	for (u32 i = 0; i < w->rows; i++)
-		for (u32 d = 0; d < w->dim; d += 16) {
-			float *o = w->s->o[i] + d;
+	bool bf16 = w->numerics == KERN_NUMERICS_BF16_ATTN;
 
-			v16_store(o, v16_add(v16_load(o), v16_zero()));
-		}
+	return v16_set1(bf16 ? 0.0f : -0.0f);
 }
 
-/* (max, sum, o) into the running state of a row. */
+/* (max, sum, o + zero) into the running state of a row. */
 static void fold(float *run_max, float *run_sum, float *run_o, float max_,
-		 float sum, const float *o, u32 dim)
+		 float sum, const float *o, struct v16 zero, u32 dim)
 {
 	float m = max_ > *run_max ? max_ : *run_max;
 	float a = ref_expf(*run_max - m), b = ref_expf(max_ - m);
@@ -164,9 +163,12 @@ static void fold(float *run_max, float *run_sum, float *run_o, float max_,
 
 	*run_max = m;
 	*run_sum = fmaf(*run_sum, a, sum * b);
-	for (u32 d = 0; d < dim; d += 16)
-		v16_store(run_o + d, v16_fma(v16_load(run_o + d), av,
-					     v16_mul(v16_load(o + d), bv)));
+	for (u32 d = 0; d < dim; d += 16) {
+		struct v16 x = v16_add(v16_load(o + d), zero);
+
+		v16_store(run_o + d,
+			  v16_fma(v16_load(run_o + d), av, v16_mul(x, bv)));
+	}
 }
 
 static void write_out(const struct kern_attn *p, size_t row, u32 head,
@@ -188,6 +190,7 @@ static void write_out(const struct kern_attn *p, size_t row, u32 head,
 static void finish_segment(struct attn_work *w, u32 seg)
 {
 	struct attn_scratch *s = w->s;
+	struct v16 zero = settling_zero(w);
 
 	for (u32 i = 0; i < w->rows; i++) {
 		const struct kern_attn_row *row = row_of(w, i);
@@ -198,15 +201,16 @@ static void finish_segment(struct attn_work *w, u32 seg)
 			if (seen)
 				fold(&s->run_max[i], &s->run_sum[i],
 				     s->run_o[i], s->max[i], s->sum[i], s->o[i],
-				     w->dim);
+				     zero, w->dim);
 			continue;
 		}
 		rec = attn_part(w->p, w->plan, row, w->it->kv_head, seg,
 				i % w->group);
 		rec[0] = seen ? s->max[i] : -INFINITY;
 		rec[1] = seen ? s->sum[i] : 0;
-		if (seen)
-			memcpy(rec + 2, s->o[i], w->dim * sizeof(float));
+		for (u32 d = 0; seen && d < w->dim; d += 16)
+			v16_store(rec + 2 + d,
+				  v16_add(v16_load(s->o[i] + d), zero));
 	}
 }
 
@@ -235,6 +239,16 @@ static void run_item(struct attn_work *w)
 			write_out(w->p, token_of(w, i),
 				  w->it->kv_head * w->group + i % w->group,
 				  s->run_sum[i], s->run_o[i]);
+}
+
+/*
+ * A block of a prompt: the blocks before and after have the same keys, in a
+ * cache if they fit one, and a long way to compute with each.
+ */
+static bool is_prompt(const struct attn_work *w)
+{
+	return w->rows > ATTN_FEW_ROWS &&
+	       row_of(w, 0)->seq == row_of(w, w->rows - 1)->seq;
 }
 
 /* Of the keys that some row sees; all of them are in the table of w->seq. */
@@ -271,6 +285,7 @@ static void attn_run(const struct kern_attn *p,
 
 		w.rows = w.it->nr_rows * w.group;
 		w.keys_end = keys_end(&w);
+		w.fetch = !is_prompt(&w);
 		run_item(&w);
 	}
 }

@@ -3,7 +3,7 @@
  * attn_plan.c - cut an attention call into items
  *
  * An item is a block of rows with all query heads of one KV head: K and V are
- * read once for up to ITEM_ROWS query rows.
+ * read once for up to ATTN_MAX_ROWS query rows.
  *
  * A sequence of many rows (a prompt) is cut into blocks of them. Sequences of
  * few rows (decodes) are sorted by their pages, one segment after the other:
@@ -28,8 +28,6 @@
 
 #include "kernels/cpu/attn_plan.h"
 
-#define ITEM_ROWS	 48 /* query rows wanted in an item */
-#define FEW_ROWS	 16 /* at most this many query rows: runs, and parts */
 #define SPLIT_MIN	 2 /* segments that a split item has at least */
 #define ITEMS_PER_THREAD 4
 
@@ -90,7 +88,7 @@ static u32 first_page(const struct planner *p, u32 seq)
 
 static bool has_few_rows(const struct planner *p, u32 seq)
 {
-	return (u64)p->a->seqs[seq].nr_rows * p->group <= FEW_ROWS;
+	return (u64)p->a->seqs[seq].nr_rows * p->group <= ATTN_FEW_ROWS;
 }
 
 /* ---- runs ---- */
@@ -401,9 +399,7 @@ static int add_blocks(struct planner *p, u32 seq, u32 row0)
 	struct kern_attn_item it = { .seq = seq };
 	int err = 0;
 
-	for (u32 n = DIV_ROUND_UP(s->nr_rows, p->block); n && !err; n--) {
-		u32 row = (n - 1) * p->block;
-
+	for (u32 row = 0; row < s->nr_rows && !err; row += p->block) {
 		it.row = row0 + row;
 		it.nr_rows = min(p->block, s->nr_rows - row);
 		block_segments(s, row, it.nr_rows, &it.seg0, &it.seg1);
@@ -469,7 +465,7 @@ int kern_attn_plan(struct kern_attn_plan *plan, const struct kern_attn *a,
 	plan->nr_items = plan->nr_merges = plan->nr_rows = plan->nr_parts = 0;
 	if (!a->nr_seqs)
 		return 0;
-	p.block = max(ITEM_ROWS / p.group, 1u);
+	p.block = max(ATTN_MAX_ROWS / p.group, 1u);
 	err = reserve(&p);
 	if (err)
 		return err;

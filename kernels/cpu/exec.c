@@ -112,7 +112,7 @@ static void exec_softcap(struct kern_exec *x, const struct kern_softcap *p,
 static void exec_rope_table(struct kern_exec *x,
 			    const struct kern_rope_table *p, u32 t)
 {
-	/* An angle costs more than other elements, and so do an item's powers. */
+	/* Dear elements; but an item computes powers, whatever its rows. */
 	run_rows(x, rope_table_item, p, t, 4 * (u64)p->rot);
 }
 
@@ -152,7 +152,7 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 #define GEMM_PART_ROWS 192u /* of a part, at least */
 #define GEMM_PART_X    (1u << 20) /* bytes, at most: half of an L2 */
 #define GEMM_UNIT      32u /* columns; items begin at multiples of it */
-#define GEMM_ITEMS     4u /* of a thread, or more: so that it can be helped */
+#define GEMM_ITEMS     4u /* of a thread, so that it can be helped */
 #define GEMM_COLUMNS   512u /* of an item, at most */
 #define PACKED_COLUMNS 256u /* likewise, of x that is packed */
 
@@ -234,9 +234,11 @@ static void gemm_item(void *arg, u32 item, void *scratch)
 	}
 }
 
+/* What is to be packed: one of each product whose x is its own. */
 struct pack_job {
 	const struct kern_ops *kern;
 	const struct kern_gemm *p[GEMM_PARTS * GEMM_BATCH];
+	u8 *to[GEMM_PARTS * GEMM_BATCH];
 	u32 first[GEMM_PARTS * GEMM_BATCH + 1]; /* item of each */
 	u32 nr;
 };
@@ -249,51 +251,44 @@ static void pack_item(void *arg, u32 item, void *scratch)
 	while (item >= j->first[i + 1])
 		i++;
 	item -= j->first[i];
-	j->kern->gemm_pack(j->p[i], (void *)(uintptr_t)j->p[i]->packed, item,
-			   item + 1);
+	j->kern->gemm_pack(j->p[i], j->to[i], item, item + 1);
 }
 
-/*
- * Of the same part as the one before, with the same x in the same order, which
- * may depend on how w lies.
- */
-static bool same_x(const struct gemm_job *g, u32 i)
+/* The order that gemm_pack() gives x may depend on how w lies. */
+static bool same_x(const struct kern_gemm *a, const struct kern_gemm *b)
 {
-	const struct kern_gemm *a = &g->p[i], *b = a - 1;
-
-	return i % g->nr && a->x == b->x && a->x_stride == b->x_stride &&
-	       a->m == b->m && a->w.cols == b->w.cols &&
-	       a->w.layout == b->w.layout;
+	return a->x == b->x && a->x_stride == b->x_stride && a->m == b->m &&
+	       a->w.cols == b->w.cols && a->w.layout == b->w.layout;
 }
 
 /*
- * What rows one x has is packed once for all the products with it, and once for
- * all their columns. Without memory for that they are slower.
+ * p: [parts][nr]. What rows one x has is packed once for all the products of
+ * the part with it, and once for all their columns. Without memory for that
+ * they are slower.
  */
-static void gemm_pack(struct kern_exec *x, struct gemm_job *g)
+static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr,
+		      u32 parts)
 {
 	struct pack_job j = { .kern = x->kern };
 	u64 bytes = 0;
 	u8 *to;
 
-	for (u32 i = 0; i < g->parts * g->nr; i++)
-		if (!same_x(g, i))
-			bytes += kern_packed_bytes(g->p[i].m, g->p[i].w.cols);
+	for (u32 i = 0; i < parts * nr; i++)
+		if (i % nr == 0 || !same_x(&p[i], &p[i - 1]))
+			bytes += kern_packed_bytes(p[i].m, p[i].w.cols);
 	to = pool_shared(x->pool, bytes);
-	for (u32 i = 0; to && i < g->parts * g->nr; i++) {
-		struct kern_gemm *p = &g->p[i];
-
-		if (p->m <= KERN_PACK_ROWS)
+	for (u32 i = 0; to && i < parts * nr; i++) {
+		if (p[i].m <= KERN_PACK_ROWS)
 			continue;
-		if (same_x(g, i)) {
-			p->packed = p[-1].packed;
+		if (i % nr && same_x(&p[i], &p[i - 1])) {
+			p[i].packed = p[i - 1].packed;
 			continue;
 		}
-		p->packed = to;
-		to += kern_packed_bytes(p->m, p->w.cols);
-		j.p[j.nr] = p;
+		p[i].packed = j.to[j.nr] = to;
+		to += kern_packed_bytes(p[i].m, p[i].w.cols);
+		j.p[j.nr] = &p[i];
 		j.first[j.nr + 1] =
-			j.first[j.nr] + DIV_ROUND_UP(p->m, KERN_PACK_ROWS);
+			j.first[j.nr] + DIV_ROUND_UP(p[i].m, KERN_PACK_ROWS);
 		j.nr++;
 	}
 	pool_run(x->pool, pack_item, &j, j.first[j.nr]);
@@ -313,8 +308,11 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 {
 	struct gemm_job j = { .kern = x->kern, .nr = nr };
 	bool pack = x->kern->gemm_pack && rows > KERN_PACK_ROWS;
+	u32 k = 0;
 
-	j.parts = nr_parts(x, rows, p[0].w.cols);
+	for (u32 i = 0; i < nr; i++)
+		k = max(k, p[i].w.cols);
+	j.parts = pack ? nr_parts(x, rows, k) : 1;
 	for (u32 r = 0; r < j.parts; r++) {
 		u32 lo = part_row(r, j.parts, rows);
 		u32 hi = part_row(r + 1, j.parts, rows);
@@ -330,7 +328,7 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 	j.cut = cut_columns(x, j.first[nr], j.parts,
 			    pack ? PACKED_COLUMNS : GEMM_COLUMNS);
 	if (pack)
-		gemm_pack(x, &j);
+		gemm_pack(x, j.p, nr, j.parts);
 	pool_run(x->pool, gemm_item, &j, j.parts * j.cut.items);
 }
 
@@ -366,23 +364,21 @@ struct gated_job {
 };
 
 /* Columns lo .. hi of x w to @sums, GATED_COLUMNS a row. */
-static void gated_sums(const struct kern_ops *kern,
-		       const struct kern_gemm_gated *p,
-		       const struct kern_mat *w, u32 lo, u32 hi, float *sums,
-		       void *scratch)
+static void gated_sums(const struct gated_job *j, const struct kern_mat *w,
+		       u32 lo, u32 hi, float *sums, void *scratch)
 {
 	const struct kern_gemm g = {
 		.w = *w,
-		.x = p->x,
+		.x = j->p.x,
 		/* column lo is the first */
 		.y = (float *)((uintptr_t)sums - lo * sizeof(*sums)),
-		.m = p->m,
-		.x_stride = p->x_stride,
+		.m = j->p.m,
+		.x_stride = j->p.x_stride,
 		.y_stride = GATED_COLUMNS,
-		.packed = p->packed,
+		.packed = j->p.packed,
 	};
 
-	kern->gemm(&g, lo, hi, scratch);
+	j->kern->gemm(&g, lo, hi, scratch);
 }
 
 static void gated_item(void *arg, u32 item, void *scratch)
@@ -408,8 +404,8 @@ static void gated_item(void *arg, u32 item, void *scratch)
 		j->kern->gemm_gated(p, lo, hi, scratch);
 		return;
 	}
-	gated_sums(j->kern, p, &p->gate, lo, hi, gate, scratch);
-	gated_sums(j->kern, p, &p->up, lo, hi, up, scratch);
+	gated_sums(j, &p->gate, lo, hi, gate, scratch);
+	gated_sums(j, &p->up, lo, hi, up, scratch);
 	j->kern->gated(&act, 0, p->m);
 }
 
@@ -418,20 +414,14 @@ static void gated_pass(struct kern_exec *x, const struct kern_gemm_gated *p,
 		       u32 m, u32 rows)
 {
 	struct gated_job j = { .kern = x->kern, .p = *p };
-	struct gemm_job g = { .nr = 1, .parts = 1 };
+	struct kern_gemm g = { .w = p->gate, .x_stride = p->x_stride };
 
-	j.p.m = rows;
-	j.p.x += (size_t)m * p->x_stride;
+	j.p.m = g.m = rows;
+	j.p.x = g.x = p->x + (size_t)m * p->x_stride;
 	j.p.out += (size_t)m * p->out_stride;
-	g.p[0] = (struct kern_gemm){
-		.w = p->gate,
-		.x = j.p.x,
-		.m = rows,
-		.x_stride = p->x_stride,
-	};
 	if (x->kern->gemm_pack && p->gate.layout == p->up.layout)
-		gemm_pack(x, &g);
-	j.p.packed = g.p[0].packed;
+		gemm_pack(x, &g, 1, 1);
+	j.p.packed = g.packed;
 	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), 1,
 			    GATED_COLUMNS);
 	pool_run(x->pool, gated_item, &j, j.cut.items);

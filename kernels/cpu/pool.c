@@ -70,7 +70,7 @@ enum { ERRAND_IDLE, ERRAND_POSTED, ERRAND_TAKEN };
 struct pool {
 	u32 nr_done __attribute__((aligned(KV_CACHELINE))); /* atomic, futex */
 	u32 caller_sleeps; /* atomic */
-	/* How many there were: atomic, futex. */
+	/* Counts jobs, and the end: atomic, futex. */
 	u32 job __attribute__((aligned(KV_CACHELINE)));
 	u32 nr_sleepers; /* atomic */
 	u32 stop; /* atomic */
@@ -244,10 +244,14 @@ static void wait_done(struct pool *p, u32 nr)
 	__atomic_store_n(&p->caller_sleeps, 0, __ATOMIC_SEQ_CST);
 }
 
+/* First item of thread i. The caller has one if there is any. */
+static u32 share(const struct pool *p, u32 i)
+{
+	return (u32)DIV_ROUND_UP((u64)p->nr_items * i, (u64)p->nr_threads);
+}
+
 void pool_run(struct pool *p, pool_fn fn, void *arg, u32 nr_items)
 {
-	u32 end = 0;
-
 	if (nr_items <= 1 || p->nr_threads == 1) {
 		for (u32 i = 0; i < nr_items; i++)
 			fn(arg, i, pool_scratch(p));
@@ -257,13 +261,11 @@ void pool_run(struct pool *p, pool_fn fn, void *arg, u32 nr_items)
 	p->arg = arg;
 	p->nr_items = nr_items;
 	__atomic_store_n(&p->nr_done, 0, __ATOMIC_SEQ_CST);
-	for (u32 i = 0; i < p->nr_threads; i++) {
-		u32 next = end;
-
-		end = (u32)((u64)nr_items * (i + 1) / p->nr_threads);
-		__atomic_store_n(&p->workers[i].range, range_of(next, end),
+	/* The caller's own last: nobody is to help it before it has begun. */
+	for (u32 i = p->nr_threads; i--;)
+		__atomic_store_n(&p->workers[i].range,
+				 range_of(share(p, i), share(p, i + 1)),
 				 __ATOMIC_SEQ_CST);
-	}
 	wake_workers(p, nr_items - 1);
 	work(p, &p->workers[0]);
 	wait_done(p, nr_items);

@@ -176,13 +176,27 @@ vec_inline __m512i pack_bf16(__m512 lo, __m512 hi)
 #endif
 }
 
+vec_inline __m256i v16_to_bf16(struct v16 a)
+{
+#ifdef __AVX512BF16__
+	return (__m256i)_mm512_cvtneps_pbh(a.v);
+#else
+	return _mm512_cvtepi32_epi16(_mm512_srli_epi32(v16_round_bits(a), 16));
+#endif
+}
+
 /* Rounded to bf16, as floats again. */
 vec_inline struct v16 v16_round_bf16(struct v16 a)
 {
-	__m512i upper = _mm512_set1_epi32((int)0xffff0000);
+#ifdef __AVX512BF16__
+	__m512i bits = _mm512_cvtepu16_epi32(v16_to_bf16(a));
 
-	return (struct v16){ _mm512_castsi512_ps(
-		_mm512_and_si512(v16_round_bits(a), upper)) };
+	bits = _mm512_slli_epi32(bits, 16);
+#else
+	__m512i upper = _mm512_set1_epi32((int)0xffff0000);
+	__m512i bits = _mm512_and_si512(v16_round_bits(a), upper);
+#endif
+	return (struct v16){ _mm512_castsi512_ps(bits) };
 }
 
 /* Lane i of both, rounded before: a pair of bf16 in dword i. */
@@ -207,9 +221,18 @@ vec_inline void v16_interleave(u32 *out, const u16 *even, const u16 *odd)
 	_mm512_storeu_si512(out, _mm512_permutexvar_epi16(order, both));
 }
 
-vec_inline __m256i v16_to_bf16(struct v16 a)
+/* Likewise of 32 i, the first 16 to @lo. */
+vec_inline void v32_interleave(u32 *lo, u32 *hi, const u16 *even,
+			       const u16 *odd)
 {
-	return _mm512_cvtepi32_epi16(_mm512_srli_epi32(v16_round_bits(a), 16));
+	const __m512i first = _mm512_set_epi16(
+		47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,
+		39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+	const __m512i second = _mm512_add_epi16(first, _mm512_set1_epi16(16));
+	__m512i e = _mm512_loadu_si512(even), o = _mm512_loadu_si512(odd);
+
+	_mm512_storeu_si512(lo, _mm512_permutex2var_epi16(e, first, o));
+	_mm512_storeu_si512(hi, _mm512_permutex2var_epi16(e, second, o));
 }
 
 vec_inline void v16_store_bf16(u16 *p, struct v16 a)
@@ -484,6 +507,13 @@ vec_inline void v16_interleave(u32 *out, const u16 *even, const u16 *odd)
 			    _mm256_permute2x128_si256(lo, hi, 0x20));
 	_mm256_storeu_si256((__m256i *)(void *)(out + 8),
 			    _mm256_permute2x128_si256(lo, hi, 0x31));
+}
+
+vec_inline void v32_interleave(u32 *lo, u32 *hi, const u16 *even,
+			       const u16 *odd)
+{
+	v16_interleave(lo, even, odd);
+	v16_interleave(hi, even + 16, odd + 16);
 }
 
 vec_inline __m256i v16_to_bf16(struct v16 a)

@@ -566,8 +566,8 @@ TEST(attn, pages_that_sequences_share_are_read_once_for_all)
 	attn_begin();
 	/* segments 0, 1: once; 2: once of three and once of two; and so on */
 	check_cascade(&seed, &tree, 2 + 1 + 3 + 3 + 2 + 2);
-	/* the prompt's rows are 4 blocks; 1 shared and 3 of their own */
-	check_cascade(&seed, &mixed, 2 * (4 + 1 + 3));
+	/* the prompt's rows are 3 blocks; 1 shared and 3 of their own */
+	check_cascade(&seed, &mixed, 2 * (3 + 1 + 3));
 	check_cascade(&seed, &ends, 1 + 1 + 1 + 1);
 }
 

@@ -221,12 +221,14 @@ static void products(struct exec_self *self, u32 m)
 	memcpy(p[2].y, self->a, m * N * 4);
 	memcpy(p[2].y + NR * m * N, self->a, m * N * 4);
 	p[2].residual = p[2].y;
+	p[0].w.rows = 64;
+	p[3].w.rows = 48;
 	self->x.ops->gemm(&self->x, p, NR);
 	for (u32 i = 0; i < NR; i++) {
 		p[i].y += NR * m * N;
 		if (i == 2)
 			p[i].residual = p[i].y;
-		self->x.kern->gemm(&p[i], 0, N, scratch);
+		self->x.kern->gemm(&p[i], 0, p[i].w.rows, scratch);
 	}
 	EXPECT_SAME(y, y + NR * m * N, NR * m * N, "products");
 	free((void *)w.data);
@@ -240,7 +242,7 @@ static void products(struct exec_self *self, u32 m)
  * than a pass. */
 TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 {
-	static const u32 ms[] = { 33, 100, 450, 530 };
+	static const u32 ms[] = { 33, 100, 450, 530, 800 };
 
 	for (u32 i = 0; i < ARRAY_SIZE(ms); i++)
 		products(self, ms[i]);

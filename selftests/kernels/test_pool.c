@@ -336,6 +336,7 @@ TEST(pool, a_thread_begins_with_its_own_share)
 	pool_destroy(p);
 }
 
+/* Of those that keep scores within 0.02 nat, the fastest of this CPU. */
 TEST(select, chooses_bf16_where_an_instruction_has_it_else_int16)
 {
 	u32 want = KERN_NUMERICS_BF16;
