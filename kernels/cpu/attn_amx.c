@@ -294,8 +294,8 @@ static struct operand key_tile(const struct attn_work *w, u32 first, u32 j,
 }
 
 /*
- * For each 64 keys all tiles of rows in turn: a tile of Q' comes from L2, the
- * keys stay in L1.
+ * For each 64 keys all tiles of rows in turn. Q' of 64 rows is more than L1: by
+ * this order its tiles come from L2 once for four products.
  */
 static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
 {

@@ -242,13 +242,12 @@ static void run_item(struct attn_work *w)
 }
 
 /*
- * A block of a prompt: the blocks before and after have the same keys, in a
- * cache if they fit one, and a long way to compute with each.
+ * One of several blocks of a prompt's rows: the others have the same keys, in a
+ * cache if they fit one, and each takes long to compute with them.
  */
 static bool is_prompt(const struct attn_work *w)
 {
-	return w->rows > ATTN_FEW_ROWS &&
-	       row_of(w, 0)->seq == row_of(w, w->rows - 1)->seq;
+	return w->p->seqs[row_of(w, 0)->seq].nr_rows > w->it->nr_rows;
 }
 
 /* Of the keys that some row sees; all of them are in the table of w->seq. */

@@ -28,6 +28,7 @@
 
 #include "kernels/cpu/attn_plan.h"
 
+#define FEW_ROWS	 16 /* at most this many query rows: runs, and parts */
 #define SPLIT_MIN	 2 /* segments that a split item has at least */
 #define ITEMS_PER_THREAD 4
 
@@ -88,7 +89,7 @@ static u32 first_page(const struct planner *p, u32 seq)
 
 static bool has_few_rows(const struct planner *p, u32 seq)
 {
-	return (u64)p->a->seqs[seq].nr_rows * p->group <= ATTN_FEW_ROWS;
+	return (u64)p->a->seqs[seq].nr_rows * p->group <= FEW_ROWS;
 }
 
 /* ---- runs ---- */
@@ -392,7 +393,7 @@ static int add_run_items(struct planner *p, const struct kern_attn_run *r)
 	return err;
 }
 
-/* The last rows see the most keys: start the longest items first. */
+/* In the order of rows, as other operations share them out. */
 static int add_blocks(struct planner *p, u32 seq, u32 row0)
 {
 	const struct kern_attn_seq *s = &p->a->seqs[seq];

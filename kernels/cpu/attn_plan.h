@@ -10,9 +10,6 @@
 
 /* Query rows (tokens x heads of a group) that one item holds at most. */
 #define ATTN_MAX_ROWS 64
-#define ATTN_FEW_ROWS                                          \
-	16 /* query rows of a decode, at most: runs, and parts \
-	    */
 
 /* The fold of some keys: empty is (-inf, 0, 0). */
 struct attn_state {

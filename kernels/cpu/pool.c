@@ -261,7 +261,7 @@ void pool_run(struct pool *p, pool_fn fn, void *arg, u32 nr_items)
 	p->arg = arg;
 	p->nr_items = nr_items;
 	__atomic_store_n(&p->nr_done, 0, __ATOMIC_SEQ_CST);
-	/* The caller's own last: nobody is to help it before it has begun. */
+	/* The caller's own last: hardly anybody helps it before it begins. */
 	for (u32 i = p->nr_threads; i--;)
 		__atomic_store_n(&p->workers[i].range,
 				 range_of(share(p, i), share(p, i + 1)),
