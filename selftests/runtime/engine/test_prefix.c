@@ -70,6 +70,22 @@ static void settle(const struct test_kvmd *d)
 	} while (copying);
 }
 
+/* kvmd has seen that every client is gone, and what they had asked for. */
+static void wait_until_gone(const struct test_kvmd *d)
+{
+	bool any;
+	char *json;
+
+	do {
+		json = test_kvmd_ctl(d, "client list");
+		ASSERT_TRUE(json != NULL);
+		any = strstr(json, "\"name\":");
+		free(json);
+		if (any)
+			usleep(1000);
+	} while (any);
+}
+
 /* The same prompt over contiguous memory. */
 static void expect_same(struct rig *want, const struct request *got,
 			const struct request_params *p)
@@ -224,6 +240,7 @@ TEST_F(prefix, a_client_that_is_gone_leaves_what_it_has_computed)
 	rig_submit(&u.r, &p);
 	rig_run(&u.r);
 	user_close(&u);
+	wait_until_gone(&self->d);
 	settle(&self->d);
 	user_open(&u, &c, self->d.socket, true);
 	q = rig_submit(&u.r, &p);
