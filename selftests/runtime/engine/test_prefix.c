@@ -183,6 +183,7 @@ TEST_F(prefix, who_has_no_room_beside_what_is_shared_has_pages_of_its_own)
 	rig_run(&a.r);
 	settle(&self->d);
 	user_close(&a);
+	wait_until_gone(&self->d);
 	free(test_kvmd_ctl(&self->d, "tenant limit uid:0 max=8M"));
 	user_open(&b, &c, self->d.socket, true);
 	p = rig_params(ids, 231, 12);
