@@ -34,11 +34,6 @@ _Static_assert(sizeof(struct attn_scratch) + sizeof(struct attn_own) <=
 		       KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds them");
 
-static bool is_bf16(const struct attn_work *w)
-{
-	return w->numerics == KERN_NUMERICS_BF16_ATTN;
-}
-
 static void load_q(struct attn_work *w)
 {
 	u32 padded = ALIGN_UP(w->dim, 32u);

@@ -45,8 +45,13 @@ struct attn_work {
 	u32 numerics; /* enum kern_numerics */
 	u32 group, rows, dim;
 	u32 keys_end; /* no row of the item sees one from here on */
-	bool fetch; /* keys ahead of their turn: is_prompt() */
+	bool fetch; /* keys ahead of their turn: unless is_prompt() */
 };
+
+static bool is_bf16(const struct attn_work *w)
+{
+	return w->numerics == KERN_NUMERICS_BF16_ATTN;
+}
 
 /* The item's queries, to where attend() wants them. */
 static void load_q(struct attn_work *w);
@@ -148,9 +153,7 @@ static void prefetch_key(const struct attn_work *w, u32 pos, u32 end)
  */
 static struct v16 settling_zero(const struct attn_work *w)
 {
-	bool bf16 = w->numerics == KERN_NUMERICS_BF16_ATTN;
-
-	return v16_set1(bf16 ? 0.0f : -0.0f);
+	return v16_set1(is_bf16(w) ? 0.0f : -0.0f);
 }
 
 /* (max, sum, o + zero) into the running state of a row. */

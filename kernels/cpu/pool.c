@@ -74,8 +74,7 @@ struct pool {
 	u32 job __attribute__((aligned(KV_CACHELINE)));
 	u32 nr_sleepers; /* atomic */
 	u32 stop; /* atomic */
-	/* Written by the caller before the ranges, read after taking an item.
-	 */
+	/* Written before the ranges, read after taking an item. */
 	pool_fn fn __attribute__((aligned(KV_CACHELINE)));
 	void *arg;
 	u32 nr_items;

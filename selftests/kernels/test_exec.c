@@ -238,8 +238,10 @@ static void products(struct exec_self *self, u32 m)
 	free(scratch);
 }
 
-/* Rows of one part; of two, one of which the short ones have none of; of more
- * than a pass. */
+/*
+ * Rows of one part; of two, one of which the short ones have none of; of more
+ * than a pass.
+ */
 TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 {
 	static const u32 ms[] = { 33, 100, 450, 530, 800 };
@@ -285,13 +287,14 @@ static void gated_rows(struct exec_self *self, const char *isa, u32 m, u32 n,
 
 TEST_F(exec, columns_of_gated_products_on_every_row)
 {
-	static const u32 ms[] = { 1, 5, 33, 65, 100, 450, 530 };
+	static const u32 ms[] = { 1, 5, 33, 64, 65, 100, 450, 530 };
 	u32 i = 0;
 
 	for (const char *const *isa = kern_isa_list(); *isa; isa++, i++) {
-		gated_rows(self, *isa, ms[i % 7], 50 + i % 3 * 300, true,
-			   false);
-		gated_rows(self, *isa, ms[(i + 3) % 7], 80, i & 1, i & 2);
+		gated_rows(self, *isa, ms[i % ARRAY_SIZE(ms)], 50 + i % 3 * 300,
+			   true, false);
+		gated_rows(self, *isa, ms[(i + 3) % ARRAY_SIZE(ms)], 80, i & 1,
+			   i & 2);
 	}
 	for (i = 0; i < ARRAY_SIZE(ms); i++)
 		gated_rows(self, NULL, ms[i], 150 + i, i != 2, i == 4);
