@@ -104,7 +104,7 @@ static void few_cols(const struct kern_gemm *p, u32 n, u32 n1,
 {
 	struct few_strips strips = { .ahead = 2 * p->w.stride };
 	const struct strip_type t = strip_type(p->w.dtype);
-	bool two = p->m > AMX_ROWS;
+	bool two = p->m > AMX_ROWS, any = !p->best;
 
 	strips.at[0] = strip_at(&p->w, n, 0);
 	/* A strip without a neighbour is its own. */
@@ -125,11 +125,12 @@ static void few_cols(const struct kern_gemm *p, u32 n, u32 n1,
 		amx_store(2, s->c[2], 64);
 		amx_store(3, s->c[3], 64);
 	}
-	for (u32 m = 0; m < p->m; m++)
-		for (u32 i = n; i < n1; i += AMX_COLS)
-			store_sums(p, m, i, min(n1 - i, AMX_COLS),
-				   s->c[m / AMX_ROWS * 2 + (i - n) / AMX_COLS]
-				       [m % AMX_ROWS]);
+	for (u32 i = 0; i < (two ? 4 : 2) && !any; i++)
+		any = wants_store(p, i / 2 * AMX_ROWS, s->c[i]);
+	for (u32 m = 0; m < p->m && any; m++)
+		store_sums(p, m, n, n1 - n,
+			   s->c[m / AMX_ROWS * 2][m % AMX_ROWS],
+			   AMX_ROWS * AMX_COLS);
 }
 
 /* Columns lo .. hi of strips; 1 to FEW_ROWS rows. */

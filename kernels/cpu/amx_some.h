@@ -120,13 +120,18 @@ static void some_strip(const struct kern_gemm *p, u32 n, struct some_scratch *s,
 static void some_cols(const struct kern_gemm *p, u32 n, u32 n1,
 		      struct some_scratch *s)
 {
-	for (u32 i = n; i < n1; i += AMX_COLS)
-		some_strip(p, i, s, s->c[(i - n) / AMX_COLS]);
-	for (u32 m = 0; m < p->m; m++)
-		for (u32 i = n; i < n1; i += AMX_COLS)
-			store_sums(p, m, i, min(n1 - i, AMX_COLS),
-				   s->c[(i - n) / AMX_COLS][m / AMX_ROWS]
-				       [m % AMX_ROWS]);
+	bool any = !p->best;
+
+	for (u32 i = n; i < n1; i += AMX_COLS) {
+		some_sums *c = &s->c[(i - n) / AMX_COLS];
+
+		some_strip(p, i, s, *c);
+		for (u32 m = 0; m < p->m && !any; m += AMX_ROWS)
+			any = wants_store(p, m, (*c)[m / AMX_ROWS]);
+	}
+	for (u32 m = 0; m < p->m && any; m++)
+		store_sums(p, m, n, n1 - n, s->c[0][m / AMX_ROWS][m % AMX_ROWS],
+			   sizeof(s->c[0]) / sizeof(float));
 }
 
 /* Columns lo .. hi of strips; more than 2 * AMX_ROWS rows, up to SOME_ROWS. */

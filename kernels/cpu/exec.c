@@ -7,6 +7,8 @@
  * element from its own inputs, in an order of its own.
  */
 #include <errno.h>
+#include <float.h>
+#include <math.h>
 
 #include "kernels/cpu/pool.h"
 #include "kernels/include/kern.h"
@@ -205,8 +207,67 @@ static struct kern_gemm gemm_rows(const struct kern_gemm *p, u32 m, u32 rows)
 	g.y += y;
 	if (g.residual)
 		g.residual += y;
+	if (g.best)
+		g.best += m;
+	if (g.keep)
+		g.keep += m;
 	return g;
 }
+
+/*
+ * The best of a row, of all items: whoever has a better one puts it there. An
+ * item begins a little below what there is, so that it finds an equal one as
+ * well, which may be the first.
+ */
+
+/* By a number that is no denormal, since those count as 0. */
+static struct kern_best just_below(const struct kern_best *best)
+{
+	struct kern_best b;
+
+	__atomic_load(best, &b, __ATOMIC_RELAXED);
+	b.max = fminf(b.max, FLT_MAX);
+	b.max -= fmaxf(fabsf(b.max) * 0x1p-20f, FLT_MIN);
+	return (struct kern_best){ b.max, 0 };
+}
+
+static bool is_better(struct kern_best a, struct kern_best than)
+{
+	return a.max > than.max || (a.max == than.max && a.id < than.id);
+}
+
+static void merge_best(struct kern_best *best, struct kern_best mine)
+{
+	struct kern_best was;
+
+	__atomic_load(best, &was, __ATOMIC_RELAXED);
+	while (is_better(mine, was) &&
+	       !__atomic_compare_exchange(best, &was, &mine, false,
+					  __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/* Columns lo .. hi. The best of them, if wanted, lie behind the scratch. */
+static void gemm_columns(const struct kern_ops *kern, const struct kern_gemm *p,
+			 u32 lo, u32 hi, void *scratch)
+{
+	struct kern_gemm g = *p;
+
+	if (!p->best) {
+		kern->gemm(p, lo, hi, scratch);
+		return;
+	}
+	g.best = (void *)((u8 *)scratch + KERN_SCRATCH_BYTES);
+	for (u32 m = 0; m < p->m; m++)
+		g.best[m] = just_below(&p->best[m]);
+	kern->gemm(&g, lo, hi, scratch);
+	for (u32 m = 0; m < p->m; m++)
+		merge_best(&p->best[m], g.best[m]);
+}
+
+_Static_assert(GEMM_PASS * sizeof(struct kern_best) <=
+		       POOL_SCRATCH_BYTES - KERN_SCRATCH_BYTES,
+	       "a thread has memory for the best of a pass");
 
 struct gemm_job {
 	const struct kern_ops *kern;
@@ -230,7 +291,7 @@ static void gemm_item(void *arg, u32 item, void *scratch)
 			continue;
 		from = (from - j->first[i]) * GEMM_UNIT;
 		to = (to - j->first[i]) * GEMM_UNIT;
-		j->kern->gemm(p, from, min(to, p->w.rows), scratch);
+		gemm_columns(j->kern, p, from, min(to, p->w.rows), scratch);
 	}
 }
 
@@ -335,12 +396,15 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 static void exec_gemm(struct kern_exec *x, const struct kern_gemm *p, u32 nr)
 {
 	for (u32 n; nr; p += n, nr -= n) {
+		bool passes = x->kern->gemm_pack;
 		u32 most = 0, rows;
 
 		n = min(nr, (u32)GEMM_BATCH);
-		for (u32 i = 0; i < n; i++)
+		for (u32 i = 0; i < n; i++) {
 			most = max(most, p[i].m);
-		rows = x->kern->gemm_pack ? pass_rows(most) : most;
+			passes |= p[i].best != NULL;
+		}
+		rows = passes ? pass_rows(most) : most;
 		for (u32 m = 0; m < most; m += rows)
 			gemm_pass(x, p, n, m, min(most - m, rows));
 	}

@@ -178,13 +178,11 @@ static void store_block(const struct kern_gemm *p, u32 m, u32 mr, u32 n0,
 			u32 n1, float (*c)[4][AMX_ROWS][AMX_COLS])
 {
 	for (u32 i = 0; i < mr; i++)
-		for (u32 n = n0; n < n1; n += AMX_COLS) {
-			u32 tile = (n - n0) / AMX_COLS;
-
-			store_sums(p, m + i, n, min(n1 - n, AMX_COLS),
-				   c[tile / 2][i / AMX_ROWS * 2 + tile % 2]
-				    [i % AMX_ROWS]);
-		}
+		for (u32 n = n0; n < n1; n += PANEL_COLS)
+			store_sums(p, m + i, n, min(n1 - n, (u32)PANEL_COLS),
+				   c[(n - n0) / PANEL_COLS][i / AMX_ROWS * 2]
+				    [i % AMX_ROWS],
+				   AMX_ROWS * AMX_COLS);
 }
 
 /* Up to 32 rows from m on, times the panels of a block of k. */

@@ -91,7 +91,8 @@ static void gemm_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0,
 				p, m, n0 + j * PANEL_COLS,
 				min(n1 - n0 - j * PANEL_COLS, (u32)PANEL_COLS),
 				s->c[(m - m0) / TILE_ROWS][j]
-				    [(m - m0) % TILE_ROWS]);
+				    [(m - m0) % TILE_ROWS],
+				16);
 }
 
 /*

@@ -27,9 +27,8 @@ static void ints_store(const struct kern_gemm *p, u32 n0, u32 n1, u32 m, u32 mr,
 		       ints_sums *c)
 {
 	for (u32 r = 0; r < mr; r++)
-		for (u32 n = n0; n < n1; n += KERN_STRIP)
-			store_sums(p, m + r, n, min(n1 - n, KERN_STRIP),
-				   c[(n - n0) / KERN_STRIP][r]);
+		store_sums(p, m + r, n0, n1 - n0, c[0][r],
+			   INTS_PASS * KERN_STRIP);
 }
 
 /* Rows m .. m + mr of columns n0 .. n1, at most a pass of INTS_COLS. */

@@ -119,6 +119,15 @@ struct kern_softcap {
  * Where w has strips, lo is a multiple of 16, and hi too or w.rows.
  */
 
+/* The largest element of a row and its column: of equal ones the first. */
+struct kern_best {
+	float max;
+	u32 id;
+} __attribute__((aligned(8)));
+
+/* Of no element; a NaN, or a row of nothing but -INFINITY, leaves it. */
+#define KERN_BEST_NONE ((struct kern_best){ -__builtin_inff(), 0 })
+
 /*
  * y[m][n] = (sum_k x[m][k] * w[n][k] + bias[n]) + residual[m][n]
  * y may be residual (same stride). The sum is numerics.rst's.
@@ -132,6 +141,13 @@ struct kern_gemm {
 	u32 m;
 	u32 x_stride, y_stride;
 	const void *packed; /* x by gemm_pack() of the same row, or NULL */
+	/*
+	 * NULL; or [M]: what y has that is larger goes there, and y itself,
+	 * which may be NULL then, gets the rows that @keep names. Ranges that
+	 * are computed at the same time have one each.
+	 */
+	struct kern_best *best;
+	const bool *keep; /* [M]; NULL: none */
 };
 
 /*
@@ -307,6 +323,7 @@ void kern_attn_plan_fini(struct kern_attn_plan *plan);
 struct kern_logits {
 	const float *x; /* [R][len] */
 	u32 len;
+	const bool *keep; /* [R], rows that are looked at; NULL: all */
 	/* Each may be NULL. */
 	u32 *argmax; /* [R], the lowest index of the largest value */
 	float *max; /* [R] */

@@ -48,7 +48,10 @@ void ref_gemm_store(const struct kern_gemm *p, u32 m, u32 n, float sum)
 		sum += p->bias[n];
 	if (p->residual)
 		sum += p->residual[at];
-	p->y[at] = sum;
+	if (p->best && sum > p->best[m].max)
+		p->best[m] = (struct kern_best){ sum, n };
+	if (!p->best || (p->keep && p->keep[m]))
+		p->y[at] = sum;
 }
 
 void ref_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)

@@ -49,10 +49,14 @@ void ref_logits(const struct kern_logits *p, u32 lo, u32 hi)
 {
 	for (u32 r = lo; r < hi; r++) {
 		const float *x = p->x + (size_t)r * p->len;
-		u32 best = row_argmax(x, p->len);
-		float m = x[best] > -INFINITY ? x[best] : -INFINITY;
 		struct topk top;
+		u32 best;
+		float m;
 
+		if (p->keep && !p->keep[r])
+			continue;
+		best = row_argmax(x, p->len);
+		m = x[best] > -INFINITY ? x[best] : -INFINITY;
 		if (p->argmax)
 			p->argmax[r] = best;
 		if (p->max)

@@ -2,11 +2,12 @@
 /*
  * decide.c - from logits to tokens, scores and finished sequences
  *
- * Rows come in blocks that fit the logits buffer. For a block, one pass over
- * the rows finds the largest entry of each and, where somebody wants
- * log-probabilities, the sum of exponentials and the K largest; then each
- * row's sequence is served in the order of the rows, so that what happens
- * depends on arrival only.
+ * Rows come in blocks that fit the logits buffer. Of a row whose sequence takes
+ * the likeliest token and no more, the product that makes the logits keeps only
+ * that. For the others of a block one pass over the rows finds the largest
+ * entry of each and, where somebody wants log-probabilities, the sum of
+ * exponentials and the K largest; then each row's sequence is served in the
+ * order of the rows, so that what happens depends on arrival only.
  *
  * A draw looks at a whole row, so it is computed like the rest: the rows of a
  * block are shared out to the threads of the pool, each with a sampler of its
@@ -261,6 +262,43 @@ static void draw_block(struct engine *e, u32 first, u32 nr, const float *logits)
 		pool_run(e->x->pool, draw_rows, &d, min(n, e->nr_samplers));
 }
 
+/*
+ * Is more wanted of a row than its largest entry? Where the model caps logits,
+ * which makes some of them equal, the largest is looked for after that.
+ */
+static bool is_kept(const struct engine *e, const struct out_row *o)
+{
+	const struct request *r = o->seq->req;
+
+	return r->p.kind != REQUEST_GENERATE || o->pos + 1 < r->p.nr_prompt ||
+	       row_wants_lse(e, r) || !sampler_is_argmax(&r->p.sampling) ||
+	       e->m->hp.logit_softcap > 0.0f;
+}
+
+/* Logits of a block, and what is asked of those that are kept: to @p. */
+static void block_logits(struct engine *e, u32 first, u32 nr,
+			 struct kern_logits *p)
+{
+	const struct out_row *rows = e->batch.out + first;
+	u32 nr_kept = 0, i;
+
+	for (i = 0; i < nr; i++) {
+		e->keep[i] = is_kept(e, &rows[i]);
+		nr_kept += e->keep[i];
+		p->k = max(p->k, row_nr_top(e, rows[i].seq->req));
+		if (row_wants_lse(e, rows[i].seq->req))
+			p->lse = e->lse;
+	}
+	if (nr_kept == nr) {
+		p->x = forward_logits(e->f, first, nr, NULL, NULL);
+	} else {
+		p->keep = nr_kept ? e->keep : NULL;
+		p->x = forward_logits(e->f, first, nr, e->best, p->keep);
+	}
+	if (nr_kept)
+		e->x->ops->logits(e->x, p, nr);
+}
+
 static void block(struct engine *e, u32 first, u32 nr)
 {
 	u32 vocab = e->m->hp.vocab, i;
@@ -270,27 +308,17 @@ static void block(struct engine *e, u32 first, u32 nr)
 				 .argmax = e->argmax,
 				 .top_ids = e->top_ids,
 				 .top = e->top };
-	float *logits;
 
 	ahead_receive(e);
-	p.x = logits = forward_logits(e->f, first, nr);
-
-	for (i = 0; i < nr; i++) {
-		const struct request *r = e->batch.out[first + i].seq->req;
-
-		p.k = max(p.k, row_nr_top(e, r));
-		if (row_wants_lse(e, r))
-			p.lse = e->lse;
-	}
-	e->x->ops->logits(e->x, &p, nr);
-	draw_block(e, first, nr, logits);
+	block_logits(e, first, nr, &p);
+	draw_block(e, first, nr, p.x);
 	ahead_end(e);
 	e->stats.compute_s += engine_now(e) - start;
 	host_lap(&e->logits_s, from);
 	for (i = 0; i < nr; i++) {
 		const struct row_info row = {
-			.logits = logits + (size_t)i * vocab,
-			.argmax = e->argmax[i],
+			.logits = e->keep[i] ? p.x + (size_t)i * vocab : NULL,
+			.argmax = e->keep[i] ? e->argmax[i] : e->best[i].id,
 			.drawn = e->drawn[i],
 			.lse = p.lse ? e->lse[i] : 0.0,
 			.top_ids = e->top_ids + (size_t)i * p.k,

@@ -54,11 +54,13 @@ static int alloc_step(struct engine *e)
 	e->commit = calloc(e->o.max_seqs + 1, sizeof(*e->commit));
 	e->commit_ev = calloc(e->o.max_seqs + 1, sizeof(*e->commit_ev));
 	e->asks = calloc(e->o.max_seqs, sizeof(*e->asks));
+	e->best = calloc(e->o.logit_rows, sizeof(*e->best));
+	e->keep = calloc(e->o.logit_rows, sizeof(*e->keep));
 	e->argmax = calloc(e->o.logit_rows, sizeof(*e->argmax));
 	e->drawn = calloc(e->o.logit_rows, sizeof(*e->drawn));
 	e->lse = calloc(e->o.logit_rows, sizeof(*e->lse));
 	if (!e->step || !e->items || !e->commit || !e->commit_ev || !e->asks ||
-	    !e->argmax || !e->drawn || !e->lse ||
+	    !e->best || !e->keep || !e->argmax || !e->drawn || !e->lse ||
 	    batch_init(&e->batch, e->o.max_seqs, t) || plan_init(e))
 		return -ENOMEM;
 	return alloc_samplers(e);
@@ -145,6 +147,8 @@ void engine_destroy(struct engine *e)
 	free(e->asks);
 	batch_fini(&e->batch);
 	plan_fini(e);
+	free(e->best);
+	free(e->keep);
 	free(e->argmax);
 	free(e->drawn);
 	free(e->lse);

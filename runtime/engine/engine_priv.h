@@ -50,7 +50,7 @@ struct plan {
 
 /* What is known of a row of logits, valid until the next block. */
 struct row_info {
-	float *logits; /* [vocab] */
+	const float *logits; /* [vocab], if it is kept */
 	u32 argmax;
 	u32 drawn; /* by the row's own sequence, unless it is argmax */
 	double lse; /* only where row_wants_lse() */
@@ -116,7 +116,9 @@ struct engine {
 	bool has_rival; /* another process had the turn before this step */
 
 	/* one block of logits */
-	u32 *argmax; /* [logit_rows] */
+	struct kern_best *best; /* [logit_rows] */
+	bool *keep; /* [logit_rows] */
+	u32 *argmax; /* [logit_rows] of those that are kept */
 	u32 *drawn; /* [logit_rows] */
 	double *lse; /* [logit_rows] */
 	u32 *top_ids; /* [logit_rows][max_top] */

@@ -26,13 +26,14 @@ static void logits(struct engine *e, u32 nr)
 
 	for (i = 0; i < nr && !e->o.machine; i += n) {
 		n = min(nr - i, e->o.logit_rows);
-		e->x->ops->logits(e->x,
-				  &(struct kern_logits){
-					  .x = forward_logits(e->f, i, n),
-					  .len = e->m->hp.vocab,
-					  .argmax = e->argmax,
-				  },
-				  n);
+		e->x->ops->logits(
+			e->x,
+			&(struct kern_logits){
+				.x = forward_logits(e->f, i, n, NULL, NULL),
+				.len = e->m->hp.vocab,
+				.argmax = e->argmax,
+			},
+			n);
 	}
 }
 

@@ -428,12 +428,18 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 	return 0;
 }
 
-float *forward_logits(struct forward *f, u32 first, u32 nr)
+float *forward_logits(struct forward *f, u32 first, u32 nr,
+		      struct kern_best *best, const bool *keep)
 {
 	struct kern_gemm p = product(&f->m->head,
 				     f->out + (size_t)first * f->m->hp.dim,
 				     f->logits, NULL, nr);
+	u32 i;
 
+	for (i = 0; best && i < nr; i++)
+		best[i] = KERN_BEST_NONE;
+	p.best = best;
+	p.keep = keep;
 	f->x->ops->gemm(f->x, &p, 1);
 	if (f->m->hp.logit_softcap > 0.0f) {
 		const struct kern_softcap cap = {

@@ -69,9 +69,17 @@ int __must_check forward_run(struct forward *f, const struct forward_batch *b);
  * forward_logits - logits of some of the last batch's out_rows
  * @first: index into out_rows
  * @nr: at most the caps' logit_rows
+ * @best: [nr]: gets the largest logit of each row; NULL, as it has to be for a
+ *	  model that caps its logits: all rows are kept
+ * @keep: [nr]: with @best, whose logits are wanted besides; NULL: nobody's
  *
- * Return: [nr][vocab], the caller's to change until the next call.
+ * A vocabulary of a quarter of a million is a MiB a row, written and read: for
+ * rows of which the best is all that is wanted there is no need.
+ *
+ * Return: [nr][vocab], the caller's to change until the next call; of rows that
+ * are not kept it may be anything.
  */
-float *forward_logits(struct forward *f, u32 first, u32 nr);
+float *forward_logits(struct forward *f, u32 first, u32 nr,
+		      struct kern_best *best, const bool *keep);
 
 #endif

@@ -8,7 +8,8 @@
  * ref is the row that defines what they compute, which is that of the first.
  * The weights are given as rows of blocks and, where their type has them, as
  * strips; in two slices of columns, so that both ends of a slice are met. Some
- * elements of x are much larger than their neighbours.
+ * elements of x are much larger than their neighbours. Each again with the best
+ * of its rows asked for, of which some or none are kept.
  */
 #include <math.h>
 
@@ -34,6 +35,48 @@ static void *packed(const struct kern_ops *ops, const struct kern_gemm *p)
 	return to;
 }
 
+/* Of a row of y; what is not kept is not written. */
+static void expect_best(const struct kern_gemm *p, u32 m, const float *start,
+			const float *want, const char *what)
+{
+	size_t at = (size_t)m * p->y_stride;
+	bool kept = p->keep && p->keep[m];
+	struct kern_best best = KERN_BEST_NONE;
+
+	for (u32 n = 0; n < p->w.rows; n++)
+		if (want[at + n] > best.max)
+			best = (struct kern_best){ want[at + n], n };
+	EXPECT_EQ(best.id, p->best[m].id);
+	EXPECT_EQ(best.max, p->best[m].max);
+	EXPECT_SAME(p->y + at, (kept ? want : start) + at, p->y_stride, what);
+}
+
+/* p's residual is @start, so that y may stay as it is. */
+static void compare_best(const struct kern_ops *ops, struct kern_gemm p,
+			 u32 cut, const float *start, const float *want,
+			 const char *what)
+{
+	struct kern_best *best = kt_alloc(p.m * sizeof(*best));
+	bool *keep = kt_alloc(p.m * sizeof(*keep));
+
+	for (u32 kept = 0; kept < 2; kept++) {
+		for (u32 m = 0; m < p.m; m++) {
+			best[m] = KERN_BEST_NONE;
+			keep[m] = m % 3 == 1;
+		}
+		memcpy(p.y, start, (size_t)p.m * p.y_stride * sizeof(*p.y));
+		p.residual = p.bias ? start : NULL;
+		p.best = best;
+		p.keep = kept ? keep : NULL;
+		ops->gemm(&p, 0, cut, scratch);
+		ops->gemm(&p, cut, p.w.rows, scratch);
+		for (u32 m = 0; m < p.m; m++)
+			expect_best(&p, m, start, want, what);
+	}
+	free(best);
+	free(keep);
+}
+
 /* One row of the table, in two slices, from rows or from strips. */
 static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
 		    const float *start, const float *want, float *got)
@@ -54,6 +97,7 @@ static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
 		 dtype_name(p.w.dtype), strips ? " strips" : "", p.m, p.w.rows,
 		 p.w.cols);
 	EXPECT_SAME(got, want, nr, what);
+	compare_best(ops, p, cut, start, want, what);
 	if (!x)
 		return;
 	memcpy(got, start, nr * sizeof(*got));
@@ -61,6 +105,7 @@ static void compare(const struct kern_ops *ops, struct kern_gemm p, u32 cut,
 	ops->gemm(&p, 0, cut, scratch);
 	ops->gemm(&p, cut, p.w.rows, scratch);
 	EXPECT_SAME(got, want, nr, what);
+	compare_best(ops, p, cut, start, want, what);
 	free(x);
 }
 

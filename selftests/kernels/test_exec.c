@@ -4,6 +4,9 @@
  *
  * san: address thread
  */
+#include <math.h>
+
+#include "kernels/cpu/pool.h"
 #include "selftests/kernels/kern_test.h"
 
 #define T   300 /* enough rows to be cut into several items */
@@ -248,6 +251,84 @@ TEST_F(exec, columns_of_products_that_share_x_or_do_not)
 
 	for (u32 i = 0; i < ARRAY_SIZE(ms); i++)
 		products(self, ms[i]);
+}
+
+/*
+ * Many columns are the same here, so that equal ones lie in several items, and
+ * one row is of NaN, one of zeros, of which the negative ones are no smaller.
+ */
+static void best_of_rows(struct exec_self *self, const char *isa, u32 m)
+{
+	enum { K = 64, N = 3000 };
+	struct kern_mat w = kt_mat(&self->seed, KV_DTYPE_Q8_0, N, K);
+	struct kern_mat strips;
+	u16 *x = kt_bf16s(&self->seed, m * K, 1);
+	float *y = kt_alloc(m * N * 4);
+	struct kern_best *best = kt_alloc(m * sizeof(*best));
+	u32 *want = kt_alloc(m * sizeof(*want));
+	struct kern_gemm p;
+	struct kern_exec e;
+
+	for (u32 n = 50; n < N; n++)
+		memcpy((u8 *)w.data + n * w.stride,
+		       (const u8 *)w.data +
+			       kt_below(&self->seed, 50) * w.stride,
+		       w.stride);
+	strips = kt_strips(&w);
+	memset(x, 0xff, K * sizeof(*x));
+	for (u32 k = 0; k < K; k++)
+		x[(m - 1) * K + k] = (u16)(k % 2 << 15);
+	p = kt_gemm(strips, x, y, m);
+	ASSERT_EQ(0, kern_exec_init(&e, isa, pool_nr_threads(self->x.pool)));
+	e.ops->gemm(&e, &p, 1);
+	e.ops->logits(&e,
+		      &(struct kern_logits){ .x = y, .len = N, .argmax = want },
+		      m);
+	for (u32 i = 0; i < m; i++)
+		best[i] = KERN_BEST_NONE;
+	p.best = best;
+	p.y = NULL;
+	e.ops->gemm(&e, &p, 1);
+	for (u32 i = 0; i < m; i++) {
+		bool nan = i == 0 && m > 1;
+
+		EXPECT_EQ(want[i], best[i].id);
+		EXPECT_EQ(nan ? -INFINITY : y[i * N + want[i]], best[i].max);
+	}
+	kern_exec_fini(&e);
+	free((void *)w.data);
+	free((void *)strips.data);
+	free(x);
+	free(y);
+	free(best);
+	free(want);
+}
+
+TEST_F(exec, the_best_of_a_row_is_the_first_of_the_largest)
+{
+	static const u32 ms[] = { 1, 9, 40, 64, 70, 530 };
+
+	for (u32 i = 0; i < ARRAY_SIZE(ms); i++) {
+		best_of_rows(self, NULL, ms[i]);
+		best_of_rows(self, "avx2", ms[i]);
+	}
+}
+
+TEST_F(exec, rows_of_logits_that_are_not_kept_are_left_alone)
+{
+	u32 argmax[T];
+	bool keep[T];
+	struct kern_logits p = {
+		.x = self->a, .len = LEN, .keep = keep, .argmax = argmax
+	};
+
+	for (u32 i = 0; i < T; i++) {
+		keep[i] = i % 5 == 0;
+		argmax[i] = ~0u;
+	}
+	self->x.ops->logits(&self->x, &p, T);
+	for (u32 i = 0; i < T; i++)
+		EXPECT_EQ(keep[i], argmax[i] != ~0u);
 }
 
 /* Few rows, some, more than a pass; ends of columns that fill no tile. */

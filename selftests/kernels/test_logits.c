@@ -37,8 +37,8 @@ static void check_row(const float *x, u32 len, u32 k)
 		u32 best, *ids = kt_alloc(k * 4);
 		float top_value, *top = kt_alloc(k * 4);
 		double lse;
-		struct kern_logits p = { x,    len, &best, &top_value,
-					 &lse, ids, top,   k };
+		struct kern_logits p = { x,    len, NULL, &best, &top_value,
+					 &lse, ids, top,  k };
 
 		kern_select(*isa)->logits(&p, 0, 1);
 		EXPECT_EQ(all[0].id, best);

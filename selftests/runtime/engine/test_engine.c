@@ -94,6 +94,59 @@ TEST(engine, more_threads_give_the_same_bits)
 	same_in(&c, 2, 512, true);
 }
 
+/*
+ * Of a greedy sequence only the largest logit is looked at, unless somebody
+ * wants to know of others: of half of them here, beside each other in a block.
+ */
+static void likeliest(struct rig *r, const struct tiny_cfg *c, u32 nr_logprobs,
+		      struct request **q)
+{
+	u32 ids[64], i;
+
+	rig_open(r, c, 3, 64);
+	for (i = 0; i < NR_SEQS; i++) {
+		struct request_params p;
+
+		rig_ids(r, ids, 20 + i, 500 + i);
+		p = rig_params(ids, 20 + i, 30);
+		p.nr_logprobs = i % 2 ? 3 : nr_logprobs;
+		p.n = i == 4 ? 2 : 1;
+		q[i] = rig_submit(r, &p);
+	}
+	rig_run(r);
+}
+
+static void expect_likeliest(const struct tiny_cfg *c)
+{
+	struct request *with[NR_SEQS], *without[NR_SEQS];
+	struct rig a, b;
+	u32 i, k;
+
+	likeliest(&a, c, 3, with);
+	likeliest(&b, c, 0, without);
+	for (i = 0; i < NR_SEQS; i++) {
+		const struct seq *s = with[i]->seqs[0];
+
+		EXPECT_EQ(30, seq_nr_new(s));
+		for (k = 0; k < with[i]->nr_seqs; k++)
+			EXPECT_EQ(0, memcmp(s->ids, without[i]->seqs[k]->ids,
+					    s->nr * sizeof(u32)));
+	}
+	rig_close(&a);
+	rig_close(&b);
+}
+
+TEST(engine, the_likeliest_token_is_the_same_if_its_row_is_kept)
+{
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_Q8_0);
+
+	expect_likeliest(&c);
+	c.softcap_logits = 0.01; /* many are equal then */
+	expect_likeliest(&c);
+	c = tiny_qwen(KV_DTYPE_BF16);
+	expect_likeliest(&c);
+}
+
 /* What is asked of one engine at a time. */
 #define NR_MIXED 14u
 

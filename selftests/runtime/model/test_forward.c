@@ -317,8 +317,8 @@ TEST_F(forward, a_step_played_from_its_calls_gives_the_same_bits)
 			float *want, *got;
 
 			nr = min(steps[i].nr_out - first, LOGIT_ROWS);
-			want = forward_logits(direct.f, first, nr);
-			got = forward_logits(taped.f, first, nr);
+			want = forward_logits(direct.f, first, nr, NULL, NULL);
+			got = forward_logits(taped.f, first, nr, NULL, NULL);
 			memset(got, 0xff, nr * vocab * sizeof(*got));
 			tape_play(&self->r.x);
 			if (memcmp(want, got, nr * vocab * sizeof(*got)))
@@ -371,9 +371,9 @@ TEST_F(forward, the_last_layer_and_the_head_have_the_rows_that_want_logits)
 		expect_rows_of_layers(m, t, steps[i].nr_out);
 		EXPECT_EQ(0, tape_rows_by(&m->head));
 		for (first = 0; first < steps[i].nr_out; first += LOGIT_ROWS)
-			forward_logits(
-				n.f, first,
-				min(steps[i].nr_out - first, LOGIT_ROWS));
+			forward_logits(n.f, first,
+				       min(steps[i].nr_out - first, LOGIT_ROWS),
+				       NULL, NULL);
 		EXPECT_EQ(steps[i].nr_out, tape_rows_by(&m->head));
 		tape_clear();
 	}

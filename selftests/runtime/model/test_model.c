@@ -56,7 +56,7 @@ static void product_forward(const struct tiny *t, const char *isa,
 		seq.nr_rows = batch.nr_tokens = batch.nr_out = n;
 		ASSERT_EQ(0, forward_run(f, &batch));
 		memcpy(logits + (size_t)at * t->c.vocab,
-		       forward_logits(f, 0, n),
+		       forward_logits(f, 0, n, NULL, NULL),
 		       (size_t)n * t->c.vocab * sizeof(float));
 	}
 	forward_free(f);

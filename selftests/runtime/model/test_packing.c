@@ -492,7 +492,7 @@ static float *logits_of(const struct model *m, struct kern_exec *x,
 	for (i = 0; i < NR_TOKENS; i++)
 		out_rows[i] = i;
 	ASSERT_EQ(0, forward_run(f, &b));
-	memcpy(out, forward_logits(f, 0, NR_TOKENS), bytes);
+	memcpy(out, forward_logits(f, 0, NR_TOKENS, NULL, NULL), bytes);
 	forward_free(f);
 	kv->ops->destroy(kv);
 	return out;
