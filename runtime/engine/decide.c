@@ -275,6 +275,16 @@ static bool is_kept(const struct engine *e, const struct out_row *o)
 	       e->m->hp.logit_softcap > 0.0f;
 }
 
+/* Logits are kept of a number of rows at a time; of others there are none. */
+static u32 block_rows(const struct engine *e, u32 first)
+{
+	u32 nr = e->batch.nr_out - first, i = 0;
+
+	while (i < nr && !is_kept(e, &e->batch.out[first + i]))
+		i++;
+	return max(i, min(nr, e->o.logit_rows));
+}
+
 /* Logits of a block, and what is asked of those that are kept: to @p. */
 static void block_logits(struct engine *e, u32 first, u32 nr,
 			 struct kern_logits *p)
@@ -299,15 +309,31 @@ static void block_logits(struct engine *e, u32 first, u32 nr,
 		e->x->ops->logits(e->x, p, nr);
 }
 
+/* What is known of the i-th row of a block. */
+static struct row_info row_of(const struct engine *e,
+			      const struct kern_logits *p, u32 i)
+{
+	if (!e->keep[i])
+		return (struct row_info){ .argmax = e->best[i].id };
+	return (struct row_info){
+		.logits = p->x + (size_t)i * p->len,
+		.argmax = e->argmax[i],
+		.drawn = e->drawn[i],
+		.lse = p->lse ? e->lse[i] : 0.0,
+		.top_ids = e->top_ids + (size_t)i * p->k,
+		.top = e->top + (size_t)i * p->k,
+	};
+}
+
 static void block(struct engine *e, u32 first, u32 nr)
 {
-	u32 vocab = e->m->hp.vocab, i;
 	double start = engine_now(e);
 	double from = clock_s();
-	struct kern_logits p = { .len = vocab,
+	struct kern_logits p = { .len = e->m->hp.vocab,
 				 .argmax = e->argmax,
 				 .top_ids = e->top_ids,
 				 .top = e->top };
+	u32 i;
 
 	ahead_receive(e);
 	block_logits(e, first, nr, &p);
@@ -316,14 +342,7 @@ static void block(struct engine *e, u32 first, u32 nr)
 	e->stats.compute_s += engine_now(e) - start;
 	host_lap(&e->logits_s, from);
 	for (i = 0; i < nr; i++) {
-		const struct row_info row = {
-			.logits = e->keep[i] ? p.x + (size_t)i * vocab : NULL,
-			.argmax = e->keep[i] ? e->argmax[i] : e->best[i].id,
-			.drawn = e->drawn[i],
-			.lse = p.lse ? e->lse[i] : 0.0,
-			.top_ids = e->top_ids + (size_t)i * p.k,
-			.top = e->top + (size_t)i * p.k,
-		};
+		const struct row_info row = row_of(e, &p, i);
 
 		serve_row(e, &e->batch.out[first + i], &row);
 	}
@@ -351,7 +370,7 @@ void decide(struct engine *e)
 	if (e->o.machine)
 		simulated(e);
 	for (i = 0; i < e->batch.nr_out && !e->o.machine; i += nr) {
-		nr = min(e->batch.nr_out - i, e->o.logit_rows);
+		nr = block_rows(e, i);
 		block(e, i, nr);
 	}
 	for (i = 0; i < e->nr_step; i++) {

@@ -54,8 +54,8 @@ static int alloc_step(struct engine *e)
 	e->commit = calloc(e->o.max_seqs + 1, sizeof(*e->commit));
 	e->commit_ev = calloc(e->o.max_seqs + 1, sizeof(*e->commit_ev));
 	e->asks = calloc(e->o.max_seqs, sizeof(*e->asks));
-	e->best = calloc(e->o.logit_rows, sizeof(*e->best));
-	e->keep = calloc(e->o.logit_rows, sizeof(*e->keep));
+	e->best = calloc(t, sizeof(*e->best));
+	e->keep = calloc(t, sizeof(*e->keep));
 	e->argmax = calloc(e->o.logit_rows, sizeof(*e->argmax));
 	e->drawn = calloc(e->o.logit_rows, sizeof(*e->drawn));
 	e->lse = calloc(e->o.logit_rows, sizeof(*e->lse));

@@ -116,8 +116,8 @@ struct engine {
 	bool has_rival; /* another process had the turn before this step */
 
 	/* one block of logits */
-	struct kern_best *best; /* [logit_rows] */
-	bool *keep; /* [logit_rows] */
+	struct kern_best *best; /* [step_tokens] */
+	bool *keep; /* [step_tokens] */
 	u32 *argmax; /* [logit_rows] of those that are kept */
 	u32 *drawn; /* [logit_rows] */
 	double *lse; /* [logit_rows] */

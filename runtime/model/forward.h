@@ -68,7 +68,7 @@ int __must_check forward_run(struct forward *f, const struct forward_batch *b);
 /**
  * forward_logits - logits of some of the last batch's out_rows
  * @first: index into out_rows
- * @nr: at most the caps' logit_rows
+ * @nr: at most the caps' logit_rows; any, if none is kept
  * @best: [nr]: gets the largest logit of each row; NULL, as it has to be for a
  *	  model that caps its logits: all rows are kept
  * @keep: [nr]: with @best, whose logits are wanted besides; NULL: nobody's

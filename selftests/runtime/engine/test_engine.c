@@ -96,20 +96,24 @@ TEST(engine, more_threads_give_the_same_bits)
 
 /*
  * Of a greedy sequence only the largest logit is looked at, unless somebody
- * wants to know of others: of half of them here, beside each other in a block.
+ * wants to know of others. Here rows of both kinds are in a block, and behind
+ * them more of the first than a block has of the others.
  */
 static void likeliest(struct rig *r, const struct tiny_cfg *c, u32 nr_logprobs,
 		      struct request **q)
 {
+	const struct engine_opts o = { .step_tokens = 64, .logit_rows = 3 };
 	u32 ids[64], i;
 
-	rig_open(r, c, 3, 64);
+	rig_load(r, c, 3);
+	ASSERT_EQ(0, kv_contig_create(r->m, 64, 1024, &r->b, r->err));
+	rig_start(r, &o);
 	for (i = 0; i < NR_SEQS; i++) {
 		struct request_params p;
 
 		rig_ids(r, ids, 20 + i, 500 + i);
 		p = rig_params(ids, 20 + i, 30);
-		p.nr_logprobs = i % 2 ? 3 : nr_logprobs;
+		p.nr_logprobs = i == 1 ? 3 : nr_logprobs;
 		p.n = i == 4 ? 2 : 1;
 		q[i] = rig_submit(r, &p);
 	}
