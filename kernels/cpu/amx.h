@@ -49,6 +49,12 @@ static inline u8 amx_rows_of(int t, u8 k, u8 first, u8 second)
 		asm volatile("" : : : "memory"); \
 		_tile_loadd(t, p, stride);       \
 	} while (0)
+/* What is next read after much else: it takes no room in L1 from that. */
+#define amx_load_once(t, p, stride)               \
+	do {                                      \
+		asm volatile("" : : : "memory");  \
+		_tile_stream_loadd(t, p, stride); \
+	} while (0)
 #define amx_store(t, p, stride) _tile_stored(t, p, stride)
 #define amx_product(c, a, b)	_tile_dpbf16ps(c, a, b)
 
@@ -119,6 +125,11 @@ static inline void amx_load(int t, const void *p, size_t stride)
 	for (u32 r = 0; r < amx_nr_rows[t]; r++)
 		memcpy(amx_tile[t][r], (const u8 *)p + r * stride,
 		       4 * amx_dwords[t]);
+}
+
+static inline void amx_load_once(int t, const void *p, size_t stride)
+{
+	amx_load(t, p, stride);
 }
 
 static inline void amx_store(int t, void *p, size_t stride)

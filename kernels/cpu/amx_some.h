@@ -51,19 +51,23 @@ vec_inline struct some_x some_x(const struct kern_gemm *p, u32 depth, u32 k)
 	};
 }
 
-/* All tiles have 16 rows here, so that any goes with any. */
+/*
+ * All tiles have 16 rows here, so that any goes with any. x is more than L1
+ * has: the second 16 rows stay there from strip to strip, others are loaded
+ * past it.
+ */
 vec_inline void some_products(const bool four, struct some_x x,
 			      const few_tile *w)
 {
 	amx_load(7, w, 64);
-	amx_load(4, x.at, 64);
+	amx_load_once(4, x.at, 64);
 	amx_product(0, 4, 7);
 	amx_load(5, x.at + x.stride, 64);
 	amx_product(1, 5, 7);
-	amx_load(4, x.at + 2 * x.stride, 64);
+	amx_load_once(4, x.at + 2 * x.stride, 64);
 	amx_product(2, 4, 7);
 	if (four) {
-		amx_load(5, x.at + 3 * x.stride, 64);
+		amx_load_once(5, x.at + 3 * x.stride, 64);
 		amx_product(3, 5, 7);
 	}
 }

@@ -4,22 +4,25 @@
  *
  *	for each group of 256 columns of the thread's share
  *	  for each 512 rows of x or fewer
- *	    for each 256 k (or up to 320)
- *	      unpack 256 x 256 weights into 8 panels		128 KiB, L2
- *	      for each 32 rows of x: tiles of 32 k		16 KiB, L1
- *	        for each panel: 2 x 2 tiles over 8 products	16 KiB, L1
- *	    add bias and residual, store
+ *	    for each 512 k (or up to 640)
+ *	      unpack 256 x 512 weights into 8 panels		256 KiB, L2
+ *	      for each 32 rows of x: tiles of 32 k		32 KiB, L1
+ *	        for each panel: 2 x 2 tiles over 16 products	32 KiB, L2
+ *	          add bias and residual, store
  *
  * Of a gated product a group is 128 columns of gate and the same of up, in turn
  * a panel of each: both sums of a column are in scratch when it is stored.
+ *
+ * x and a panel of such depth are more than L1 has. Panels are loaded past it
+ * (amx_load_once()), so that x stays, which is read again for each panel.
  *
  * Rows of x are a page apart or more; where amx_gemm_pack() has put their tiles
  * one behind the other, in the order of these loops, the caches read ahead.
  * Where it has not, each group copies them.
  *
- * A panel of gemm_driver.h is two columns of tiles as it lies. Sums stay in
- * memory, a tile in 1 KiB, between blocks of k; loading and storing them once
- * for 8 products costs a fifth (kernels.rst has what else was tried). Weights
+ * A panel of gemm_driver.h is two columns of tiles as it lies. Between blocks
+ *of k sums stay in memory, a tile in 1 KiB; loading and storing them once for 8
+ * products cost a fifth (kernels.rst has what else was tried). Weights
  * of a step are unpacked once for up to 512 rows, in the time of some 40 rows'
  * products. Up to 64 rows go by strips, without a panel: amx_few.h, amx_some.h.
  *
@@ -43,32 +46,35 @@
 #define AMX_PANELS (AMX_GROUP / PANEL_COLS)
 #define AMX_PASS   512u /* rows */
 #define AMX_BLOCK  32u /* rows side by side in L1 */
-#define AMX_DEPTH  320u /* k of a block, at most */
+#define AMX_DEPTH  640u /* k of a block, at most */
 
 typedef u16 x_tile[AMX_ROWS][AMX_K];
+typedef float amx_tiles[4][AMX_ROWS][AMX_COLS]; /* of a panel, 32 rows */
 
 struct amx_scratch {
 	u32 panel[AMX_PANELS][AMX_DEPTH / 2 * PANEL_COLS];
 	x_tile x[2 * AMX_DEPTH / AMX_K]; /* where none is packed */
 	struct panel_rows rows;
 	/* [block of rows][panel]: 2 x 2 tiles of sums */
-	float c[AMX_PASS / AMX_BLOCK][AMX_PANELS][4][AMX_ROWS][AMX_COLS];
+	amx_tiles c[AMX_PASS / AMX_BLOCK][AMX_PANELS];
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct amx_scratch) <= KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds it");
 
 /*
- * Columns of a block of k. Sums are loaded and stored once for a block, so it
- * is as deep as L1 allows: 256, or up to 320 and about even for a row that 256
- * does not divide, in strips, whose types then have a scale for each 32.
+ * Columns of a block of k: what L1 has room for of 32 rows. Some types have
+ * scales for 256 k, which are not to be torn; others are cut about even. Rows
+ * of blocks are transposed 256 k at a time.
  */
 static u32 block_depth(const struct kern_mat *w)
 {
 	u32 nr = DIV_ROUND_UP(w->cols, AMX_DEPTH);
 
-	if (w->layout != KERN_LAYOUT_STRIP || w->cols % PANEL_K == 0)
+	if (w->layout != KERN_LAYOUT_STRIP)
 		return PANEL_K;
+	if (w->cols % PANEL_K == 0)
+		return min(w->cols, AMX_DEPTH / PANEL_K * PANEL_K);
 	return ALIGN_UP(DIV_ROUND_UP(w->cols, nr), AMX_K);
 }
 
@@ -137,7 +143,7 @@ void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi)
  * block of k.
  */
 vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
-		      u32 steps, bool first, float c[4][AMX_ROWS][AMX_COLS])
+		      u32 steps, bool first, amx_tiles c)
 {
 	if (first) {
 		amx_zero(0);
@@ -154,8 +160,8 @@ vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
 	}
 	for (u32 i = 0; i < steps; i++, panel += AMX_K / 2 * PANEL_COLS) {
 		amx_load(4, x[i], 64);
-		amx_load(6, panel, PANEL_COLS * sizeof(*panel));
-		amx_load(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
+		amx_load_once(6, panel, PANEL_COLS * sizeof(*panel));
+		amx_load_once(7, panel + AMX_COLS, PANEL_COLS * sizeof(*panel));
 		if (two)
 			amx_load(5, x[steps + i], 64);
 		amx_product(0, 4, 6);
@@ -173,115 +179,126 @@ vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
 	}
 }
 
-/* Rows m .. m + mr of columns n0 .. n1: c is [panel]. */
-static void store_block(const struct kern_gemm *p, u32 m, u32 mr, u32 n0,
-			u32 n1, float (*c)[4][AMX_ROWS][AMX_COLS])
+/* Rows m .. m + mr of columns n .. n + nr, of one panel. */
+static void store_panel(const struct kern_gemm *p, u32 m, u32 mr, u32 n, u32 nr,
+			const amx_tiles *c)
 {
 	for (u32 i = 0; i < mr; i++)
-		for (u32 n = n0; n < n1; n += PANEL_COLS)
-			store_sums(p, m + i, n, min(n1 - n, (u32)PANEL_COLS),
-				   c[(n - n0) / PANEL_COLS][i / AMX_ROWS * 2]
-				    [i % AMX_ROWS],
-				   AMX_ROWS * AMX_COLS);
+		store_sums(p, m + i, n, nr,
+			   (*c)[i / AMX_ROWS * 2][i % AMX_ROWS],
+			   AMX_ROWS * AMX_COLS);
+}
+
+/* Likewise, of a panel of gate and one of up. */
+static void store_gated(const struct kern_gemm_gated *p, u32 m, u32 mr, u32 n,
+			u32 nr, const amx_tiles *gate, const amx_tiles *up)
+{
+	for (u32 i = 0; i < mr; i++) {
+		u16 *out = p->out + (size_t)(m + i) * p->out_stride + n;
+		u32 row = i % AMX_ROWS, t = i / AMX_ROWS * 2;
+
+		for (u32 k = 0; k < nr; k += AMX_COLS, t++)
+			v16_store_bf16_n(out + k,
+					 v16_gated(p->act,
+						   v16_load((*gate)[t][row]),
+						   v16_load((*up)[t][row])),
+					 min(nr - k, AMX_COLS));
+	}
+}
+
+/*
+ * A product, or with @gated two, whose panels take turns: sums go where
+ * they belong after the last block of k, while they are in L1.
+ */
+struct amx_job {
+	const struct kern_gemm *p;
+	const struct kern_gemm_gated *gated;
+	u32 n0, n1; /* columns of a group */
+};
+
+/* Columns of panel j; of a gated product of both panels of a pair. */
+static u32 panel_at(const struct amx_job *j, u32 i)
+{
+	return j->n0 + (j->gated ? i / 2 : i) * PANEL_COLS;
 }
 
 /* Up to 32 rows from m on, times the panels of a block of k. */
-static void amx_block(const struct kern_gemm *p, u32 m, u32 mr, u32 k0, u32 nr,
-		      u32 panels, float (*c)[4][AMX_ROWS][AMX_COLS],
-		      struct amx_scratch *s)
+static void amx_block(const struct amx_job *j, u32 m, u32 mr, u32 k0, u32 nr,
+		      u32 panels, amx_tiles *c, struct amx_scratch *s)
 {
+	const struct kern_gemm *p = j->p;
 	u32 steps = DIV_ROUND_UP(nr, AMX_K);
+	bool last = k0 + nr == p->w.cols;
 	const x_tile *x = s->x;
 
 	if (p->packed)
 		x = (const x_tile *)p->packed + packed_at(p, m, k0, nr);
 	else
 		load_x(p, m, mr, k0, nr, s->x);
-	for (u32 j = 0; j < panels; j++)
+	for (u32 i = 0; i < panels; i++) {
+		u32 n = panel_at(j, i), cols = min(j->n1 - n, (u32)PANEL_COLS);
+
 		if (mr > AMX_ROWS)
-			tiles(true, x, s->panel[j], steps, k0 == 0, c[j]);
+			tiles(true, x, s->panel[i], steps, k0 == 0, c[i]);
 		else
-			tiles(false, x, s->panel[j], steps, k0 == 0, c[j]);
-}
-
-/*
- * Sums of rows m0 .. m1, a pass at most, of columns n0 .. n1, a group at most:
- * those of w, or in turn a panel of w and one of @up.
- */
-static void amx_sums(const struct kern_gemm *p, const struct kern_mat *up,
-		     u32 n0, u32 n1, u32 m0, u32 m1, struct amx_scratch *s)
-{
-	u32 depth = block_depth(&p->w), each = up ? 2 : 1;
-	u32 panels = each * DIV_ROUND_UP(n1 - n0, (u32)PANEL_COLS);
-
-	for (u32 k0 = 0; k0 < p->w.cols; k0 += depth) {
-		u32 nr = min(p->w.cols - k0, depth);
-
-		for (u32 j = 0; j < panels; j++)
-			fill_panel(j % each ? up : &p->w,
-				   n0 + j / each * PANEL_COLS, n1, k0, nr,
-				   &s->rows, s->panel[j]);
-		for (u32 m = m0; m < m1; m += AMX_BLOCK)
-			amx_block(p, m, min(m1 - m, AMX_BLOCK), k0, nr, panels,
-				  s->c[(m - m0) / AMX_BLOCK], s);
+			tiles(false, x, s->panel[i], steps, k0 == 0, c[i]);
+		if (last && !j->gated)
+			store_panel(p, m, mr, n, cols, &c[i]);
+		else if (last && i % 2)
+			store_gated(j->gated, m, mr, n, cols, &c[i - 1], &c[i]);
 	}
 }
 
-/* Rows m0 .. m1 of columns n0 .. n1, at most a pass of a group. */
-static void amx_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0, u32 m1,
+/* Rows m0 .. m1, a pass at most, of the columns of a group. */
+static void amx_group(const struct amx_job *j, u32 m0, u32 m1,
 		      struct amx_scratch *s)
 {
-	amx_sums(p, NULL, n0, n1, m0, m1, s);
-	for (u32 m = m0; m < m1; m += AMX_BLOCK)
-		store_block(p, m, min(m1 - m, AMX_BLOCK), n0, n1,
-			    s->c[(m - m0) / AMX_BLOCK]);
-}
+	const struct kern_mat *w[2] = { &j->p->w,
+					j->gated ? &j->gated->up : &j->p->w };
+	u32 depth = block_depth(w[0]), cols = w[0]->cols;
+	u32 panels = DIV_ROUND_UP(j->n1 - j->n0, (u32)PANEL_COLS);
 
-/* Row m, the i-th of its block, of columns n0 .. n1: c is [panel]. */
-static void store_gated(const struct kern_gemm_gated *p, u32 m, u32 i, u32 n0,
-			u32 n1, float (*c)[4][AMX_ROWS][AMX_COLS])
-{
-	u16 *out = p->out + (size_t)m * p->out_stride;
+	if (j->gated)
+		panels *= 2;
+	for (u32 k0 = 0; k0 < cols; k0 += depth) {
+		u32 nr = min(cols - k0, depth);
 
-	for (u32 n = n0; n < n1; n += AMX_COLS) {
-		u32 tile = (n - n0) / AMX_COLS, l = min(n1 - n, AMX_COLS);
-		u32 at = i / AMX_ROWS * 2 + tile % 2, row = i % AMX_ROWS;
-		struct v16 gate = v16_load(c[tile / 2 * 2][at][row]);
-		struct v16 up = v16_load(c[tile / 2 * 2 + 1][at][row]);
-
-		v16_store_bf16_n(out + n, v16_gated(p->act, gate, up), l);
+		for (u32 i = 0; i < panels; i++)
+			fill_panel(w[i % 2], panel_at(j, i), j->n1, k0, nr,
+				   &s->rows, s->panel[i]);
+		for (u32 m = m0; m < m1; m += AMX_BLOCK)
+			amx_block(j, m, min(m1 - m, AMX_BLOCK), k0, nr, panels,
+				  s->c[depth < cols ? (m - m0) / AMX_BLOCK : 0],
+				  s);
 	}
 }
 
-/* Likewise, of half a group of both. */
-static void gated_group(const struct kern_gemm_gated *p, u32 n0, u32 n1, u32 m0,
-			u32 m1, struct amx_scratch *s)
+/* All rows of columns lo .. hi. */
+static void amx_groups(struct amx_job *j, u32 lo, u32 hi, u32 cols,
+		       struct amx_scratch *s)
+{
+	amx_begin();
+	for (u32 n = lo; n < hi; n += cols) {
+		j->n0 = n;
+		j->n1 = min(hi, n + cols);
+		for (u32 m = 0; m < j->p->m; m += AMX_PASS)
+			amx_group(j, m, min(j->p->m, m + AMX_PASS), s);
+	}
+	amx_end();
+}
+
+void amx_gemm_gated(const struct kern_gemm_gated *p, u32 lo, u32 hi,
+		    void *scratch)
 {
 	const struct kern_gemm g = { .w = p->gate,
 				     .x = p->x,
 				     .m = p->m,
 				     .x_stride = p->x_stride,
 				     .packed = p->packed };
+	struct amx_job j = { .p = &g, .gated = p };
 
-	amx_sums(&g, &p->up, n0, n1, m0, m1, s);
-	for (u32 m = m0; m < m1; m++)
-		store_gated(p, m, (m - m0) % AMX_BLOCK, n0, n1,
-			    s->c[(m - m0) / AMX_BLOCK]);
-}
-
-void amx_gemm_gated(const struct kern_gemm_gated *p, u32 lo, u32 hi,
-		    void *scratch)
-{
-	const u32 cols = AMX_GROUP / 2;
-
-	if (!p->m)
-		return;
-	amx_begin();
-	for (u32 n = lo; n < hi; n += cols)
-		for (u32 m = 0; m < p->m; m += AMX_PASS)
-			gated_group(p, n, min(hi, n + cols), m,
-				    min(p->m, m + AMX_PASS), scratch);
-	amx_end();
+	if (p->m)
+		amx_groups(&j, lo, hi, AMX_GROUP / 2, scratch);
 }
 
 #include "kernels/cpu/amx_some.h"
@@ -294,6 +311,7 @@ void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 {
 	u32 cols = p->m <= AMX_ROWS ? (u32)PANEL_COLS : AMX_GROUP;
 	bool strips = p->w.layout == KERN_LAYOUT_STRIP;
+	struct amx_job j = { .p = p };
 
 	if (!p->m)
 		return;
@@ -305,10 +323,5 @@ void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 		some_gemm(p, lo, hi, scratch);
 		return;
 	}
-	amx_begin();
-	for (u32 n = lo; n < hi; n += cols)
-		for (u32 m = 0; m < p->m; m += AMX_PASS)
-			amx_group(p, n, min(hi, n + cols), m,
-				  min(p->m, m + AMX_PASS), scratch);
-	amx_end();
+	amx_groups(&j, lo, hi, cols, scratch);
 }

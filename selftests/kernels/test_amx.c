@@ -87,13 +87,19 @@ TEST(amx, takes_more_rows_and_columns_than_a_pass_and_a_group)
 	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 1, 300, 512 }, true);
 }
 
-/* Rows that 256 does not divide: blocks of up to 320, the last one shorter. */
+/*
+ * One block; two, the last one shorter: of up to 640 where 256 does not divide
+ * the row, else of 512.
+ */
 TEST(amx, takes_blocks_of_k_of_other_depths)
 {
 	u64 seed = test_seed();
 
 	need_avx2();
 	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 65, 33, 640 }, true);
+	check(&seed, KV_DTYPE_Q5_0, (struct shape){ 97, 20, 672 }, true);
+	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 66, 33, 768 }, false);
+	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 80, 17, 1280 }, true);
 	check(&seed, KV_DTYPE_Q5_0, (struct shape){ 40, 20, 2912 }, false);
 	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 20, 352 }, false);
 	check(&seed, KV_DTYPE_BF16, (struct shape){ 65, 18, 283 }, true);
@@ -140,8 +146,8 @@ TEST(amx, keeps_both_sums_of_a_gated_product)
 	u64 seed = test_seed();
 
 	need_avx2();
-	check_gated(&seed, KV_DTYPE_Q5_0, (struct shape){ 66, 150, 352 }, true);
-	check_gated(&seed, KV_DTYPE_Q4_K, (struct shape){ 79, 40, 512 }, true);
+	check_gated(&seed, KV_DTYPE_Q5_0, (struct shape){ 66, 150, 672 }, true);
+	check_gated(&seed, KV_DTYPE_Q4_K, (struct shape){ 79, 40, 768 }, true);
 	check_gated(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 33, 64 }, false);
 	check_gated(&seed, KV_DTYPE_BF16, (struct shape){ 17, 18, 283 }, false);
 }
