@@ -67,6 +67,8 @@ struct operand {
 #define LOAD_AT(t, m, i) \
 	amx_load(t, (const u8 *)(m).p + (i) * (m).step, (m).stride)
 #define LOAD(t, m) LOAD_AT(t, m, i)
+#define LOAD_ONCE_AT(t, m, i) \
+	amx_load_once(t, (const u8 *)(m).p + (i) * (m).step, (m).stride)
 
 /* c[i] = a[i] b, for up to 4 a */
 static void products_of_a(const struct operand *a, u32 na,
@@ -94,15 +96,15 @@ static void products_of_a(const struct operand *a, u32 na,
 /*
  * The same where b has two parts of each step, for which a[i] stays: a column
  * of 64 keys is more than the sets of L1 hold in which it lies when tokens are
- * 1 KiB apart.
+ * 1 KiB apart. b is loaded past L1: for the keys that are in it.
  */
 static void products_of_parts(const struct operand *a, u32 na,
 			      const struct operand *b, u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
-		LOAD_AT(6, b[0], Q_PARTS * i);
+		LOAD_ONCE_AT(6, b[0], Q_PARTS * i);
 		LOAD(4, a[0]);
-		LOAD_AT(7, b[0], Q_PARTS * i + 1);
+		LOAD_ONCE_AT(7, b[0], Q_PARTS * i + 1);
 		amx_product(0, 4, 6);
 		if (na > 1) {
 			LOAD(5, a[1]);
@@ -166,6 +168,7 @@ static void products_2x2(const struct operand *a, const struct operand *b,
 
 #undef LOAD
 #undef LOAD_AT
+#undef LOAD_ONCE_AT
 
 static void clear_sums(void)
 {
