@@ -96,7 +96,7 @@ static void products_of_a(const struct operand *a, u32 na,
 /*
  * The same where b has two parts of each step, for which a[i] stays: a column
  * of 64 keys is more than the sets of L1 hold in which it lies when tokens are
- * 1 KiB apart. b is loaded past L1: for the keys that are in it.
+ * 1 KiB apart. b is loaded past L1, so that the keys stay there.
  */
 static void products_of_parts(const struct operand *a, u32 na,
 			      const struct operand *b, u32 nr)

@@ -204,7 +204,8 @@ static struct kern_gemm gemm_rows(const struct kern_gemm *p, u32 m, u32 rows)
 		return g;
 	g.m = min(p->m - m, rows);
 	g.x += (size_t)m * p->x_stride;
-	g.y += y;
+	if (g.y)
+		g.y += y;
 	if (g.residual)
 		g.residual += y;
 	if (g.best)

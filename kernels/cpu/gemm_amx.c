@@ -21,10 +21,10 @@
  * Where it has not, each group copies them.
  *
  * A panel of gemm_driver.h is two columns of tiles as it lies. Between blocks
- *of k sums stay in memory, a tile in 1 KiB; loading and storing them once for 8
- * products cost a fifth (kernels.rst has what else was tried). Weights
- * of a step are unpacked once for up to 512 rows, in the time of some 40 rows'
- * products. Up to 64 rows go by strips, without a panel: amx_few.h, amx_some.h.
+ * sums stay in memory, a tile in 1 KiB: storing and loading them once for 16
+ * products takes a tenth. Weights of a step are unpacked once for up to 512
+ * rows, in the time of some 40 rows' products. Up to 64 rows go by strips,
+ * without a panel: amx_few.h, amx_some.h.
  *
  * The last tiles of rows are padded with zeros; so is a ragged end of k.
  */
@@ -216,7 +216,7 @@ struct amx_job {
 	u32 n0, n1; /* columns of a group */
 };
 
-/* Columns of panel j; of a gated product of both panels of a pair. */
+/* First column of panel i; of a gated product both of a pair have it. */
 static u32 panel_at(const struct amx_job *j, u32 i)
 {
 	return j->n0 + (j->gated ? i / 2 : i) * PANEL_COLS;

@@ -29,7 +29,7 @@ vec_inline struct v16 whole_sums(const struct kern_gemm *p, struct sums s,
 	return y;
 }
 
-/* The best of nr columns, of which one is better than what was. */
+/* The best of nr columns, of which one may be better than what was. */
 static void note_best(const struct kern_gemm *p, struct sums s, u32 nr,
 		      struct kern_best *best)
 {

@@ -155,7 +155,7 @@ struct kern_gemm {
  * rounded to bf16: two products and kern_gated, whose sums nobody else sees.
  */
 struct kern_gemm_gated {
-	struct kern_mat gate, up; /* [N][K], better of one layout */
+	struct kern_mat gate, up; /* [N][K]; faster if they have one layout */
 	const u16 *x; /* bf16 [M][x_stride] */
 	u16 *out; /* [M][out_stride] */
 	u32 m;

@@ -263,15 +263,12 @@ static void draw_block(struct engine *e, u32 first, u32 nr, const float *logits)
 }
 
 /*
- * Is more wanted of a row than its largest entry? Where the model caps logits,
- * which makes some of them equal, the largest is looked for after that.
+ * Is more wanted of a request's rows than the largest entry? Where the model
+ * caps logits, which makes some of them equal, that is looked for afterwards.
  */
-static bool is_kept(const struct engine *e, const struct out_row *o)
+static bool is_kept(const struct engine *e, const struct request *r)
 {
-	const struct request *r = o->seq->req;
-
-	return r->p.kind != REQUEST_GENERATE || o->pos + 1 < r->p.nr_prompt ||
-	       row_wants_lse(e, r) || !sampler_is_argmax(&r->p.sampling) ||
+	return row_wants_lse(e, r) || !sampler_is_argmax(&r->p.sampling) ||
 	       e->m->hp.logit_softcap > 0.0f;
 }
 
@@ -280,7 +277,7 @@ static u32 block_rows(const struct engine *e, u32 first)
 {
 	u32 nr = e->batch.nr_out - first, i = 0;
 
-	while (i < nr && !is_kept(e, &e->batch.out[first + i]))
+	while (i < nr && !is_kept(e, e->batch.out[first + i].seq->req))
 		i++;
 	return max(i, min(nr, e->o.logit_rows));
 }
@@ -293,10 +290,12 @@ static void block_logits(struct engine *e, u32 first, u32 nr,
 	u32 nr_kept = 0, i;
 
 	for (i = 0; i < nr; i++) {
-		e->keep[i] = is_kept(e, &rows[i]);
+		const struct request *r = rows[i].seq->req;
+
+		e->keep[i] = is_kept(e, r);
 		nr_kept += e->keep[i];
-		p->k = max(p->k, row_nr_top(e, rows[i].seq->req));
-		if (row_wants_lse(e, rows[i].seq->req))
+		p->k = max(p->k, row_nr_top(e, r));
+		if (row_wants_lse(e, r))
 			p->lse = e->lse;
 	}
 	if (nr_kept == nr) {

@@ -431,9 +431,9 @@ int forward_run(struct forward *f, const struct forward_batch *b)
 float *forward_logits(struct forward *f, u32 first, u32 nr,
 		      struct kern_best *best, const bool *keep)
 {
-	struct kern_gemm p = product(&f->m->head,
-				     f->out + (size_t)first * f->m->hp.dim,
-				     f->logits, NULL, nr);
+	struct kern_gemm p =
+		product(&f->m->head, f->out + (size_t)first * f->m->hp.dim,
+			best && !keep ? NULL : f->logits, NULL, nr);
 	u32 i;
 
 	for (i = 0; best && i < nr; i++)

@@ -7,8 +7,8 @@
  * The batch is any mix of prefill and decode: sequences lie one behind the
  * other, each with the rows it computes in this step. Nothing is padded. K
  * and V go through the sequences' block tables into the pages. Only the rows
- * named in out_rows get logits, and those in blocks of at most
- * forward_logit_rows(), because a row is a whole vocabulary wide.
+ * named in out_rows get logits, and those that are kept in blocks of at most
+ * the caps' logit_rows, because a row is a whole vocabulary wide.
  */
 #include "runtime/model/model.h"
 

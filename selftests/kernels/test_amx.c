@@ -54,10 +54,10 @@ TEST(amx, multiplies_33_to_64_packed_rows_by_strips)
 	need_avx2();
 	for (u32 t = 0; t < ARRAY_SIZE(kt_types); t++)
 		check(&seed, kt_types[t],
-		      (struct shape){ rows[t % ARRAY_SIZE(rows)], 70, 512 },
+		      (struct shape){ rows[t % ARRAY_SIZE(rows)], 70, 768 },
 		      t & 1);
 	for (u32 i = 0; i < ARRAY_SIZE(rows); i++)
-		check(&seed, KV_DTYPE_Q5_0, (struct shape){ rows[i], 30, 352 },
+		check(&seed, KV_DTYPE_Q5_0, (struct shape){ rows[i], 30, 672 },
 		      i & 1);
 }
 
@@ -101,7 +101,7 @@ TEST(amx, takes_blocks_of_k_of_other_depths)
 	check(&seed, KV_DTYPE_Q4_K, (struct shape){ 66, 33, 768 }, false);
 	check(&seed, KV_DTYPE_Q6_K, (struct shape){ 80, 17, 1280 }, true);
 	check(&seed, KV_DTYPE_Q5_0, (struct shape){ 40, 20, 2912 }, false);
-	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 20, 352 }, false);
+	check(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 20, 672 }, false);
 	check(&seed, KV_DTYPE_BF16, (struct shape){ 65, 18, 283 }, true);
 }
 
@@ -149,6 +149,7 @@ TEST(amx, keeps_both_sums_of_a_gated_product)
 	check_gated(&seed, KV_DTYPE_Q5_0, (struct shape){ 66, 150, 672 }, true);
 	check_gated(&seed, KV_DTYPE_Q4_K, (struct shape){ 79, 40, 768 }, true);
 	check_gated(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 33, 64 }, false);
+	check_gated(&seed, KV_DTYPE_Q5_0, (struct shape){ 515, 16, 672 }, true);
 	check_gated(&seed, KV_DTYPE_BF16, (struct shape){ 17, 18, 283 }, false);
 }
 
