@@ -8,6 +8,7 @@
  *	      unpack 256 x 512 weights into 8 panels		256 KiB, L2
  *	      for each 32 rows of x: tiles of 32 k		32 KiB, L1
  *	        for each panel: 2 x 2 tiles over 16 products	32 KiB, L2
+ *	          and after the last k, beside the next panel's products,
  *	          add bias and residual, store
  *
  * Of a gated product a group is 128 columns of gate and the same of up, in turn
@@ -139,11 +140,57 @@ void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi)
 }
 
 /*
+ * Sums that are whole: rows i .. end behind row m, of columns n .. n + nr. They
+ * are stored between the products of the next panel, or pair of panels.
+ */
+struct amx_whole {
+	const amx_tiles *c; /* of a pair gate's, then up's */
+	u32 m, i, end;
+	u32 n, nr;
+};
+
+/* A product, or with @gated two, whose panels take turns. */
+struct amx_job {
+	const struct kern_gemm *p;
+	const struct kern_gemm_gated *gated;
+	u32 n0, n1; /* columns of a group */
+	struct amx_whole whole;
+};
+
+vec_inline void store_gated(const struct kern_gemm_gated *p,
+			    const struct amx_whole *w)
+{
+	u16 *out = p->out + (size_t)(w->m + w->i) * p->out_stride + w->n;
+	u32 row = w->i % AMX_ROWS, t = w->i / AMX_ROWS * 2;
+
+	for (u32 k = 0; k < w->nr; k += AMX_COLS, t++)
+		v16_store_bf16_n(out + k,
+				 v16_gated(p->act, v16_load(w->c[0][t][row]),
+					   v16_load(w->c[1][t][row])),
+				 min(w->nr - k, AMX_COLS));
+}
+
+/* Up to nr rows of what is whole. */
+vec_inline void store_rows(struct amx_job *j, u32 nr)
+{
+	struct amx_whole *w = &j->whole;
+
+	for (; nr && w->i < w->end; nr--, w->i++)
+		if (j->gated)
+			store_gated(j->gated, w);
+		else
+			store_sums(
+				j->p, w->m + w->i, w->n, w->nr,
+				w->c[0][w->i / AMX_ROWS * 2][w->i % AMX_ROWS],
+				AMX_ROWS * AMX_COLS);
+}
+
+/*
  * The sums of 32 rows (16 if not @two) x 32 columns, over the steps of one
- * block of k.
+ * block of k. A product takes 16 cycles, in which others are free to store.
  */
 vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
-		      u32 steps, bool first, amx_tiles c)
+		      u32 steps, bool first, amx_tiles c, struct amx_job *j)
 {
 	if (first) {
 		amx_zero(0);
@@ -170,6 +217,7 @@ vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
 			amx_product(2, 5, 6);
 			amx_product(3, 5, 7);
 		}
+		store_rows(j, j->gated ? 1 : 2);
 	}
 	amx_store(0, c[0], 64);
 	amx_store(1, c[1], 64);
@@ -179,43 +227,6 @@ vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
 	}
 }
 
-/* Rows m .. m + mr of columns n .. n + nr, of one panel. */
-static void store_panel(const struct kern_gemm *p, u32 m, u32 mr, u32 n, u32 nr,
-			const amx_tiles *c)
-{
-	for (u32 i = 0; i < mr; i++)
-		store_sums(p, m + i, n, nr,
-			   (*c)[i / AMX_ROWS * 2][i % AMX_ROWS],
-			   AMX_ROWS * AMX_COLS);
-}
-
-/* Likewise, of a panel of gate and one of up. */
-static void store_gated(const struct kern_gemm_gated *p, u32 m, u32 mr, u32 n,
-			u32 nr, const amx_tiles *gate, const amx_tiles *up)
-{
-	for (u32 i = 0; i < mr; i++) {
-		u16 *out = p->out + (size_t)(m + i) * p->out_stride + n;
-		u32 row = i % AMX_ROWS, t = i / AMX_ROWS * 2;
-
-		for (u32 k = 0; k < nr; k += AMX_COLS, t++)
-			v16_store_bf16_n(out + k,
-					 v16_gated(p->act,
-						   v16_load((*gate)[t][row]),
-						   v16_load((*up)[t][row])),
-					 min(nr - k, AMX_COLS));
-	}
-}
-
-/*
- * A product, or with @gated two, whose panels take turns: sums go where
- * they belong after the last block of k, while they are in L1.
- */
-struct amx_job {
-	const struct kern_gemm *p;
-	const struct kern_gemm_gated *gated;
-	u32 n0, n1; /* columns of a group */
-};
-
 /* First column of panel i; of a gated product both of a pair have it. */
 static u32 panel_at(const struct amx_job *j, u32 i)
 {
@@ -223,7 +234,7 @@ static u32 panel_at(const struct amx_job *j, u32 i)
 }
 
 /* Up to 32 rows from m on, times the panels of a block of k. */
-static void amx_block(const struct amx_job *j, u32 m, u32 mr, u32 k0, u32 nr,
+static void amx_block(struct amx_job *j, u32 m, u32 mr, u32 k0, u32 nr,
 		      u32 panels, amx_tiles *c, struct amx_scratch *s)
 {
 	const struct kern_gemm *p = j->p;
@@ -239,19 +250,24 @@ static void amx_block(const struct amx_job *j, u32 m, u32 mr, u32 k0, u32 nr,
 		u32 n = panel_at(j, i), cols = min(j->n1 - n, (u32)PANEL_COLS);
 
 		if (mr > AMX_ROWS)
-			tiles(true, x, s->panel[i], steps, k0 == 0, c[i]);
+			tiles(true, x, s->panel[i], steps, k0 == 0, c[i], j);
 		else
-			tiles(false, x, s->panel[i], steps, k0 == 0, c[i]);
-		if (last && !j->gated)
-			store_panel(p, m, mr, n, cols, &c[i]);
-		else if (last && i % 2)
-			store_gated(j->gated, m, mr, n, cols, &c[i - 1], &c[i]);
+			tiles(false, x, s->panel[i], steps, k0 == 0, c[i], j);
+		if (!last || (j->gated && i % 2 == 0))
+			continue;
+		store_rows(j, AMX_BLOCK);
+		j->whole = (struct amx_whole){
+			.c = j->gated ? &c[i - 1] : &c[i],
+			.m = m,
+			.end = mr,
+			.n = n,
+			.nr = cols,
+		};
 	}
 }
 
 /* Rows m0 .. m1, a pass at most, of the columns of a group. */
-static void amx_group(const struct amx_job *j, u32 m0, u32 m1,
-		      struct amx_scratch *s)
+static void amx_group(struct amx_job *j, u32 m0, u32 m1, struct amx_scratch *s)
 {
 	const struct kern_mat *w[2] = { &j->p->w,
 					j->gated ? &j->gated->up : &j->p->w };
@@ -266,11 +282,15 @@ static void amx_group(const struct amx_job *j, u32 m0, u32 m1,
 		for (u32 i = 0; i < panels; i++)
 			fill_panel(w[i % 2], panel_at(j, i), j->n1, k0, nr,
 				   &s->rows, s->panel[i]);
-		for (u32 m = m0; m < m1; m += AMX_BLOCK)
+		for (u32 m = m0; m < m1; m += AMX_BLOCK) {
+			u32 at = (m - m0) / AMX_BLOCK;
+
+			/* Of one block of k those before may wait still. */
 			amx_block(j, m, min(m1 - m, AMX_BLOCK), k0, nr, panels,
-				  s->c[depth < cols ? (m - m0) / AMX_BLOCK : 0],
-				  s);
+				  s->c[depth < cols ? at : at % 2], s);
+		}
 	}
+	store_rows(j, AMX_BLOCK);
 }
 
 /* All rows of columns lo .. hi. */
