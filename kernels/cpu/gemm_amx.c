@@ -56,7 +56,7 @@ struct amx_scratch {
 	u32 panel[AMX_PANELS][AMX_DEPTH / 2 * PANEL_COLS];
 	x_tile x[2 * AMX_DEPTH / AMX_K]; /* where none is packed */
 	struct panel_rows rows;
-	/* [block of rows][panel]: 2 x 2 tiles of sums */
+	/* [block of rows, modulo 2 with one block of k][panel] */
 	amx_tiles c[AMX_PASS / AMX_BLOCK][AMX_PANELS];
 } __attribute__((aligned(64)));
 
@@ -187,7 +187,8 @@ vec_inline void store_rows(struct amx_job *j, u32 nr)
 
 /*
  * The sums of 32 rows (16 if not @two) x 32 columns, over the steps of one
- * block of k. A product takes 16 cycles, in which others are free to store.
+ * block of k. A product takes 16 cycles, in which the vector ports are free:
+ * rows that are whole are stored there.
  */
 vec_inline void tiles(const bool two, const x_tile *x, const u32 *panel,
 		      u32 steps, bool first, amx_tiles c, struct amx_job *j)
@@ -285,7 +286,10 @@ static void amx_group(struct amx_job *j, u32 m0, u32 m1, struct amx_scratch *s)
 		for (u32 m = m0; m < m1; m += AMX_BLOCK) {
 			u32 at = (m - m0) / AMX_BLOCK;
 
-			/* Of one block of k those before may wait still. */
+			/*
+			 * With one block of k sums need no place of their own,
+			 * but the last of the rows before may wait still.
+			 */
 			amx_block(j, m, min(m1 - m, AMX_BLOCK), k0, nr, panels,
 				  s->c[depth < cols ? at : at % 2], s);
 		}

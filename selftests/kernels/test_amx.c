@@ -150,6 +150,9 @@ TEST(amx, keeps_both_sums_of_a_gated_product)
 	check_gated(&seed, KV_DTYPE_Q4_K, (struct shape){ 79, 40, 768 }, true);
 	check_gated(&seed, KV_DTYPE_Q8_0, (struct shape){ 515, 33, 64 }, false);
 	check_gated(&seed, KV_DTYPE_Q5_0, (struct shape){ 515, 16, 672 }, true);
+	check_gated(&seed, KV_DTYPE_Q4_K, (struct shape){ 70, 16, 512 }, true);
+	check_gated(&seed, KV_DTYPE_Q8_0, (struct shape){ 70, 16, 64 }, true);
+	check_gated(&seed, KV_DTYPE_Q5_0, (struct shape){ 97, 40, 640 }, true);
 	check_gated(&seed, KV_DTYPE_BF16, (struct shape){ 17, 18, 283 }, false);
 }
 
