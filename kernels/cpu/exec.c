@@ -248,17 +248,24 @@ static void merge_best(struct kern_best *best, struct kern_best mine)
 		;
 }
 
-/* Columns lo .. hi. The best of them, if wanted, lie behind the scratch. */
+/* What a thread has behind the scratch of its kernels. */
+static void *own_memory(void *scratch)
+{
+	return (u8 *)scratch + KERN_SCRATCH_BYTES;
+}
+
+/* Columns lo .. hi. The best of them, if wanted, are the thread's at first. */
 static void gemm_columns(const struct kern_ops *kern, const struct kern_gemm *p,
 			 u32 lo, u32 hi, void *scratch)
 {
-	struct kern_gemm g = *p;
+	struct kern_gemm g;
 
 	if (!p->best) {
 		kern->gemm(p, lo, hi, scratch);
 		return;
 	}
-	g.best = (void *)((u8 *)scratch + KERN_SCRATCH_BYTES);
+	g = *p;
+	g.best = own_memory(scratch);
 	for (u32 m = 0; m < p->m; m++)
 		g.best[m] = just_below(&p->best[m]);
 	kern->gemm(&g, lo, hi, scratch);
@@ -452,7 +459,7 @@ static void gated_item(void *arg, u32 item, void *scratch)
 	const struct kern_gemm_gated *p = &j->p;
 	u32 lo = item * j->cut.step * GEMM_UNIT;
 	u32 hi = min(lo + j->cut.step * GEMM_UNIT, p->gate.rows);
-	float *gate = (float *)(void *)((u8 *)scratch + KERN_SCRATCH_BYTES);
+	float *gate = own_memory(scratch);
 	float *up = gate + GEMM_PASS * GATED_COLUMNS;
 	const struct kern_gated act = {
 		.gate = gate,
