@@ -37,5 +37,8 @@ const struct kern_ops kern_ops_avx2int8 = {
 const struct kern_ops kern_ops_avx2int16 = {
 	.name = "avx2int16",
 	.numerics = KERN_NUMERICS_INT16,
+	.pack_rows = INT16_FEW,
+	.pack_bytes = INT16_PACK_BYTES,
 	.gemm = avx2_gemm_int16,
+	.gemm_pack = avx2_gemm_int16_pack,
 };

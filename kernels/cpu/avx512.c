@@ -30,6 +30,8 @@ const struct kern_ops kern_ops_avx512bf16 = {
 
 const struct kern_ops kern_ops_amx = {
 	.name = "amx",
+	.pack_rows = KERN_PACK_ROWS,
+	.pack_bytes = 32 * sizeof(u16),
 	.gemm = amx_gemm,
 	.gemm_pack = amx_gemm_pack,
 	.gemm_gated = amx_gemm_gated,
@@ -62,5 +64,8 @@ const struct kern_ops kern_ops_amxint8 = {
 const struct kern_ops kern_ops_avx512int16 = {
 	.name = "avx512int16",
 	.numerics = KERN_NUMERICS_INT16,
+	.pack_rows = INT16_FEW,
+	.pack_bytes = INT16_PACK_BYTES,
 	.gemm = avx512vnni_gemm_int16,
+	.gemm_pack = avx512vnni_gemm_int16_pack,
 };

@@ -344,17 +344,18 @@ static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr,
 
 	for (u32 i = 0; i < parts * nr; i++)
 		if (i % nr == 0 || !same_x(&p[i], &p[i - 1]))
-			bytes += kern_packed_bytes(p[i].m, p[i].w.cols);
+			bytes += kern_packed_bytes(x->kern, p[i].m,
+						   p[i].w.cols);
 	to = pool_shared(x->pool, bytes);
 	for (u32 i = 0; to && i < parts * nr; i++) {
-		if (p[i].m <= KERN_PACK_ROWS)
+		if (p[i].m <= x->kern->pack_rows)
 			continue;
 		if (i % nr && same_x(&p[i], &p[i - 1])) {
 			p[i].packed = p[i - 1].packed;
 			continue;
 		}
 		p[i].packed = j.to[j.nr] = to;
-		to += kern_packed_bytes(p[i].m, p[i].w.cols);
+		to += kern_packed_bytes(x->kern, p[i].m, p[i].w.cols);
 		j.p[j.nr] = &p[i];
 		j.first[j.nr + 1] =
 			j.first[j.nr] + DIV_ROUND_UP(p[i].m, KERN_PACK_ROWS);
@@ -376,7 +377,7 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 		      u32 m, u32 rows)
 {
 	struct gemm_job j = { .kern = x->kern, .nr = nr };
-	bool pack = x->kern->gemm_pack && rows > KERN_PACK_ROWS;
+	bool pack = x->kern->gemm_pack && rows > x->kern->pack_rows;
 	u32 k = 0;
 
 	for (u32 i = 0; i < nr; i++)

@@ -3,7 +3,6 @@
  * gemm_int16_vnni.c - int16 products with VPDPWSSD
  */
 #include "kernels/cpu/int16_driver.h"
-#include "kernels/cpu/isa.h"
 
 void avx512vnni_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi,
 			   void *scratch)
@@ -12,4 +11,10 @@ void avx512vnni_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi,
 		ints_all(p, lo, hi, scratch, int16_group);
 	else
 		avx512_gemm(p, lo, hi, scratch);
+}
+
+void avx512vnni_gemm_int16_pack(const struct kern_gemm *p, void *to, u32 lo,
+				u32 hi)
+{
+	int16_pack(p, to, lo, hi);
 }

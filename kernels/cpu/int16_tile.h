@@ -13,9 +13,9 @@
  * in an int16_panel, 8 KiB in L1, and have lost their zero point there.
  */
 #include "kernels/cpu/int16_x.h"
+#include "kernels/cpu/isa.h"
 
 #define INT16_DWORDS 16u /* of 32 k of a row */
-#define INT16_FEW    2u /* rows that need no panel */
 
 struct int16_panel {
 	u8 w[INTS_PANEL_BLOCKS * INT16_DWORDS * STRIP_VEC];
@@ -35,10 +35,13 @@ vec_inline vn_int int16_dword(const u32 bits, const u8 *b, const u32 j)
 
 	if (bits == 8) {
 		q = vn_load(b + j / 2 * STRIP_VEC);
-		return vn_and(j % 2 ? vn_shr(q, 8) : q, vn_mask(0x00ff00ff));
+		return j % 2 ? vn_shr16(q, 8) : vn_and(q, vn_mask(0x00ff00ff));
 	}
 	q = vn_load(b + j / 4 * STRIP_VEC);
-	q = vn_and(j % 4 ? vn_shr(q, 4 * (j % 4)) : q, vn_mask(0x000f000f));
+	if (j % 4)
+		q = vn_shr16(q, 4 * (j % 4));
+	if (j % 4 < 3)
+		q = vn_and(q, vn_mask(0x000f000f));
 	if (bits == 5)
 		q = vn_or(q, strip_bits(vn_load(b + 4 * STRIP_VEC), j, 4,
 					0x00010001));
@@ -74,14 +77,37 @@ vec_inline void int16_unpack(const u32 dtype, struct strip_at at, u32 nr_blocks,
 	}
 }
 
-/* sum + the products of pairs of words */
-vec_inline vn_int int16_madd(vn_int sum, vn_int w, vn_int x)
+/*
+ * sum[h] += a pair of x by the pairs of w[h]. gcc puts additions off to the
+ * end and spills what they add, or copies each sum before it; so they are said.
+ */
+#ifdef __AVX512F__
+vec_inline void int16_pair(const s16 *x, const vn_int *w, vn_int *sum)
 {
-	sum = vn_madd16(sum, w, x);
-	/* gcc puts the additions off to the end, and spills all they add. */
-	asm("" : "+v"(sum));
-	return sum;
+	s32 pair;
+
+	memcpy(&pair, x, sizeof(pair));
+	sum[0] = vn_madd16(sum[0], w[0], vn_mask(pair));
+	asm("" : "+v"(sum[0]));
 }
+#else
+vec_inline void int16_pair(const s16 *x, const vn_int *w, vn_int *sum)
+{
+	vn_int pair, other, sum0 = sum[0], sum1 = sum[1];
+
+	asm("vpbroadcastd %[x], %[pair]\n\t"
+	    "vpmaddwd %[pair], %[w0], %[other]\n\t"
+	    "vpmaddwd %[pair], %[w1], %[pair]\n\t"
+	    "vpaddd %[other], %[sum0], %[sum0]\n\t"
+	    "vpaddd %[pair], %[sum1], %[sum1]"
+	    : [sum0] "+x"(sum0), [sum1] "+x"(sum1), [pair] "=&x"(pair),
+	      [other] "=&x"(other)
+	    : [w0] "x"(w[0]), [w1] "x"(w[1]),
+	      [x] "m"(*(const s32(*)[1])(const void *)x));
+	sum[0] = sum0;
+	sum[1] = sum1;
+}
+#endif
 
 vec_inline void int16_dot_dword(const u32 bits, const bool strip, const u32 mr,
 				const u8 *w, const struct int16_x *x,
@@ -95,16 +121,8 @@ vec_inline void int16_dot_dword(const u32 bits, const bool strip, const u32 mr,
 		q[h] = strip ? int16_dword(bits, w + 4 * VN * h, j)
 			     : vn_load(w + j * STRIP_VEC + 4 * VN * h);
 #pragma GCC unroll 8
-	for (u32 m = 0; m < mr; m++) {
-		s32 pair;
-		vn_int xm;
-
-		memcpy(&pair, x[m * x_stride].q + 2 * j, sizeof(pair));
-		xm = vn_mask(pair);
-#pragma GCC unroll 2
-		for (u32 h = 0; h < INTS_VECS; h++)
-			sum[m][h] = int16_madd(sum[m][h], q[h], xm);
-	}
+	for (u32 m = 0; m < mr; m++)
+		int16_pair(x[m * x_stride].q + 2 * j, q, sum[m]);
 }
 
 /* sum = dwords j0 .. j1 of mr rows of x by those of w. */
@@ -117,15 +135,9 @@ vec_inline void int16_dot(const u32 bits, const bool strip, const u32 mr,
 #pragma GCC unroll 2
 		for (u32 h = 0; h < INTS_VECS; h++)
 			sum[m][h] = vn_mask(0);
-	if (strip)
 #pragma GCC unroll 16
-		for (u32 j = j0; j < j1; j++)
-			int16_dot_dword(bits, true, mr, w, x, x_stride, j, sum);
-	else
-#pragma GCC unroll 2
-		for (u32 j = j0; j < j1; j++)
-			int16_dot_dword(bits, false, mr, w, x, x_stride, j,
-					sum);
+	for (u32 j = j0; j < j1; j++)
+		int16_dot_dword(bits, strip, mr, w, x, x_stride, j, sum);
 }
 
 vec_inline void int16_tile_rows(const u32 dtype, const bool strip, const u32 mr,
@@ -139,18 +151,20 @@ vec_inline void int16_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 	const u8 *q = strip ? w->at.quants : w->panel->w;
 
 	for (u32 b = 0; b < nr; b++, q += bytes) {
-		struct strip_scales s[INTS_VECS];
-
 		if (strip)
 			strip_prefetch(q + STRIP_AHEAD, bits * STRIP_VEC);
-		ints_load_scales(dtype, strip, w->at,
-				 strip ? NULL : &w->panel->scales, b, s);
 #pragma GCC unroll 2
 		for (u32 j = 0; j < INT16_DWORDS; j += span) {
 			vn_int sum[INTS_ROWS][INTS_VECS];
+			struct strip_scales s[INTS_VECS];
 
 			int16_dot(bits, strip, mr, q, x + b, x_stride, j,
 				  j + span, sum);
+			/* What follows has no registers before. */
+			asm("" ::: "memory");
+			ints_load_scales(dtype, strip, w->at,
+					 strip ? NULL : &w->panel->scales, b,
+					 s);
 			ints_add(dtype, strip, mr, j / 8, s, &x[b].x,
 				 x_stride * sizeof(*x), sum, c);
 		}

@@ -103,7 +103,7 @@ vec_inline bool int8_quantise(const u16 *x, struct int8_kind kind,
 {
 	__m256i lo = _mm256_loadu_si256((const __m256i *)(const void *)x);
 	__m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)x + 1);
-	u32 top = ints_top(lo, hi);
+	u32 top = ints_top(ints_top_not(lo, hi));
 	s32 sum[2];
 	float scale;
 	__m256 inv;

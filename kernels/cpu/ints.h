@@ -27,8 +27,8 @@ struct ints_x {
 	s32 zero[2]; /* what a zero point adds to a sum, in each 16 k */
 };
 
-/* The largest |x| of 32, as bf16. */
-vec_inline u32 ints_top(__m256i lo, __m256i hi)
+/* The largest |x| of 32, as bf16: its complement, in the lowest word. */
+vec_inline __m128i ints_top_not(__m256i lo, __m256i hi)
 {
 	const __m256i mag = _mm256_set1_epi16(0x7fff);
 	__m256i a = _mm256_max_epu16(_mm256_and_si256(lo, mag),
@@ -36,8 +36,12 @@ vec_inline u32 ints_top(__m256i lo, __m256i hi)
 	__m128i b = _mm_max_epu16(_mm256_castsi256_si128(a),
 				  _mm256_extracti128_si256(a, 1));
 
-	b = _mm_minpos_epu16(_mm_xor_si128(b, _mm_set1_epi16(-1)));
-	return ~(u32)_mm_cvtsi128_si32(b) & 0xffff;
+	return _mm_minpos_epu16(_mm_xor_si128(b, _mm_set1_epi16(-1)));
+}
+
+vec_inline u32 ints_top(__m128i top_not)
+{
+	return ~(u32)_mm_cvtsi128_si32(top_not) & 0xffff;
 }
 
 /* A block that has no numbers, or none of a size that counts, has zeros. */

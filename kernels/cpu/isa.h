@@ -17,6 +17,11 @@ void avx2_attn_merge(const struct kern_attn *p,
 
 void avx2_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx2_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
+void avx2_gemm_int16_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
+
+/* What both rows of int16 products say of x that they have packed. */
+#define INT16_FEW	 2u /* rows that need no panel, and are not packed */
+#define INT16_PACK_BYTES 80u
 
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
@@ -29,6 +34,8 @@ void amx_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx512vnni_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx512vnni_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi,
 			   void *scratch);
+void avx512vnni_gemm_int16_pack(const struct kern_gemm *p, void *to, u32 lo,
+				u32 hi);
 
 void avx512bf16_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 

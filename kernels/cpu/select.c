@@ -168,6 +168,8 @@ static const char *names[ARRAY_SIZE(rows) + 1];
 static void inherit(struct kern_ops *to, const struct kern_ops *parent)
 {
 	if (!to->gemm) { /* whose order and sums they are */
+		to->pack_rows = parent->pack_rows;
+		to->pack_bytes = parent->pack_bytes;
 		to->gemm_pack = parent->gemm_pack;
 		to->gemm_gated = parent->gemm_gated;
 	}

@@ -167,13 +167,6 @@ struct kern_gemm_gated {
 #define KERN_PACK_ROWS	32u /* of x: the unit of gemm_pack() */
 #define KERN_GATED_ROWS 64u /* gemm_gated() is for more */
 
-/* Bytes of x when it is packed. */
-static inline u64 kern_packed_bytes(u32 m, u32 cols)
-{
-	return (u64)ALIGN_UP(m, KERN_PACK_ROWS) * ALIGN_UP(cols, 32u) *
-	       sizeof(u16);
-}
-
 /* ---- rope, and K and V into their pages; unit: a token ---- */
 
 /*
@@ -377,6 +370,8 @@ enum kern_numerics {
 struct kern_ops {
 	const char *name;
 	u32 numerics;
+	u32 pack_rows; /* of x: gemm_pack() is for more */
+	u32 pack_bytes; /* of 32 elements of a row that it has packed */
 	void (*dequant)(const struct kern_dequant *p, u32 lo, u32 hi);
 	void (*embed)(const struct kern_embed *p, u32 lo, u32 hi);
 	void (*rmsnorm)(const struct kern_rmsnorm *p, u32 lo, u32 hi);
@@ -387,8 +382,8 @@ struct kern_ops {
 	void (*gemm)(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 	/*
 	 * NULL, or: @to = x in the order in which gemm() reads it when there
-	 * are many rows; kern_packed_bytes() in all, aligned to 64. Of w only
-	 * cols and layout count.
+	 * are more than pack_rows; kern_packed_bytes() in all, aligned to 64.
+	 * Of w only cols and layout count.
 	 */
 	void (*gemm_pack)(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
 	/*
@@ -407,6 +402,13 @@ struct kern_ops {
 	void (*logits)(const struct kern_logits *p, u32 lo, u32 hi);
 	void (*copy)(const struct kern_copy *list, u32 lo, u32 hi);
 };
+
+/* Bytes of x when it is packed by a row that does. */
+static inline u64 kern_packed_bytes(const struct kern_ops *ops, u32 m, u32 cols)
+{
+	return (u64)ALIGN_UP(m, KERN_PACK_ROWS) * DIV_ROUND_UP(cols, 32u) *
+	       ops->pack_bytes;
+}
 
 /**
  * kern_select - the row for an instruction set

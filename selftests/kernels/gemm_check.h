@@ -29,7 +29,7 @@ static void *packed(const struct kern_ops *ops, const struct kern_gemm *p)
 
 	if (!ops->gemm_pack)
 		return NULL;
-	to = kt_alloc(kern_packed_bytes(p->m, p->w.cols));
+	to = kt_alloc(kern_packed_bytes(ops, p->m, p->w.cols));
 	ops->gemm_pack(p, to, half, units);
 	ops->gemm_pack(p, to, 0, half);
 	return to;

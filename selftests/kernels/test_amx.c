@@ -18,6 +18,8 @@
 
 static const struct kern_ops emulated = {
 	.name = "amx, emulated",
+	.pack_rows = KERN_PACK_ROWS,
+	.pack_bytes = 32 * sizeof(u16),
 	.gemm = amx_gemm,
 	.gemm_pack = amx_gemm_pack,
 };

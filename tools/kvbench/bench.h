@@ -212,7 +212,8 @@ double bw_reread_peak(const struct bench_opts *o, double bytes);
 double bw_fma_peak(const struct bench_opts *o);
 /*
  * Best rate of the products that the chosen row of kernels computes with:
- * tiles of bf16 on AMX, else fp32 multiply-adds. @what: its name.
+ * tiles or pairs of bf16, pairs of int16, else fp32 multiply-adds; 0 if
+ * unknown. @what: its name.
  */
 double bw_product_peak(const struct bench_opts *o, const char **what);
 

@@ -8,7 +8,8 @@
  * reread	the same with a buffer of a given size, over and over: from the
  *	caches if it fits. The bound of what finds its operands there.
  * fma	every thread runs chains of multiply-adds in registers, long enough to
- *	hide their latency: fp32, and bf16 pairs where the CPU has them.
+ *	hide their latency: fp32, bf16 pairs where the CPU has them, and
+ *	pairs of int16 to a sum of int32, which AVX2 adds in a second step.
  * amx	the same with products of tiles of bf16, four sums at a time; of numbers
  *	that look like weights, since on zeros the clock is a quarter faster.
  */
@@ -25,6 +26,7 @@
 
 #define BW_THREADS_MAX 256
 #define FMA_CHAINS     12
+#define MADD_CHAINS    8
 #define FMA_ROUNDS     1000000
 #define REREAD_BYTES   (256u << 20) /* of all rounds of a thread */
 
@@ -159,6 +161,47 @@ __attribute__((target("avx512f,avx512bf16"))) static double fma_bf16(u32 rounds)
 	return (double)_mm512_reduce_add_ps(acc[0]);
 }
 
+/*
+ * The product is not the same each time, as far as the compiler knows; with
+ * more chains it would keep some in memory.
+ */
+__attribute__((target("avx2"))) static double madd_avx2(u32 rounds)
+{
+	__m256i acc[MADD_CHAINS] = { 0 }, x = _mm256_set1_epi16(3), y = x;
+	u32 lanes[8], i, c;
+
+	for (i = 0; i < rounds; i++) {
+#pragma GCC unroll 8
+		for (c = 0; c < MADD_CHAINS; c++) {
+			asm("" : "+x"(y));
+			acc[c] = _mm256_add_epi32(acc[c],
+						  _mm256_madd_epi16(x, y));
+		}
+	}
+	for (c = 1; c < MADD_CHAINS; c++)
+		acc[0] = _mm256_add_epi32(acc[0], acc[c]);
+	_mm256_storeu_si256((__m256i *)(void *)lanes, acc[0]);
+	return (double)lanes[0] + (double)lanes[7];
+}
+
+__attribute__((target("avx512f,avx512vnni"))) static double
+madd_vnni(u32 rounds)
+{
+	__m512i acc[FMA_CHAINS], x = _mm512_set1_epi16(3);
+	u32 i, c;
+
+	for (c = 0; c < FMA_CHAINS; c++)
+		acc[c] = _mm512_set1_epi32((int)c);
+	for (i = 0; i < rounds; i++) {
+#pragma GCC unroll 12
+		for (c = 0; c < FMA_CHAINS; c++)
+			acc[c] = _mm512_dpwssd_epi32(acc[c], x, x);
+	}
+	for (c = 1; c < FMA_CHAINS; c++)
+		acc[0] = _mm512_add_epi32(acc[0], acc[c]);
+	return (double)_mm512_reduce_add_epi32(acc[0]);
+}
+
 /* 16 products a round: 16 x 16 x 32 multiply-adds each. */
 __attribute__((target("amx-tile,amx-bf16"))) static double amx_bf16(u32 rounds)
 {
@@ -222,6 +265,12 @@ static double do_f32(const struct bw_thread *t)
 static double do_bf16(const struct bw_thread *t)
 {
 	return fma_bf16(t->rounds);
+}
+
+static double do_int16(const struct bw_thread *t)
+{
+	return __builtin_cpu_supports("avx512vnni") ? madd_vnni(t->rounds)
+						    : madd_avx2(t->rounds);
 }
 
 static double do_amx(const struct bw_thread *t)
@@ -362,6 +411,15 @@ static double peak_bf16(const struct bench_opts *o)
 	return measure_fma(o, do_bf16, 64 * FMA_CHAINS);
 }
 
+static double peak_int16(const struct bench_opts *o)
+{
+	if (__builtin_cpu_supports("avx512vnni"))
+		return measure_fma(o, do_int16, 64 * FMA_CHAINS);
+	if (__builtin_cpu_supports("avx2"))
+		return measure_fma(o, do_int16, 32 * MADD_CHAINS);
+	return 0;
+}
+
 static double peak_amx(const struct bench_opts *o)
 {
 	if (!kern_select("amx")) /* also asks the kernel for the tiles */
@@ -381,13 +439,30 @@ double bw_fma_peak(const struct bench_opts *o)
 double bw_product_peak(const struct bench_opts *o, const char **what)
 {
 	static double memo;
+	static const char *name;
 	const struct kern_ops *k = kern_select(NULL);
-	bool amx = k && !strncmp(k->name, "amx", 3) &&
-		   k->numerics != KERN_NUMERICS_INT8;
+	u32 numerics = k ? k->numerics : KERN_NUMERICS_INT8;
 
-	if (memo == 0)
-		memo = amx ? peak_amx(o) : bw_fma_peak(o);
-	*what = amx ? "amx" : "fp32 fma";
+	if (memo > 0) {
+		*what = name;
+		return memo;
+	}
+	if (numerics == KERN_NUMERICS_INT16) {
+		name = "int16";
+		memo = peak_int16(o);
+	} else if (numerics != KERN_NUMERICS_INT8 &&
+		   !strncmp(k->name, "amx", 3)) {
+		name = "amx";
+		memo = peak_amx(o);
+	} else if (numerics != KERN_NUMERICS_INT8 &&
+		   !strcmp(k->name, "avx512bf16")) {
+		name = "bf16 dot";
+		memo = peak_bf16(o);
+	} else {
+		name = "fp32 fma";
+		memo = bw_fma_peak(o);
+	}
+	*what = name;
 	return memo;
 }
 
@@ -414,6 +489,9 @@ static int run_bw(const struct bench_opts *o, struct report *r)
 	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "fma fp32",
 				"threads", (int)nr, "rate",
 				bw_fma_peak(o) / 1e9, "unit", "GFLOP/s"));
+	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "madd int16",
+				"threads", (int)nr, "rate", peak_int16(o) / 1e9,
+				"unit", "GFLOP/s"));
 	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "dot bf16",
 				"threads", (int)nr, "rate", peak_bf16(o) / 1e9,
 				"unit", "GFLOP/s"));
