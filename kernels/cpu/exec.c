@@ -344,8 +344,8 @@ static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr,
 
 	for (u32 i = 0; i < parts * nr; i++)
 		if (i % nr == 0 || !same_x(&p[i], &p[i - 1]))
-			bytes += kern_packed_bytes(x->kern, p[i].m,
-						   p[i].w.cols);
+			bytes +=
+				kern_packed_bytes(x->kern, p[i].m, p[i].w.cols);
 	to = pool_shared(x->pool, bytes);
 	for (u32 i = 0; to && i < parts * nr; i++) {
 		if (p[i].m <= x->kern->pack_rows)

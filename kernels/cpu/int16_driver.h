@@ -80,8 +80,8 @@ static void int16_packed_group(const struct kern_gemm *p, u32 n0, u32 strips,
 {
 	for (u32 k0 = 0; k0 < p->w.cols; k0 += INTS_STEP) {
 		u32 nr = min(p->w.cols - k0, INTS_STEP);
-		const struct int16_x *x = int16_packed(p, p->packed, k0) +
-					  (size_t)m * (nr / 32);
+		const struct int16_x *x =
+			int16_packed(p, p->packed, k0) + (size_t)m * (nr / 32);
 
 		for (u32 i = 0; i < strips; i++)
 			int16_step(p, n0 + i * KERN_STRIP, k0, nr, x, nr / 32,

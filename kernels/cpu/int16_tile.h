@@ -84,11 +84,13 @@ vec_inline void int16_unpack(const u32 dtype, struct strip_at at, u32 nr_blocks,
 #ifdef __AVX512F__
 vec_inline void int16_pair(const s16 *x, const vn_int *w, vn_int *sum)
 {
+	vn_int sum0;
 	s32 pair;
 
 	memcpy(&pair, x, sizeof(pair));
-	sum[0] = vn_madd16(sum[0], w[0], vn_mask(pair));
-	asm("" : "+v"(sum[0]));
+	sum0 = vn_madd16(sum[0], w[0], vn_mask(pair));
+	asm("" : "+v"(sum0));
+	sum[0] = sum0;
 }
 #else
 vec_inline void int16_pair(const s16 *x, const vn_int *w, vn_int *sum)
@@ -125,11 +127,52 @@ vec_inline void int16_dot_dword(const u32 bits, const bool strip, const u32 mr,
 		int16_pair(x[m * x_stride].q + 2 * j, q, sum[m]);
 }
 
+/*
+ * Of a strip of 4 bits by one row. The nibbles in the middle of a word stay
+ * there: what they are multiplied to is 16 and 256 times as large, and has a
+ * sum of its own, of less than 2^30.
+ */
+vec_inline void int16_dot_nibbles(const u8 *w, const struct int16_x *x,
+				  vn_int *sum)
+{
+	vn_int part[3][INTS_VECS], q[4][INTS_VECS];
+
+#pragma GCC unroll 3
+	for (u32 s = 0; s < 3; s++)
+#pragma GCC unroll 2
+		for (u32 h = 0; h < INTS_VECS; h++)
+			part[s][h] = vn_mask(0);
+#pragma GCC unroll 4
+	for (u32 j = 0; j < INT16_DWORDS; j += 4) {
+#pragma GCC unroll 2
+		for (u32 h = 0; h < INTS_VECS; h++) {
+			vn_int v = vn_load(w + j / 4 * STRIP_VEC + 4 * VN * h);
+
+			q[0][h] = vn_and(v, vn_mask(0x000f000f));
+			q[1][h] = vn_and(v, vn_mask(0x00f000f0));
+			q[2][h] = vn_and(v, vn_mask(0x0f000f00));
+			q[3][h] = vn_shr16(v, 12);
+		}
+#pragma GCC unroll 4
+		for (u32 i = 0; i < 4; i++)
+			int16_pair(x->q + 2 * (j + i), q[i], part[i % 3]);
+	}
+#pragma GCC unroll 2
+	for (u32 h = 0; h < INTS_VECS; h++)
+		sum[h] = vn_add_int(part[0][h],
+				    vn_add_int(vn_sra(part[1][h], 4),
+					       vn_sra(part[2][h], 8)));
+}
+
 /* sum = dwords j0 .. j1 of mr rows of x by those of w. */
 vec_inline void int16_dot(const u32 bits, const bool strip, const u32 mr,
 			  const u8 *w, const struct int16_x *x, size_t x_stride,
 			  const u32 j0, const u32 j1, vn_int (*sum)[INTS_VECS])
 {
+	if (strip && bits == 4 && mr == 1) {
+		int16_dot_nibbles(w, x, sum[0]);
+		return;
+	}
 #pragma GCC unroll 8
 	for (u32 m = 0; m < mr; m++)
 #pragma GCC unroll 2

@@ -65,8 +65,8 @@ vec_inline void int16_quantise(const u16 *x, struct int16_x *out)
 				 _mm_cvtsi32_si128(0x7f800000));
 	scale = _mm_castsi128_ps(
 		_mm_sub_epi32(power, _mm_cvtsi32_si128(14 << 23)));
-	inv = _mm256_broadcastss_ps(_mm_castsi128_ps(_mm_sub_epi32(
-		_mm_cvtsi32_si128((int)(268u << 23)), power)));
+	inv = _mm256_broadcastss_ps(_mm_castsi128_ps(
+		_mm_sub_epi32(_mm_cvtsi32_si128((int)(268u << 23)), power)));
 	lo = int16_words(lo, inv);
 	hi = int16_words(hi, inv);
 	_mm256_storeu_si256((__m256i *)(void *)out->q, lo);

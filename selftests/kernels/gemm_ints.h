@@ -91,6 +91,55 @@ TEST(INTS_SUITE, is_near_exact_arithmetic)
 	TH_LOG("worst: %.2g of the sum of magnitudes", worst);
 }
 
+/* All quants of the matrix are the largest that its type has. */
+static void fill_quants(struct kern_mat *w)
+{
+	const struct dtype_info *d = dtype_info(w->dtype);
+	bool last = w->dtype == KV_DTYPE_Q6_K; /* the scale is */
+	u32 from = w->dtype == KV_DTYPE_Q4_K || w->dtype == KV_DTYPE_Q5_K ? 4
+									  : 2;
+	u8 *p = (u8 *)w->data;
+
+	for (size_t i = 0; i < (size_t)w->rows * w->stride; i += d->block_bytes)
+		memset(p + i + (last ? 0 : from),
+		       w->dtype == KV_DTYPE_Q8_0 ? 0x7f : 0xff,
+		       last ? 192 : d->block_bytes - from);
+}
+
+/* By x that is as large as its step allows, and has one sign. */
+TEST(INTS_SUITE, the_largest_of_all_overflow_no_sum)
+{
+	enum { N = 33, K = 512, M = 9 };
+	u64 seed = test_seed();
+	u16 *x = kt_alloc(M * K * 2);
+	float *want = kt_alloc(M * N * 4), *got = kt_alloc(M * N * 4);
+	float *start = kt_alloc(M * N * 4);
+	const struct kern_ops *ops;
+
+	kern_thread_init();
+	for (u32 i = 0; i < M * K; i++)
+		x[i] = i / K % 2 ? 0xbfff : 0x3fff; /* +-1.99 */
+	for (u32 t = 0; t < ARRAY_SIZE(kt_int_types); t++) {
+		struct kern_mat w = kt_mat(&seed, kt_int_types[t], N, K), s;
+
+		fill_quants(&w);
+		s = kt_strips(&w);
+		for (u32 m = 1; m <= M; m += m < 3 ? 1 : 6) {
+			struct kern_gemm p = kt_gemm(s, x, want, m);
+
+			kt_ref(INTS_NUMERICS)->gemm(&p, 0, N, scratch);
+			for_each_row_of(ops, INTS_NUMERICS)
+				compare(ops, p, 16, start, want, got);
+		}
+		free((void *)w.data);
+		free((void *)s.data);
+	}
+	free(x);
+	free(want);
+	free(got);
+	free(start);
+}
+
 /* A row of x with this in block 1, beside one that is sound. */
 static void check_odd(u64 *seed, const struct kern_ops *ops, u32 type, u16 odd,
 		      bool nan)
