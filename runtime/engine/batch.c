@@ -48,16 +48,24 @@ u32 batch_rows(const struct seq *s, u32 pos, u32 nr, u32 len)
 	return rows;
 }
 
+static void set_tables(const struct engine *e, struct forward_seq *q,
+		       const struct seq *s)
+{
+	u32 a;
+
+	for (a = 0; a < e->b->nr_areas; a++)
+		q->table[a] = e->b->ops->space_table(e->b, s->space, a);
+}
+
 void batch_add(const struct engine *e, struct batch *b, struct seq *s, u32 pos,
 	       u32 nr, u32 len)
 {
 	struct forward_seq *q = &b->seqs[b->nr_seqs++];
-	u32 a, t;
+	u32 t;
 
 	q->nr_rows = nr;
 	q->pos0 = pos;
-	for (a = 0; a < e->b->nr_areas; a++)
-		q->table[a] = e->b->ops->space_table(e->b, s->space, a);
+	set_tables(e, q, s);
 	for (t = pos; t < pos + nr; t++, b->nr_rows++) {
 		b->ids[b->nr_rows] = t < s->nr ? s->ids[t] : 0;
 		if (!wants_logits(s, t, len))
@@ -73,6 +81,19 @@ void batch_cut(struct batch *b, u32 nr)
 		b->nr_rows -= b->seqs[--b->nr_seqs].nr_rows;
 	while (b->nr_out && b->out_rows[b->nr_out - 1] >= b->nr_rows)
 		b->nr_out--;
+}
+
+void batch_seat(const struct engine *e, struct batch *b,
+		struct seq *const *seqs)
+{
+	u32 i, row = 0, o = 0;
+
+	for (i = 0; i < b->nr_seqs; i++) {
+		set_tables(e, &b->seqs[i], seqs[i]);
+		row += b->seqs[i].nr_rows;
+		while (o < b->nr_out && b->out_rows[o] < row)
+			b->out[o++].seq = seqs[i];
+	}
 }
 
 void batch_complete(const struct engine *e, struct batch *b)

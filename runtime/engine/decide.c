@@ -133,7 +133,6 @@ static int fork_samples(struct engine *e, struct seq *s)
 		}
 		c->nr_computed = s->nr_computed;
 		c->index = r->nr_seqs;
-		e->nr_joined++;
 		r->seqs[r->nr_seqs++] = c;
 	}
 	return 0;

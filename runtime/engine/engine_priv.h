@@ -35,16 +35,24 @@ struct seq_after {
 	bool again;
 };
 
+/* A sequence of the step after this one. */
+struct plan_row {
+	struct request *req; /* NULL: it has been freed */
+	u32 k; /* which of its sequences it is then */
+	u32 need; /* tokens that it could compute */
+	bool late; /* it, or its space, is not there yet */
+};
+
 /* The step after this one, see plan.c. */
 struct plan {
 	bool made;
 	bool full; /* somebody was left out, or cut, for want of room */
 	bool open; /* chunks, if there are any, are not in it */
 	u64 nr_joined; /* the engine's when it was made */
-	struct seq **seqs; /* [nr of max_seqs]; NULL: it has been freed */
-	struct kv_resv_item *items; /* [nr] */
-	u32 *needs; /* [nr] tokens that they could compute */
-	u32 nr, nr_tokens, nr_chunks;
+	struct plan_row *rows; /* [nr of max_seqs] */
+	struct seq **seqs; /* [nr] when it is taken */
+	struct kv_resv_item *items; /* [nr]; who is late has no space yet */
+	u32 nr, nr_tokens, nr_chunks, nr_late;
 	struct batch batch;
 };
 
@@ -110,7 +118,7 @@ struct engine {
 
 	/* the step after it; an errand's while is_beside */
 	struct plan plan;
-	u64 nr_joined; /* sequences that others could not foresee */
+	u64 nr_joined; /* requests that others could not foresee */
 	struct kv_resv_item *asks; /* [max_seqs] asked for ahead */
 	bool is_beside; /* an errand may be under way */
 	bool has_rival; /* another process had the turn before this step */
@@ -208,6 +216,9 @@ void batch_add(const struct engine *e, struct batch *b, struct seq *s, u32 pos,
 	       u32 nr, u32 len);
 /* Only the first @nr sequences stay. */
 void batch_cut(struct batch *b, u32 nr);
+/* Whose rows they are is known, and where their pages are. */
+void batch_seat(const struct engine *e, struct batch *b,
+		struct seq *const *seqs);
 /* All of the step is in it, with all ids. */
 void batch_complete(const struct engine *e, struct batch *b);
 

@@ -16,8 +16,7 @@
  *	request does not run any more	left out for want of room and there
  *	(an end token, cancelled, gave	are no chunks, which would become
  *	way, has failed)		longer; else the plan is of no use
- *	somebody has come in, or has	the plan is of no use
- *	been forked
+ *	somebody has come in		the plan is of no use
  *	a sequence is not where it	likewise
  *	should be
  *	somebody waits			is admitted behind what was planned,
@@ -26,12 +25,19 @@
  *	a budget of time, or they are	behind them, as always
  *	cut where others part
  *
+ * Who is forked when the step has ended, since a prompt of several samples
+ * does or because beams move, is late: its row, and where it is, are known, but
+ * not its space, nor which beam it goes on from. That is put in when the plan
+ * is used. So a sequence is named by its request and its place there. Fewer
+ * beams than asked for have ended, as far as the plan goes.
+ *
  * Nothing was reserved or computed by a plan, so there is nothing to undo. What
  * has been asked for ahead in vain is what libkv drops (kv_step_prefetch()).
  *
- * No plan is made where the next step depends on more: a prompt of several
- * samples ends, beams, somebody comes by a turn, and the schedules that are
- * there to be compared with.
+ * No plan is made where the next step depends on more: somebody comes by a
+ * turn, gave way with several samples and is about to share its prompt again,
+ * beams not all of which were in the step, and the schedules that are there to
+ * be compared with.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -42,35 +48,58 @@ int plan_init(struct engine *e)
 {
 	struct plan *p = &e->plan;
 
+	p->rows = calloc(e->o.max_seqs, sizeof(*p->rows));
 	p->seqs = calloc(e->o.max_seqs, sizeof(*p->seqs));
 	p->items = calloc(e->o.max_seqs, sizeof(*p->items));
-	p->needs = calloc(e->o.max_seqs, sizeof(*p->needs));
-	if (!p->seqs || !p->items || !p->needs)
+	if (!p->rows || !p->seqs || !p->items)
 		return -ENOMEM;
 	return batch_init(&p->batch, e->o.max_seqs, e->o.step_tokens);
 }
 
 void plan_fini(struct engine *e)
 {
+	free(e->plan.rows);
 	free(e->plan.seqs);
 	free(e->plan.items);
-	free(e->plan.needs);
 	batch_fini(&e->plan.batch);
+}
+
+/* Does a sequence have another token when the step has ended? */
+static bool gets_token(const struct engine *e, const struct seq *s)
+{
+	return sched_after(e, s).len > s->nr;
+}
+
+/* Do some beams have theirs, while others wait for it? */
+static bool beams_part(const struct engine *e, const struct request *r)
+{
+	bool first = gets_token(e, r->seqs[0]);
+	u32 k;
+
+	for (k = 1; k < r->nr_seqs; k++)
+		if (gets_token(e, r->seqs[k]) != first)
+			return true;
+	return false;
 }
 
 /* Is it decided by more than what its sequences need? */
 static bool is_open(const struct engine *e, const struct request *r)
 {
-	const struct seq *s = r->seqs[0];
 	bool others_wait;
 
-	if (r->comes || r->p.kind == REQUEST_BEAM)
+	if (r->comes)
 		return true;
 	if (r->state != REQUEST_RUNNING)
 		return false;
 	(void)sched_leader(r, &others_wait);
-	return others_wait ||
-	       (r->nr_seqs < r->p.n && sched_after(e, s).pos == s->nr);
+	return others_wait || (r->p.kind == REQUEST_BEAM && beams_part(e, r));
+}
+
+/* Will it have other sequences, or these in other places? */
+static bool is_late(const struct engine *e, const struct request *r)
+{
+	return (r->p.kind == REQUEST_BEAM || r->nr_seqs < r->p.n) &&
+	       gets_token(e, r->seqs[0]);
 }
 
 /* May prompts be longer or shorter in the next step for other reasons? */
@@ -88,8 +117,9 @@ static u32 room_for(const struct engine *e, const struct seq_after *a)
 	return min(a->need, left);
 }
 
-static void plan_seq(struct engine *e, struct seq *s, const struct seq_after *a,
-		     bool decode)
+/* The sequence is @s now, or is forked from it. */
+static void plan_seq(struct engine *e, const struct plan_row *row,
+		     struct seq *s, const struct seq_after *a)
 {
 	struct plan *p = &e->plan;
 	u32 nr = room_for(e, a);
@@ -101,42 +131,49 @@ static void plan_seq(struct engine *e, struct seq *s, const struct seq_after *a,
 		p->full = true;
 		return;
 	}
-	p->seqs[p->nr] = s;
-	p->needs[p->nr] = a->need;
+	p->rows[p->nr] = *row;
 	p->items[p->nr++] = (struct kv_resv_item){
 		.space = s->space,
 		.nr_tokens = nr,
 		.pos = a->pos,
 	};
 	p->nr_tokens += nr;
-	p->nr_chunks += !decode;
+	p->nr_chunks += a->need > 1;
+	p->nr_late += row->late;
 	batch_add(e, &p->batch, s, a->pos, nr, a->len);
+}
+
+/* False: it has a chunk, of which it is not known how long it is. */
+static bool plan_request(struct engine *e, struct request *r, bool decode)
+{
+	bool late = is_late(e, r);
+	u32 k, nr = late ? r->p.n : r->nr_seqs;
+
+	for (k = 0; k < nr; k++) {
+		struct seq *s = r->seqs[late ? 0 : k];
+		struct seq_after a = sched_after(e, s);
+		struct plan_row row = { r, k, a.need, late };
+
+		if (s->finish != FINISH_NONE || s->space == KV_SPACE_NONE ||
+		    !a.need || (a.need == 1) != decode)
+			continue;
+		if (!decode && chunks_are_open(e))
+			return false;
+		plan_seq(e, &row, s, &a);
+	}
+	return true;
 }
 
 static void plan_all(struct engine *e, bool decode)
 {
-	u32 i, k;
+	u32 i;
 
 	for (i = 0; i < e->nr_reqs; i++) {
-		const struct request *r = e->reqs[i];
-
-		if (r->state != REQUEST_RUNNING)
+		if (e->reqs[i]->state != REQUEST_RUNNING)
 			continue;
-		for (k = 0; k < r->nr_seqs; k++) {
-			struct seq *s = r->seqs[k];
-			struct seq_after a;
-
-			if (s->finish != FINISH_NONE ||
-			    s->space == KV_SPACE_NONE)
-				continue;
-			a = sched_after(e, s);
-			if (!a.need || (a.need == 1) != decode)
-				continue;
-			if (!decode && chunks_are_open(e)) {
-				e->plan.open = true;
-				return;
-			}
-			plan_seq(e, s, &a, decode);
+		if (!plan_request(e, e->reqs[i], decode)) {
+			e->plan.open = true;
+			return;
 		}
 	}
 }
@@ -147,7 +184,7 @@ bool plan_make(struct engine *e)
 	u32 i;
 
 	p->made = p->full = p->open = false;
-	p->nr = p->nr_tokens = p->nr_chunks = 0;
+	p->nr = p->nr_tokens = p->nr_chunks = p->nr_late = 0;
 	batch_cut(&p->batch, 0);
 	if (e->o.one_by_one || e->o.batching != ENGINE_BATCH_ITERATION ||
 	    e->o.prefill != ENGINE_PREFILL_CHUNKED)
@@ -168,10 +205,11 @@ void plan_ask(struct engine *e)
 	u32 i, n = 0;
 
 	for (i = 0; i < p->nr; i++) {
-		const struct seq *s = p->seqs[i];
+		const struct plan_row *row = &p->rows[i];
+		const struct seq *s = row->req->seqs[0];
 
 		/* of those that share pages see sched_prefetch() */
-		if (s->req->p.n > 1)
+		if (row->req->p.n > 1)
 			continue;
 		if (s->again < s->again_to)
 			back_ask(e, s, (u32)p->items[i].pos);
@@ -186,32 +224,41 @@ void plan_forget(struct engine *e, const struct request *r)
 	u32 i;
 
 	for (i = 0; i < e->plan.nr; i++)
-		if (e->plan.seqs[i] && e->plan.seqs[i]->req == r)
-			e->plan.seqs[i] = NULL;
+		if (e->plan.rows[i].req == r)
+			e->plan.rows[i].req = NULL;
 }
 
-static bool has_ended(const struct seq *s)
+/* Whose row it is, now that the step has ended; NULL: who has ended. */
+static struct seq *seq_of(const struct plan_row *row)
 {
-	return !s || s->finish != FINISH_NONE ||
-	       s->req->state != REQUEST_RUNNING;
+	struct request *r = row->req;
+	struct seq *s;
+
+	if (!r || r->state != REQUEST_RUNNING || row->k >= r->nr_seqs)
+		return NULL;
+	s = r->seqs[row->k];
+	return s->finish == FINISH_NONE ? s : NULL;
 }
 
 /* Is everybody who has not ended where the plan has them? */
-static bool plan_holds(const struct plan *p, u32 *nr_ended)
+static bool plan_holds(struct plan *p, u32 *nr_ended)
 {
 	u32 i;
 
 	*nr_ended = 0;
 	for (i = 0; i < p->nr; i++) {
-		const struct seq *s = p->seqs[i];
+		const struct plan_row *row = &p->rows[i];
+		const struct seq *s = p->seqs[i] = seq_of(row);
 
-		if (has_ended(s)) {
+		if (!s) {
 			(*nr_ended)++;
 			continue;
 		}
-		if (s->space != p->items[i].space ||
-		    seq_pos(s) != p->items[i].pos ||
-		    sched_need(s) != p->needs[i])
+		if (row->late)
+			p->items[i].space = s->space;
+		if (s->space == KV_SPACE_NONE ||
+		    s->space != p->items[i].space ||
+		    seq_pos(s) != p->items[i].pos || sched_need(s) != row->need)
 			return false;
 	}
 	return !*nr_ended || (!p->full && !p->nr_chunks);
@@ -223,7 +270,7 @@ static void take_ended_out(struct plan *p)
 	u32 i, to = 0;
 
 	for (i = 0; i < p->nr; i++) {
-		if (has_ended(p->seqs[i])) {
+		if (!p->seqs[i]) {
 			batch_cut(&p->batch, min(i, p->batch.nr_seqs));
 			p->nr_tokens -= p->items[i].nr_tokens;
 			continue;
@@ -256,6 +303,8 @@ bool plan_take(struct engine *e)
 	}
 	if (nr_ended)
 		take_ended_out(p);
+	if (p->nr_late)
+		batch_seat(e, &p->batch, p->seqs);
 	SWAP(e->step, p->seqs);
 	SWAP(e->items, p->items);
 	SWAP(e->batch, p->batch);

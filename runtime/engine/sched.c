@@ -454,6 +454,5 @@ void sched_share_prompt(struct engine *e, struct request *r)
 			return;
 		}
 		s->nr_computed = leader->nr_computed;
-		e->nr_joined++;
 	}
 }

@@ -356,6 +356,53 @@ TEST(engine, beams_are_ranked_and_carry_their_log_probabilities)
 	rig_close(&r);
 }
 
+/* A beam search beside one who decodes, from one step to the next. */
+static void beams_run(struct rig *r, bool one_by_one, struct request **q)
+{
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_Q8_0);
+	struct engine_opts o = { .step_tokens = 64, .one_by_one = one_by_one };
+	struct request_params p;
+	u32 ids[50], i;
+
+	rig_load(r, &c, 2);
+	ASSERT_EQ(0, kv_contig_create(r->m, 16, 128, &r->b, r->err));
+	rig_start(r, &o);
+	rig_ids(r, ids, 50, 3);
+	for (i = 0; i < 3; i++) {
+		p = rig_params(ids + i, 20 + 10 * i, 24);
+		if (i == 1) {
+			p.kind = REQUEST_BEAM;
+			p.n = 4;
+		}
+		q[i] = rig_submit(r, &p);
+	}
+	while (rig_step(r) == 1)
+		;
+}
+
+TEST(engine, beams_are_planned_before_it_is_known_whose_they_are)
+{
+	struct request *a[3], *b[3];
+	const struct engine_stats *st;
+	static struct rig one, ahead;
+	u32 i;
+
+	beams_run(&one, true, a);
+	beams_run(&ahead, false, b);
+	for (i = 0; i < 3; i++)
+		EXPECT_TRUE(rig_same_all(a[i], b[i]));
+	ASSERT_EQ(a[1]->nr_ended, b[1]->nr_ended);
+	for (i = 0; i < a[1]->nr_ended; i++)
+		EXPECT_TRUE(rig_same(a[1]->ended[i], b[1]->ended[i]));
+	st = engine_stats(ahead.e);
+	EXPECT_EQ(engine_stats(one.e)->nr_steps, st->nr_steps);
+	/* the second takes the rest of a prompt, and the rest is as planned */
+	EXPECT_EQ(st->nr_steps - 1, st->nr_planned);
+	EXPECT_EQ(0, st->nr_replanned);
+	rig_close(&one);
+	rig_close(&ahead);
+}
+
 TEST(engine, a_conversation_goes_on_where_it_ended)
 {
 	struct tiny_cfg c = tiny_gemma(KV_DTYPE_F16);

@@ -371,6 +371,37 @@ TEST(plan, decodes_are_planned_beside_chunks_that_are_not)
 	bed_close(&b);
 }
 
+TEST(plan, samples_are_planned_before_their_prompt_is_forked)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 8 };
+	struct request *q[3];
+	struct bed b;
+	u32 n;
+
+	bed_open(&b, o, 64);
+	q[0] = submit(&b, 12, 40, 0, 1);
+	q[1] = submit(&b, 90, 40, 0, 4); /* in two steps */
+	q[2] = submit(&b, 12, 1, 0, 3); /* ends as soon as it is forked */
+	step(&b);
+	EXPECT_EQ(1, q[1]->nr_seqs);
+	step(&b);
+	EXPECT_EQ(4, q[1]->nr_seqs);
+	EXPECT_EQ(REQUEST_DONE, q[2]->state);
+	EXPECT_EQ(1, stats(&b)->nr_planned);
+	step(&b);
+	EXPECT_EQ(2, stats(&b)->nr_planned);
+	EXPECT_EQ(5, b.m.nr_decodes);
+	engine_cancel_seq(b.r.e, q[1], 2);
+	step(&b);
+	EXPECT_EQ(4, b.m.nr_decodes);
+	n = 4 + run(&b, 100);
+	EXPECT_EQ(n, stats(&b)->nr_planned);
+	EXPECT_EQ(0, stats(&b)->nr_replanned);
+	EXPECT_EQ(40, tokens_of(q[0]));
+	EXPECT_EQ(3 * 40 + 2, tokens_of(q[1]));
+	bed_close(&b);
+}
+
 TEST(plan, who_is_cancelled_between_two_steps_is_taken_out)
 {
 	struct engine_opts o = { .step_tokens = 64, .max_seqs = 8 };
