@@ -152,7 +152,7 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 #define GEMM_PASS      512u
 #define GEMM_PARTS     2u
 #define GEMM_PART_ROWS 192u /* of a part, at least */
-#define GEMM_PART_X    (1u << 20) /* bytes, at most: half of an L2 */
+#define GEMM_PART_X    (1u << 20) /* bytes, at most: half of a large L2 */
 #define GEMM_UNIT      32u /* columns; items begin at multiples of it */
 #define GEMM_ITEMS     4u /* of a thread, so that it can be helped */
 #define GEMM_COLUMNS   512u /* of an item, at most */
@@ -178,7 +178,7 @@ static struct cut cut_columns(const struct kern_exec *x, u32 units, u32 parts,
 
 static u32 nr_parts(const struct kern_exec *x, u32 rows, u32 k)
 {
-	u64 bytes = (u64)rows * k * sizeof(u16);
+	u64 bytes = kern_packed_bytes(x->kern, rows, k);
 
 	if (pool_nr_threads(x->pool) < GEMM_PARTS ||
 	    rows < GEMM_PARTS * GEMM_PART_ROWS ||
@@ -492,7 +492,8 @@ static void gated_pass(struct kern_exec *x, const struct kern_gemm_gated *p,
 	j.p.m = g.m = rows;
 	j.p.x = g.x = p->x + (size_t)m * p->x_stride;
 	j.p.out += (size_t)m * p->out_stride;
-	if (x->kern->gemm_pack && p->gate.layout == p->up.layout)
+	if (x->kern->gemm_pack && rows > x->kern->pack_rows &&
+	    p->gate.layout == p->up.layout)
 		gemm_pack(x, &g, 1, 1);
 	j.p.packed = g.packed;
 	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), 1,

@@ -9,7 +9,8 @@
  * become words by a shift and a mask, since the halves of its dwords have the
  * even and the odd k already.
  *
- * One or two rows unpack the strip in registers. For more, 256 k lie unpacked
+ * One or two rows unpack the strip in registers; one, of 4 bits, with less of
+ * shifts (int16_dot_nibbles()). For more, 256 k lie unpacked
  * in an int16_panel, 8 KiB in L1, and have lost their zero point there.
  */
 #include "kernels/cpu/int16_x.h"
@@ -104,8 +105,7 @@ vec_inline void int16_pair(const s16 *x, const vn_int *w, vn_int *sum)
 	    "vpaddd %[pair], %[sum1], %[sum1]"
 	    : [sum0] "+x"(sum0), [sum1] "+x"(sum1), [pair] "=&x"(pair),
 	      [other] "=&x"(other)
-	    : [w0] "x"(w[0]), [w1] "x"(w[1]),
-	      [x] "m"(*(const s32(*)[1])(const void *)x));
+	    : [w0] "x"(w[0]), [w1] "x"(w[1]), [x] "m"(*(const s16(*)[2])x));
 	sum[0] = sum0;
 	sum[1] = sum1;
 }
@@ -169,7 +169,7 @@ vec_inline void int16_dot(const u32 bits, const bool strip, const u32 mr,
 			  const u8 *w, const struct int16_x *x, size_t x_stride,
 			  const u32 j0, const u32 j1, vn_int (*sum)[INTS_VECS])
 {
-	if (strip && bits == 4 && mr == 1) {
+	if (strip && bits == 4 && mr == 1 && j1 - j0 == INT16_DWORDS) {
 		int16_dot_nibbles(w, x, sum[0]);
 		return;
 	}
@@ -203,7 +203,7 @@ vec_inline void int16_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 
 			int16_dot(bits, strip, mr, q, x + b, x_stride, j,
 				  j + span, sum);
-			/* What follows has no registers before. */
+			/* Scales that gcc loaded before would cost it sums. */
 			asm("" ::: "memory");
 			ints_load_scales(dtype, strip, w->at,
 					 strip ? NULL : &w->panel->scales, b,

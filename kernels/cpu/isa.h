@@ -19,9 +19,9 @@ void avx2_gemm_int8(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx2_gemm_int16(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void avx2_gemm_int16_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
 
-/* What both rows of int16 products say of x that they have packed. */
-#define INT16_FEW	 2u /* rows that need no panel, and are not packed */
-#define INT16_PACK_BYTES 80u
+/* Of int16 products, for the rows of kernels that have them. */
+#define INT16_FEW	 2u /* rows of x that need no panel: nor are they packed */
+#define INT16_PACK_BYTES 80u /* of 32 elements of x */
 
 void amx_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch);
 void amx_gemm_pack(const struct kern_gemm *p, void *to, u32 lo, u32 hi);

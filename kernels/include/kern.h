@@ -165,6 +165,7 @@ struct kern_gemm_gated {
 };
 
 #define KERN_PACK_ROWS	32u /* of x: the unit of gemm_pack() */
+#define KERN_PACK_BF16	(32 * sizeof(u16)) /* pack_bytes of x as it is */
 #define KERN_GATED_ROWS 64u /* gemm_gated() is for more */
 
 /* ---- rope, and K and V into their pages; unit: a token ---- */
@@ -383,7 +384,8 @@ struct kern_ops {
 	/*
 	 * NULL, or: @to = x in the order in which gemm() reads it when there
 	 * are more than pack_rows; kern_packed_bytes() in all, aligned to 64.
-	 * Of w only cols and layout count.
+	 * Of w only cols and layout count; a type that gemm() does not
+	 * multiply so takes x as it is.
 	 */
 	void (*gemm_pack)(const struct kern_gemm *p, void *to, u32 lo, u32 hi);
 	/*

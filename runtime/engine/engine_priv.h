@@ -51,7 +51,8 @@ struct plan {
 	u64 nr_joined; /* the engine's when it was made */
 	struct plan_row *rows; /* [nr of max_seqs] */
 	struct seq **seqs; /* [nr] when it is taken */
-	struct kv_resv_item *items; /* [nr]; who is late has no space yet */
+	struct kv_resv_item
+		*items; /* [nr]; of who is late its parent's space */
 	u32 nr, nr_tokens, nr_chunks, nr_late;
 	struct batch batch;
 };

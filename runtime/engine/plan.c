@@ -36,8 +36,8 @@
  *
  * No plan is made where the next step depends on more: somebody comes by a
  * turn, gave way with several samples and is about to share its prompt again,
- * beams not all of which were in the step, and the schedules that are there to
- * be compared with.
+ * beams of which some wait for others, and the schedules that are there to be
+ * compared with.
  */
 #include <stdlib.h>
 #include <string.h>

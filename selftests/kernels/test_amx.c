@@ -19,7 +19,7 @@
 static const struct kern_ops emulated = {
 	.name = "amx, emulated",
 	.pack_rows = KERN_PACK_ROWS,
-	.pack_bytes = 32 * sizeof(u16),
+	.pack_bytes = KERN_PACK_BF16,
 	.gemm = amx_gemm,
 	.gemm_pack = amx_gemm_pack,
 };

@@ -267,10 +267,14 @@ static double do_bf16(const struct bw_thread *t)
 	return fma_bf16(t->rounds);
 }
 
-static double do_int16(const struct bw_thread *t)
+static double do_madd(const struct bw_thread *t)
 {
-	return __builtin_cpu_supports("avx512vnni") ? madd_vnni(t->rounds)
-						    : madd_avx2(t->rounds);
+	return madd_avx2(t->rounds);
+}
+
+static double do_vnni(const struct bw_thread *t)
+{
+	return madd_vnni(t->rounds);
 }
 
 static double do_amx(const struct bw_thread *t)
@@ -411,13 +415,18 @@ static double peak_bf16(const struct bench_opts *o)
 	return measure_fma(o, do_bf16, 64 * FMA_CHAINS);
 }
 
-static double peak_int16(const struct bench_opts *o)
+static double peak_madd(const struct bench_opts *o)
 {
-	if (__builtin_cpu_supports("avx512vnni"))
-		return measure_fma(o, do_int16, 64 * FMA_CHAINS);
-	if (__builtin_cpu_supports("avx2"))
-		return measure_fma(o, do_int16, 32 * MADD_CHAINS);
-	return 0;
+	if (!__builtin_cpu_supports("avx2"))
+		return 0;
+	return measure_fma(o, do_madd, 32 * MADD_CHAINS);
+}
+
+static double peak_vnni(const struct bench_opts *o)
+{
+	if (!__builtin_cpu_supports("avx512vnni"))
+		return 0;
+	return measure_fma(o, do_vnni, 64 * FMA_CHAINS);
 }
 
 static double peak_amx(const struct bench_opts *o)
@@ -436,33 +445,31 @@ double bw_fma_peak(const struct bench_opts *o)
 	return memo;
 }
 
+/* What a row of kernels multiplies with; others with fp32 multiply-adds. */
+static const struct product {
+	const char *row, *what;
+	double (*peak)(const struct bench_opts *o);
+} products[] = {
+	{ "amx", "amx", peak_amx },
+	{ "amxbf16attn", "amx", peak_amx },
+	{ "avx512bf16", "bf16 dot", peak_bf16 },
+	{ "avx512int16", "int16 dot", peak_vnni },
+	{ "avx2int16", "int16 madd", peak_madd },
+};
+
 double bw_product_peak(const struct bench_opts *o, const char **what)
 {
+	static struct product p = { NULL, "fp32 fma", bw_fma_peak };
 	static double memo;
-	static const char *name;
 	const struct kern_ops *k = kern_select(NULL);
-	u32 numerics = k ? k->numerics : KERN_NUMERICS_INT8;
+	u32 i;
 
-	if (memo > 0) {
-		*what = name;
-		return memo;
-	}
-	if (numerics == KERN_NUMERICS_INT16) {
-		name = "int16";
-		memo = peak_int16(o);
-	} else if (numerics != KERN_NUMERICS_INT8 &&
-		   !strncmp(k->name, "amx", 3)) {
-		name = "amx";
-		memo = peak_amx(o);
-	} else if (numerics != KERN_NUMERICS_INT8 &&
-		   !strcmp(k->name, "avx512bf16")) {
-		name = "bf16 dot";
-		memo = peak_bf16(o);
-	} else {
-		name = "fp32 fma";
-		memo = bw_fma_peak(o);
-	}
-	*what = name;
+	for (i = 0; memo == 0 && k && i < ARRAY_SIZE(products); i++)
+		if (!strcmp(products[i].row, k->name))
+			p = products[i];
+	if (memo == 0)
+		memo = p.peak(o);
+	*what = p.what;
 	return memo;
 }
 
@@ -473,31 +480,27 @@ static const struct report_col bw_cols[] = {
 	{ "unit", "unit", 0 },
 };
 
+static void bw_row(struct report *r, const char *what, u32 threads, double rate,
+		   const char *unit)
+{
+	report_row(r,
+		   json_pack("{s:s, s:i, s:f, s:s}", "what", what, "threads",
+			     (int)threads, "rate", rate / 1e9, "unit", unit));
+}
+
 static int run_bw(const struct bench_opts *o, struct report *r)
 {
 	u32 nr = bench_threads(o);
 
 	r->cols = bw_cols;
 	r->nr_cols = ARRAY_SIZE(bw_cols);
-	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "read",
-				"threads", 1, "rate",
-				measure_read(o, 1, read_bytes(o), 1) / 1e9,
-				"unit", "GB/s"));
-	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "read",
-				"threads", (int)nr, "rate",
-				bw_read_peak(o) / 1e9, "unit", "GB/s"));
-	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "fma fp32",
-				"threads", (int)nr, "rate",
-				bw_fma_peak(o) / 1e9, "unit", "GFLOP/s"));
-	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "madd int16",
-				"threads", (int)nr, "rate", peak_int16(o) / 1e9,
-				"unit", "GFLOP/s"));
-	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "dot bf16",
-				"threads", (int)nr, "rate", peak_bf16(o) / 1e9,
-				"unit", "GFLOP/s"));
-	report_row(r, json_pack("{s:s, s:i, s:f, s:s}", "what", "amx bf16",
-				"threads", (int)nr, "rate", peak_amx(o) / 1e9,
-				"unit", "GFLOP/s"));
+	bw_row(r, "read", 1, measure_read(o, 1, read_bytes(o), 1), "GB/s");
+	bw_row(r, "read", nr, bw_read_peak(o), "GB/s");
+	bw_row(r, "fma fp32", nr, bw_fma_peak(o), "GFLOP/s");
+	bw_row(r, "madd int16", nr, peak_madd(o), "GFLOP/s");
+	bw_row(r, "dot int16", nr, peak_vnni(o), "GFLOP/s");
+	bw_row(r, "dot bf16", nr, peak_bf16(o), "GFLOP/s");
+	bw_row(r, "amx bf16", nr, peak_amx(o), "GFLOP/s");
 	return 0;
 }
 
