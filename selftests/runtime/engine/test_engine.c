@@ -151,79 +151,6 @@ TEST(engine, the_likeliest_token_is_the_same_if_its_row_is_kept)
 	expect_likeliest(&c);
 }
 
-/* What is asked of one engine at a time. */
-#define NR_MIXED 14u
-
-static void mixed_params(struct request_params *p, u32 i)
-{
-	p->sampling.seed = i;
-	if (i % 2) {
-		p->sampling.temperature = 0.9f;
-		p->sampling.top_p = i % 3 ? 1.0f : 0.8f;
-		p->sampling.top_k = i % 5 ? 0 : 20;
-		p->sampling.repetition = i % 7 ? 1.0f : 1.2f;
-	}
-	if (i == 4 || i == 9)
-		p->n = 3;
-	if (i == 6) {
-		p->kind = REQUEST_BEAM;
-		p->n = 2;
-	}
-	if (i == 8)
-		p->kind = REQUEST_SCORE;
-}
-
-/* They come one by one, and one of them goes. */
-static void mixed_run(struct rig *r, bool one_by_one, struct request **q)
-{
-	struct tiny_cfg c = tiny_gemma(KV_DTYPE_Q8_0);
-	struct engine_opts o = { .step_tokens = 96,
-				 .max_seqs = 24,
-				 .logit_rows = 4,
-				 .one_by_one = one_by_one };
-	u32 ids[64], i, at = 0;
-	int rc = 1;
-
-	rig_load(r, &c, 3);
-	ASSERT_EQ(0, kv_contig_create(r->m, 64, 1024, &r->b, r->err));
-	rig_start(r, &o);
-	for (i = 0; rc == 1 || at < NR_MIXED; i++) {
-		if (at < NR_MIXED && i % 3 == 0) {
-			struct request_params p;
-
-			rig_ids(r, ids, 20 + 3 * at, 300 + at);
-			p = rig_params(ids, 20 + 3 * at, 25);
-			mixed_params(&p, at);
-			q[at++] = rig_submit(r, &p);
-		}
-		if (i == 12)
-			engine_cancel(r->e, q[2]);
-		rc = rig_step(r);
-	}
-}
-
-TEST(engine, what_is_done_beside_a_step_changes_no_bit)
-{
-	struct request *a[NR_MIXED], *b[NR_MIXED];
-	static struct rig one, beside;
-	u32 i;
-
-	mixed_run(&one, true, a);
-	mixed_run(&beside, false, b);
-	for (i = 0; i < NR_MIXED; i++) {
-		if (!EXPECT_TRUE(rig_same_all(a[i], b[i])))
-			TH_LOG("request %u", i);
-		EXPECT_EQ(a[i]->nr_iters, b[i]->nr_iters);
-	}
-	EXPECT_EQ(engine_stats(one.e)->nr_steps,
-		  engine_stats(beside.e)->nr_steps);
-	EXPECT_EQ(0, engine_stats(one.e)->nr_planned);
-	EXPECT_GT(engine_stats(beside.e)->nr_planned, 10);
-	EXPECT_GT(engine_stats(beside.e)->host_beside_s, 0);
-	rig_close(&one);
-	rig_close(&beside);
-}
-
 TEST(engine, parallel_samples_are_what_each_would_be_alone)
 {
 	struct tiny_cfg c = tiny_gemma(KV_DTYPE_F16);
@@ -354,53 +281,6 @@ TEST(engine, beams_are_ranked_and_carry_their_log_probabilities)
 		EXPECT_NEAR(sum, s->cum, 1e-4);
 	}
 	rig_close(&r);
-}
-
-/* A beam search beside one who decodes, from one step to the next. */
-static void beams_run(struct rig *r, bool one_by_one, struct request **q)
-{
-	struct tiny_cfg c = tiny_gemma(KV_DTYPE_Q8_0);
-	struct engine_opts o = { .step_tokens = 64, .one_by_one = one_by_one };
-	struct request_params p;
-	u32 ids[50], i;
-
-	rig_load(r, &c, 2);
-	ASSERT_EQ(0, kv_contig_create(r->m, 16, 128, &r->b, r->err));
-	rig_start(r, &o);
-	rig_ids(r, ids, 50, 3);
-	for (i = 0; i < 3; i++) {
-		p = rig_params(ids + i, 20 + 10 * i, 24);
-		if (i == 1) {
-			p.kind = REQUEST_BEAM;
-			p.n = 4;
-		}
-		q[i] = rig_submit(r, &p);
-	}
-	while (rig_step(r) == 1)
-		;
-}
-
-TEST(engine, beams_are_planned_before_it_is_known_whose_they_are)
-{
-	struct request *a[3], *b[3];
-	const struct engine_stats *st;
-	static struct rig one, ahead;
-	u32 i;
-
-	beams_run(&one, true, a);
-	beams_run(&ahead, false, b);
-	for (i = 0; i < 3; i++)
-		EXPECT_TRUE(rig_same_all(a[i], b[i]));
-	ASSERT_EQ(a[1]->nr_ended, b[1]->nr_ended);
-	for (i = 0; i < a[1]->nr_ended; i++)
-		EXPECT_TRUE(rig_same(a[1]->ended[i], b[1]->ended[i]));
-	st = engine_stats(ahead.e);
-	EXPECT_EQ(engine_stats(one.e)->nr_steps, st->nr_steps);
-	/* the second takes the rest of a prompt, and the rest is as planned */
-	EXPECT_EQ(st->nr_steps - 1, st->nr_planned);
-	EXPECT_EQ(0, st->nr_replanned);
-	rig_close(&one);
-	rig_close(&ahead);
 }
 
 TEST(engine, a_conversation_goes_on_where_it_ended)
