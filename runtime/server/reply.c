@@ -81,9 +81,9 @@ static void put_piece(struct strbuf *b, const struct vocab *v, u32 id)
 }
 
 /* As the list of the likeliest has it, to the last digit. */
-static double shown(const struct feed_event *ev)
+static double shown(double lp)
 {
-	return (double)(float)ev->lp;
+	return (double)(float)lp;
 }
 
 /* {"token":,"logprob":,"bytes":[]} without its end */
@@ -111,7 +111,7 @@ static void chat_logprob(struct call *c, struct lps *l,
 	s32 i;
 
 	strbuf_puts(&l->tokens, l->nr++ ? "," : "");
-	put_entry(&l->tokens, v, ev->id, shown(ev));
+	put_entry(&l->tokens, v, ev->id, shown(ev->lp));
 	strbuf_puts(&l->tokens, ",\"top_logprobs\":[");
 	for (i = 0; i < c->g.nr_logprobs; i++) {
 		strbuf_puts(&l->tokens, i ? "," : "");
@@ -178,7 +178,8 @@ void reply_prompt_logprobs(struct call *c, struct part *p, struct choice *ch)
 	u32 i, k = j->p.nr_logprobs;
 
 	for (i = 0; i < p->nr_prompt; i++) {
-		text_logprob(c, &ch->lps, j->prompt[i], i ? j->score[i] : 0.0,
+		text_logprob(c, &ch->lps, j->prompt[i],
+			     i ? shown(j->score[i]) : 0.0,
 			     i ? j->score_top + (size_t)i * k : NULL, len);
 		if (vocab_stream_push(v, &vs, j->prompt[i], VOCAB_SKIP_SPECIAL,
 				      &text, &len))
@@ -195,7 +196,7 @@ void reply_logprob(struct call *c, struct choice *ch,
 	if (c->g.chat)
 		chat_logprob(c, &ch->lps, ev, top);
 	else
-		text_logprob(c, &ch->lps, ev->id, shown(ev), top,
+		text_logprob(c, &ch->lps, ev->id, shown(ev->lp), top,
 			     p->echo_len + ch->len);
 }
 
