@@ -80,7 +80,8 @@ vec_inline void int16_unpack(const u32 dtype, struct strip_at at, u32 nr_blocks,
 
 /*
  * sum[h] += a pair of x by the pairs of w[h]. gcc puts additions off to the
- * end and spills what they add, or copies each sum before it; so they are said.
+ * end and spills what they add, or copies each sum before it; so they are spelt
+ * out.
  */
 #ifdef __AVX512F__
 vec_inline void int16_pair(const s16 *x, const vn_int *w, vn_int *sum)
@@ -203,7 +204,7 @@ vec_inline void int16_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 
 			int16_dot(bits, strip, mr, q, x + b, x_stride, j,
 				  j + span, sum);
-			/* Scales that gcc loaded before would cost it sums. */
+			/* Were scales loaded before, sums would be spilled. */
 			asm("" ::: "memory");
 			ints_load_scales(dtype, strip, w->at,
 					 strip ? NULL : &w->panel->scales, b,
