@@ -330,6 +330,12 @@ static bool same_x(const struct kern_gemm *a, const struct kern_gemm *b)
 	       a->w.cols == b->w.cols && a->w.layout == b->w.layout;
 }
 
+/* Is x packed for so many rows? */
+static bool packs(const struct kern_exec *x, u32 rows)
+{
+	return x->kern->gemm_pack && rows > x->kern->pack_rows;
+}
+
 /*
  * p: [parts][nr]. What rows one x has is packed once for all the products of
  * the part with it, and once for all their columns. Without memory for that
@@ -348,7 +354,7 @@ static void gemm_pack(struct kern_exec *x, struct kern_gemm *p, u32 nr,
 				kern_packed_bytes(x->kern, p[i].m, p[i].w.cols);
 	to = pool_shared(x->pool, bytes);
 	for (u32 i = 0; to && i < parts * nr; i++) {
-		if (p[i].m <= x->kern->pack_rows)
+		if (!packs(x, p[i].m))
 			continue;
 		if (i % nr && same_x(&p[i], &p[i - 1])) {
 			p[i].packed = p[i - 1].packed;
@@ -377,7 +383,7 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 		      u32 m, u32 rows)
 {
 	struct gemm_job j = { .kern = x->kern, .nr = nr };
-	bool pack = x->kern->gemm_pack && rows > x->kern->pack_rows;
+	bool pack = packs(x, rows);
 	u32 k = 0;
 
 	for (u32 i = 0; i < nr; i++)
@@ -492,8 +498,7 @@ static void gated_pass(struct kern_exec *x, const struct kern_gemm_gated *p,
 	j.p.m = g.m = rows;
 	j.p.x = g.x = p->x + (size_t)m * p->x_stride;
 	j.p.out += (size_t)m * p->out_stride;
-	if (x->kern->gemm_pack && rows > x->kern->pack_rows &&
-	    p->gate.layout == p->up.layout)
+	if (packs(x, rows) && p->gate.layout == p->up.layout)
 		gemm_pack(x, &g, 1, 1);
 	j.p.packed = g.packed;
 	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), 1,

@@ -51,8 +51,7 @@ struct plan {
 	u64 nr_joined; /* the engine's when it was made */
 	struct plan_row *rows; /* [nr of max_seqs] */
 	struct seq **seqs; /* [nr] when it is taken */
-	struct kv_resv_item
-		*items; /* [nr]; of who is late its parent's space */
+	struct kv_resv_item *items; /* [nr]; late: of the parent's space */
 	u32 nr, nr_tokens, nr_chunks, nr_late;
 	struct batch batch;
 };
