@@ -79,6 +79,31 @@ TEST(sim_fleet, the_same_seed_gives_the_same_run)
 	fleet_result_fini(&c);
 }
 
+/* A millisecond for each token of a step, and none for the step. */
+TEST(sim_fleet, who_has_ended_is_computed_in_a_padded_batch_and_not_said)
+{
+	const char *text = "workload=random requests=4 rate=inf input-len=16 "
+			   "output-len=1:9 batching=request max-seqs=4 "
+			   "cost-step=0 cost-token=0.001 cost-row=0 "
+			   "cost-work=0 pad=";
+	struct fleet_result drained, padded;
+	char how[256];
+
+	snprintf(how, sizeof(how), "%s0", text);
+	run(how, 1, &drained);
+	snprintf(how, sizeof(how), "%s4", text);
+	run(how, 1, &padded);
+	EXPECT_EQ(drained.output, padded.output);
+	EXPECT_EQ(drained.steps, padded.steps);
+	EXPECT_EQ(4 * 16 + drained.output - 4, (u64)(drained.busy * 1e3 + 0.5));
+	EXPECT_EQ(4 * 16 + 4 * (padded.steps - 1),
+		  (u64)(padded.busy * 1e3 + 0.5));
+	EXPECT_GT(padded.busy, drained.busy);
+	EXPECT_EQ(drained.itl.nr, padded.itl.nr);
+	fleet_result_fini(&drained);
+	fleet_result_fini(&padded);
+}
+
 TEST(sim_fleet, shared_cores_compute_for_one_at_a_time)
 {
 	struct fleet_result r;

@@ -185,6 +185,23 @@ static void cut_late(const struct work_opts *o, struct work *w)
 	w->nr = nr;
 }
 
+/*
+ * A batch in which who has ended keeps its slot until the last one has, as
+ * engines before Orca had them: those behind each other are one.
+ */
+static void pad(struct work *w, u32 batch)
+{
+	u32 from, i, end, most;
+
+	for (from = 0; from < w->nr; from = end) {
+		end = min(from + batch, w->nr);
+		for (i = from, most = 0; i < end; i++)
+			most = max(most, w->request[i].output);
+		for (i = from; i < end; i++)
+			w->request[i].padding = most - w->request[i].output;
+	}
+}
+
 static void defaults(struct work_opts *o)
 {
 	bool ok = true;
@@ -225,6 +242,8 @@ int work_make(const struct work_opts *given, struct work *w, char *err)
 		rc = set_times(&o, w);
 	if (!rc)
 		cut_late(&o, w);
+	if (!rc && o.pad)
+		pad(w, o.pad);
 	if (rc == -ENOMEM)
 		snprintf(err, 256, "no memory for %u requests", o.nr);
 	return rc;

@@ -29,6 +29,7 @@ struct segment {
 struct work_request {
 	u32 first_segment, nr_segments;
 	u32 input, output; /* tokens */
+	u32 padding; /* tokens behind the answer, computed for nobody */
 	u32 session;
 	u32 after; /* the request it waits for, or WORK_NONE */
 	double due; /* s from the start, or from the end of @after */
@@ -68,6 +69,7 @@ struct work_opts {
 	const char *trace;
 	u32 block_len; /* tokens a block of the trace stands for */
 	double seconds; /* nothing comes later than this; 0: no limit */
+	u32 pad; /* of so many each is computed as long as the longest */
 };
 
 /* Names of the kinds; NULL behind the last. */

@@ -39,6 +39,8 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 	struct calls *all = c->at->calls;
 	u64 now = now_of(all);
 
+	if (seq_nr_new(r->seqs[0]) > all->work->request[c->index].output)
+		return; /* padding */
 	(void)seq;
 	(void)id;
 	if (!c->first) {
@@ -93,7 +95,8 @@ static void on_done(struct request *r, void *ctx)
 	struct call *c = ctx;
 	struct calls *all = c->at->calls;
 	u64 now = now_of(all);
-	u32 nr = seq_nr_new(r->seqs[0]);
+	u32 nr = min(seq_nr_new(r->seqs[0]),
+		     all->work->request[c->index].output);
 
 	ended(c);
 	if (r->error) {
@@ -144,11 +147,12 @@ static int submit(struct caller *o, struct call *c)
 	static const struct request_events events = { .token = on_token,
 						      .done = on_done };
 	struct calls *all = o->calls;
+	const struct work_request *q = &all->work->request[c->index];
 	u32 *ids = malloc(all->context * sizeof(*ids));
 	struct request_params p = {
 		.kind = REQUEST_GENERATE,
 		.prompt = ids,
-		.max_new = all->work->request[c->index].output,
+		.max_new = q->output + q->padding,
 		.n = 1,
 		.ignore_eog = true,
 		.sampling = SAMPLING_GREEDY,

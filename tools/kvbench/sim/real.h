@@ -34,7 +34,7 @@ int __must_check real_engine(struct real *x, const struct engine_opts *eo,
 			     char *err);
 
 /* Setups that run in turns, at most. */
-#define REAL_TURNS 2u
+#define REAL_TURNS 3u
 
 /**
  * real_run - the requests of each setup through an engine of its own

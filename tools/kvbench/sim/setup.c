@@ -110,6 +110,8 @@ static const struct key keys[] = {
 	{ "block-len", "tokens of a block of the trace", V_U32,
 	  AT(work.block_len), NULL },
 	{ "most-s", "of simulated time", V_RATE, AT(fleet.most_s), NULL },
+	{ "pad", "computed as long as the longest of so many", V_U32,
+	  AT(work.pad), NULL },
 	{ "seed", "of everything", V_U32, AT(work.seed), NULL },
 };
 
