@@ -31,6 +31,7 @@ struct branch {
 	enum asked asked;
 	struct request *req[CHOICES_MAX]; /* [nr_req] */
 	double sum[CHOICES_MAX]; /* of scores */
+	u32 scored[CHOICES_MAX]; /* positions before it have their score */
 	u32 nr_req, nr_left;
 	struct branch **forks; /* [n - 1] samples beside the first */
 	u32 nr_forks;
@@ -153,11 +154,14 @@ static void on_score(struct request *r, u32 pos, double lp, u32 best, void *ctx)
 	struct branch *b = ctx;
 	u32 i;
 
-	(void)pos;
 	(void)best;
-	for (i = 0; i < b->nr_req; i++)
-		if (b->req[i] == r)
-			b->sum[i] += lp;
+	for (i = 0; i < b->nr_req; i++) {
+		/* a request that gave way says again what it said */
+		if (b->req[i] != r || pos < b->scored[i])
+			continue;
+		b->sum[i] += lp;
+		b->scored[i] = pos + 1;
+	}
 }
 
 static void on_done(struct request *r, void *ctx)
@@ -183,6 +187,7 @@ static int ask(struct branch *b, enum asked what, struct request_params *p,
 		p->nr_prompt = b->nr;
 	}
 	b->sum[b->nr_req] = 0;
+	b->scored[b->nr_req] = 0;
 	rc = engine_submit(b->p->e, p, &b->req[b->nr_req], err);
 	if (rc)
 		return rc;
@@ -303,15 +308,16 @@ static void take(struct branch *to, const struct seq *s, u32 from)
 
 static void take_best(struct branch *b, const struct request *r)
 {
-	const struct seq *best = NULL;
+	const struct seq *s, *best = NULL;
 	double mean;
 	u32 i;
 
-	for (i = 0; i < r->nr_seqs; i++) {
-		mean = r->seqs[i]->cum / max(seq_nr_new(r->seqs[i]), 1u);
+	for (i = 0; i < request_nr_answers(r); i++) {
+		s = request_answer(r, i);
+		mean = s->cum / max(seq_nr_new(s), 1u);
 		if (best && mean <= b->score)
 			continue;
-		best = r->seqs[i];
+		best = s;
 		b->score = mean;
 		b->selected = i;
 	}

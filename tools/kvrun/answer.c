@@ -32,16 +32,6 @@ int answer_end(struct answer_stream *a)
 	return vocab_stream_end(&a->vs, &a->text, &a->len);
 }
 
-u32 answer_nr(const struct request *r)
-{
-	return r->p.kind == REQUEST_BEAM ? r->nr_ended : r->nr_seqs;
-}
-
-const struct seq *answer_seq(const struct request *r, u32 i)
-{
-	return r->p.kind == REQUEST_BEAM ? r->ended[i] : r->seqs[i];
-}
-
 int answer_text(const struct vocab *v, const struct seq *s, char **text,
 		size_t *len)
 {
@@ -115,10 +105,10 @@ int answer_print_json(FILE *out, const struct answer_json *a)
 	fputs(",\"prompt_ids\":", out);
 	json_put_ids(out, a->prompt, a->nr_prompt);
 	fputs(",\"sequences\":[", out);
-	for (i = 0; i < answer_nr(a->req) && !rc; i++) {
+	for (i = 0; i < request_nr_answers(a->req) && !rc; i++) {
 		if (i)
 			fputc(',', out);
-		rc = put_sequence(out, a, answer_seq(a->req, i));
+		rc = put_sequence(out, a, request_answer(a->req, i));
 	}
 	fprintf(out,
 		"],\"seed\":%" PRIu64 ",\"stats\":{\"steps\":%" PRIu64

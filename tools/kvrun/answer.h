@@ -42,8 +42,4 @@ struct answer_json {
 /* The one object that generate --json prints; 0 or -errno. */
 int __must_check answer_print_json(FILE *out, const struct answer_json *a);
 
-/* Sequences in the order they are shown: samples, or beams, best first. */
-u32 answer_nr(const struct request *r);
-const struct seq *answer_seq(const struct request *r, u32 i);
-
 #endif

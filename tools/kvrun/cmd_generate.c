@@ -390,8 +390,9 @@ static int print_rest(struct generate *g, const struct request *r,
 
 	if (g->json)
 		return answer_print_json(stdout, &a);
-	for (i = 0; r->p.kind == REQUEST_BEAM && i < answer_nr(r) && !rc; i++)
-		rc = print_beam(g, answer_seq(r, i), i);
+	for (i = 0;
+	     r->p.kind == REQUEST_BEAM && i < request_nr_answers(r) && !rc; i++)
+		rc = print_beam(g, request_answer(r, i), i);
 	return rc;
 }
 
