@@ -5,7 +5,8 @@
  * Waiting requests are looked at in the order of order.c and admitted as far as
  * the step and memory have room, by what those that run are committed
  * (commit.c). The first that does not fit ends it: nobody is overtaken by who
- * comes after it in that order.
+ * comes after it in that order. Who waits for another one's prefix lets others
+ * by, but no more than ORDER_WINDOW do in one step: a queue may be long.
  *
  * After a preemption nobody comes in, but who is of a better priority than
  * somebody who runs: that one gives way, if need be.
@@ -59,7 +60,7 @@ static int admit(struct engine *e, struct request *r)
 {
 	bool others_wait;
 	struct seq *leader = sched_leader(r, &others_wait);
-	bool by_turn = r->comes;
+	bool by_turn = r->comes, again = r->has_begun;
 	int rc = 0;
 
 	if (!by_turn)
@@ -76,9 +77,12 @@ static int admit(struct engine *e, struct request *r)
 		return rc;
 	}
 	r->state = REQUEST_RUNNING;
+	r->has_begun = true;
 	e->nr_joined++;
 	turns_begin(e, r);
 	order_admitted(e, r, by_turn);
+	if (!again && r->p.events && r->p.events->begun)
+		r->p.events->begun(r, r->p.ctx);
 	return 0;
 }
 
@@ -141,7 +145,7 @@ u32 admit_coming(const struct engine *e)
 
 void admit_waiting(struct engine *e)
 {
-	u32 i, at, tokens, running = sched_running(e);
+	u32 i, at, tokens, let_by = 0, running = sched_running(e);
 	u32 coming = admit_coming(e);
 	int rc;
 
@@ -149,8 +153,11 @@ void admit_waiting(struct engine *e)
 		return;
 	if (!running)
 		e->admit_hold = false;
+	e->nr_queue = 0;
+	if (running + coming >= e->o.max_seqs)
+		return; /* whoever would be first */
 	order_waiting(e);
-	for (i = 0; i < e->nr_queue; i++) {
+	for (i = 0; i < e->nr_queue && let_by < ORDER_WINDOW; i++) {
 		struct request *r = e->queue[i];
 
 		if (r->state != REQUEST_WAITING)
@@ -161,8 +168,10 @@ void admit_waiting(struct engine *e)
 			break;
 		at = i;
 		if (!twins_may_come(e, &i)) {
-			if (i == at)
+			if (i == at) {
 				order_let_by(r);
+				let_by++;
+			}
 			continue;
 		}
 		rc = admit(e, r);

@@ -64,8 +64,11 @@ static void accept(struct engine *e, struct seq *s, u32 id,
 		s->finish = FINISH_LENGTH;
 	if (r->p.events && r->p.events->token)
 		r->p.events->token(r, s->index, id, r->p.ctx);
-	if (s->finish != FINISH_NONE && !r->p.keep)
+	if (s->finish != FINISH_NONE && !r->p.keep) {
+		/* whoever goes on from this answer finds it */
+		sched_publish(e, s, true);
 		sched_drop_space(e, s);
+	}
 }
 
 /* The likeliest of a row, for whoever keeps them. */
@@ -151,8 +154,10 @@ static void generate_row(struct engine *e, struct seq *s,
 		first = 0;
 		nr = r->p.n;
 	}
+	/* what is told of one token may end the others */
 	for (i = first; i < first + nr && r->state == REQUEST_RUNNING; i++)
-		sample_row(e, r->seqs[i], r->seqs[i] == s, row);
+		if (r->seqs[i]->finish == FINISH_NONE)
+			sample_row(e, r->seqs[i], r->seqs[i] == s, row);
 	for (i = 0; i < r->nr_seqs; i++)
 		live |= r->seqs[i]->finish == FINISH_NONE;
 	if (!live && r->state == REQUEST_RUNNING)

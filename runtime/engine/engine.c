@@ -295,7 +295,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->since_s = engine_now(e);
 	reqs_remove(e, r);
 	reqs_add(e, r);
-	r->asked = r->twin_off = r->unshared = false;
+	r->asked = r->twin_off = r->unshared = r->has_begun = false;
 	r->match = r->soon = r->known = r->overtaken = 0;
 	r->twin_s = 0;
 	index_add(e, r);
@@ -320,6 +320,26 @@ void engine_cancel(struct engine *e, struct request *r)
 	sched_finish(e, r);
 }
 
+/*
+ * The one that computed the prompt once more for all samples ends: the next one
+ * goes on where it was. What it has is of the prompt, and of no answer.
+ */
+static void hand_over(struct request *r, struct seq *from)
+{
+	bool others_wait;
+	struct seq *to = sched_leader(r, &others_wait);
+
+	if (r->state != REQUEST_RUNNING || from->space == KV_SPACE_NONE ||
+	    to->space != KV_SPACE_NONE)
+		return;
+	to->space = from->space;
+	to->nr_computed = from->nr_computed;
+	to->nr_mapped = from->nr_mapped;
+	to->again = from->again;
+	to->again_to = from->again_to;
+	from->space = KV_SPACE_NONE;
+}
+
 void engine_cancel_seq(struct engine *e, struct request *r, u32 seq)
 {
 	bool live = false;
@@ -333,6 +353,8 @@ void engine_cancel_seq(struct engine *e, struct request *r, u32 seq)
 	s->finish = FINISH_STOP;
 	for (i = 0; i < r->nr_seqs; i++)
 		live |= r->seqs[i]->finish == FINISH_NONE;
+	if (live)
+		hand_over(r, s);
 	if (!live)
 		sched_finish(e, r);
 	else if (!r->p.keep)
@@ -407,11 +429,10 @@ static void step_is_stale(struct engine *e)
 		struct seq *s = e->step[e->nr_step - 1];
 
 		if (s->req->state == REQUEST_RUNNING)
-			sched_preempt(e, s->req); /* which takes it out */
+			sched_restart(e, s->req); /* which takes it out */
 		else
 			e->step[--e->nr_step]->step_tokens = 0;
 	}
-	e->admit_hold = false;
 }
 
 static void account(struct engine *e)

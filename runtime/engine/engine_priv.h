@@ -66,6 +66,8 @@ struct row_info {
 	const float *top;
 };
 
+#define ORDER_WINDOW 128u /* of those that wait, ordered and looked at */
+
 /* A prompt, and how many tokens it shares with the one before it. */
 struct index_entry {
 	struct request *r;
@@ -95,6 +97,7 @@ struct engine {
 	u32 probe; /* a space without pages, to ask with */
 	u64 probe_salt;
 	bool naps; /* somebody waits for what is done elsewhere */
+	u32 nr_asks; /* of the pager, for those that wait for it */
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
 	struct commit_item *commit; /* [max_seqs + 1] */
@@ -252,6 +255,8 @@ int __must_check sched_reserve(struct engine *e, char *err);
 void sched_pause(struct engine *e, struct request *r);
 /* Free the request's spaces and let it wait to be computed again. */
 void sched_preempt(struct engine *e, struct request *r);
+/* The same where memory is not short: what it had is lost. */
+void sched_restart(struct engine *e, struct request *r);
 /* Free requests' pages until so many bytes have been, and give them back. */
 void sched_give_back(struct engine *e, u64 bytes);
 /* Bytes of its pages, wherever they are. */

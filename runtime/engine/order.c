@@ -34,8 +34,7 @@
 
 #include "runtime/engine/engine_priv.h"
 
-#define ORDER_WINDOW 128u
-#define MATCH_ALL    (~0u) /* it has its pages */
+#define MATCH_ALL (~0u) /* it has its pages */
 
 struct order_ops {
 	void (*sort)(struct engine *e, struct request **q, u32 nr);
@@ -278,7 +277,7 @@ void order_waiting(struct engine *e)
 {
 	u32 i;
 
-	e->nr_queue = 0;
+	e->nr_queue = e->nr_asks = 0;
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state == REQUEST_WAITING &&
 		    !e->reqs[i]->comes) {

@@ -86,6 +86,13 @@ void sched_preempt(struct engine *e, struct request *r)
 	pause_request(e, r);
 }
 
+void sched_restart(struct engine *e, struct request *r)
+{
+	sched_drop_pages(e, r);
+	sched_pause(e, r);
+	r->nr_preempted++;
+}
+
 static bool has_computed(const struct request *r)
 {
 	u32 i;
@@ -304,7 +311,6 @@ void sched_give_back(struct engine *e, u64 bytes)
 /* kvmd has lost pages of the step: whose are computed again. */
 static bool drop_lost(struct engine *e)
 {
-	struct request *r;
 	u32 space, i;
 
 	if (!e->b->ops->lost(e->b, &space))
@@ -312,12 +318,7 @@ static bool drop_lost(struct engine *e)
 	for (i = 0; i < e->nr_step; i++) {
 		if (e->step[i]->space != space)
 			continue;
-		r = e->step[i]->req;
-		untake(e, r);
-		sched_drop_pages(e, r);
-		r->state = REQUEST_WAITING;
-		r->yields = true;
-		r->since_s = engine_now(e);
+		sched_restart(e, e->step[i]->req);
 		e->stats.nr_lost++;
 		return true;
 	}

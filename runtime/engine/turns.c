@@ -102,7 +102,8 @@ static struct request *longest_waiting(const struct engine *e, double now)
 /* Is it memory that they wait for? */
 static bool is_short(const struct engine *e, u32 running)
 {
-	return e->admit_hold || running >= e->admit_cap;
+	return e->admit_hold ||
+	       (e->admit_cap < e->o.max_seqs && running >= e->admit_cap);
 }
 
 void turns_pass(struct engine *e)

@@ -11,7 +11,8 @@
  *		worth it
  *	of another process: the pager says what has been announced there, and
  *		we announce what we begin with
- *	one whose pages are being copied into the cache: the same answer
+ *	one whose pages are being copied into the cache: the same answer,
+ *		and it is a matter of microseconds
  *
  * It waits no longer than the other one gets on: if that one gives way, is
  * cancelled or fails it does not run any more, or its announcement is gone; if
@@ -31,6 +32,8 @@
 
 #define OWN_WORTH  MODEL_PAGE_TOKENS /* tokens, of one of this engine */
 #define TWIN_WORTH 32u /* of another process, which has to be asked for */
+#define COPY_WORTH 8u /* that are there, and being copied */
+#define ASKS_MAX   16u /* of those that wait for the pager, in one step */
 #define NAP_US	   200u
 #define BRANCHES   8u /* of one chunk */
 
@@ -133,9 +136,15 @@ void twins_ask(struct engine *e, struct request *r)
 }
 
 /* Does somebody elsewhere compute it, or is it being copied? */
+static bool may_wait_for_pager(const struct request *r)
+{
+	return r->soon >= r->match + TWIN_WORTH ||
+	       min(r->soon, r->known) >= r->match + COPY_WORTH;
+}
+
 static bool waits_for_pager(struct engine *e, struct request *r)
 {
-	return r->soon >= r->match + TWIN_WORTH &&
+	return may_wait_for_pager(r) &&
 	       waits(e, r, (u64)r->match + r->known, others_now(e));
 }
 
@@ -162,6 +171,10 @@ bool twins_may_come(struct engine *e, u32 *at)
 	if (o && waits(e, r, o->arrival << 32 | o->seqs[0]->nr_computed,
 		       engine_now(e)))
 		return false;
+	if (!r->twin_off && may_wait_for_pager(r) && e->nr_asks++ >= ASKS_MAX) {
+		e->naps = true;
+		return false; /* those before it are told first */
+	}
 	twins_ask(e, r);
 	if (waits_for_pager(e, r)) {
 		e->naps = true;
