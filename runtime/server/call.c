@@ -69,11 +69,14 @@ int call_check_model(const struct server *sv, const char *name,
 	return rc;
 }
 
-/* Is there room for it, with all others that compute and wait? */
+/*
+ * Is there room for it, with all others that compute and wait? Asked before its
+ * prompts are read, which takes time that others would wait.
+ */
 static int check_room(const struct call *c, struct api_error *err)
 {
 	struct server *sv = c->sv;
-	u32 nr = c->nr_parts * c->g.best_of;
+	u32 nr = prompt_nr(c) * c->g.best_of;
 	u32 most = sv->o->max_seqs + sv->o->max_queue;
 
 	if (sv->nr_seqs + nr <= most)
@@ -108,12 +111,12 @@ int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
 	if (!rc && c->g.best_of > sv->m.max_fan)
 		rc = api_refuse(err, 400, "n", "%u samples are more than %u",
 				c->g.best_of, sv->m.max_fan);
+	if (!rc)
+		rc = check_room(c, err);
 	if (!rc) {
 		set_id(c);
 		rc = prompt_parts(c, err);
 	}
-	if (!rc)
-		rc = check_room(c, err);
 	if (rc) {
 		call_free(c);
 		return rc;
@@ -129,12 +132,11 @@ void call_submit(struct call *c)
 	struct server *sv = c->sv;
 	u32 i;
 
-	c->nr_live = c->nr_parts * c->g.best_of;
 	c->next = sv->calls;
 	if (c->next)
 		c->next->prev = c;
 	sv->calls = c;
-	sv->nr_seqs += c->nr_live;
+	sv->nr_seqs += c->nr_parts * c->g.best_of;
 	sv->nr_streams += c->g.stream;
 	for (i = 0; i < c->nr_parts; i++)
 		feed_submit(sv->feed, c->parts[i].job);
@@ -196,6 +198,8 @@ static int add_text(struct call *c, struct choice *ch, u32 id, bool last)
 				       c->g.special_too ? 0
 							: VOCAB_SKIP_SPECIAL,
 				       &ch->text, &ch->len);
+	if (rc == -ERANGE)
+		rc = 0; /* the network has more rows than there are tokens */
 	if (!rc && last)
 		rc = vocab_stream_end(&ch->vs, &ch->text, &ch->len);
 	return rc;
@@ -269,11 +273,8 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 		return;
 	}
 	to = look(c, ch);
-	if (ch->finish) {
-		c->nr_live--;
-		if (ev->finish == FINISH_NONE)
-			feed_cancel_seq(c->sv->feed, ev->job, ev->seq);
-	}
+	if (ch->finish && ev->finish == FINISH_NONE)
+		feed_cancel_seq(c->sv->feed, ev->job, ev->seq);
 	if (c->g.stream && c->conn) {
 		reply_chunk(c, p, ch, to);
 		c->grace += scored ? c->out.len - from : 0;
@@ -355,7 +356,6 @@ static void end_choices(struct call *c, struct part *p)
 		if (ch->finish)
 			continue;
 		ch->finish = "abort";
-		c->nr_live--;
 		if (c->g.stream && c->conn && !c->error.status)
 			reply_chunk(c, p, ch, ch->len);
 	}

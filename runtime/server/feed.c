@@ -190,6 +190,17 @@ static void on_prompt_score(struct request *r, u32 pos, double lp,
 		memcpy(j->score_top + (size_t)pos * k, top, k * sizeof(*top));
 }
 
+/* Who cancels it looks at begun; and may have done so just before. */
+static void on_begun(struct request *r, void *ctx)
+{
+	struct job *j = ctx;
+
+	(void)r;
+	atomic_store(&j->begun, true);
+	if (atomic_load(&j->cancel))
+		__atomic_store_n(&j->feed->stop, 1, __ATOMIC_SEQ_CST);
+}
+
 static void on_done(struct request *r, void *ctx)
 {
 	struct job *j = ctx;
@@ -202,6 +213,7 @@ static void on_done(struct request *r, void *ctx)
 }
 
 static const struct request_events events = {
+	.begun = on_begun,
 	.token = on_token,
 	.prompt_score = on_prompt_score,
 	.done = on_done,
@@ -304,7 +316,7 @@ static void sweep(struct feed *f, struct engine *e, double step_s)
 	for (i = 0; i < f->nr_live; i++) {
 		struct job *j = f->live[i];
 
-		if (!j->started_s && j->req->state != REQUEST_WAITING)
+		if (!j->started_s && atomic_load(&j->begun))
 			j->started_s = step_s;
 		if (!j->done) {
 			f->live[to++] = j;
@@ -376,9 +388,13 @@ static void fail_all(struct feed *f, const struct feed_engine *fe, int rc,
 	u32 i;
 
 	for (i = 0; i < f->nr_live; i++) {
-		f->live[i]->error = rc;
-		f->live[i]->message = strdup(err);
-		engine_cancel(e, f->live[i]->req);
+		struct job *j = f->live[i];
+
+		if (!j->error) {
+			j->error = rc;
+			j->message = strdup(err);
+		}
+		engine_cancel(e, j->req);
 	}
 	put_batch(f, clock_s());
 	sweep(f, e, clock_s());
@@ -479,10 +495,15 @@ void feed_submit(struct feed *f, struct job *j)
 	wake(f->to_engine);
 }
 
+/*
+ * A wait for memory goes on if @j has no part in it: the ticket would be a new
+ * one, at the end of the line.
+ */
 static void look_at(struct feed *f, struct job *j)
 {
 	atomic_store(&j->cancel, true);
-	__atomic_store_n(&f->stop, 1, __ATOMIC_SEQ_CST);
+	if (atomic_load(&j->begun))
+		__atomic_store_n(&f->stop, 1, __ATOMIC_SEQ_CST);
 	wake(f->to_engine);
 }
 

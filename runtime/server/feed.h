@@ -47,6 +47,7 @@ struct job {
 	struct job_seq *seqs; /* [p.n] */
 	_Atomic bool cancel; /* set by the clients' side: look at the others */
 	_Atomic bool cancel_all;
+	_Atomic bool begun; /* it has pages, or may be what a step waits for */
 	bool done, lost, answers;
 };
 

@@ -340,11 +340,22 @@ static bool is_method(const struct route *r, const char *method)
 	       (!strcmp(method, "HEAD") && !strcmp(r->method, "GET"));
 }
 
+/* Can it be computed now? */
+static void look_at_state(struct exchange *x)
+{
+	int state = atomic_load(&x->sv->state);
+
+	if (x->route->loads || state == SERVER_READY)
+		return;
+	(void)api_refuse(&x->error, 503, NULL,
+			 state == SERVER_LOADING ? "the model is being loaded"
+						 : "the server is ending");
+}
+
 /* What is wrong with it before its body is known. */
 static void look_at_head(struct exchange *x, const char *url,
 			 const char *method)
 {
-	int state = atomic_load(&x->sv->state);
 	const struct route *r = x->route = find_route(url);
 	struct api_error *e = &x->error;
 
@@ -359,11 +370,8 @@ static void look_at_head(struct exchange *x, const char *url,
 	} else if (!is_method(r, method)) {
 		(void)api_refuse(e, 405, NULL, "%s takes %s, not %.16s",
 				 r->path, r->method, method);
-	} else if (!r->loads && state != SERVER_READY) {
-		(void)api_refuse(e, 503, NULL,
-				 state == SERVER_LOADING
-					 ? "the model is being loaded"
-					 : "the server is ending");
+	} else {
+		look_at_state(x);
 	}
 }
 
@@ -408,6 +416,8 @@ static int on_end(struct exchange *x)
 	if (x->body.failed)
 		(void)api_refuse(&x->error, 500, NULL,
 				 "no memory for the body");
+	if (!x->error.status)
+		look_at_state(x); /* the body took its time */
 	if (x->error.status)
 		return http_refuse(x, &x->error);
 	return x->route->fn(x);

@@ -346,7 +346,8 @@ static int take_odd(const json_t *root, struct gen_params *p,
 	}
 	if (prio && !json_is_null(prio)) {
 		if (!json_is_integer(prio) ||
-		    llabs(json_integer_value(prio)) > COUNT_MAX)
+		    json_integer_value(prio) < -(json_int_t)COUNT_MAX ||
+		    json_integer_value(prio) > (json_int_t)COUNT_MAX)
 			return api_refuse(err, 400, "priority",
 					  "priority has to be a whole number");
 		p->priority = (s32)json_integer_value(prio);

@@ -231,12 +231,15 @@ static int add_part(struct call *c, u32 *ids, size_t nr, struct api_error *err)
 			  : api_refuse(err, 400, "prompt",
 				       "the prompt is empty");
 	}
-	if (params_scores_prompt(g) &&
-	    (u64)g->best_of * nr * (u64)(g->nr_logprobs + 1) > SCORES_MAX) {
+	if (params_scores_prompt(g))
+		c->nr_scores +=
+			(u64)g->best_of * nr * (u64)(g->nr_logprobs + 1);
+	if (c->nr_scores > SCORES_MAX) {
 		free(ids);
 		return api_refuse(err, 400, "logprobs",
 				  "%u choices of %zu tokens with %d "
-				  "alternatives are too many to echo",
+				  "alternatives are too many to echo, with "
+				  "those of the prompts before it",
 				  g->best_of, nr, g->nr_logprobs);
 	}
 	p->call = c;
@@ -305,15 +308,29 @@ static int add_list(struct call *c, const json_t *list, struct api_error *err)
 	return rc;
 }
 
-/* A prompt of any of its four forms. */
-static int add_prompts(struct call *c, struct api_error *err)
+/* A list of prompts; one of ids is a prompt. */
+static bool has_many(const struct call *c)
 {
 	const json_t *v = c->g.prompt;
-	bool many = json_is_array(v) && !json_is_integer(json_array_get(v, 0));
-	size_t i, n = many ? json_array_size(v) : 1;
-	int rc = 0;
 
-	for (i = 0; i < n && !rc; i++) {
+	return !c->g.chat && json_is_array(v) &&
+	       !json_is_integer(json_array_get(v, 0));
+}
+
+u32 prompt_nr(const struct call *c)
+{
+	return has_many(c) ? (u32)json_array_size(c->g.prompt) : 1;
+}
+
+/* A prompt of any of its four forms. */
+static int add_prompts(struct call *c, u32 nr, struct api_error *err)
+{
+	const json_t *v = c->g.prompt;
+	bool many = has_many(c);
+	int rc = 0;
+	u32 i;
+
+	for (i = 0; i < nr && !rc; i++) {
 		const json_t *one = many ? json_array_get(v, i) : v;
 
 		if (json_is_string(one))
@@ -330,22 +347,18 @@ static int add_prompts(struct call *c, struct api_error *err)
 
 int prompt_parts(struct call *c, struct api_error *err)
 {
-	const json_t *v = c->g.prompt;
-	size_t n = json_is_array(v) ? json_array_size(v) : 1, nr = 0;
-	bool many = json_is_array(v) && !json_is_integer(json_array_get(v, 0));
-	u32 *ids = NULL;
+	u32 n = prompt_nr(c), *ids = NULL;
+	size_t nr = 0;
 	int rc;
 
-	if (!many)
-		n = 1;
 	if (n > PARTS_MAX)
 		return api_refuse(err, 400, "prompt",
-				  "%zu prompts are more than %d", n, PARTS_MAX);
+				  "%u prompts are more than %d", n, PARTS_MAX);
 	c->parts = calloc(n, sizeof(*c->parts));
 	if (!c->parts)
 		return api_refuse(err, 500, NULL, "no memory");
 	if (!c->g.chat)
-		return add_prompts(c, err);
+		return add_prompts(c, n, err);
 	rc = prompt_chat(c->sv, c->g.messages, &ids, &nr, err);
 	return rc ? rc : add_part(c, ids, nr, err);
 }

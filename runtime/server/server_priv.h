@@ -98,7 +98,7 @@ struct call {
 	s64 created;
 	struct part *parts; /* [nr_parts] */
 	u32 nr_parts, nr_back;
-	u32 nr_live; /* choices that go on */
+	u64 nr_scores; /* that are kept of their prompts */
 	struct strbuf head; /* what each chunk begins with */
 	struct strbuf out;
 	size_t sent; /* of out */
@@ -138,6 +138,8 @@ int __must_check prompt_ids(struct server *sv, const char *text, size_t len,
 int __must_check prompt_chat(struct server *sv, const json_t *messages,
 			     u32 **ids, size_t *nr, struct api_error *err);
 /* The prompts of a call become its parts and their jobs. */
+/* prompt_nr - how many prompts a call has, whatever they are */
+u32 prompt_nr(const struct call *c);
 int __must_check prompt_parts(struct call *c, struct api_error *err);
 
 /* ---- reply.c ---- */
