@@ -9,7 +9,8 @@
  * Per item and area a step touches pages [p0, p1]:
  *
  *	below p0	what the first row reads must be there; pages wholly
- *			below a window leave, pinned to the steps before
+ *			below a window leave, pinned to the steps before: when
+ *			memory is short at once, else with the commit
  *	present		writable: nothing. Read-only with one reference left:
  *			made writable. Shared: a new frame takes its place
  *			and the tokens in use are copied by the client, first
@@ -110,6 +111,7 @@ int resv_plan(struct mm *mm, struct client *c, struct resv_plan *p)
 	p->priority = 0;
 	p->leaves = 0;
 	p->nr_cow = 0;
+	p->is_exact = false;
 	p->nr_swapped = 0;
 	p->nr_moving = 0;
 	p->lost = 0;
@@ -190,6 +192,7 @@ static void plan_exact(struct mm *mm, struct client *c, struct resv_plan *p)
 	u32 i, k;
 
 	mm->mark_seq++;
+	p->is_exact = true; /* what is saved is taken off once */
 	for (i = 0; i < p->nr_items; i++) {
 		sp = item_space(mm, c, &p->items[i]);
 		for (k = 0; k < sp->nr_areas; k++)
@@ -205,7 +208,7 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 	*extents = slab_extents_short(c, p->need);
 	if (!*extents)
 		return BLOCK_NONE;
-	if (p->nr_cow > 1) {
+	if (p->nr_cow > 1 && !p->is_exact) {
 		plan_exact(mm, c, p);
 		*extents = slab_extents_short(c, p->need);
 		if (!*extents)
@@ -315,11 +318,57 @@ static bool spare_for(struct mm *mm, struct client *c,
 			lacks - min(lacks, have));
 }
 
+/*
+ * Pages of one area below the window of its item's first row, which no later
+ * one can read.
+ */
+static bool leave_window(struct mm *mm, struct client *c, struct space *sp,
+			 u32 area, const struct kv_resv_item *it, u64 step)
+{
+	struct space_area *a = &sp->area[area];
+	u32 first = area_first_needed(c, a, it->pos), n;
+
+	if (first <= a->page_first)
+		return false;
+	n = pgtable_unmap(mm, c, a, &space_desc(mm, c, sp)->area[area], first,
+			  a->page_end, space_pin(mm, c, sp));
+	mm->counts.window_freed += n;
+	mm_trace(mm, KV_TP_RESV_WINDOW, client_index(mm, c), step);
+	return n;
+}
+
+/*
+ * What windows have left is room for what comes: where there is none else, it
+ * is made before it is known whether the reservation can be had. Without a
+ * record, as the pages are gone whatever becomes of it.
+ */
+static bool leave_windows(struct mm *mm, struct client *c,
+			  const struct resv_plan *p)
+{
+	bool any = false;
+	u32 i, k;
+
+	for (i = 0; i < p->nr_items; i++) {
+		struct space *sp = item_space(mm, c, &p->items[i]);
+		bool changed = false;
+
+		for (k = 0; k < sp->nr_areas; k++)
+			changed |= leave_window(mm, c, sp, k, &p->items[i],
+						p->step);
+		if (changed)
+			space_bump(mm, c, sp);
+		any |= changed;
+	}
+	return any;
+}
+
 enum ticket_block resv_room(struct mm *mm, struct client *c,
 			    struct resv_plan *p, u32 *extents)
 {
 	enum ticket_block block = find_room(mm, c, p, extents);
 
+	if (block_is_full(block) && leave_windows(mm, c, p))
+		block = find_room(mm, c, p, extents);
 	if (spare_for(mm, c, p, block, *extents, false))
 		return BLOCK_SOON;
 	if (block_is_full(block) &&
@@ -436,19 +485,11 @@ static bool commit_area(struct mm *mm, struct client *c, struct space *sp,
 {
 	struct space_area *a = &sp->area[area];
 	struct kv_area_desc *d = &space_desc(mm, c, sp)->area[area];
-	u32 shift = c->cls[a->geom].page_shift, page, first, end, n;
+	u32 shift = c->cls[a->geom].page_shift, page, end;
 	u64 start, cut = 0;
-	bool changed = false;
+	bool changed = leave_window(mm, c, sp, area, it, step);
 
-	first = area_first_needed(c, a, it->pos);
 	end = (u32)((it->pos + it->nr_tokens - 1) >> shift) + 1;
-	if (first > a->page_first) {
-		n = pgtable_unmap(mm, c, a, d, first, a->page_end,
-				  space_pin(mm, c, sp));
-		mm->counts.window_freed += n;
-		changed |= n > 0;
-		mm_trace(mm, KV_TP_RESV_WINDOW, client_index(mm, c), step);
-	}
 	for_each_written(page, a, it, shift)
 	{
 		if (*pte_at(c, a, page) & KV_PTE_WRITE)

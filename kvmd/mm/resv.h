@@ -18,6 +18,7 @@ struct resv_plan {
 	u32 need[KV_GEOM_MAX]; /* free frames per class, at most */
 	u32 leaves; /* to be created */
 	u32 nr_cow; /* of need: copies on write */
+	bool is_exact; /* it was counted, and is no bound any more */
 	u32 nr_swapped; /* entries of pages that have to be read */
 	u32 nr_moving; /* pages on their way to or from a slot */
 	u32 nr_read; /* pages that resv_room() began to read; 0 before */

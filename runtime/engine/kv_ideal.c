@@ -182,11 +182,15 @@ static int ideal_step_prepare(struct kv_backend *b,
 			      int timeout_ms)
 {
 	struct ideal *p = to_ideal(b);
-	u64 want = 0;
+	u64 want = 0, most = 0;
 	u32 i;
 
-	for (i = 0; i < nr; i++)
+	for (i = 0; i < nr; i++) {
 		want += wanted(p, &items[i]);
+		most = max(most, items[i].pos + items[i].nr_tokens);
+	}
+	if (most > p->size)
+		return -E2BIG; /* one of them, whatever is evicted */
 	while (p->nr_nodes + p->nr_own + want > p->size)
 		if (!evict(p, (u32)(p->nr_nodes + p->nr_own + want - p->size)))
 			return timeout_ms ? -E2BIG : -EAGAIN;

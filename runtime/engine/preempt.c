@@ -24,7 +24,8 @@
  *
  * The first of all that run never gives way for another one, whatever it holds,
  * so it always gets on, ends, and another one is the first: nobody gives way
- * for ever. Alone and still short, because other clients hold the memory, it
+ * for ever. Alone and still short a prompt is computed in smaller chunks. If
+ * there is not a page, because other clients hold the memory, it
  * waits with a ticket, then gives everything back and begins again, and in the
  * end fails. It waits with one ticket, whose age counts in kvmd; who cancels it
  * meanwhile sets the stop word (struct kv_attach_opts).
@@ -386,6 +387,25 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 	return 0;
 }
 
+/*
+ * A prompt alone takes a chunk that there is room for, if there is: with
+ * windows less is held at a time, and without it gets on meanwhile.
+ */
+static bool shorten(struct engine *e, int rc)
+{
+	struct seq *s = e->step[0];
+	u32 nr = s->step_tokens / 2;
+
+	if (e->nr_step > 1 || s->step_tokens <= MODEL_PAGE_TOKENS ||
+	    e->o.prefill == ENGINE_PREFILL_WHOLE ||
+	    (rc == -E2BIG && !e->b->windows))
+		return false; /* or it would come to the same end later */
+	nr = max(nr - nr % MODEL_PAGE_TOKENS, MODEL_PAGE_TOKENS);
+	batch_cut(&e->batch, 0);
+	s->step_tokens = e->items[0].nr_tokens = e->nr_tokens = nr;
+	return true;
+}
+
 /* Nobody gives way: the last is left out; 0: nobody is left, or it came. */
 static int leave_out(struct engine *e, int rc)
 {
@@ -420,7 +440,7 @@ static int make_room(struct engine *e, int rc)
 					    : kv_space_bytes(e->b, 1));
 	if (victim)
 		give_way(e, victim);
-	if (victim || (rc == -EAGAIN && drop_paused(e)))
+	if (victim || (rc == -EAGAIN && drop_paused(e)) || shorten(e, rc))
 		return -EAGAIN;
 	return reserve_alone(e, e->step[0]->req, rc);
 }

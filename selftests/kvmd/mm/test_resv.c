@@ -171,6 +171,80 @@ TEST_F(resv, frames_below_the_window_leave_with_the_step_before)
 	mt_check(t);
 }
 
+/*
+ * The device holds what the step needs, but not with what the window has left:
+ * that stayed until the step was granted, and so it never was.
+ */
+TEST(resv_window, what_it_has_left_is_room_for_the_step_that_leaves_it)
+{
+	struct kv_resv_item it = { .nr_tokens = 16 * 20 };
+	u32 client, i;
+	struct mt t;
+	int rc;
+
+	mt_init(&t, 8, 8);
+	client = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	it.space = (u32)mt_space2(&t, client, mt_geom(&t, client, 2u << 20), 16,
+				  MM_NONE, 0);
+	/* 20 pages and one of the window, of the 32 that fit */
+	for (i = 1; i < 5; i++, it.pos += it.nr_tokens) {
+		/* at once, or when extents have been cleaned */
+		rc = reserve(&t, client, i, &it, 1, 0);
+		EXPECT_TRUE(!rc || rc == -EINPROGRESS);
+		ASSERT_TRUE(kv_pte_is_present(
+			mt_pte(&t, client, it.space, 0, 20 * i - 1)));
+		kv_step_end(&t.cl[client].status->rank[0], i);
+		mt_check(&t);
+	}
+	it.nr_tokens = 16 * 32;
+	EXPECT_EQ(-E2BIG, reserve(&t, client, i, &it, 1, 0));
+	mt_check(&t);
+	mt_fini(&t);
+}
+
+/*
+ * Where each mapper of a page is in the step one copy less is made. That was
+ * taken off at each look for room, and the step was given what was not there.
+ */
+TEST(resv_exact, copies_that_are_not_made_are_taken_off_once)
+{
+	enum { PAIRS = 20, WIDE = 12 };
+	struct kv_resv_item it[1 + 2 * PAIRS];
+	u32 client, geom, i;
+	struct mt t;
+	int rc;
+
+	mt_init(&t, 8, 8);
+	client = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
+	geom = mt_geom(&t, client, 2u << 20);
+	it[0] = (struct kv_resv_item){
+		.space = (u32)mt_space2(&t, client, geom, 16, MM_NONE, 0),
+		.nr_tokens = 16 * WIDE,
+	};
+	ASSERT_EQ(0, reserve(&t, client, 1, &it[0], 1, 0));
+	it[0].pos = it[0].nr_tokens;
+	for (i = 1; i <= PAIRS; i++) {
+		it[i] = (struct kv_resv_item){
+			.space = mt_space(&t, client, geom), .nr_tokens = 8
+		};
+		ASSERT_EQ(0, reserve(&t, client, 1 + i, &it[i], 1, 0));
+		rc = mm_space_fork(t.mm, client, it[i].space, 8);
+		ASSERT_GE(rc, 0);
+		it[i].pos = 8;
+		it[PAIRS + i] = it[i];
+		it[PAIRS + i].space = (u32)rc;
+	}
+	kv_step_end(&t.cl[client].status->rank[0], 1 + PAIRS);
+	it[0].nr_tokens = 1;
+	/* 32 pages, all in use; 11 leave, 21 are wanted */
+	EXPECT_EQ(-E2BIG, reserve(&t, client, i + 1, it, 1 + 2 * PAIRS, 0));
+	mt_check(&t);
+	/* five of the first ones */
+	EXPECT_EQ(5, reserve(&t, client, i + 2, it, 6, 0));
+	mt_check(&t);
+	mt_fini(&t);
+}
+
 /* All space descriptors; the account before them tells of other clients. */
 static u64 spaces_hash(const struct mt *t, u32 client)
 {

@@ -105,6 +105,29 @@ TEST(cancel, waiting_with_its_pages_in_swap)
 	bed_close(&b);
 }
 
+/* The others waited for its space for ever, and the engine spun. */
+TEST(cancel, the_sample_that_computes_the_prompt_again_for_the_others)
+{
+	struct engine_opts o = { .step_tokens = 32, .max_seqs = 8 };
+	struct request *q;
+	struct bed b;
+
+	bed_open(&b, o, 64);
+	q = submit(&b, 100, 20, 0, 3);
+	while (q->nr_seqs < 3 || seq_nr_new(q->seqs[0]) < 5)
+		ASSERT_EQ(1, step(&b));
+	engine_give_back(b.r.e, 1);
+	ASSERT_EQ(REQUEST_WAITING, q->state);
+	ASSERT_EQ(1, step(&b));
+	ASSERT_EQ(32, q->seqs[0]->nr_computed);
+	engine_cancel_seq(b.r.e, q, 0);
+	EXPECT_EQ(32, q->seqs[1]->nr_computed);
+	run(&b, 100);
+	EXPECT_EQ(REQUEST_DONE, q->state);
+	EXPECT_EQ(5 + 20 + 20, tokens_of(q));
+	bed_close(&b);
+}
+
 TEST(cancel, waiting_alone_for_memory_that_others_have)
 {
 	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };

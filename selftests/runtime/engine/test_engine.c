@@ -632,6 +632,32 @@ TEST(engine, a_revoked_step_is_computed_again)
 	rig_close(&r);
 }
 
+/* All of it was computed again, and then one sequence at a time. */
+TEST(engine, a_revoked_step_does_not_make_requests_wait_for_each_other)
+{
+	struct tiny_cfg c = tiny_gemma(KV_DTYPE_Q8_0);
+	struct request_params p;
+	struct scarce s;
+	struct rig r;
+	u32 ids[20], i;
+
+	scarce_open(&r, &s, &c, 64);
+	rig_ids(&r, ids, 20, 4);
+	p = rig_params(ids, 20, 15);
+	for (i = 0; i < 4; i++)
+		rig_submit(&r, &p);
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(1, engine_step(r.e, r.err));
+	s.nr_stale = 1;
+	ASSERT_EQ(1, engine_step(r.e, r.err));
+	s.nr_stale = 0;
+	rig_run(&r);
+	EXPECT_EQ(1, engine_stats(r.e)->nr_stale);
+	/* as many as without, those it threw away, and the prompts' */
+	EXPECT_LE(engine_stats(r.e)->nr_steps, 15 + 3 + 4);
+	rig_close(&r);
+}
+
 TEST(engine, a_request_that_can_never_fit_fails_alone)
 {
 	struct tiny_cfg c = tiny_qwen(KV_DTYPE_Q8_0);

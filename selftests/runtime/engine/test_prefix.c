@@ -163,6 +163,41 @@ TEST_F(prefix, a_second_client_computes_what_is_new_and_says_the_same)
 }
 
 /*
+ * A sequence gave its pages back as it ended, and published them then: nobody
+ * found an answer, only its prompt.
+ */
+TEST_F(prefix, who_goes_on_from_an_answer_finds_it)
+{
+	for (int model = 0; model < 2; model++) {
+		struct tiny_cfg c = config(model);
+		struct request_params p;
+		struct request *q, *next;
+		struct rig want;
+		struct user a;
+		u32 ids[100], nr;
+
+		user_open(&a, &c, self->d.socket, true);
+		rig_open(&want, &c, 1, 128);
+		rig_ids(&want, ids, 100, 11 + (u64)model);
+		p = rig_params(ids, 40, 30);
+		q = rig_submit(&a.r, &p);
+		rig_run(&a.r);
+		settle(&self->d);
+		nr = q->seqs[0]->nr;
+		ASSERT_EQ(70, nr);
+		memcpy(ids, q->seqs[0]->ids, nr * sizeof(*ids));
+		p = rig_params(ids, nr + 20, 5);
+		next = rig_submit(&a.r, &p);
+		rig_run(&a.r);
+		expect_same(&want, next, &p);
+		/* its last token was said and never computed */
+		EXPECT_EQ(nr - 1, next->nr_cached);
+		user_close(&a);
+		rig_close(&want);
+	}
+}
+
+/*
  * What is shared lies in an extent of the cache, and with that one of its own
  * is more than it may have; alone it has room.
  */

@@ -88,8 +88,8 @@ TEST_F(program, the_best_of_samples_and_beams_is_taken)
 {
 	struct request_params p = rig_params(self->ids, 40, 6);
 	struct program_gen g = greedy;
+	struct request *r, *beams;
 	struct branch *c;
-	struct request *r;
 	double best = -1e9;
 	u32 i, at = 0;
 
@@ -103,13 +103,21 @@ TEST_F(program, the_best_of_samples_and_beams_is_taken)
 			best = r->seqs[i]->cum / seq_nr_new(r->seqs[i]);
 			at = i;
 		}
+	p.n = 3;
+	p.kind = REQUEST_BEAM;
+	p.sampling = greedy.sampling;
+	beams = rig_submit(&self->r, &p);
+	rig_run(&self->r);
 	ASSERT_EQ(0, program_best_of(self->b, &g, 4, self->r.err));
 	ASSERT_EQ(0, program_beam(c, &greedy, 3, self->r.err));
 	ASSERT_EQ(0, program_join(self->p, self->r.err));
 	EXPECT_EQ(at, program_selected(self->b));
 	EXPECT_TRUE(ends_with(self->b, r->seqs[at]));
 	EXPECT_EQ(0, program_error(c));
-	EXPECT_LT(program_score(c), 0);
+	/* what ended, not what it was continued from */
+	EXPECT_TRUE(ends_with(c, request_answer(beams, 0)));
+	EXPECT_EQ(6, seq_nr_new(request_answer(beams, 0)));
+	EXPECT_EQ(request_answer(beams, 0)->cum / 6, program_score(c));
 }
 
 /* log-probability of each token, by position */
@@ -143,8 +151,9 @@ static double mean_score(struct rig *r, const u32 *ids, u32 from, u32 nr)
 	return sum / (nr - from);
 }
 
+/* @give: its requests lose their pages between the first steps. */
 static void select_among(struct rig *r, struct program *p, struct rig *want,
-			 u64 seed)
+			 u64 seed, bool give)
 {
 	struct program_choice choice[5];
 	u32 ids[60], tail[5][8], i, best = 0, nr;
@@ -162,6 +171,8 @@ static void select_among(struct rig *r, struct program *p, struct rig *want,
 	}
 	ASSERT_EQ(0, program_begin(p, ids, 50, &b, r->err));
 	ASSERT_EQ(0, program_select(b, choice, 5, r->err));
+	for (i = 0; give && i < 6 && engine_step(r->e, r->err) == 1; i++)
+		engine_give_back(r->e, 1);
 	ASSERT_EQ(0, program_join(p, r->err));
 	EXPECT_EQ(0, program_error(b));
 	EXPECT_EQ(best, program_selected(b));
@@ -175,8 +186,18 @@ TEST_F(program, the_likeliest_continuation_is_selected)
 	u64 seed;
 
 	for (seed = 1; seed < 6; seed++)
-		select_among(&self->r, self->p, &self->r, seed);
+		select_among(&self->r, self->p, &self->r, seed, false);
 	EXPECT_EQ(-EINVAL, program_select(self->b, NULL, 0, self->r.err));
+}
+
+/* What had been said before was counted twice. */
+TEST_F(program, a_choice_that_gives_way_is_scored_once)
+{
+	u64 seed;
+
+	for (seed = 1; seed < 6; seed++)
+		select_among(&self->r, self->p, &self->r, seed, true);
+	EXPECT_GT(engine_stats(self->r.e)->nr_preempted, 0);
 }
 
 TEST_F(program, what_is_dropped_or_destroyed_is_cancelled)
@@ -228,7 +249,7 @@ TEST(program_shared, a_tree_of_thought_computes_what_it_shares_once)
 		ASSERT_EQ(0, program_gen_n(i ? first[i - 1] : b, &g, 4, more[i],
 					   r.err));
 	ASSERT_EQ(0, program_join(p, r.err));
-	select_among(&r, p, &want, 9);
+	select_among(&r, p, &want, 9, false);
 	/* four times the question, but for its last tokens */
 	EXPECT_GE(engine_stats(r.e)->nr_mapped, 4 * 190);
 	EXPECT_LE(engine_stats(r.e)->nr_prefill, 350);

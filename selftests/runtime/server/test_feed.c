@@ -272,4 +272,21 @@ TEST(feed, a_bad_job_fails_alone)
 	end();
 }
 
+/* A step that waited for memory lost its place to whoever hung up. */
+TEST(feed, only_who_has_begun_ends_a_wait_for_memory)
+{
+	struct job *j = feed_job(1);
+	struct feed *f;
+
+	ASSERT_EQ(0, feed_create(&f));
+	feed_submit(f, j);
+	feed_cancel(f, j);
+	EXPECT_EQ(0, *feed_stop_word(f));
+	atomic_store(&j->begun, true);
+	feed_cancel(f, j);
+	EXPECT_EQ(1, *feed_stop_word(f));
+	feed_destroy(f);
+	feed_job_free(j);
+}
+
 TEST_HARNESS_MAIN

@@ -104,6 +104,19 @@ TEST(sim_fleet, who_has_ended_is_computed_in_a_padded_batch_and_not_said)
 	fleet_result_fini(&padded);
 }
 
+/* Turns are for short memory: here first come is first served. */
+TEST(sim_fleet, who_waits_for_a_place_takes_no_turn)
+{
+	struct fleet_result r;
+
+	run("workload=random requests=12 rate=inf input-len=50 output-len=200 "
+	    "max-seqs=4 pool=1G swap-ram=1G slice-ms=100 preempt=swap",
+	    1, &r);
+	EXPECT_EQ(0, r.turns);
+	EXPECT_GT(r.duration, 1);
+	fleet_result_fini(&r);
+}
+
 TEST(sim_fleet, shared_cores_compute_for_one_at_a_time)
 {
 	struct fleet_result r;
