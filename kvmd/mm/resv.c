@@ -206,6 +206,8 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 	u32 want, coming;
 
 	*extents = slab_extents_short(c, p->need);
+	if (unlikely(c->revoke.state == MM_REVOKE_FENCED))
+		return BLOCK_REVOKE; /* no step begins, whatever it has */
 	if (!*extents)
 		return BLOCK_NONE;
 	if (p->nr_cow > 1 && !p->is_exact) {
