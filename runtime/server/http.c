@@ -32,6 +32,7 @@
 #include "runtime/server/server_priv.h"
 
 #define IDLE_S		 120u /* a connection without a request */
+#define DEAD_S		 1u /* one whose client has gone */
 #define CONNECTIONS_MAX	 16384u
 #define FDS_LEFT	 64u /* for everything else */
 #define BLOCK_BYTES	 (16u << 10)
@@ -190,12 +191,20 @@ static void resume(struct call *c)
 	MHD_resume_connection(c->conn);
 }
 
+/*
+ * A connection whose reader fails right after it was resumed is in none of
+ * MHD's sets any more. Only its walk over timeouts still finds it, and that one
+ * ends at the first connection that is in time; those that have a timeout of
+ * their own are looked at in each run.
+ */
 void http_dead(struct call *c)
 {
 	if (c->dead)
 		return;
 	c->dead = true;
 	call_cancel(c);
+	(void)MHD_set_connection_option(c->conn, MHD_CONNECTION_OPTION_TIMEOUT,
+					DEAD_S);
 	if (c->fd >= 0)
 		(void)shutdown(c->fd, SHUT_RDWR);
 	resume(c);

@@ -31,6 +31,7 @@ check "kvbench draws the steps" \
 	kvbench plot steps "$T/steps" -o "$T/steps.svg"
 ask bad
 ask many
+ask gone
 want=$(kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos \
 	-n 40 --json | python3 -c '
 import json, sys

@@ -80,10 +80,10 @@ class Stream:
             self.answer.close()
 
 
-def metric(name, port=PORT):
-    text = ask("/metrics", port=port)[1]
+def metric(name, label=""):
+    text = ask("/metrics")[1]
     return sum(float(l.rsplit(" ", 1)[1]) for l in text.splitlines()
-               if l.startswith(name + "{"))
+               if l.startswith(name + "{") and label in l)
 
 
 def until(fn, seconds):
@@ -355,6 +355,26 @@ def case_many():
     say("16 at once, half of them streams, say what each says alone",
         got == alone, [(a, b) for a, b in zip(got, alone) if a != b][:1])
     say("no page is left", until(lambda: own_spaces() == 0, 2), own_spaces())
+
+
+def case_gone():
+    """Clients leave their streams while an older connection is idle."""
+    before = metric("kv_server_connections")
+    idle = socket.create_connection(("127.0.0.1", PORT))
+    say("a connection that asks nothing is open", until(
+        lambda: metric("kv_server_connections") == before + 1, 2))
+    for i in range(6):
+        st = Stream({"prompt": "gone", "max_tokens": 1900,
+                     "ignore_eos": True}).open()
+        st.event()
+        st.hang_up()
+    say("of streams whose clients left no connection stays open behind it",
+        until(lambda: metric("kv_server_connections") <= before + 1, 2),
+        (metric("kv_server_connections"), before))
+    say("and the older one is", ask("/health")[0] == 200 and
+        idle.send(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n") > 0 and
+        idle.recv(4096).startswith(b"HTTP/1.1 200"))
+    idle.close()
 
 
 def case_slow():
