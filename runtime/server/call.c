@@ -300,20 +300,31 @@ void call_ping(struct call *c, double now)
 
 /* ---- jobs that are back ---- */
 
+/* Before end_choices(): a sample that nobody ended makes it an abort. */
+static enum finished how_finished(const struct call *c, const struct part *p)
+{
+	u32 i;
+
+	for (i = 0; i < c->g.best_of; i++)
+		if (!p->choices[i].finish)
+			return FINISHED_ABORT;
+	if (c->error.status)
+		return FINISHED_ABORT;
+	return strcmp(p->choices[0].finish, "stop") ? FINISHED_LENGTH
+						    : FINISHED_STOP;
+}
+
 static void note_part(struct call *c, struct part *p, const struct job *j)
 {
 	struct metrics *m = &c->sv->metrics;
 	u32 i, tokens = 0;
-	enum finished how = FINISHED_ABORT;
+	enum finished how = how_finished(c, p);
 
 	for (i = 0; i < c->g.best_of; i++)
 		tokens += p->choices[i].nr_tokens;
 	m->prompt_tokens += p->nr_prompt;
 	m->queried += p->nr_prompt;
 	m->cached += p->nr_cached;
-	if (p->choices[0].finish && !c->error.status)
-		how = strcmp(p->choices[0].finish, "stop") ? FINISHED_LENGTH
-							   : FINISHED_STOP;
 	m->finished[how]++;
 	hist_observe(m, HIST_PROMPT_TOKENS, p->nr_prompt);
 	hist_observe(m, HIST_GENERATION_TOKENS, tokens);
@@ -382,8 +393,8 @@ void call_job_back(struct job *j)
 	if (j->error)
 		fail(c, status_of(j->error),
 		     j->message ? j->message : strerror(-j->error));
-	end_choices(c, p);
 	note_part(c, p, j);
+	end_choices(c, p);
 	p->job = NULL;
 	feed_job_free(j);
 	if (++c->nr_back < c->nr_parts)

@@ -429,7 +429,12 @@ def case_queued():
         t.join()
     say("of two that wait the one of lower priority comes first",
         order == [-5, 5], order)
-    say("two ended as aborted", metric("vllm:request_success_total") >= 2)
+    how = [metric("vllm:request_success_total", f'finished_reason="{r}"')
+           for r in ("abort", "length", "stop")]
+    say("those whose clients went are counted as aborted, the two others not",
+        how == [3, 2, 0], how)
+    say("and only the two have a latency",
+        metric("vllm:e2e_request_latency_seconds_count") == 2)
 
 
 def case_prefill():
