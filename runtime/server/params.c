@@ -204,9 +204,10 @@ static int take_salt(struct gen_params *p, const char *key, const json_t *v,
 static int take_model(struct gen_params *p, const char *key, const json_t *v,
 		      u32 vocab, struct api_error *err)
 {
-	if (!json_is_string(v))
-		return api_refuse(err, 400, key, "%s has to be a string", key);
-	p->model = json_string_value(v);
+	p->model = json_name(v);
+	if (!p->model)
+		return api_refuse(err, 400, key,
+				  "%s has to be a string without a NUL", key);
 	return 0;
 }
 

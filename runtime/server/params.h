@@ -8,6 +8,7 @@
  * known and has a value that it cannot have is refused, with its name.
  */
 #include <jansson.h>
+#include <string.h>
 
 #include "runtime/engine/sampler.h"
 #include "runtime/server/api_error.h"
@@ -45,6 +46,15 @@ struct gen_params {
 int __must_check params_parse(const json_t *root, bool chat, u32 vocab,
 			      struct gen_params *out, struct api_error *err);
 void params_fini(struct gen_params *p);
+
+/* json_name - a string to compare with others; NULL: none, or with a NUL in it
+ */
+static inline const char *json_name(const json_t *v)
+{
+	const char *s = json_string_value(v);
+
+	return s && strlen(s) == json_string_length(v) ? s : NULL;
+}
 
 /* params_scores_prompt - are log-probabilities of the prompt wanted? */
 static inline bool params_scores_prompt(const struct gen_params *p)

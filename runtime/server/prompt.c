@@ -93,13 +93,16 @@ static int read_messages(const json_t *messages, struct chat_msg *msgs,
 
 	json_array_foreach((json_t *)(uintptr_t)messages, i, m)
 	{
-		const char *role =
-			json_string_value(json_object_get(m, "role"));
+		const json_t *said = json_object_get(m, "role");
+		const char *role = json_name(said);
 		int rc;
 
 		if (!role)
 			return api_refuse(err, 400, "messages",
-					  "message %zu has no role", i);
+					  said ? "message %zu has a role that "
+						 "is no string without a NUL"
+					       : "message %zu has no role",
+					  i);
 		rc = put_content(json_object_get(m, "content"), &text[i], err);
 		if (rc)
 			return rc;
@@ -285,11 +288,14 @@ static int add_text(struct call *c, const json_t *text, struct api_error *err)
 
 	if (!rc)
 		rc = add_part(c, ids, nr, err);
-	if (!rc && c->g.echo) {
-		p->echo = strndup(json_string_value(text), len);
-		p->echo_len = p->echo ? strlen(p->echo) : 0;
-	}
-	return rc;
+	if (rc || !c->g.echo)
+		return rc;
+	p->echo = malloc(len + 1);
+	if (!p->echo)
+		return api_refuse(err, 500, NULL, "no memory");
+	memcpy(p->echo, json_string_value(text), len);
+	p->echo_len = len;
+	return 0;
 }
 
 static int add_list(struct call *c, const json_t *list, struct api_error *err)

@@ -15,7 +15,7 @@ static int parse(const char *body, bool chat, struct gen_params *p,
 		 struct api_error *e)
 {
 	json_decref(root);
-	root = json_loads(body, JSON_DECODE_ANY, NULL);
+	root = json_loads(body, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
 	memset(e, 0, sizeof(*e));
 	return params_parse(root, chat, VOCAB, p, e);
 }
@@ -133,6 +133,14 @@ TEST(params, what_cannot_be_is_refused_by_its_name)
 		       "cache_salt");
 	expect_refused("{\"prompt\":\"a\",\"stop\":[\"a\",\"\"]}", false,
 		       "stop");
+}
+
+TEST(params, a_model_with_a_nul_in_its_name_is_refused)
+{
+	expect_refused("{\"prompt\":\"a\",\"model\":\"m\\u0000x\"}", false,
+		       "model");
+	expect_refused("{\"prompt\":\"a\",\"model\":\"\\u0000\"}", false,
+		       "model");
 }
 
 static const char *const keys[] = {
