@@ -107,10 +107,11 @@ static int check_roles(const struct chat_msg *msgs, size_t nr, char *err)
 		if (!role_is(&msgs[i], "system") &&
 		    !role_is(&msgs[i], "user") &&
 		    !role_is(&msgs[i], "assistant"))
-			return err_set(err, -EINVAL,
-				       "message %zu has the role '%.32s', not "
-				       "system, user or assistant",
-				       i + 1, msgs[i].role);
+			return err_set(
+				err, -EINVAL,
+				"messages[%zu] has the role '%.32s', not "
+				"system, user or assistant",
+				i, msgs[i].role);
 	return 0;
 }
 
@@ -163,9 +164,9 @@ static int gemma(struct script *s, const struct chat_msg *msgs, size_t nr,
 
 		if (!role_is(&msgs[i], user ? "user" : "assistant"))
 			return err_set(err, -EINVAL,
-				       "message %zu is the %s's, but turns "
+				       "messages[%zu] is the %s's, but turns "
 				       "must alternate, user first",
-				       i + 1, msgs[i].role);
+				       i, msgs[i].role);
 		add_mark(s, "<start_of_turn>");
 		add_mark(s, user ? "user\n" : "model\n");
 		if (i == first && first) {

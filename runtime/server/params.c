@@ -33,9 +33,29 @@ struct row {
 		    u32 vocab, struct api_error *err);
 };
 
+/* A whole number within bounds. */
+static int take_whole(const char *key, const json_t *v, json_int_t lowest,
+		      json_int_t highest, json_int_t *out,
+		      struct api_error *err)
+{
+	*out = json_integer_value(v);
+	if (!json_is_integer(v))
+		return api_refuse(err, 400, key, "%s has to be a whole number",
+				  key);
+	if (*out < lowest || *out > highest)
+		return api_refuse(err, 400, key,
+				  "%s has to be from %lld to %lld, not %lld",
+				  key, (long long)lowest, (long long)highest,
+				  (long long)*out);
+	return 0;
+}
+
 static int take_n_logprobs(struct gen_params *p, const char *key,
 			   const json_t *v, u32 vocab, struct api_error *err)
 {
+	json_int_t n;
+	int rc;
+
 	if (p->chat && json_is_boolean(v)) {
 		if (json_is_true(v))
 			p->nr_logprobs = max(p->nr_logprobs, 0);
@@ -46,23 +66,21 @@ static int take_n_logprobs(struct gen_params *p, const char *key,
 	if (p->chat)
 		return api_refuse(err, 400, key, "%s has to be true or false",
 				  key);
-	if (!json_is_integer(v) || json_integer_value(v) < 0 ||
-	    json_integer_value(v) > LOGPROBS_MAX)
-		return api_refuse(err, 400, key, "%s has to be from 0 to %d",
-				  key, LOGPROBS_MAX);
-	p->nr_logprobs = (s32)json_integer_value(v);
-	return 0;
+	rc = take_whole(key, v, 0, LOGPROBS_MAX, &n, err);
+	if (!rc)
+		p->nr_logprobs = (s32)n;
+	return rc;
 }
 
 /* After logprobs, which says whether there are any. */
 static int take_top_logprobs(struct gen_params *p, const char *key,
 			     const json_t *v, u32 vocab, struct api_error *err)
 {
-	json_int_t n = json_integer_value(v);
+	json_int_t n;
+	int rc = take_whole(key, v, 0, LOGPROBS_MAX, &n, err);
 
-	if (!json_is_integer(v) || n < 0 || n > LOGPROBS_MAX)
-		return api_refuse(err, 400, key, "%s has to be from 0 to %d",
-				  key, LOGPROBS_MAX);
+	if (rc)
+		return rc;
 	if (n && p->nr_logprobs < 0)
 		return api_refuse(err, 400, key, "%s needs logprobs", key);
 	if (p->nr_logprobs >= 0)
@@ -255,9 +273,9 @@ static const struct row rows[] = {
 	FLAG("include_stop_str_in_output", include_stop),
 	{ "echo", SWITCH, TEXT_ONLY, .at = AT(echo) },
 	/* of two names for one thing the later row counts */
-	{ "n_predict", COUNT, BOTH, AT(max_new), AT(has_max), 0, COUNT_MAX, NULL },
-	{ "max_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 0, COUNT_MAX, NULL },
-	{ "max_completion_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 0,
+	{ "n_predict", COUNT, BOTH, AT(max_new), AT(has_max), 1, COUNT_MAX, NULL },
+	{ "max_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 1, COUNT_MAX, NULL },
+	{ "max_completion_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 1,
 	  COUNT_MAX, NULL },
 	{ "min_tokens", COUNT, BOTH, OF(min_new), 0, 0, COUNT_MAX, NULL },
 	{ "n", COUNT, BOTH, AT(n), 0, 1, N_MAX, NULL },
@@ -277,30 +295,38 @@ static const struct row rows[] = {
 };
 /* clang-format on */
 
-static int take_number(const struct row *r, void *at, const json_t *v,
-		       struct api_error *err)
+static int take_count(const struct row *r, u32 *at, const json_t *v,
+		      struct api_error *err)
+{
+	json_int_t n;
+	int rc = take_whole(r->key, v, (json_int_t)r->lowest,
+			    (json_int_t)r->highest, &n, err);
+
+	if (!rc)
+		*at = (u32)n;
+	return rc;
+}
+
+static int take_real(const struct row *r, float *at, const json_t *v,
+		     struct api_error *err)
 {
 	double d = json_number_value(v);
 
-	if (r->kind == COUNT ? !json_is_integer(v) : !json_is_number(v))
-		return api_refuse(err, 400, r->key, "%s has to be a%s", r->key,
-				  r->kind == COUNT ? " whole number"
-						   : " number");
+	if (!json_is_number(v))
+		return api_refuse(err, 400, r->key, "%s has to be a number",
+				  r->key);
 	if (!(d >= r->lowest && d <= r->highest))
 		return api_refuse(err, 400, r->key,
 				  "%s has to be from %g to %g, not %g", r->key,
 				  r->lowest, r->highest, d);
-	if (r->kind == COUNT)
-		*(u32 *)at = (u32)d;
-	else
-		*(float *)at = (float)d;
+	*at = (float)d;
 	return 0;
 }
 
 static int take_row(const struct row *r, const json_t *v, u32 vocab,
 		    struct gen_params *p, struct api_error *err)
 {
-	char *base = (char *)p;
+	void *at = (char *)p + r->at;
 	int rc = 0;
 
 	switch (r->kind) {
@@ -310,15 +336,19 @@ static int take_row(const struct row *r, const json_t *v, u32 vocab,
 		if (!json_is_boolean(v))
 			return api_refuse(err, 400, r->key,
 					  "%s has to be true or false", r->key);
-		*(bool *)(void *)(base + r->at) = json_is_true(v);
+		*(bool *)at = json_is_true(v);
 		return 0;
 	case COUNT:
+		rc = take_count(r, at, v, err);
+		if (r->at == AT(max_new))
+			p->max_key = r->key;
+		break;
 	case REAL:
-		rc = take_number(r, base + r->at, v, err);
+		rc = take_real(r, at, v, err);
 		break;
 	}
 	if (!rc && r->has)
-		*(bool *)(void *)(base + r->has) = true;
+		*(bool *)(void *)((char *)p + r->has) = true;
 	return rc;
 }
 
@@ -330,13 +360,12 @@ static int take_odd(const json_t *root, struct gen_params *p,
 	const json_t *seed = json_object_get(root, "seed");
 	const json_t *special = json_object_get(root, "skip_special_tokens");
 	const json_t *prio = json_object_get(root, "priority");
+	json_int_t n;
 
 	if (k && !json_is_null(k)) {
-		if (!json_is_integer(k) || json_integer_value(k) < -1 ||
-		    json_integer_value(k) > COUNT_MAX)
-			return api_refuse(err, 400, "top_k",
-					  "top_k has to be -1 or more");
-		p->sampling.top_k = (u32)max(json_integer_value(k), 0);
+		if (take_whole("top_k", k, -1, COUNT_MAX, &n, err))
+			return -EINVAL;
+		p->sampling.top_k = (u32)max(n, 0);
 	}
 	if (seed && !json_is_null(seed)) {
 		if (!json_is_integer(seed))
@@ -346,12 +375,10 @@ static int take_odd(const json_t *root, struct gen_params *p,
 		p->has_seed = true;
 	}
 	if (prio && !json_is_null(prio)) {
-		if (!json_is_integer(prio) ||
-		    json_integer_value(prio) < -(json_int_t)COUNT_MAX ||
-		    json_integer_value(prio) > (json_int_t)COUNT_MAX)
-			return api_refuse(err, 400, "priority",
-					  "priority has to be a whole number");
-		p->priority = (s32)json_integer_value(prio);
+		if (take_whole("priority", prio, -(json_int_t)COUNT_MAX,
+			       COUNT_MAX, &n, err))
+			return -EINVAL;
+		p->priority = (s32)n;
 	}
 	p->special_too = json_is_false(special);
 	return 0;
@@ -375,13 +402,10 @@ static int check_pairs(struct gen_params *p, struct api_error *err)
 				  "the best of %u is known at the end and "
 				  "cannot be streamed",
 				  p->best_of);
-	if (p->has_max && !p->max_new)
-		return api_refuse(err, 400, "max_tokens",
-				  "max_tokens has to be at least 1");
 	if (p->has_max && p->sampling.min_new > p->max_new)
 		return api_refuse(err, 400, "min_tokens",
-				  "min_tokens %u is more than max_tokens %u",
-				  p->sampling.min_new, p->max_new);
+				  "min_tokens %u is more than %s %u",
+				  p->sampling.min_new, p->max_key, p->max_new);
 	return 0;
 }
 

@@ -20,6 +20,7 @@ struct gen_params {
 	bool ignore_eos, include_stop, special_too;
 	bool has_max, has_seed, has_best_of, echo;
 	u32 max_new; /* if has_max */
+	const char *max_key; /* the one that it was given by */
 	u32 n, best_of; /* best_of >= n */
 	s32 nr_logprobs; /* -1: none wanted */
 	struct sampling sampling;

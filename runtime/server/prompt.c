@@ -19,25 +19,28 @@
 	2000000u /* log-probabilities of a prompt, over its choices */
 #define DEFAULT_NEW 16 /* tokens of a completion */
 
-static int too_long(struct server *sv, size_t nr, struct api_error *err)
+static int too_long(const struct server *sv, const char *key, size_t nr,
+		    struct api_error *err)
 {
-	int rc = api_refuse(err, 400, NULL,
-			    "the prompt has %zu tokens, the model's context is "
-			    "%u",
-			    nr, sv->m.context);
+	int rc = api_refuse(err, 400, key,
+			    "the prompt has %zu tokens, at most %u fit: the "
+			    "model's context is %u, of which one is for an "
+			    "answer",
+			    nr, sv->m.context - 1, sv->m.context);
 
 	err->code = "context_length_exceeded";
 	return rc;
 }
 
-static int check_bytes(struct server *sv, size_t len, struct api_error *err)
+static int check_bytes(const struct server *sv, const char *key, size_t len,
+		       struct api_error *err)
 {
 	size_t most = sv->longest_piece * sv->m.context;
 	int rc;
 
 	if (len <= most)
 		return 0;
-	rc = api_refuse(err, 400, NULL,
+	rc = api_refuse(err, 400, key,
 			"the prompt has %zu bytes, which are more than %u "
 			"tokens, the model's context",
 			len, sv->m.context);
@@ -45,18 +48,20 @@ static int check_bytes(struct server *sv, size_t len, struct api_error *err)
 	return rc;
 }
 
-int prompt_ids(struct server *sv, const char *text, size_t len,
+int prompt_ids(struct server *sv, const char *key, const json_t *text,
 	       unsigned int flags, u32 **ids, size_t *nr, struct api_error *err)
 {
-	int rc = check_bytes(sv, len, err);
+	size_t len = json_string_length(text);
+	int rc = check_bytes(sv, key, len, err);
 
-	if (!rc && vocab_tokenize(sv->m.vocab, text, len, flags, ids, nr))
+	if (!rc && vocab_tokenize(sv->m.vocab, json_string_value(text), len,
+				  flags, ids, nr))
 		rc = api_refuse(err, 500, NULL, "no memory for the prompt");
 	return rc;
 }
 
 /* The text of a message: a string, or parts of type text, one after another. */
-static int put_content(const json_t *content, struct strbuf *b,
+static int put_content(const json_t *content, size_t at, struct strbuf *b,
 		       struct api_error *err)
 {
 	size_t i;
@@ -69,16 +74,18 @@ static int put_content(const json_t *content, struct strbuf *b,
 	}
 	if (!json_is_array(content))
 		return api_refuse(err, 400, "messages",
-				  "a message's content has to be a string or "
-				  "a list of parts");
+				  "messages[%zu].content has to be a string or "
+				  "a list of parts",
+				  at);
 	json_array_foreach((json_t *)(uintptr_t)content, i, part)
 	{
 		const json_t *text = json_object_get(part, "text");
 
 		if (!json_is_string(text))
 			return api_refuse(err, 400, "messages",
-					  "a part of a message has no text: "
-					  "this model reads nothing else");
+					  "messages[%zu].content[%zu] has no "
+					  "text: this model reads nothing else",
+					  at, i);
 		strbuf_add(b, json_string_value(text),
 			   json_string_length(text));
 	}
@@ -99,11 +106,12 @@ static int read_messages(const json_t *messages, struct chat_msg *msgs,
 
 		if (!role)
 			return api_refuse(err, 400, "messages",
-					  said ? "message %zu has a role that "
-						 "is no string without a NUL"
-					       : "message %zu has no role",
+					  said ? "messages[%zu].role has to be "
+						 "a string without a NUL"
+					       : "messages[%zu] has no role",
 					  i);
-		rc = put_content(json_object_get(m, "content"), &text[i], err);
+		rc = put_content(json_object_get(m, "content"), i, &text[i],
+				 err);
 		if (rc)
 			return rc;
 		if (text[i].failed)
@@ -126,7 +134,7 @@ static int render(struct server *sv, const struct chat_msg *msgs, size_t n,
 
 	for (i = 0; i < n; i++)
 		bytes += msgs[i].len;
-	rc = check_bytes(sv, bytes, err);
+	rc = check_bytes(sv, "messages", bytes, err);
 	if (rc)
 		return rc;
 	rc = chat_template_tokenize(sv->m.tmpl, sv->m.vocab, msgs, n, true, ids,
@@ -177,7 +185,7 @@ static int read_ids(struct server *sv, const json_t *list, u32 **ids,
 	u32 *p;
 
 	if (n > sv->m.context)
-		return too_long(sv, n, err);
+		return too_long(sv, "prompt", n, err);
 	p = malloc((n + 1) * sizeof(*p));
 	if (!p)
 		return api_refuse(err, 500, NULL, "no memory");
@@ -230,7 +238,8 @@ static int add_part(struct call *c, u32 *ids, size_t nr, struct api_error *err)
 
 	if (!nr || nr >= sv->m.context) {
 		free(ids);
-		return nr ? too_long(sv, nr, err)
+		return nr ? too_long(sv, g->chat ? "messages" : "prompt", nr,
+				     err)
 			  : api_refuse(err, 400, "prompt",
 				       "the prompt is empty");
 	}
@@ -282,7 +291,7 @@ static int add_text(struct call *c, const json_t *text, struct api_error *err)
 	struct part *p = &c->parts[c->nr_parts];
 	size_t nr = 0, len = json_string_length(text);
 	u32 *ids = NULL;
-	int rc = prompt_ids(c->sv, json_string_value(text), len,
+	int rc = prompt_ids(c->sv, "prompt", text,
 			    VOCAB_ADD_SPECIAL | VOCAB_PARSE_SPECIAL, &ids, &nr,
 			    err);
 

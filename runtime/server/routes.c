@@ -189,8 +189,8 @@ static int tokenize(struct server *sv, const json_t *body, struct strbuf *b,
 		    : is_on(body, "add_special_tokens", true))
 		flags |= VOCAB_ADD_SPECIAL;
 	if (json_is_string(text))
-		rc = prompt_ids(sv, json_string_value(text),
-				json_string_length(text), flags, &ids, &nr, e);
+		rc = prompt_ids(sv, content ? "content" : "prompt", text, flags,
+				&ids, &nr, e);
 	else if (json_is_array(messages) && json_array_size(messages))
 		rc = prompt_chat(sv, messages, &ids, &nr, e);
 	else

@@ -132,9 +132,10 @@ void call_has_news(struct call *c);
 
 /* ---- prompt.c ---- */
 
-int __must_check prompt_ids(struct server *sv, const char *text, size_t len,
-			    unsigned int flags, u32 **ids, size_t *nr,
-			    struct api_error *err);
+/* @text: a string; @key: its name in the body */
+int __must_check prompt_ids(struct server *sv, const char *key,
+			    const json_t *text, unsigned int flags, u32 **ids,
+			    size_t *nr, struct api_error *err);
 int __must_check prompt_chat(struct server *sv, const json_t *messages,
 			     u32 **ids, size_t *nr, struct api_error *err);
 /* The prompts of a call become its parts and their jobs. */

@@ -20,6 +20,19 @@ static int parse(const char *body, bool chat, struct gen_params *p,
 	return params_parse(root, chat, VOCAB, p, e);
 }
 
+static void expect_sentence(const char *body, const char *param,
+			    const char *sentence)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	if (EXPECT_NE(0, parse(body, false, &p, &e))) {
+		EXPECT_STREQ(param, e.param);
+		EXPECT_STREQ(sentence, e.message);
+	}
+	params_fini(&p);
+}
+
 static void expect_refused(const char *body, bool chat, const char *param)
 {
 	struct gen_params p;
@@ -141,6 +154,35 @@ TEST(params, a_model_with_a_nul_in_its_name_is_refused)
 		       "model");
 	expect_refused("{\"prompt\":\"a\",\"model\":\"\\u0000\"}", false,
 		       "model");
+}
+
+#define SENTENCE(rest, param, sentence) \
+	expect_sentence("{\"prompt\":\"a\"," rest "}", param, sentence)
+
+TEST(params, a_refusal_names_the_key_that_was_sent)
+{
+	SENTENCE("\"max_completion_tokens\":0", "max_completion_tokens",
+		 "max_completion_tokens has to be from 1 to 2147483647, not 0");
+	SENTENCE("\"n_predict\":0", "n_predict",
+		 "n_predict has to be from 1 to 2147483647, not 0");
+	SENTENCE("\"max_completion_tokens\":4,\"min_tokens\":5", "min_tokens",
+		 "min_tokens 5 is more than max_completion_tokens 4");
+}
+
+TEST(params, a_refusal_has_the_bounds_of_a_whole_number)
+{
+	SENTENCE("\"max_tokens\":-1", "max_tokens",
+		 "max_tokens has to be from 1 to 2147483647, not -1");
+	SENTENCE("\"top_k\":2147483648", "top_k",
+		 "top_k has to be from -1 to 2147483647, not 2147483648");
+	SENTENCE("\"top_k\":1.5", "top_k", "top_k has to be a whole number");
+	SENTENCE("\"priority\":2147483648", "priority",
+		 "priority has to be from -2147483647 to 2147483647, not "
+		 "2147483648");
+	SENTENCE("\"logprobs\":21", "logprobs",
+		 "logprobs has to be from 0 to 20, not 21");
+	SENTENCE("\"n\":9223372036854775807", "n",
+		 "n has to be from 1 to 128, not 9223372036854775807");
 }
 
 static const char *const keys[] = {

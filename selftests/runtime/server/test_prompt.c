@@ -79,21 +79,20 @@ static int read_body(struct call *c, json_t **body, const char *text, bool chat,
 	return rc ? rc : prompt_parts(c, e);
 }
 
-static void expect_refused(struct call *c, json_t **body, const char *text,
-			   const char *param, const char *sentence)
+static void expect_refused(const struct api_error *e, int rc, const char *param,
+			   const char *sentence)
 {
-	bool chat = !strncmp(text, "{\"messages\"", 11);
-	struct api_error e;
-
-	if (!EXPECT_NE(0, read_body(c, body, text, chat, &e)))
-		return;
-	EXPECT_EQ(400, e.status);
-	EXPECT_STREQ(param, e.param);
-	EXPECT_STREQ(sentence, e.message);
+	EXPECT_NE(0, rc);
+	EXPECT_EQ(400, e->status);
+	EXPECT_STREQ(param, e->param);
+	EXPECT_STREQ(sentence, e->message);
 }
 
-#define REFUSED(text, param, sentence) \
-	expect_refused(&self->c, &self->body, text, param, sentence)
+#define REFUSED(text, param, sentence)                                 \
+	expect_refused(&self->e,                                       \
+		       read_body(&self->c, &self->body, text,          \
+				 !strncmp(text, "{\"m", 3), &self->e), \
+		       param, sentence)
 
 TEST_F(prompt, an_echo_goes_on_behind_a_nul)
 {
@@ -111,7 +110,72 @@ TEST_F(prompt, a_role_with_a_nul_in_it_is_refused)
 {
 	REFUSED("{\"messages\":[{\"role\":\"user\\u0000x\",\"content\":\"a\"}]}",
 		"messages",
-		"message 0 has a role that is no string without a NUL");
+		"messages[0].role has to be a string without a NUL");
+}
+
+#define MSGS(second) \
+	"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}," second "]}"
+
+TEST_F(prompt, messages_are_counted_from_0_in_every_refusal)
+{
+	REFUSED(MSGS("{\"role\":\"witch\",\"content\":\"a\"}"), "messages",
+		"messages[1] has the role 'witch', not system, user or "
+		"assistant");
+	REFUSED(MSGS("{\"content\":\"a\"}"), "messages",
+		"messages[1] has no role");
+	REFUSED(MSGS("3"), "messages", "messages[1] has no role");
+	REFUSED(MSGS("{\"role\":\"user\",\"content\":7}"), "messages",
+		"messages[1].content has to be a string or a list of parts");
+	REFUSED(MSGS("{\"role\":\"user\",\"content\":[{\"text\":\"a\"},{}]}"),
+		"messages",
+		"messages[1].content[1] has no text: this model reads nothing "
+		"else");
+}
+
+static const char *repeated(const char *before, const char *one, u32 n,
+			    const char *after)
+{
+	static char out[4096];
+	size_t len = (size_t)snprintf(out, sizeof(out), "%s", before);
+
+	while (n--)
+		len += (size_t)snprintf(out + len, sizeof(out) - len, "%s",
+					one);
+	snprintf(out + len, sizeof(out) - len, "%s", after);
+	return out;
+}
+
+TEST_F(prompt, one_as_long_as_the_context_is_told_what_fits)
+{
+	const char *body;
+	char want[KV_ERRLEN];
+
+	snprintf(want, sizeof(want),
+		 "the prompt has %u tokens, at most %u fit: the model's "
+		 "context is %u, of which one is for an answer",
+		 CONTEXT, CONTEXT - 1, CONTEXT);
+	body = repeated("{\"prompt\":\"", "x", CONTEXT, "\"}");
+	REFUSED(body, "prompt", want);
+	EXPECT_STREQ("context_length_exceeded", self->e.code);
+	body = repeated("{\"prompt\":[1", ",2", CONTEXT - 1, "]}");
+	REFUSED(body, "prompt", want);
+	body = repeated("{\"prompt\":\"", "x", CONTEXT - 1, "\"}");
+	EXPECT_EQ(0, read_body(&self->c, &self->body, body, false, &self->e));
+}
+
+TEST_F(prompt, messages_that_are_too_long_are_named)
+{
+	const char *body;
+
+	body = repeated("{\"messages\":[{\"role\":\"user\",\"content\":\"", "x",
+			CONTEXT, "\"}]}");
+	EXPECT_NE(0, read_body(&self->c, &self->body, body, true, &self->e));
+	EXPECT_STREQ("messages", self->e.param);
+	EXPECT_STREQ("context_length_exceeded", self->e.code);
+	body = repeated("{\"messages\":[{\"role\":\"user\",\"content\":\"", "x",
+			CONTEXT * 12 + 1, "\"}]}");
+	EXPECT_NE(0, read_body(&self->c, &self->body, body, true, &self->e));
+	EXPECT_STREQ("messages", self->e.param);
 }
 
 TEST_HARNESS_MAIN
