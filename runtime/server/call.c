@@ -195,8 +195,8 @@ static int add_text(struct call *c, struct choice *ch, u32 id, bool last)
 
 	if (!ends && !is_stop_id(c, id))
 		rc = vocab_stream_push(v, &ch->vs, id,
-				       c->g.special_too ? 0
-							: VOCAB_SKIP_SPECIAL,
+				       c->g.skip_special ? VOCAB_SKIP_SPECIAL
+							 : 0,
 				       &ch->text, &ch->len);
 	if (rc == -ERANGE)
 		rc = 0; /* the network has more rows than there are tokens */

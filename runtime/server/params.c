@@ -271,6 +271,7 @@ static const struct row rows[] = {
 	BY("stream_options", BOTH, take_stream_options),
 	FLAG("ignore_eos", ignore_eos),
 	FLAG("include_stop_str_in_output", include_stop),
+	FLAG("skip_special_tokens", skip_special),
 	{ "echo", SWITCH, TEXT_ONLY, .at = AT(echo) },
 	/* of two names for one thing the later row counts */
 	{ "n_predict", COUNT, BOTH, AT(max_new), AT(has_max), 1, COUNT_MAX, NULL },
@@ -358,7 +359,6 @@ static int take_odd(const json_t *root, struct gen_params *p,
 {
 	const json_t *k = json_object_get(root, "top_k");
 	const json_t *seed = json_object_get(root, "seed");
-	const json_t *special = json_object_get(root, "skip_special_tokens");
 	const json_t *prio = json_object_get(root, "priority");
 	json_int_t n;
 
@@ -380,7 +380,6 @@ static int take_odd(const json_t *root, struct gen_params *p,
 			return -EINVAL;
 		p->priority = (s32)n;
 	}
-	p->special_too = json_is_false(special);
 	return 0;
 }
 
@@ -406,6 +405,12 @@ static int check_pairs(struct gen_params *p, struct api_error *err)
 		return api_refuse(err, 400, "min_tokens",
 				  "min_tokens %u is more than %s %u",
 				  p->sampling.min_new, p->max_key, p->max_new);
+	if (!p->has_max && !p->chat && p->sampling.min_new > DEFAULT_NEW)
+		return api_refuse(
+			err, 400, "min_tokens",
+			"min_tokens %u is more than max_tokens, which "
+			"is %d unless it is given",
+			p->sampling.min_new, DEFAULT_NEW);
 	return 0;
 }
 
@@ -417,6 +422,7 @@ int params_parse(const json_t *root, bool chat, u32 vocab,
 
 	*out = (struct gen_params){
 		.chat = chat,
+		.skip_special = true,
 		.n = 1,
 		.nr_logprobs = -1,
 		.sampling = SAMPLING_GREEDY,

@@ -14,10 +14,12 @@
 #include "runtime/server/api_error.h"
 #include "runtime/server/stop.h"
 
+#define DEFAULT_NEW 16 /* tokens of a completion that has no maximum */
+
 struct gen_params {
 	bool chat;
 	bool stream, include_usage, continuous_usage;
-	bool ignore_eos, include_stop, special_too;
+	bool ignore_eos, include_stop, skip_special;
 	bool has_max, has_seed, has_best_of, echo;
 	u32 max_new; /* if has_max */
 	const char *max_key; /* the one that it was given by */

@@ -17,7 +17,6 @@
 #define MESSAGES_MAX 4096
 #define SCORES_MAX \
 	2000000u /* log-probabilities of a prompt, over its choices */
-#define DEFAULT_NEW 16 /* tokens of a completion */
 
 static int too_long(const struct server *sv, const char *key, size_t nr,
 		    struct api_error *err)

@@ -56,6 +56,7 @@ TEST(params, what_is_not_said_has_its_default)
 	EXPECT_FALSE(p.has_max);
 	EXPECT_FALSE(p.has_seed);
 	EXPECT_FALSE(p.stream);
+	EXPECT_TRUE(p.skip_special);
 	EXPECT_EQ(-1, p.nr_logprobs);
 	EXPECT_EQ(1, (int)p.sampling.temperature);
 	EXPECT_FALSE(sampler_check(&p.sampling));
@@ -109,7 +110,7 @@ TEST(params, every_value_arrives)
 	EXPECT_EQ(2, p.stop.nr);
 	EXPECT_EQ(2, p.nr_stop_ids);
 	EXPECT_TRUE(p.ignore_eos && p.stream && p.include_usage &&
-		    p.special_too && p.has_max);
+		    !p.skip_special && p.has_max);
 	EXPECT_EQ(4, p.nr_logprobs);
 	EXPECT_EQ(-3, p.priority);
 	EXPECT_NE(0, p.salt);
@@ -146,6 +147,36 @@ TEST(params, what_cannot_be_is_refused_by_its_name)
 		       "cache_salt");
 	expect_refused("{\"prompt\":\"a\",\"stop\":[\"a\",\"\"]}", false,
 		       "stop");
+}
+
+TEST(params, every_switch_has_to_be_true_or_false)
+{
+	static const char *const switches[] = { "stream", "ignore_eos", "echo",
+						"include_stop_str_in_output",
+						"skip_special_tokens" };
+	char body[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(switches); i++) {
+		snprintf(body, sizeof(body), "{\"prompt\":\"a\",\"%s\":\"x\"}",
+			 switches[i]);
+		expect_refused(body, false, switches[i]);
+	}
+}
+
+TEST(params, more_min_tokens_than_the_default_maximum_are_refused)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	expect_refused("{\"prompt\":\"a\",\"min_tokens\":17}", false,
+		       "min_tokens");
+	EXPECT_EQ(0,
+		  parse("{\"prompt\":\"a\",\"min_tokens\":16}", false, &p, &e));
+	params_fini(&p);
+	EXPECT_EQ(0,
+		  parse("{\"messages\":[1],\"min_tokens\":17}", true, &p, &e));
+	params_fini(&p);
 }
 
 TEST(params, a_model_with_a_nul_in_its_name_is_refused)
