@@ -251,6 +251,26 @@ static int take_messages(struct gen_params *p, const char *key, const json_t *v,
 	return 0;
 }
 
+/* Whose model cannot be told of its tools would wait for calls in vain. */
+static int take_tools(struct gen_params *p, const char *key, const json_t *v,
+		      u32 vocab, struct api_error *err)
+{
+	if (!json_is_array(v))
+		return api_refuse(err, 400, key, "%s has to be a list", key);
+	p->has_tools = json_array_size(v);
+	return 0;
+}
+
+static int take_tool_choice(struct gen_params *p, const char *key,
+			    const json_t *v, u32 vocab, struct api_error *err)
+{
+	const char *choice = json_name(v);
+
+	if (choice && !strcmp(choice, "none"))
+		p->has_tools = false;
+	return 0;
+}
+
 #define AT(m) offsetof(struct gen_params, m)
 #define OF(m) offsetof(struct gen_params, sampling.m)
 #define FLAG(k, m)                                    \
@@ -293,6 +313,8 @@ static const struct row rows[] = {
 	BY("logprobs", BOTH, take_n_logprobs),
 	BY("top_logprobs", CHAT_ONLY, take_top_logprobs),
 	BY("cache_salt", BOTH, take_salt),
+	BY("tools", CHAT_ONLY, take_tools),
+	BY("tool_choice", CHAT_ONLY, take_tool_choice), /* after tools */
 };
 /* clang-format on */
 
@@ -390,6 +412,10 @@ static int check_pairs(struct gen_params *p, struct api_error *err)
 		return api_refuse(err, 400, p->chat ? "messages" : "prompt",
 				  "%s is missing",
 				  p->chat ? "messages" : "prompt");
+	if (p->has_tools)
+		return api_refuse(err, 400, "tools",
+				  "tools: tool calls are not supported here; "
+				  "tool_choice 'none' does without them");
 	if (!p->has_best_of)
 		p->best_of = p->n;
 	if (p->best_of < p->n)

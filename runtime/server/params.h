@@ -21,6 +21,7 @@ struct gen_params {
 	bool stream, include_usage, continuous_usage;
 	bool ignore_eos, include_stop, skip_special;
 	bool has_max, has_seed, has_best_of, echo;
+	bool has_tools; /* and may call them */
 	u32 max_new; /* if has_max */
 	const char *max_key; /* the one that it was given by */
 	u32 n, best_of; /* best_of >= n */

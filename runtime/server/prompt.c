@@ -91,6 +91,24 @@ static int put_content(const json_t *content, size_t at, struct strbuf *b,
 	return 0;
 }
 
+/* What a message says of calls would be missing from the prompt. */
+static int check_no_calls(const json_t *m, const char *role, size_t at,
+			  struct api_error *err)
+{
+	if (json_array_size(json_object_get(m, "tool_calls")))
+		return api_refuse(
+			err, 400, "messages",
+			"messages[%zu] has tool_calls: tool calls are "
+			"not supported here",
+			at);
+	if (!strcmp(role, "tool") || !strcmp(role, "function"))
+		return api_refuse(err, 400, "messages",
+				  "messages[%zu] has the role '%s': tool calls "
+				  "are not supported here",
+				  at, role);
+	return 0;
+}
+
 static int read_messages(const json_t *messages, struct chat_msg *msgs,
 			 struct strbuf *text, struct api_error *err)
 {
@@ -109,8 +127,10 @@ static int read_messages(const json_t *messages, struct chat_msg *msgs,
 						 "a string without a NUL"
 					       : "messages[%zu] has no role",
 					  i);
-		rc = put_content(json_object_get(m, "content"), i, &text[i],
-				 err);
+		rc = check_no_calls(m, role, i, err);
+		if (!rc)
+			rc = put_content(json_object_get(m, "content"), i,
+					 &text[i], err);
 		if (rc)
 			return rc;
 		if (text[i].failed)

@@ -179,6 +179,29 @@ TEST(params, more_min_tokens_than_the_default_maximum_are_refused)
 	params_fini(&p);
 }
 
+TEST(params, tools_are_refused_unless_none_may_be_called)
+{
+	static const char *const fine[] = {
+		"{\"messages\":[1],\"tools\":[]}",
+		"{\"messages\":[1],\"tools\":null}",
+		"{\"messages\":[1],\"tools\":[{}],\"tool_choice\":\"none\"}",
+		"{\"messages\":[1],\"tool_choice\":\"auto\"}",
+	};
+	struct gen_params p;
+	struct api_error e;
+	size_t i;
+
+	expect_refused("{\"messages\":[1],\"tools\":[{}]}", true, "tools");
+	expect_refused("{\"messages\":[1],\"tools\":[{}],"
+		       "\"tool_choice\":\"auto\"}",
+		       true, "tools");
+	expect_refused("{\"messages\":[1],\"tools\":{}}", true, "tools");
+	for (i = 0; i < ARRAY_SIZE(fine); i++) {
+		EXPECT_EQ(0, parse(fine[i], true, &p, &e));
+		params_fini(&p);
+	}
+}
+
 TEST(params, a_model_with_a_nul_in_its_name_is_refused)
 {
 	expect_refused("{\"prompt\":\"a\",\"model\":\"m\\u0000x\"}", false,
@@ -245,6 +268,8 @@ static const char *const keys[] = {
 	"frequency_penalty",
 	"repetition_penalty",
 	"skip_special_tokens",
+	"tools",
+	"tool_choice",
 };
 
 static const char *const values[] = {

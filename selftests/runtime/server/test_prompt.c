@@ -132,6 +132,22 @@ TEST_F(prompt, messages_are_counted_from_0_in_every_refusal)
 		"else");
 }
 
+TEST_F(prompt, messages_of_tool_calls_are_told_that_there_are_none)
+{
+	REFUSED(MSGS("{\"role\":\"assistant\",\"content\":null,"
+		     "\"tool_calls\":[{\"id\":\"1\"}]}"),
+		"messages",
+		"messages[1] has tool_calls: tool calls are not supported "
+		"here");
+	REFUSED(MSGS("{\"role\":\"tool\",\"content\":\"7\"}"), "messages",
+		"messages[1] has the role 'tool': tool calls are not "
+		"supported here");
+	EXPECT_EQ(0, read_body(&self->c, &self->body,
+			       MSGS("{\"role\":\"assistant\",\"content\":\"b\","
+				    "\"tool_calls\":[]}"),
+			       true, &self->e));
+}
+
 static const char *repeated(const char *before, const char *one, u32 n,
 			    const char *after)
 {
