@@ -323,6 +323,7 @@ static int add_text(struct call *c, const json_t *text, struct api_error *err)
 		return api_refuse(err, 500, NULL, "no memory");
 	memcpy(p->echo, json_string_value(text), len);
 	p->echo_len = len;
+	p->from_text = true;
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/model/unicode.h"
 #include "runtime/server/server_priv.h"
 
 static void put_str(struct strbuf *b, const char *s)
@@ -167,37 +168,103 @@ static void text_logprob(struct call *c, struct lps *l, u32 id, double lp,
 	strbuf_put_uint(&l->offsets, offset);
 }
 
+/*
+ * Count the characters of a text that are whole before @to, as
+ * strbuf_put_json() writes them: what is no UTF-8 is one a byte.
+ */
+static void count_to(struct char_count *n, const char *text, size_t len,
+		     size_t to)
+{
+	u32 cp;
+
+	while (n->at < to) {
+		size_t one = utf8_decode(text + n->at, len - n->at, &cp);
+
+		if (n->at + one > to)
+			break; /* the one that is split */
+		n->at += one;
+		n->nr++;
+	}
+}
+
+/*
+ * Bytes of the echo that a token of the prompt stands for. In a client's text
+ * the name of a special token is text too, what is added around it is not; a
+ * client's list is echoed without control tokens.
+ */
+static size_t echoed(const struct vocab *v, const struct part *p, u32 i)
+{
+	u32 id = p->job->prompt[i];
+	bool hidden = p->from_text ? (!i && vocab_adds_bos(v)) ||
+					     (i + 1 == p->nr_prompt &&
+					      vocab_adds_eos(v))
+				   : vocab_class(v, id) == VOCAB_CONTROL;
+	size_t len;
+
+	(void)vocab_piece(v, id, &len);
+	return hidden ? 0 : len;
+}
+
+/* A tokenizer may put a space before the text, which is not in the echo. */
+static size_t not_echoed(const struct vocab *v, const struct part *p)
+{
+	size_t all = 0;
+	u32 i;
+
+	for (i = 0; i < p->nr_prompt; i++)
+		all += echoed(v, p, i);
+	return all - min(all, p->echo_len);
+}
+
 /* The first one follows nothing. */
 void reply_prompt_logprobs(struct call *c, struct part *p, struct choice *ch)
 {
 	const struct vocab *v = c->sv->m.vocab;
 	const struct job *j = p->job;
-	struct vocab_stream vs = { 0 };
-	char *text = NULL;
-	size_t len = 0;
+	size_t before = not_echoed(v, p), at = 0;
+	struct char_count n = { 0 };
 	u32 i, k = j->p.nr_logprobs;
 
 	for (i = 0; i < p->nr_prompt; i++) {
 		text_logprob(c, &ch->lps, j->prompt[i],
 			     i ? shown(j->score[i]) : 0.0,
-			     i ? j->score_top + (size_t)i * k : NULL, len);
-		if (vocab_stream_push(v, &vs, j->prompt[i], VOCAB_SKIP_SPECIAL,
-				      &text, &len))
-			ch->lps.tokens.failed = true;
+			     i ? j->score_top + (size_t)i * k : NULL, n.nr);
+		at += echoed(v, p, i);
+		if (at > before)
+			count_to(&n, p->echo, p->echo_len,
+				 min(at - before, p->echo_len));
 	}
-	free(text);
+	count_to(&n, p->echo, p->echo_len, p->echo_len);
+	ch->counted.nr = n.nr;
+}
+
+/*
+ * Where the first character lies that a token is a part of. Bytes that wait for
+ * the rest of theirs are one of their own if this token does not go on with it.
+ */
+static size_t offset_of(const struct vocab *v, struct choice *ch, u32 id)
+{
+	struct vocab_stream vs = ch->vs;
+	size_t len;
+	const char *s = vocab_piece(v, id, &len);
+
+	if (ch->len)
+		count_to(&ch->counted, ch->text, ch->len, ch->len);
+	if (!vs.nr_hold || !len)
+		return ch->counted.nr;
+	vs.hold[vs.nr_hold++] = (u8)*s;
+	return ch->counted.nr +
+	       (utf8_check((const char *)vs.hold, vs.nr_hold) < 0);
 }
 
 void reply_logprob(struct call *c, struct choice *ch,
 		   const struct feed_event *ev, const struct token_logprob *top)
 {
-	const struct part *p = ev->job->owner;
-
 	if (c->g.chat)
 		chat_logprob(c, &ch->lps, ev, top);
 	else
 		text_logprob(c, &ch->lps, ev->id, shown(ev->lp), top,
-			     p->echo_len + ch->len);
+			     offset_of(c->sv->m.vocab, ch, ev->id));
 }
 
 static void put_lps(struct call *c, struct strbuf *b, struct choice *ch)

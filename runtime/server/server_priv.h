@@ -60,6 +60,12 @@ struct lps {
 	u32 nr;
 };
 
+/* How far the characters of a text have been counted. */
+struct char_count {
+	size_t at; /* bytes */
+	size_t nr;
+};
+
 struct choice {
 	struct vocab_stream vs;
 	char *text; /* all of it so far, whole characters */
@@ -71,6 +77,7 @@ struct choice {
 	const char *finish; /* NULL: it goes on */
 	bool opened; /* chat: its role has been sent */
 	struct lps lps; /* not sent yet */
+	struct char_count counted; /* with logprobs: an echo's and of text */
 };
 
 /* A prompt of a call, and its samples. */
@@ -80,6 +87,7 @@ struct part {
 	u32 nr_prompt, nr_cached;
 	char *echo; /* the prompt's text, or NULL */
 	size_t echo_len;
+	bool from_text; /* the echo is what the client sent */
 	double started_s, first_s, last_s;
 	struct choice *choices; /* [best_of] */
 };

@@ -248,6 +248,21 @@ def case_forms():
         next(x for x in first if x["index"] == i)["logprobs"]
         ["token_logprobs"][:126] == lp["token_logprobs"][:126]
         for i in range(2)), first)
+    text = "a\u00e4\u20ac\U0001f600b"
+    e = ask("/v1/completions", dict(body, prompt=text, max_tokens=1,
+                                    echo=True, logprobs=0))[1]["choices"][0]
+    say("an offset counts characters of the text, also of an echo",
+        e["text"][:5] == text and e["logprobs"]["text_offset"] ==
+        [i for i, x in enumerate(text) for _ in x.encode()] + [5], e)
+    cut = ask("/v1/completions", dict(body, logprobs=0, max_tokens=9,
+                                      logit_bias={str(i): -100 for i in
+                                                  range(259) if i != 0xc3}))
+    e = cut[1]["choices"][0]
+    say("also of characters that are cut off", e["text"] == "\ufffd" * 9 and
+        e["logprobs"]["text_offset"] == list(range(9)), e)
+    e = ask("/v1/completions", dict(body, prompt="a\0b", echo=True))[1]
+    say("an echo goes on behind a NUL",
+        e["choices"][0]["text"].startswith("a\0b"), e)
     long = dict(body, prompt="salted " * 40)
     cached = [ask("/v1/completions", dict(long, **s))[1]["usage"]
               ["prompt_tokens_details"]["cached_tokens"] for s in (

@@ -6,6 +6,7 @@
  */
 #include "runtime/server/server_priv.h"
 #include "selftests/harness.h"
+#include "selftests/runtime/model/gguf_sample.h"
 
 static const struct server_opts opts = { .name = "a \"model\"\n" };
 static struct server sv = { .o = &opts };
@@ -192,6 +193,111 @@ TEST(reply, a_whole_answer_has_the_likeliest_samples_and_usage)
 			     "cached_tokens")));
 	json_decref(v);
 	unmake(&c);
+}
+
+static struct vocab *load(u8 *buf, size_t len)
+{
+	char err[KV_ERRLEN];
+	struct vocab *v = NULL;
+	struct gguf *g;
+
+	ASSERT_EQ(0, gguf_open_mem(buf, len, "sample", &g, err));
+	free(buf);
+	ASSERT_EQ(0, vocab_load(g, &v, err));
+	gguf_close(g);
+	sv.m.vocab = v;
+	return v;
+}
+
+/* The offsets of a prompt that is echoed, and of an answer behind it. */
+static void expect_offsets(const char *want, const char *echo, bool from_text,
+			   const u32 *prompt, u32 nr_prompt, const u32 *made,
+			   u32 nr_made)
+{
+	static const struct token_logprob top[1];
+	struct feed_event ev = { 0 };
+	struct choice ch[2];
+	struct part p;
+	struct call c;
+	u32 i;
+
+	make(&c, &p, ch, false, false);
+	c.g.nr_logprobs = 0;
+	if (nr_prompt) {
+		p.job = feed_job(1);
+		ASSERT_TRUE(p.job);
+		p.job->prompt = malloc(nr_prompt * sizeof(*prompt));
+		ASSERT_TRUE(p.job->prompt);
+		memcpy(p.job->prompt, prompt, nr_prompt * sizeof(*prompt));
+		p.job->p.nr_prompt = p.nr_prompt = nr_prompt;
+		p.job->p.nr_logprobs = 1;
+		ASSERT_EQ(0, feed_job_scores(p.job));
+		p.echo = strdup(echo);
+		p.echo_len = strlen(echo);
+		p.from_text = from_text;
+		reply_prompt_logprobs(&c, &p, ch);
+	}
+	for (i = 0; i < nr_made; i++) {
+		ev.id = made[i];
+		reply_logprob(&c, ch, &ev, top);
+		ASSERT_EQ(0, vocab_stream_push(sv.m.vocab, &ch[0].vs, ev.id,
+					       VOCAB_SKIP_SPECIAL, &ch[0].text,
+					       &ch[0].len));
+	}
+	EXPECT_STREQ(want, ch[0].lps.offsets.p);
+	lps_free(&ch[0].lps);
+	free(ch[0].text);
+	free(p.echo);
+	feed_job_free(p.job);
+	unmake(&c);
+}
+
+#define IDS(...)            \
+	(const u32[])       \
+	{                   \
+		__VA_ARGS__ \
+	}
+#define START 261 /* <|im_start|> */
+
+TEST(reply, offsets_count_characters_whatever_tokens_split)
+{
+	size_t len;
+	u8 *buf = sample_gpt2(NULL, &len);
+	struct vocab *v = load(buf, len);
+
+	/* a grin in four tokens; a euro whose end never comes; "hello" */
+	expect_offsets("0,0,0,0,1,1,2,7,8", NULL, false, NULL, 0,
+		       IDS(0xf0, 0x9f, 0x98, 0x80, 0xe2, 0x82, 259, 'a', 0xc3),
+		       9);
+	expect_offsets("0,1,2,7", NULL, false, NULL, 0,
+		       IDS(0xc3, 0xc3, 259, 'a'), 4);
+	/* the same behind an echo, which ends within a character */
+	expect_offsets("0,0,1,2,3", "\xc3\xa4x\xc3", false,
+		       IDS(0xc3, 0xa4, 'x', 0xc3), 4, IDS('y'), 1);
+	vocab_free(v);
+}
+
+TEST(reply, offsets_fit_an_echo_with_names_of_special_tokens)
+{
+	size_t len;
+	u8 *buf = sample_gpt2(NULL, &len);
+	struct vocab *v = load(buf, len);
+
+	/* in a client's text they are text, of a client's list left out */
+	expect_offsets("0,0,1,13,14", "\xc3\xa4<|im_start|>b", true,
+		       IDS(0xc3, 0xa4, START, 'b'), 4, IDS('c'), 1);
+	expect_offsets("0,0,1,1,2",
+		       "\xc3\xa4"
+		       "b",
+		       false, IDS(0xc3, 0xa4, START, 'b'), 4, IDS('c'), 1);
+	vocab_free(v);
+	/* BOS and a space before the text are the tokenizer's own */
+	buf = sample_llama(&len);
+	v = load(buf, len);
+	ASSERT_TRUE(vocab_adds_bos(v));
+	expect_offsets("0,0,5,10", "hellohello", true,
+		       IDS(vocab_bos(v), 12, 10), 3, IDS(10), 1);
+	vocab_free(v);
 }
 
 TEST_HARNESS_MAIN
