@@ -208,9 +208,6 @@ TEST_F(revoke, steps_under_way_end_first_and_no_other_begins)
 	pass(self, ASK);
 	EXPECT_EQ(state(t, self->ca), MM_REVOKE_FENCED);
 	/* nor one that needs no memory: it was killed for what it was given */
-	EXPECT_EQ(mt_reserve(t, self->ca, mt_space(t, self->ca, self->ga), 0,
-			     16, 0, &r),
-		  -EAGAIN);
 	EXPECT_EQ(mt_reserve(t, self->ca, s, 0, 1, 0, &r), -EAGAIN);
 	EXPECT_LE(hold(t, self->ca), before);
 	EXPECT_EQ(t->cl[self->ca].nr_events[KV_EVENT_HOLD], 1);
