@@ -125,6 +125,7 @@ int mm_tenant_limit(struct mm *mm, u32 tenant, const struct mm_limits *lim)
 	mm->dirty = true;
 	mm->revoke_look = true;
 	mm_trace(mm, KV_TP_LIMIT, MM_NONE, tenant);
+	mm->stats_ns = 0; /* now: a client says why it was refused by them */
 	tell(mm, tenant, KV_EVENT_LIMIT, lim->max_bytes);
 	going = tenant_fit(mm, tenant, NULL, lim->max_bytes, 0);
 	above = tenant_above(t, lim->max_bytes, 0);

@@ -76,6 +76,25 @@ TEST(stats, wait_for_the_period_and_are_then_written_once)
 	mt_fini(&t);
 }
 
+/* Who was refused by a limit told the one before. */
+TEST(stats, a_limit_is_there_before_it_refuses)
+{
+	const struct mm_limits lim = { .max_bytes = 3 * KV_EXTENT_SIZE,
+				       .weight = 100 };
+	static struct mt t;
+	u32 tenant, client;
+
+	mt_init(&t, 8, 1);
+	tenant = mt_tenant(&t, "a", MM_LIMIT_NONE);
+	client = mt_attach(&t, tenant);
+	mm_tick(t.mm, 2 * PERIOD);
+	EXPECT_EQ(account(&t, client).tenant.max_bytes, MM_LIMIT_NONE);
+	ASSERT_EQ(0, mm_tenant_limit(t.mm, tenant, &lim));
+	mt_drain(&t);
+	EXPECT_EQ(account(&t, client).tenant.max_bytes, 3 * KV_EXTENT_SIZE);
+	mt_fini(&t);
+}
+
 static void *write_stats(void *arg)
 {
 	struct kv_stats s = { 0 };
