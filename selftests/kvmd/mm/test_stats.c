@@ -88,6 +88,9 @@ TEST(stats, a_limit_is_there_before_it_refuses)
 	tenant = mt_tenant(&t, "a", MM_LIMIT_NONE);
 	client = mt_attach(&t, tenant);
 	mm_tick(t.mm, 2 * PERIOD);
+	mt_space(&t, client, mt_geom(&t, client, PAGE));
+	mt_drain(&t);
+	EXPECT_EQ(account(&t, client).time_ns, 2 * PERIOD);
 	EXPECT_EQ(account(&t, client).tenant.max_bytes, MM_LIMIT_NONE);
 	ASSERT_EQ(0, mm_tenant_limit(t.mm, tenant, &lim));
 	mt_drain(&t);
