@@ -481,7 +481,7 @@ struct mm_resv {
 };
 
 /**
- * mm_reserve - all pages of a step, or none
+ * mm_reserve - all pages of a step, or none; what windows left may go first
  * @mm: core
  * @client: index
  * @resv: request

@@ -17,7 +17,7 @@
  *
  * Others need no record, as doing them again is right: publish goes on behind
  * what the space shares with the tree already, take, shrink and cancel look at
- * what is there.
+ * what is there, and what a window has left goes before a grant or with it.
  *
  * This runs before anything is counted. It changes entries and ranges alone,
  * and the log last, so that it can be run again.

@@ -2,7 +2,8 @@
 /*
  * resv.c - a step's reservation: count, make room, commit
  *
- * All or nothing. The first pass validates every item and counts frames and
+ * All or nothing, but for what windows have left, which goes in any case where
+ * memory is short. The first pass validates every item and counts frames and
  * leaves; it changes nothing. Then room is made: leaves (the only thing that
  * can fail), extents, slabs. The last pass cannot fail.
  *
@@ -206,7 +207,8 @@ static enum ticket_block find_room(struct mm *mm, struct client *c,
 	u32 want, coming;
 
 	*extents = slab_extents_short(c, p->need);
-	if (unlikely(c->revoke.state == MM_REVOKE_FENCED))
+	if (unlikely(c->revoke.state == MM_REVOKE_FENCED ||
+		     c->revoke.state == MM_REVOKE_KILLED))
 		return BLOCK_REVOKE; /* no step begins, whatever it has */
 	if (!*extents)
 		return BLOCK_NONE;
@@ -320,15 +322,12 @@ static bool spare_for(struct mm *mm, struct client *c,
 			lacks - min(lacks, have));
 }
 
-/*
- * Pages of one area below the window of its item's first row, which no later
- * one can read.
- */
+/* Pages of an area below @first, which no row from now on reads. */
 static bool leave_window(struct mm *mm, struct client *c, struct space *sp,
-			 u32 area, const struct kv_resv_item *it, u64 step)
+			 u32 area, u32 first, u64 step)
 {
 	struct space_area *a = &sp->area[area];
-	u32 first = area_first_needed(c, a, it->pos), n;
+	u32 n;
 
 	if (first <= a->page_first)
 		return false;
@@ -342,7 +341,8 @@ static bool leave_window(struct mm *mm, struct client *c, struct space *sp,
 /*
  * What windows have left is room for what comes: where there is none else, it
  * is made before it is known whether the reservation can be had. Without a
- * record, as the pages are gone whatever becomes of it.
+ * record, as the pages are gone whatever becomes of it. The last page of an
+ * area stays, and with it the leaf that the plan has found.
  */
 static bool leave_windows(struct mm *mm, struct client *c,
 			  const struct resv_plan *p)
@@ -354,9 +354,13 @@ static bool leave_windows(struct mm *mm, struct client *c,
 		struct space *sp = item_space(mm, c, &p->items[i]);
 		bool changed = false;
 
-		for (k = 0; k < sp->nr_areas; k++)
-			changed |= leave_window(mm, c, sp, k, &p->items[i],
-						p->step);
+		for (k = 0; k < sp->nr_areas; k++) {
+			const struct space_area *a = &sp->area[k];
+			u32 first = area_first_needed(c, a, p->items[i].pos);
+
+			first = min(first, max(a->page_end, 1u) - 1);
+			changed |= leave_window(mm, c, sp, k, first, p->step);
+		}
 		if (changed)
 			space_bump(mm, c, sp);
 		any |= changed;
@@ -489,7 +493,8 @@ static bool commit_area(struct mm *mm, struct client *c, struct space *sp,
 	struct kv_area_desc *d = &space_desc(mm, c, sp)->area[area];
 	u32 shift = c->cls[a->geom].page_shift, page, end;
 	u64 start, cut = 0;
-	bool changed = leave_window(mm, c, sp, area, it, step);
+	bool changed = leave_window(mm, c, sp, area,
+				    area_first_needed(c, a, it->pos), step);
 
 	end = (u32)((it->pos + it->nr_tokens - 1) >> shift) + 1;
 	for_each_written(page, a, it, shift)

@@ -468,7 +468,7 @@ enum ticket_block {
 	BLOCK_NONE,
 	BLOCK_IO, /* its own pages are on their way; holds nobody back */
 	BLOCK_HIGH, /* above its tenant's high; holds nobody else back */
-	BLOCK_REVOKE, /* its client gives memory back; holds nobody back */
+	BLOCK_REVOKE, /* its client gives back, or is fenced; holds nobody */
 	BLOCK_SOON, /* memory is being populated or scrubbed, weights go */
 	BLOCK_TENANT, /* its tenant is at its limit */
 	BLOCK_DEVICE, /* no memory left */

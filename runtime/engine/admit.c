@@ -60,7 +60,7 @@ static int admit(struct engine *e, struct request *r)
 {
 	bool others_wait;
 	struct seq *leader = sched_leader(r, &others_wait);
-	bool by_turn = r->comes, again = r->has_begun;
+	bool by_turn = r->comes, first = !r->has_begun;
 	int rc = 0;
 
 	if (!by_turn)
@@ -81,7 +81,7 @@ static int admit(struct engine *e, struct request *r)
 	e->nr_joined++;
 	turns_begin(e, r);
 	order_admitted(e, r, by_turn);
-	if (!again && r->p.events && r->p.events->begun)
+	if (first && r->p.events && r->p.events->begun)
 		r->p.events->begun(r, r->p.ctx);
 	return 0;
 }

@@ -64,15 +64,8 @@ static void accept(struct engine *e, struct seq *s, u32 id,
 		s->finish = FINISH_LENGTH;
 	if (r->p.events && r->p.events->token)
 		r->p.events->token(r, s->index, id, r->p.ctx);
-	if (s->finish != FINISH_NONE && !r->p.keep) {
-		/*
-		 * Whoever goes on from the answer finds it. The prompt is
-		 * published, and would count as used once more.
-		 */
-		if (s->nr_computed > r->p.nr_prompt)
-			sched_publish(e, s, true);
-		sched_drop_space(e, s);
-	}
+	if (s->finish != FINISH_NONE && !r->p.keep)
+		sched_drop_ended(e, s);
 }
 
 /* The likeliest of a row, for whoever keeps them. */

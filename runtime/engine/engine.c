@@ -324,7 +324,7 @@ void engine_cancel(struct engine *e, struct request *r)
  * The one that computed the prompt once more for all samples ends: the next one
  * goes on where it was. What it has is of the prompt, and of no answer.
  */
-static void hand_over(struct request *r, struct seq *from)
+static void hand_over(struct engine *e, struct request *r, struct seq *from)
 {
 	bool others_wait;
 	struct seq *to = sched_leader(r, &others_wait);
@@ -338,6 +338,7 @@ static void hand_over(struct request *r, struct seq *from)
 	to->again = from->again;
 	to->again_to = from->again_to;
 	from->space = KV_SPACE_NONE;
+	sched_drop_space(e, from);
 }
 
 void engine_cancel_seq(struct engine *e, struct request *r, u32 seq)
@@ -354,11 +355,11 @@ void engine_cancel_seq(struct engine *e, struct request *r, u32 seq)
 	for (i = 0; i < r->nr_seqs; i++)
 		live |= r->seqs[i]->finish == FINISH_NONE;
 	if (live)
-		hand_over(r, s);
+		hand_over(e, r, s);
 	if (!live)
 		sched_finish(e, r);
 	else if (!r->p.keep)
-		sched_drop_space(e, s);
+		sched_drop_ended(e, s);
 }
 
 void engine_forget(struct engine *e, struct request *r)
@@ -456,6 +457,7 @@ static void account(struct engine *e)
 			continue;
 		}
 		s->nr_computed += s->step_tokens;
+		sched_fitted(e, s->req);
 		turns_reach(e, s->req, s->nr_computed);
 		/* a chunk of a prompt, or all that is left of one */
 		if (s->nr_computed <= s->req->p.nr_prompt || s->step_tokens > 1)

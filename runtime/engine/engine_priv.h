@@ -98,6 +98,7 @@ struct engine {
 	u64 probe_salt;
 	bool naps; /* somebody waits for what is done elsewhere */
 	u32 nr_asks; /* of the pager, for those that wait for it */
+	u64 nr_looks; /* at the queue */
 	bool admit_hold; /* after a preemption, until somebody finishes */
 	u32 admit_cap; /* sequences that memory seems to be enough for */
 	struct commit_item *commit; /* [max_seqs + 1] */
@@ -257,6 +258,10 @@ void sched_pause(struct engine *e, struct request *r);
 void sched_preempt(struct engine *e, struct request *r);
 /* The same where memory is not short: what it had is lost. */
 void sched_restart(struct engine *e, struct request *r);
+/* A chunk of it has been computed: the next one may be larger again. */
+void sched_fitted(struct engine *e, struct request *r);
+/* A sequence has ended: its answer is published, its space goes. */
+void sched_drop_ended(struct engine *e, struct seq *s);
 /* Free requests' pages until so many bytes have been, and give them back. */
 void sched_give_back(struct engine *e, u64 bytes);
 /* Bytes of its pages, wherever they are. */

@@ -278,6 +278,7 @@ void order_waiting(struct engine *e)
 	u32 i;
 
 	e->nr_queue = e->nr_asks = 0;
+	e->nr_looks++;
 	for (i = 0; i < e->nr_reqs; i++)
 		if (e->reqs[i]->state == REQUEST_WAITING &&
 		    !e->reqs[i]->comes) {

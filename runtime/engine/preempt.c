@@ -43,6 +43,7 @@
 
 #define RESTARTS_MAX 3u /* of a request that waits for memory alone */
 #define STALL_MS     10 /* of a step in which nobody found a page */
+#define FIT_AGAIN    4u /* chunks that fitted, before twice as much is tried */
 
 /* Take a request's sequences out of the step at hand. */
 static void untake(struct engine *e, const struct request *r)
@@ -68,6 +69,7 @@ void sched_pause(struct engine *e, struct request *r)
 	r->state = REQUEST_WAITING;
 	r->yields = true;
 	r->since_s = engine_now(e);
+	r->fits = 0;
 	untake(e, r);
 }
 
@@ -403,7 +405,19 @@ static bool shorten(struct engine *e, int rc)
 	nr = max(nr - nr % MODEL_PAGE_TOKENS, MODEL_PAGE_TOKENS);
 	batch_cut(&e->batch, 0);
 	s->step_tokens = e->items[0].nr_tokens = e->nr_tokens = nr;
+	s->req->fits = nr;
+	s->req->nr_fit = 0;
 	return true;
+}
+
+void sched_fitted(struct engine *e, struct request *r)
+{
+	if (!r->fits || ++r->nr_fit < FIT_AGAIN)
+		return;
+	r->fits *= 2;
+	r->nr_fit = 0;
+	if (r->fits >= e->o.step_tokens)
+		r->fits = 0;
 }
 
 /* Nobody gives way: the last is left out; 0: nobody is left, or it came. */

@@ -122,6 +122,8 @@ struct request {
 	u32 nr_ended;
 	u32 nr_cached; /* tokens of its prompt that others had computed */
 	u32 nr_preempted;
+	u32 fits; /* tokens of a chunk that memory had room for; 0: all */
+	u32 nr_fit; /* chunks of that size since */
 	/* what it would find published: see order.c and twins.c */
 	bool asked;
 	bool listed; /* while a queue is put in order */

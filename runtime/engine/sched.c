@@ -107,6 +107,7 @@ void sched_take(struct engine *e, struct request *r, bool decode)
 		nr = room_for(e, r->seqs[i], need, decode);
 		if (!nr)
 			continue;
+		nr = r->fits ? min(nr, r->fits) : nr;
 		take(e, r->seqs[i], twins_cut(e, r->seqs[i], nr));
 		e->nr_chunks += !decode;
 	}
@@ -129,6 +130,17 @@ void sched_publish(struct engine *e, const struct seq *s, bool resume)
 		return;
 	s->req->shares = true;
 	twins_publish(e, s, resume);
+}
+
+/*
+ * Whoever goes on from the answer finds it. The prompt is published, and would
+ * count as used once more.
+ */
+void sched_drop_ended(struct engine *e, struct seq *s)
+{
+	if (s->nr_computed > s->req->p.nr_prompt)
+		sched_publish(e, s, true);
+	sched_drop_space(e, s);
 }
 
 void sched_drop_space(struct engine *e, struct seq *s)

@@ -33,7 +33,8 @@
 #define OWN_WORTH  MODEL_PAGE_TOKENS /* tokens, of one of this engine */
 #define TWIN_WORTH 32u /* of another process, which has to be asked for */
 #define COPY_WORTH 8u /* that are there, and being copied */
-#define ASKS_MAX   16u /* of those that wait for the pager, in one step */
+#define ASKS_ALL   16u /* of those that wait for the pager: in each step, */
+#define ASKS_ONE   8u /* of the others one in so many */
 #define NAP_US	   200u
 #define BRANCHES   8u /* of one chunk */
 
@@ -171,9 +172,10 @@ bool twins_may_come(struct engine *e, u32 *at)
 	if (o && waits(e, r, o->arrival << 32 | o->seqs[0]->nr_computed,
 		       engine_now(e)))
 		return false;
-	if (!r->twin_off && may_wait_for_pager(r) && e->nr_asks++ >= ASKS_MAX) {
+	if (!r->twin_off && may_wait_for_pager(r) && e->nr_asks++ >= ASKS_ALL &&
+	    (r->arrival + e->nr_looks) % ASKS_ONE) {
 		e->naps = true;
-		return false; /* those before it are told first */
+		return false; /* it has its turn to be asked for */
 	}
 	twins_ask(e, r);
 	if (waits_for_pager(e, r)) {

@@ -497,7 +497,7 @@ void feed_submit(struct feed *f, struct job *j)
 
 /*
  * A wait for memory goes on if @j has no part in it: the ticket would be a new
- * one, at the end of the line.
+ * one, at the end of the line. So @j comes back when that wait has ended.
  */
 static void look_at(struct feed *f, struct job *j)
 {

@@ -146,9 +146,9 @@ int __must_check prompt_ids(struct server *sv, const char *key,
 			    size_t *nr, struct api_error *err);
 int __must_check prompt_chat(struct server *sv, const json_t *messages,
 			     u32 **ids, size_t *nr, struct api_error *err);
-/* The prompts of a call become its parts and their jobs. */
 /* prompt_nr - how many prompts a call has, whatever they are */
 u32 prompt_nr(const struct call *c);
+/* The prompts of a call become its parts and their jobs. */
 int __must_check prompt_parts(struct call *c, struct api_error *err);
 
 /* ---- reply.c ---- */

@@ -32,7 +32,9 @@ enum kv_op {
 	 */
 	KV_OP_SPACE_TRUNCATE = 4,
 	/*
-	 * Reserve all that @step will touch, all or nothing. arg_off: struct
+	 * Reserve all that @step will touch, all or nothing; where memory is
+	 * short what windows have left before @pos goes also if it is refused.
+	 * arg_off: struct
 	 * kv_resv_item [nr]. Reply at out_off: struct kv_copy [res]; the
 	 * client runs them first in the step's stream. out_len must hold
 	 * sizeof(struct kv_copy) * nr * KV_AREA_MAX.

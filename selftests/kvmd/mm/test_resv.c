@@ -175,7 +175,7 @@ TEST_F(resv, frames_below_the_window_leave_with_the_step_before)
  * The device holds what the step needs, but not with what the window has left:
  * that stayed until the step was granted, and so it never was.
  */
-TEST(resv_window, what_it_has_left_is_room_for_the_step_that_leaves_it)
+static void leave_for_room(u32 window)
 {
 	struct kv_resv_item it = { .nr_tokens = 16 * 20 };
 	u32 client, i;
@@ -184,8 +184,8 @@ TEST(resv_window, what_it_has_left_is_room_for_the_step_that_leaves_it)
 
 	mt_init(&t, 8, 8);
 	client = mt_attach(&t, mt_tenant(&t, "a", MM_LIMIT_NONE));
-	it.space = (u32)mt_space2(&t, client, mt_geom(&t, client, 2u << 20), 16,
-				  MM_NONE, 0);
+	it.space = (u32)mt_space2(&t, client, mt_geom(&t, client, 2u << 20),
+				  window, MM_NONE, 0);
 	/* 20 pages and one of the window, of the 32 that fit */
 	for (i = 1; i < 5; i++, it.pos += it.nr_tokens) {
 		/* at once, or when extents have been cleaned */
@@ -196,10 +196,16 @@ TEST(resv_window, what_it_has_left_is_room_for_the_step_that_leaves_it)
 		kv_step_end(&t.cl[client].status->rank[0], i);
 		mt_check(&t);
 	}
-	it.nr_tokens = 16 * 32;
+	it.nr_tokens = 16 * 33;
 	EXPECT_EQ(-E2BIG, reserve(&t, client, i, &it, 1, 0));
 	mt_check(&t);
 	mt_fini(&t);
+}
+
+TEST(resv_window, what_it_has_left_is_room_for_the_step_that_leaves_it)
+{
+	leave_for_room(16);
+	leave_for_room(1); /* all of them, but that the last one stays */
 }
 
 /*
