@@ -197,14 +197,14 @@ static int programs(const struct bench_opts *o, enum place place, u32 kind,
 			  RADIX_VOCAB, o->seed + kind);
 }
 
-/* Of all kinds; 0: no memory. */
-static u32 longest_of(const struct bench_opts *o, enum place place)
+/* Of all kinds that the pager is given; 0: no memory. */
+static u32 longest_of_all(const struct bench_opts *o)
 {
 	struct radix_load l;
 	u32 k, longest = 0;
 
 	for (k = 0; k < RADIX_KINDS; k++) {
-		if (programs(o, place, k, &l))
+		if (programs(o, PAGER, k, &l))
 			return 0;
 		longest = max(longest, l.longest);
 		radix_free(&l);
@@ -218,11 +218,11 @@ static int share(const struct bench_opts *o, enum engine_order order,
 {
 	struct engine_opts eo = { .order = order,
 				  .max_seqs = place == OFFLINE ? 1 : 4 };
-	u32 k, all = longest_of(o, place);
+	u32 k, all = place == PAGER ? longest_of_all(o) : 0;
 	double one, worst = 2;
 	struct radix_load l;
 	u64 mapped = 0;
-	int rc = all ? 0 : -ENOMEM;
+	int rc = place == PAGER && !all ? -ENOMEM : 0;
 
 	*mean = 0;
 	for (k = 0; k < RADIX_KINDS && !rc; k++) {
@@ -233,9 +233,9 @@ static int share(const struct bench_opts *o, enum engine_order order,
 			break;
 		radix_shuffle(&l, place == OFFLINE ? l.nr : RADIX_MIXED,
 			      o->seed);
-		pool.tokens = place == OFFLINE	? l.longest
-			      : place == ONLINE ? RADIX_POOL * l.longest
-						: RADIX_POOL * all;
+		pool.tokens = all ? all : l.longest;
+		if (place != OFFLINE)
+			pool.tokens *= RADIX_POOL;
 		rc = sim_load(&l, &eo, &pool,
 			      place == OFFLINE ? l.nr : RADIX_QUEUE, &mapped,
 			      err);
