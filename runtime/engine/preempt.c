@@ -27,8 +27,8 @@
  * for ever. Alone and still short a prompt is computed in smaller chunks. If
  * there is not a page, because other clients hold the memory, it waits with a
  * ticket, then gives everything back and begins again, and in the end fails. It
- * waits with one ticket, whose age counts in kvmd; who cancels it meanwhile sets
- * the stop word (struct kv_attach_opts).
+ * waits with one ticket, whose age counts in kvmd; who cancels it meanwhile
+ * sets the stop word (struct kv_attach_opts).
  *
  * Where nobody gives way (ENGINE_PREEMPT_NONE) the last of the step are left
  * out of it until its pages are there. They run on, with what they have, when
