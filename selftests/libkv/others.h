@@ -21,6 +21,7 @@
 
 struct others {
 	_Atomic bool stop;
+	_Atomic int nr_attached;
 	_Atomic uint64_t rounds, wrong, rows, nr_short;
 	uint64_t expected[NR_ROUNDS];
 	pid_t pid[NR_BYSTANDERS];
@@ -57,6 +58,7 @@ static void bystander(const struct test_kvmd *d, struct others *o)
 
 	if (seqs_attach(&m.c, d->socket, "bystander"))
 		_exit(2);
+	o->nr_attached++;
 	while (!o->stop && ok) {
 		(void)kv_turn_begin(m.c.kv, 1000); /* with or without it */
 		usleep(300);
@@ -94,17 +96,22 @@ static void others_learn(struct others *o, const struct test_kvmd *d)
 	kv_detach(m.c.kv);
 }
 
+/* They are attached when it returns: kvmd's death is theirs too from here. */
 static void others_start(struct others *o, const struct test_kvmd *d)
 {
 	pid_t pid;
 	int i;
 
+	o->nr_attached = 0;
 	for (i = 0; i < NR_BYSTANDERS; i++) {
 		pid = fork();
 		if (!pid)
 			bystander(d, o);
 		o->pid[i] = pid; /* the child sees it too */
 	}
+	for (i = 0; o->nr_attached < NR_BYSTANDERS && i < 10000; i++)
+		usleep(1000);
+	EXPECT_EQ(NR_BYSTANDERS, o->nr_attached);
 }
 
 /* They end well. */
