@@ -124,35 +124,52 @@ static int take_stop(struct gen_params *p, const char *key, const json_t *v,
 	return rc;
 }
 
-static bool is_id(const json_t *v, u32 vocab)
+int json_read_ids(const char *key, const json_t *list, u32 vocab, u32 **ids,
+		  size_t *nr, struct api_error *err)
 {
-	return json_is_integer(v) && json_integer_value(v) >= 0 &&
-	       json_integer_value(v) < (json_int_t)vocab;
+	size_t i, n = json_array_size(list);
+	u32 *p;
+
+	if (!json_is_array(list))
+		return api_refuse(err, 400, key,
+				  "%s has to be a list of token ids", key);
+	p = malloc((n + 1) * sizeof(*p));
+	if (!p)
+		return api_refuse(err, 500, NULL, "no memory");
+	for (i = 0; i < n; i++) {
+		const json_t *v = json_array_get(list, i);
+
+		if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+		    json_integer_value(v) >= (json_int_t)vocab) {
+			free(p);
+			return api_refuse(err, 400, key,
+					  "%s: ids are whole numbers from 0 to "
+					  "%u",
+					  key, vocab - 1);
+		}
+		p[i] = (u32)json_integer_value(v);
+	}
+	*ids = p;
+	*nr = n;
+	return 0;
 }
 
 static int take_stop_ids(struct gen_params *p, const char *key, const json_t *v,
 			 u32 vocab, struct api_error *err)
 {
-	size_t i, nr = json_array_size(v);
+	size_t nr;
+	u32 *ids;
+	int rc;
 
-	if (!json_is_array(v) || nr > STOP_IDS_MAX)
-		return api_refuse(err, 400, key,
-				  "%s has to be a list of at most %d token ids",
+	if (json_array_size(v) > STOP_IDS_MAX)
+		return api_refuse(err, 400, key, "%s may have %d token ids",
 				  key, STOP_IDS_MAX);
+	rc = json_read_ids(key, v, vocab, &ids, &nr, err);
+	if (rc)
+		return rc;
 	free(p->stop_ids);
-	p->nr_stop_ids = 0;
-	p->stop_ids = malloc((nr + 1) * sizeof(*p->stop_ids));
-	if (!p->stop_ids)
-		return api_refuse(err, 500, NULL, "no memory");
-	for (i = 0; i < nr; i++) {
-		const json_t *one = json_array_get(v, i);
-
-		if (!is_id(one, vocab))
-			return api_refuse(err, 400, key,
-					  "%s: ids are from 0 to %u", key,
-					  vocab - 1);
-		p->stop_ids[p->nr_stop_ids++] = (u32)json_integer_value(one);
-	}
+	p->stop_ids = ids;
+	p->nr_stop_ids = (u32)nr;
 	return 0;
 }
 
@@ -257,7 +274,8 @@ static int take_tools(struct gen_params *p, const char *key, const json_t *v,
 {
 	if (!json_is_array(v))
 		return api_refuse(err, 400, key, "%s has to be a list", key);
-	p->has_tools = json_array_size(v);
+	if (json_array_size(v))
+		p->tools_key = key;
 	return 0;
 }
 
@@ -267,8 +285,33 @@ static int take_tool_choice(struct gen_params *p, const char *key,
 	const char *choice = json_name(v);
 
 	if (choice && !strcmp(choice, "none"))
-		p->has_tools = false;
+		p->tools_key = NULL;
 	return 0;
+}
+
+static int take_format(struct gen_params *p, const char *key, const json_t *v,
+		       u32 vocab, struct api_error *err)
+{
+	const char *type = json_name(json_object_get(v, "type"));
+
+	if (!type)
+		return api_refuse(err, 400, key,
+				  "%s has to be an object with a type", key);
+	if (strcmp(type, "text"))
+		return api_refuse(err, 400, key,
+				  "%s: an answer cannot be held to '%.40s' "
+				  "here, 'text' is the only type",
+				  key, type);
+	return 0;
+}
+
+/* What is passed over would give an answer of another form than was asked. */
+static int take_form(struct gen_params *p, const char *key, const json_t *v,
+		     u32 vocab, struct api_error *err)
+{
+	if (json_is_false(v) || (json_is_string(v) && !json_string_length(v)))
+		return 0;
+	return api_refuse(err, 400, key, "%s is not supported here", key);
 }
 
 #define AT(m) offsetof(struct gen_params, m)
@@ -314,7 +357,18 @@ static const struct row rows[] = {
 	BY("top_logprobs", CHAT_ONLY, take_top_logprobs),
 	BY("cache_salt", BOTH, take_salt),
 	BY("tools", CHAT_ONLY, take_tools),
-	BY("tool_choice", CHAT_ONLY, take_tool_choice), /* after tools */
+	BY("functions", CHAT_ONLY, take_tools), /* what tools were once */
+	BY("tool_choice", CHAT_ONLY, take_tool_choice), /* after them */
+	BY("function_call", CHAT_ONLY, take_tool_choice),
+	BY("response_format", BOTH, take_format),
+	BY("suffix", TEXT_ONLY, take_form),
+	BY("structured_outputs", BOTH, take_form),
+	BY("guided_json", BOTH, take_form),
+	BY("guided_regex", BOTH, take_form),
+	BY("guided_choice", BOTH, take_form),
+	BY("guided_grammar", BOTH, take_form),
+	BY("json_schema", BOTH, take_form),
+	BY("grammar", BOTH, take_form),
 };
 /* clang-format on */
 
@@ -412,10 +466,12 @@ static int check_pairs(struct gen_params *p, struct api_error *err)
 		return api_refuse(err, 400, p->chat ? "messages" : "prompt",
 				  "%s is missing",
 				  p->chat ? "messages" : "prompt");
-	if (p->has_tools)
-		return api_refuse(err, 400, "tools",
-				  "tools: tool calls are not supported here; "
-				  "tool_choice 'none' does without them");
+	if (p->tools_key)
+		return api_refuse(err, 400, p->tools_key,
+				  "%s: tool calls are not supported here; "
+				  "tool_choice (function_call) 'none' does "
+				  "without them",
+				  p->tools_key);
 	if (!p->has_best_of)
 		p->best_of = p->n;
 	if (p->best_of < p->n)

@@ -21,7 +21,7 @@ struct gen_params {
 	bool stream, include_usage, continuous_usage;
 	bool ignore_eos, include_stop, skip_special;
 	bool has_max, has_seed, has_best_of, echo;
-	bool has_tools; /* and may call them */
+	const char *tools_key; /* of tools that may be called; NULL: none */
 	u32 max_new; /* if has_max */
 	const char *max_key; /* the one that it was given by */
 	u32 n, best_of; /* best_of >= n */
@@ -50,6 +50,18 @@ struct gen_params {
 int __must_check params_parse(const json_t *root, bool chat, u32 vocab,
 			      struct gen_params *out, struct api_error *err);
 void params_fini(struct gen_params *p);
+
+/**
+ * json_read_ids - read a list of token ids
+ * @key: whose value @list is, for a refusal
+ * @list: NULL: there is none, which is refused too
+ * @vocab: ids are below it
+ * @ids: @nr of them, the caller frees them
+ *
+ * Return: 0, or -EINVAL with the refusal.
+ */
+int __must_check json_read_ids(const char *key, const json_t *list, u32 vocab,
+			       u32 **ids, size_t *nr, struct api_error *err);
 
 /* json_name - a string to compare with others; NULL: none, or with a NUL in it
  */

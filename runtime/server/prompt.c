@@ -195,37 +195,6 @@ int prompt_chat(struct server *sv, const json_t *messages, u32 **ids,
 	return rc;
 }
 
-/* A list of ids of the client's. */
-static int read_ids(struct server *sv, const json_t *list, u32 **ids,
-		    size_t *nr, struct api_error *err)
-{
-	u32 vocab = vocab_size(sv->m.vocab);
-	size_t i, n = json_array_size(list);
-	u32 *p;
-
-	if (n > sv->m.context)
-		return too_long(sv, "prompt", n, err);
-	p = malloc((n + 1) * sizeof(*p));
-	if (!p)
-		return api_refuse(err, 500, NULL, "no memory");
-	for (i = 0; i < n; i++) {
-		const json_t *v = json_array_get(list, i);
-
-		if (!json_is_integer(v) || json_integer_value(v) < 0 ||
-		    json_integer_value(v) >= (json_int_t)vocab) {
-			free(p);
-			return api_refuse(err, 400, "prompt",
-					  "prompt: ids are whole numbers from "
-					  "0 to %u",
-					  vocab - 1);
-		}
-		p[i] = (u32)json_integer_value(v);
-	}
-	*ids = p;
-	*nr = n;
-	return 0;
-}
-
 /* Where tokens end that may not come before min_tokens. */
 static int set_ends(struct call *c, struct job *j)
 {
@@ -330,10 +299,14 @@ static int add_text(struct call *c, const json_t *text, struct api_error *err)
 static int add_list(struct call *c, const json_t *list, struct api_error *err)
 {
 	struct part *p = &c->parts[c->nr_parts];
-	size_t nr = 0;
-	u32 *ids = NULL;
-	int rc = read_ids(c->sv, list, &ids, &nr, err);
+	size_t nr = json_array_size(list);
+	u32 *ids;
+	int rc;
 
+	if (nr > c->sv->m.context)
+		return too_long(c->sv, "prompt", nr, err);
+	rc = json_read_ids("prompt", list, vocab_size(c->sv->m.vocab), &ids,
+			   &nr, err);
 	if (!rc)
 		rc = add_part(c, ids, nr, err);
 	if (!rc && c->g.echo &&

@@ -214,32 +214,16 @@ static int tokenize(struct server *sv, const json_t *body, struct strbuf *b,
 static int detokenize(struct server *sv, const json_t *body, struct strbuf *b,
 		      struct api_error *e)
 {
-	const json_t *list = json_object_get(body, "tokens");
-	size_t nr = json_array_size(list), i, len;
-	u32 vocab = vocab_size(sv->m.vocab), *ids;
+	size_t nr, len;
 	char *text;
-	int rc;
+	u32 *ids;
+	int rc = json_read_ids("tokens", json_object_get(body, "tokens"),
+			       vocab_size(sv->m.vocab), &ids, &nr, e);
 
-	if (!json_is_array(list))
-		return api_refuse(e, 400, "tokens",
-				  "tokens has to be a list of token ids");
-	ids = malloc((nr + 1) * sizeof(*ids));
-	if (!ids)
-		return api_refuse(e, 500, NULL, "no memory");
-	for (i = 0; i < nr; i++) {
-		const json_t *v = json_array_get(list, i);
-
-		if (!json_is_integer(v) || json_integer_value(v) < 0 ||
-		    json_integer_value(v) >= (json_int_t)vocab)
-			break;
-		ids[i] = (u32)json_integer_value(v);
-	}
-	rc = i < nr ? api_refuse(e, 400, "tokens",
-				 "tokens: ids are whole numbers from 0 to %u",
-				 vocab - 1)
-		    : 0;
-	if (!rc && vocab_detokenize(sv->m.vocab, ids, nr, VOCAB_STRIP_ADDED,
-				    &text, &len))
+	if (rc)
+		return rc;
+	if (vocab_detokenize(sv->m.vocab, ids, nr, VOCAB_STRIP_ADDED, &text,
+			     &len))
 		rc = api_refuse(e, 500, NULL, "no memory");
 	free(ids);
 	if (rc)

@@ -186,6 +186,8 @@ TEST(params, tools_are_refused_unless_none_may_be_called)
 		"{\"messages\":[1],\"tools\":null}",
 		"{\"messages\":[1],\"tools\":[{}],\"tool_choice\":\"none\"}",
 		"{\"messages\":[1],\"tool_choice\":\"auto\"}",
+		"{\"messages\":[1],\"functions\":[{}],"
+		"\"function_call\":\"none\"}",
 	};
 	struct gen_params p;
 	struct api_error e;
@@ -196,8 +198,39 @@ TEST(params, tools_are_refused_unless_none_may_be_called)
 		       "\"tool_choice\":\"auto\"}",
 		       true, "tools");
 	expect_refused("{\"messages\":[1],\"tools\":{}}", true, "tools");
+	expect_refused("{\"messages\":[1],\"functions\":[{}]}", true,
+		       "functions");
 	for (i = 0; i < ARRAY_SIZE(fine); i++) {
 		EXPECT_EQ(0, parse(fine[i], true, &p, &e));
+		params_fini(&p);
+	}
+}
+
+TEST(params, a_form_that_an_answer_cannot_be_held_to_is_refused)
+{
+	static const char *const fine[] = {
+		"{\"prompt\":\"a\",\"response_format\":{\"type\":\"text\"}}",
+		"{\"prompt\":\"a\",\"response_format\":null}",
+		"{\"prompt\":\"a\",\"suffix\":\"\",\"grammar\":\"\"}",
+		"{\"prompt\":\"a\",\"guided_json\":false}",
+	};
+	struct gen_params p;
+	struct api_error e;
+	size_t i;
+
+	expect_refused("{\"prompt\":\"a\",\"response_format\":"
+		       "{\"type\":\"json_object\"}}",
+		       false, "response_format");
+	expect_refused("{\"prompt\":\"a\",\"response_format\":\"text\"}", false,
+		       "response_format");
+	expect_refused("{\"prompt\":\"a\",\"suffix\":\"b\"}", false, "suffix");
+	expect_refused("{\"messages\":[1],\"structured_outputs\":{}}", true,
+		       "structured_outputs");
+	expect_refused(
+		"{\"prompt\":\"a\",\"json_schema\":{\"type\":\"object\"}}",
+		false, "json_schema");
+	for (i = 0; i < ARRAY_SIZE(fine); i++) {
+		EXPECT_EQ(0, parse(fine[i], false, &p, &e));
 		params_fini(&p);
 	}
 }
@@ -270,6 +303,11 @@ static const char *const keys[] = {
 	"skip_special_tokens",
 	"tools",
 	"tool_choice",
+	"functions",
+	"function_call",
+	"response_format",
+	"suffix",
+	"grammar",
 };
 
 static const char *const values[] = {
