@@ -26,17 +26,6 @@
 
 #define WAITED_S 0.001 /* a reservation that waited for something */
 
-/* Tokens that a request would compute again without its pages. */
-static u32 tokens_of(const struct request *r)
-{
-	u32 i, tokens = 0;
-
-	for (i = 0; i < r->nr_seqs; i++)
-		if (r->seqs[i]->space != KV_SPACE_NONE)
-			tokens = max(tokens, r->seqs[i]->nr_computed);
-	return tokens;
-}
-
 /* Bytes that the next step of @s at @pos has to have read. */
 static u64 out_at(const struct engine *e, const struct seq *s, u32 pos)
 {
@@ -92,7 +81,7 @@ bool back_prefers_swap(struct engine *e, const struct request *r, u64 bytes)
 {
 	const struct cost_run run = {
 		.bytes = bytes,
-		.tokens = max(tokens_of(r), 1u),
+		.tokens = max(request_computed(r), 1u),
 		.most = is_divisible(e, r) ? e->step_limit : 0,
 		.grain = MODEL_PAGE_TOKENS,
 	};
@@ -103,12 +92,12 @@ bool back_prefers_swap(struct engine *e, const struct request *r, u64 bytes)
 static void plan_whole(struct engine *e, struct request *r, u64 out)
 {
 	const struct cost_run run = { .bytes = out,
-				      .tokens = max(tokens_of(r), 1u),
+				      .tokens = max(request_computed(r), 1u),
 				      .grain = MODEL_PAGE_TOKENS };
 
 	if (!choose(e, &run))
 		return;
-	e->stats.nr_again += tokens_of(r);
+	e->stats.nr_again += request_computed(r);
 	sched_drop_pages(e, r);
 	e->stats.nr_cheaper++;
 }

@@ -36,17 +36,11 @@ void beam_row(struct engine *e, struct seq *s, const struct row_info *row)
 	u32 i;
 
 	for (i = 0; i < beam_width(e, s->req); i++)
-		s->cand[i] = (struct token_logprob){
-			row->top_ids[i],
-			(float)((double)row->top[i] - row->lse),
-		};
+		s->cand[i] = row_token(row, i);
 	/* Kept behind the sequence until it is known which token follows. */
 	for (i = 0; i < s->req->p.nr_logprobs; i++)
 		s->lps[(size_t)seq_nr_new(s) * s->req->p.nr_logprobs + i] =
-			(struct token_logprob){
-				row->top_ids[i],
-				(float)((double)row->top[i] - row->lse),
-			};
+			row_token(row, i);
 	s->cand_ready = true;
 }
 
@@ -61,18 +55,13 @@ static int by_rank(const void *pa, const void *pb)
 	return a->id < b->id ? -1 : a->id > b->id;
 }
 
-static double mean(const struct seq *s)
-{
-	return s->cum / max(seq_nr_new(s), 1u);
-}
-
 static int by_mean(const void *pa, const void *pb)
 {
 	const struct seq *a = *(struct seq *const *)pa;
 	const struct seq *b = *(struct seq *const *)pb;
 
-	if (mean(a) != mean(b))
-		return mean(a) > mean(b) ? -1 : 1;
+	if (seq_mean(a) != seq_mean(b))
+		return seq_mean(a) > seq_mean(b) ? -1 : 1;
 	return a->index < b->index ? -1 : a->index > b->index;
 }
 
@@ -159,7 +148,7 @@ static bool is_settled(const struct request *r, const struct choice *best)
 	u32 len = seq_nr_new(best->from) + 1;
 
 	return r->nr_ended == r->p.n &&
-	       mean(r->ended[r->nr_ended - 1]) >= best->cum / len;
+	       seq_mean(r->ended[r->nr_ended - 1]) >= best->cum / len;
 }
 
 /* A further child: the parent as it was before its first child's token. */

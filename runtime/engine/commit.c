@@ -210,25 +210,48 @@ static u64 kept_bytes(const struct engine *e)
 	return kept - min(kept, room);
 }
 
+/*
+ * What windows leave behind is freed when the next step's pages are asked for:
+ * until then the chunks of a step are beside their windows.
+ */
+static u64 chunk_bytes(const struct engine *e)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < e->b->nr_areas; i++) {
+		const struct kv_area_law *l = &e->b->law[i];
+
+		if (l->window)
+			bytes += (u64)DIV_ROUND_UP(e->o.step_tokens,
+						   l->page_tokens) *
+				 l->page_bytes;
+	}
+	return bytes;
+}
+
 /* Of those that run, and of @also, if it is not NULL. */
 static u64 committed(struct engine *e, const struct request *also)
 {
 	u64 sum = kept_bytes(e);
 	struct commit_item it;
 	u32 i, nr = 0;
+	bool any = false;
 
 	for (i = 0; i < e->nr_reqs; i++) {
 		const struct request *r = e->reqs[i];
 
 		if (r->state != REQUEST_RUNNING && r != also)
 			continue;
+		any = true;
 		it = item_of(e, r);
 		if (e->o.admit == ENGINE_ADMIT_PEAK && nr <= e->o.max_seqs)
 			e->commit[nr++] = it;
 		else
 			sum += commit_bytes(e->b, &it, it.left);
 	}
-	return sum + commit_peak(e->b, e->commit, e->commit_ev, nr);
+	return sum + (any ? chunk_bytes(e) : 0) +
+	       commit_peak(e->b, e->commit, e->commit_ev, nr);
 }
 
 bool commit_allows(struct engine *e, const struct request *r)

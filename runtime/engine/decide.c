@@ -75,10 +75,7 @@ static void note_alternatives(struct engine *e, const struct request *r,
 	u32 i;
 
 	for (i = 0; i < r->p.nr_logprobs; i++)
-		e->lps[i] = (struct token_logprob){
-			row->top_ids[i],
-			(float)((double)row->top[i] - row->lse),
-		};
+		e->lps[i] = row_token(row, i);
 }
 
 static u32 draw(struct sampler *sampler, const struct seq *s,
@@ -103,7 +100,6 @@ static void sample_row(struct engine *e, struct seq *s, bool own,
 
 	if (!sampler_is_argmax(&r->p.sampling))
 		id = own ? row->drawn : draw(e->samplers[0], s, row->logits);
-	note_alternatives(e, r, row);
 	if (row_wants_lse(e, r))
 		s->cum += (double)row->logits[id] - row->lse;
 	accept(e, s, id, e->lps);
@@ -151,13 +147,16 @@ static void generate_row(struct engine *e, struct seq *s,
 		first = 0;
 		nr = r->p.n;
 	}
+	/* before anybody is told: who submits then may move the rest of a row
+	 */
+	note_alternatives(e, r, row);
 	/* what is told of one token may end the others */
 	for (i = first; i < first + nr && r->state == REQUEST_RUNNING; i++)
 		if (r->seqs[i]->finish == FINISH_NONE)
 			sample_row(e, r->seqs[i], r->seqs[i] == s, row);
 	for (i = 0; i < r->nr_seqs; i++)
 		live |= r->seqs[i]->finish == FINISH_NONE;
-	if (!live && r->state == REQUEST_RUNNING)
+	if (!live && !r->held && r->state == REQUEST_RUNNING)
 		sched_finish(e, r);
 }
 

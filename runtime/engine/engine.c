@@ -265,8 +265,8 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	u32 same = 0;
 	int rc = check_ids(e, ids, nr, err);
 
-	if (!rc &&
-	    (r->state != REQUEST_DONE || !r->p.keep || r->p.n != 1 || !max_new))
+	if (!rc && (r->state != REQUEST_DONE || !r->p.keep || r->p.n != 1 ||
+		    r->p.kind != REQUEST_GENERATE || !max_new))
 		rc = err_set(err, -EINVAL, "this request cannot go on");
 	if (rc)
 		return rc;
@@ -348,7 +348,8 @@ void engine_cancel_seq(struct engine *e, struct request *r, u32 seq)
 	u32 i;
 
 	if (r->state == REQUEST_DONE || r->p.kind != REQUEST_GENERATE ||
-	    seq >= r->nr_seqs || r->seqs[seq]->finish != FINISH_NONE)
+	    r->nr_seqs < r->p.n || seq >= r->nr_seqs ||
+	    r->seqs[seq]->finish != FINISH_NONE)
 		return;
 	s = r->seqs[seq];
 	s->finish = FINISH_STOP;
@@ -538,6 +539,8 @@ static int step_once(struct engine *e, char *err)
 	if (rc)
 		return rc;
 	if (!e->nr_step) {
+		if (e->naps) /* others need the turn, and what was asked for */
+			e->b->ops->step_prefetch(e->b, NULL, 0);
 		twins_nap(e);
 		return has_work(e);
 	}

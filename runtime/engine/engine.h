@@ -225,9 +225,13 @@ int __must_check engine_extend(struct engine *e, struct request *r,
 /* engine_set_back - from the next request that comes back on */
 void engine_set_back(struct engine *e, enum engine_back back);
 
-/* End a request as it is: it is done at once, its spaces are freed. */
+/* End a request as it is: it is done at once, spaces are freed but if it keeps
+ * them.
+ */
 void engine_cancel(struct engine *e, struct request *r);
-/* End one sample of a request that generates; the others go on. */
+/* End one sample of a request that generates; the others go on. Of one whose
+ * prompt is not computed yet there are none.
+ */
 void engine_cancel_seq(struct engine *e, struct request *r, u32 seq);
 /* Free a request that is done. */
 void engine_forget(struct engine *e, struct request *r);
@@ -239,8 +243,9 @@ void engine_forget(struct engine *e, struct request *r);
  * What concerns one request only ends that request (FINISH_FAILED) and is no
  * error here.
  *
- * Return: 1 there is more to do, 0 every request is done, -errno the engine
- * cannot go on (kvmd is gone).
+ * Return: 1 there is more to do, 0 every request is done, -EINTR the stop word
+ * is set (call again when it is not), another -errno the engine cannot go on
+ * (kvmd is gone).
  */
 int __must_check engine_step(struct engine *e, char *err);
 

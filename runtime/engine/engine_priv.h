@@ -66,6 +66,15 @@ struct row_info {
 	const float *top;
 };
 
+/* The @i-th likeliest of a row. */
+static inline struct token_logprob row_token(const struct row_info *row, u32 i)
+{
+	return (struct token_logprob){
+		row->top_ids[i],
+		(float)((double)row->top[i] - row->lse),
+	};
+}
+
 #define ORDER_WINDOW 128u /* of those that wait, ordered and looked at */
 
 /* A prompt, and how many tokens it shares with the one before it. */
@@ -155,6 +164,27 @@ static inline double host_lap(double *sum, double from)
 
 	*sum += now - from;
 	return now;
+}
+
+/* The most that a sequence of it has computed: the first may have ended. */
+static inline u32 request_computed(const struct request *r)
+{
+	u32 i, nr = 0;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		nr = max(nr, r->seqs[i]->nr_computed);
+	return nr;
+}
+
+/* Has a sequence of it a space, which may hold pages? */
+static inline bool request_has_pages(const struct request *r)
+{
+	u32 i;
+
+	for (i = 0; i < r->nr_seqs; i++)
+		if (r->seqs[i]->space != KV_SPACE_NONE)
+			return true;
+	return false;
 }
 
 /* ---- reqs.c ---- */
@@ -254,6 +284,8 @@ void ahead_end(struct engine *e);
 int __must_check sched_reserve(struct engine *e, char *err);
 /* It waits, with the pages that it has. */
 void sched_pause(struct engine *e, struct request *r);
+/* Take a request's sequences out of the step; NULL: those that have ended. */
+void sched_untake(struct engine *e, const struct request *r);
 /* Free the request's spaces and let it wait to be computed again. */
 void sched_preempt(struct engine *e, struct request *r);
 /* The same where memory is not short: what it had is lost. */

@@ -47,7 +47,7 @@ static int by_arrival(const struct request *a, const struct request *b)
 
 static u32 match_of(const struct request *r)
 {
-	return r->seqs[0]->space != KV_SPACE_NONE ? MATCH_ALL : r->match;
+	return request_has_pages(r) ? MATCH_ALL : r->match;
 }
 
 /* In the order of tokens, with what each shares with the one before it. */

@@ -22,8 +22,9 @@
  *	somebody waits			is admitted behind what was planned,
  *					as always
  *	how long chunks are: there is	decodes are planned, chunks are taken
- *	a budget of time, or they are	behind them, as always
- *	cut where others part
+ *	a budget of time, they are cut	behind them, as always
+ *	where others part, or memory
+ *	had no room for longer ones
  *
  * Who is forked when the step has ended, since a prompt of several samples
  * does or because beams move, is late: its row, and where it is, are known, but
@@ -105,6 +106,11 @@ static bool is_late(const struct engine *e, const struct request *r)
 /* May prompts be longer or shorter in the next step for other reasons? */
 static bool chunks_are_open(const struct engine *e)
 {
+	u32 i;
+
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->fits)
+			return true;
 	return e->o.tbt_slo_ms || (e->o.prefix_cache && e->b->windows);
 }
 

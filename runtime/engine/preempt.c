@@ -22,13 +22,14 @@
  * more than the step takes. So memory that is short costs as few requests as it
  * can, and nobody gives way for nothing.
  *
- * The first of all that run never gives way for another one, whatever it holds,
- * so it always gets on, ends, and another one is the first: nobody gives way
- * for ever. Alone and still short a prompt is computed in smaller chunks. If
- * there is not a page, because other clients hold the memory, it waits with a
- * ticket, then gives everything back and begins again, and in the end fails. It
- * waits with one ticket, whose age counts in kvmd; who cancels it meanwhile
- * sets the stop word (struct kv_attach_opts).
+ * The first of all that run gives way for another one only when its turn is
+ * over (turns.c), whatever it holds, so it always gets on, ends, and another
+ * one is the first: nobody gives way for ever. Alone and still short a prompt
+ * is computed in smaller chunks. If there is not a page, because other clients
+ * hold the memory, it waits with a ticket, then gives everything back and
+ * begins again, and in the end fails. It waits with one ticket, whose age
+ * counts in kvmd; who cancels it meanwhile sets the stop word (struct
+ * kv_attach_opts).
  *
  * Where nobody gives way (ENGINE_PREEMPT_NONE) the last of the step are left
  * out of it until its pages are there. They run on, with what they have, when
@@ -45,19 +46,20 @@
 #define STALL_MS     10 /* of a step in which nobody found a page */
 #define FIT_AGAIN    4u /* chunks that fitted, before twice as much is tried */
 
-/* Take a request's sequences out of the step at hand. */
-static void untake(struct engine *e, const struct request *r)
+void sched_untake(struct engine *e, const struct request *r)
 {
 	u32 i, to = 0;
 
 	e->nr_tokens = 0;
 	for (i = 0; i < e->nr_step; i++) {
-		if (e->step[i]->req == r) {
+		struct seq *s = e->step[i];
+
+		if (r ? s->req == r : s->finish != FINISH_NONE) {
 			batch_cut(&e->batch, to);
-			e->step[i]->step_tokens = 0; /* the next one's place */
+			s->step_tokens = 0; /* the next one's place */
 			continue;
 		}
-		e->step[to] = e->step[i];
+		e->step[to] = s;
 		e->items[to++] = e->items[i];
 		e->nr_tokens += e->step[i]->step_tokens;
 	}
@@ -70,7 +72,7 @@ void sched_pause(struct engine *e, struct request *r)
 	r->yields = true;
 	r->since_s = engine_now(e);
 	r->fits = 0;
-	untake(e, r);
+	sched_untake(e, r);
 }
 
 /* It waits because memory is short. */
@@ -94,16 +96,6 @@ void sched_restart(struct engine *e, struct request *r)
 	sched_drop_pages(e, r);
 	sched_pause(e, r);
 	r->nr_preempted++;
-}
-
-static bool has_computed(const struct request *r)
-{
-	u32 i;
-
-	for (i = 0; i < r->nr_seqs; i++)
-		if (r->seqs[i]->nr_computed)
-			return true;
-	return false;
 }
 
 u64 sched_bytes_of(const struct engine *e, const struct request *r)
@@ -238,7 +230,7 @@ static void give_way(struct engine *e, struct request *r)
 {
 	u64 bytes = sched_bytes_of(e, r);
 
-	untake(e, r);
+	sched_untake(e, r);
 	if (e->o.preempt == ENGINE_PREEMPT_SWAP &&
 	    e->b->ops->swap_room(e->b) > bytes &&
 	    back_prefers_swap(e, r, bytes)) {
@@ -249,38 +241,19 @@ static void give_way(struct engine *e, struct request *r)
 	}
 }
 
-/*
- * The latest arrival of those that wait with pages: swap could not take them,
- * or the step would not be short. Return: false if there is none.
- */
-static bool drop_paused(struct engine *e)
-{
-	struct request *last = NULL;
-	u32 i, k;
-
-	for (i = 0; i < e->nr_reqs; i++)
-		for (k = 0; k < e->reqs[i]->nr_seqs; k++)
-			if (e->reqs[i]->state == REQUEST_WAITING &&
-			    e->reqs[i]->seqs[k]->space != KV_SPACE_NONE)
-				last = e->reqs[i];
-	if (last)
-		sched_drop_pages(e, last);
-	return last;
-}
-
 static struct request *last_with_pages(struct request *const *v, u32 nr,
 				       enum request_state state)
 {
 	u32 i;
 
 	for (i = nr; i-- > 0;)
-		if (v[i]->state == state && has_computed(v[i]))
+		if (v[i]->state == state && request_has_pages(v[i]))
 			return v[i];
 	return NULL;
 }
 
-/* Whose pages go when others want them: kept ones, waiting ones, the latest. */
-static struct request *giver_of(const struct engine *e)
+/* Who holds pages that nobody computes with: kept ones, then waiting ones. */
+static struct request *idle_holder(const struct engine *e)
 {
 	struct request *r;
 
@@ -289,9 +262,25 @@ static struct request *giver_of(const struct engine *e)
 		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_DONE);
 	if (!r)
 		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_WAITING);
-	if (!r)
-		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_RUNNING);
 	return r;
+}
+
+/* Swap could not take them, or the step would not be short. */
+static bool drop_idle(struct engine *e)
+{
+	struct request *r = idle_holder(e);
+
+	if (r)
+		sched_drop_pages(e, r);
+	return r;
+}
+
+/* Whose pages go when others want them. */
+static struct request *giver_of(const struct engine *e)
+{
+	struct request *r = idle_holder(e);
+
+	return r ? r : last_with_pages(e->reqs, e->nr_reqs, REQUEST_RUNNING);
 }
 
 void sched_give_back(struct engine *e, u64 bytes)
@@ -372,14 +361,14 @@ static int reserve_alone(struct engine *e, struct request *r, int rc)
 	}
 	if (rc == -EDEADLK || (rc == -ETIMEDOUT && may_restart(r)) ||
 	    (rc == -E2BIG && may_unshare(r))) {
-		untake(e, r);
+		sched_untake(e, r);
 		sched_preempt(e, r);
 		e->b->ops->shrink(e->b);
 		return 0;
 	}
 	if (rc != -E2BIG && rc != -ETIMEDOUT && rc != -EAGAIN)
 		return rc;
-	untake(e, r);
+	sched_untake(e, r);
 	sched_fail(e, r, rc,
 		   rc == -E2BIG
 			   ? "the sequence needs more device memory than this "
@@ -438,7 +427,7 @@ static int leave_out(struct engine *e, int rc)
 		return rc;
 	if (rc) {
 		e->stats.nr_stalled++;
-		untake(e, s->req);
+		sched_untake(e, s->req);
 	}
 	return 0;
 }
@@ -454,7 +443,7 @@ static int make_room(struct engine *e, int rc)
 					    : kv_space_bytes(e->b, 1));
 	if (victim)
 		give_way(e, victim);
-	if (victim || (rc == -EAGAIN && drop_paused(e)) || shorten(e, rc))
+	if (victim || (rc == -EAGAIN && drop_idle(e)) || shorten(e, rc))
 		return -EAGAIN;
 	return reserve_alone(e, e->step[0]->req, rc);
 }

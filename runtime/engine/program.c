@@ -65,6 +65,12 @@ static void forget_requests(struct branch *b)
 		engine_forget(b->p->e, b->req[i]);
 	}
 	b->nr_req = b->nr_left = 0;
+	for (i = 0; i < b->nr_forks; i++) {
+		if (!b->forks[i] || b->forks[i]->asked != ASKED_OTHER)
+			continue;
+		b->forks[i]->asked = ASKED_NOTHING;
+		b->forks[i]->error = -ECANCELED;
+	}
 	free(b->forks);
 	b->forks = NULL;
 	b->nr_forks = 0;
@@ -314,7 +320,7 @@ static void take_best(struct branch *b, const struct request *r)
 
 	for (i = 0; i < request_nr_answers(r); i++) {
 		s = request_answer(r, i);
-		mean = s->cum / max(seq_nr_new(s), 1u);
+		mean = seq_mean(s);
 		if (best && mean <= b->score)
 			continue;
 		best = s;

@@ -47,7 +47,8 @@ struct token_logprob {
 
 /*
  * All optional; called from engine_step() on the engine's thread. They may
- * submit and cancel, but not forget a request.
+ * submit and cancel, but not forget a request. What they are shown of a token
+ * is right until they submit.
  */
 struct request_events {
 	/* it is admitted, and has pages from now on; not again after a pause */
@@ -174,6 +175,12 @@ static inline u32 seq_nr_new(const struct seq *s)
 static inline u32 seq_pos(const struct seq *s)
 {
 	return s->again < s->again_to ? s->again : s->nr_computed;
+}
+
+/* Its log-probability for each token that it generated. */
+static inline double seq_mean(const struct seq *s)
+{
+	return s->cum / max(seq_nr_new(s), 1u);
 }
 
 struct request *request_create(const struct request_params *p);

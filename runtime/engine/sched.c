@@ -7,8 +7,9 @@
  * that miss more, by arrival, then admits waiting requests by arrival, until
  * its budget is spent. So no decode waits for a prompt, and the budget bounds
  * what it waits for (Sarathi-Serve's stall-free batch). Decodes are in the step
- * whatever the budget is; prompts get what they leave of it, a tile at least. A
- * request whose turn has not come is never overtaken.
+ * whatever the budget is; prompts get what they leave of it, a tile at least if
+ * step_tokens has one beyond max_seqs. A request whose turn has not come is
+ * never overtaken.
  *
  * The budget is step_tokens, or what budget.c finds for a target of time.
  *
@@ -297,6 +298,7 @@ void sched_pick(struct engine *e)
 		take_all(e, true);
 		take_prompts(e);
 	}
+	sched_untake(e, NULL); /* ended by what was told of an admission */
 	e->stats.budget = e->step_limit;
 }
 
@@ -330,6 +332,7 @@ void sched_finish_batch(struct engine *e)
 
 void sched_finish(struct engine *e, struct request *r)
 {
+	bool frees = r->state == REQUEST_RUNNING || request_has_pages(r);
 	u32 i;
 
 	if (is_held(e, r))
@@ -338,7 +341,9 @@ void sched_finish(struct engine *e, struct request *r)
 	for (i = 0; i < r->nr_seqs; i++) {
 		struct seq *s = r->seqs[i];
 
-		if (s->finish != FINISH_FAILED)
+		/* its prompt is, and samples share that */
+		if (s->finish != FINISH_FAILED &&
+		    (r->nr_seqs == 1 || s->nr_computed > r->p.nr_prompt))
 			sched_publish(e, s, true);
 		if (!r->p.keep || s->finish == FINISH_FAILED ||
 		    s->again < s->again_to)
@@ -346,9 +351,9 @@ void sched_finish(struct engine *e, struct request *r)
 	}
 	r->state = REQUEST_DONE;
 	index_remove(e, r);
-	if (!e->admit_hold && e->admit_cap < e->o.max_seqs)
+	if (frees && !e->admit_hold && e->admit_cap < e->o.max_seqs)
 		e->admit_cap++;
-	e->admit_hold = false;
+	e->admit_hold &= !frees;
 	if (r->p.events && r->p.events->done)
 		r->p.events->done(r, r->p.ctx);
 }

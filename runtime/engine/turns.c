@@ -33,7 +33,7 @@ static double slice_s(const struct engine *e)
 void turns_begin(struct engine *e, struct request *r)
 {
 	r->since_s = engine_now(e);
-	r->behind = r->seqs[0]->nr_computed < r->far;
+	r->behind = request_computed(r) < r->far;
 	if (!r->behind)
 		r->back_s = 0;
 }
@@ -68,7 +68,7 @@ static struct request *longest_running(const struct engine *e, double now)
 	for (i = e->nr_reqs; i-- > 0;) {
 		r = e->reqs[i];
 		if (r->state != REQUEST_RUNNING || r->held ||
-		    !r->seqs[0]->nr_computed)
+		    !request_computed(r))
 			continue;
 		if (first && r->p.priority != first->p.priority)
 			break; /* they are in that order */

@@ -49,7 +49,7 @@ static double others_now(const struct engine *e)
 static bool may_map(const struct engine *e, const struct request *r)
 {
 	return e->o.prefix_cache && !r->unshared && e->b->ops->prefix_find &&
-	       r->seqs[0]->space == KV_SPACE_NONE && twins_nr(r->seqs[0]) > 1;
+	       !request_has_pages(r) && twins_nr(r->seqs[0]) > 1;
 }
 
 u32 twins_nr(const struct seq *s)
@@ -90,8 +90,7 @@ static struct request *leader_of(const struct engine *e,
 		if (e->b->windows) /* see twins_cut() */
 			goal -= goal % MODEL_PAGE_TOKENS;
 		if (o->state == REQUEST_RUNNING && !o->unshared &&
-		    o->seqs[0]->nr_computed < goal &&
-		    goal >= r->match + OWN_WORTH)
+		    request_computed(o) < goal && goal >= r->match + OWN_WORTH)
 			return o;
 	}
 	return NULL;
@@ -169,8 +168,8 @@ bool twins_may_come(struct engine *e, u32 *at)
 	if (!may_map(e, r))
 		return true;
 	o = leader_of(e, r);
-	if (o && waits(e, r, o->arrival << 32 | o->seqs[0]->nr_computed,
-		       engine_now(e)))
+	if (o &&
+	    waits(e, r, o->arrival << 32 | request_computed(o), engine_now(e)))
 		return false;
 	if (!r->twin_off && may_wait_for_pager(r) && e->nr_asks++ >= ASKS_ALL &&
 	    (r->arrival + e->nr_looks) % ASKS_ONE) {

@@ -3,6 +3,7 @@
  * test_cancel.c - a request that is cancelled gives its pages up at once, in
  *	whatever state it is
  */
+#include "runtime/engine/engine_priv.h"
 #include "selftests/runtime/engine/bed.h"
 
 /* Cancelled, what it held is free before the next step has run. */
@@ -143,6 +144,105 @@ TEST(cancel, waiting_alone_for_memory_that_others_have)
 	EXPECT_NE(REQUEST_DONE, q->state);
 	cancel_frees(&b, q, 0);
 	EXPECT_EQ(0, step(&b));
+	bed_close(&b);
+}
+
+/* Whom an event of another request's ends. */
+struct ender {
+	struct bed *b;
+	struct request *victim;
+	bool one; /* its first sample only */
+};
+
+static void end_victim(struct request *r, void *ctx)
+{
+	struct ender *x = ctx;
+
+	(void)r;
+	if (x->one)
+		engine_cancel_seq(x->b->r.e, x->victim, 0);
+	else
+		engine_cancel(x->b->r.e, x->victim);
+}
+
+/* Whoever is told of an admission may end somebody who is in the step. */
+static void end_at_admission(bool planned, u32 n, bool one)
+{
+	static const struct request_events events = { .begun = end_victim };
+	struct engine_opts o = { .step_tokens = 64,
+				 .max_seqs = 16,
+				 .one_by_one = !planned };
+	struct request *other, *q;
+	struct ender x;
+	struct bed b;
+
+	bed_open(&b, o, 64);
+	x = (struct ender){ &b, submit(&b, 20, 50, 0, n), one };
+	other = submit(&b, 20, 50, 0, 1);
+	step(&b);
+	step(&b);
+	q = submit(&b, 20, 10, 0, 1);
+	q->p.events = &events;
+	q->p.ctx = &x;
+	ASSERT_EQ(1, step(&b));
+	EXPECT_EQ(one ? REQUEST_RUNNING : REQUEST_DONE, x.victim->state);
+	EXPECT_EQ(n * 2 + (n - 1) * one, tokens_of(x.victim));
+	run(&b, 100);
+	EXPECT_EQ(10, tokens_of(q));
+	EXPECT_EQ(50, tokens_of(other));
+	EXPECT_EQ(one ? 2 + 50 * (n - 1) : n * 2, tokens_of(x.victim));
+	bed_close(&b);
+}
+
+TEST(cancel, of_one_in_the_step_when_somebody_else_is_admitted)
+{
+	end_at_admission(true, 1, false);
+	end_at_admission(false, 1, false);
+	end_at_admission(true, 4, false);
+	end_at_admission(true, 4, true);
+	end_at_admission(false, 4, true);
+}
+
+TEST(cancel, one_of_samples_that_are_not_there_yet_ends_nobody)
+{
+	struct engine_opts o = { .step_tokens = 32, .max_seqs = 8 };
+	struct request *q;
+	struct bed b;
+
+	bed_open(&b, o, 64);
+	q = submit(&b, 100, 20, 0, 3);
+	step(&b);
+	engine_cancel_seq(b.r.e, q, 0);
+	EXPECT_EQ(REQUEST_RUNNING, q->state);
+	run(&b, 100);
+	EXPECT_EQ(3 * 20, tokens_of(q));
+	bed_close(&b);
+}
+
+/* A crowd came in, only to be thrown out again. */
+TEST(cancel, queued_ones_say_nothing_of_memory)
+{
+	struct engine_opts o = { .step_tokens = 64,
+				 .max_seqs = 32,
+				 .preempt = ENGINE_PREEMPT_RECOMPUTE,
+				 .admit = ENGINE_ADMIT_OVERCOMMIT };
+	struct request *q[20];
+	struct bed b;
+	u32 i, cap;
+
+	bed_open(&b, o, 16);
+	for (i = 0; i < 20; i++)
+		q[i] = submit(&b, 30, 100, 0, 1);
+	while (!stats(&b)->nr_preempted)
+		step(&b);
+	cap = b.r.e->admit_cap;
+	EXPECT_TRUE(b.r.e->admit_hold);
+	for (i = 0; i < 20; i++)
+		if (!q[i]->has_begun)
+			engine_cancel(b.r.e, q[i]);
+	EXPECT_TRUE(b.r.e->admit_hold);
+	EXPECT_EQ(cap, b.r.e->admit_cap);
+	run(&b, 1000);
 	bed_close(&b);
 }
 

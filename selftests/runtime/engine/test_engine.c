@@ -723,6 +723,14 @@ TEST(engine, what_makes_no_sense_is_refused_with_a_sentence)
 	rig_run(&r);
 	EXPECT_EQ(2, seq_nr_new(q->seqs[0]));
 	EXPECT_EQ(FINISH_LENGTH, q->seqs[0]->finish);
+	/* a score has nothing to go on with */
+	p = good;
+	p.kind = REQUEST_SCORE;
+	p.keep = true;
+	q = rig_submit(&r, &p);
+	rig_run(&r);
+	EXPECT_EQ(-EINVAL, engine_extend(r.e, q, ids, 10, 5, r.err));
+	EXPECT_EQ(0, engine_step(r.e, r.err));
 	rig_close(&r);
 }
 

@@ -84,6 +84,22 @@ TEST_F(program, samples_become_branches)
 		EXPECT_TRUE(i == 1 || ends_with(f[i], r->seqs[i + 1]));
 }
 
+/* They answered -EBUSY for ever. */
+TEST_F(program, samples_of_a_branch_that_is_dropped_are_cancelled)
+{
+	struct branch *f[3];
+	u32 i;
+
+	ASSERT_EQ(0, program_gen_n(self->b, &greedy, 4, f, self->r.err));
+	program_drop(f[1]);
+	program_drop(self->b);
+	ASSERT_EQ(0, program_join(self->p, self->r.err));
+	for (i = 0; i < 3; i += 2) {
+		EXPECT_EQ(-ECANCELED, program_error(f[i]));
+		EXPECT_EQ(0, program_append(f[i], self->ids, 1, self->r.err));
+	}
+}
+
 TEST_F(program, the_best_of_samples_and_beams_is_taken)
 {
 	struct request_params p = rig_params(self->ids, 40, 6);

@@ -543,6 +543,26 @@ TEST(commit, strict_lets_in_least_and_overcommit_most)
 	EXPECT_LT(peak.preempted, over.preempted);
 }
 
+/* What a chunk leaves behind its window is held until the next step. */
+TEST(commit, chunks_of_a_step_are_counted_beside_their_windows)
+{
+	struct engine_opts o = { .step_tokens = 64,
+				 .max_seqs = 16,
+				 .admit = ENGINE_ADMIT_STRICT };
+	struct bed b;
+
+	bed_open(&b, o, 64);
+	b.p.b.law[0].window = 4 * SIM_P;
+	submit(&b, 320, 20, 0, 1);
+	submit(&b, 320, 20, 0, 1);
+	step(&b);
+	run(&b, 6);
+	EXPECT_EQ(stats(&b)->committed, (5 + 5 + 4) * SIM_BYTES);
+	run(&b, 100);
+	EXPECT_EQ(stats(&b)->committed, 0);
+	bed_close(&b);
+}
+
 TEST(commit, samples_count_their_prompt_once)
 {
 	struct engine_opts o = { .step_tokens = 256,

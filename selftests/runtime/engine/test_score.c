@@ -156,4 +156,45 @@ TEST(score, a_generation_scores_its_prompt_as_a_score_does)
 	rig_close(&r);
 }
 
+/* Submits one that keeps more alternatives than anybody before. */
+static void submit_wide(struct request *q, u32 seq, u32 id, void *ctx)
+{
+	struct rig *r = ctx;
+	struct request_params p = rig_params(q->seqs[0]->ids, 5, 2);
+
+	(void)seq;
+	(void)id;
+	if (seq_nr_new(q->seqs[0]) != 1 || q->seqs[0]->finish != FINISH_NONE)
+		return;
+	q->p.events = NULL;
+	p.nr_logprobs = r->m->hp.vocab / 2;
+	rig_submit(r, &p);
+}
+
+/* Rows of a block were read where they had been. */
+TEST(score, alternatives_stay_where_they_are_when_a_token_makes_one_submit)
+{
+	static const struct request_events events = { .token = submit_wide };
+	struct tiny_cfg c = tiny_qwen(KV_DTYPE_F16);
+	struct request_params p;
+	struct request *q, *want;
+	struct rig r, alone;
+	u32 ids[40];
+
+	rig_open(&alone, &c, 1, 64);
+	rig_open(&r, &c, 1, 64);
+	rig_ids(&r, ids, 40, 5);
+	p = rig_params(ids, 40, 4);
+	p.n = 4;
+	want = rig_submit(&alone, &p);
+	rig_run(&alone);
+	p.events = &events;
+	p.ctx = &r;
+	q = rig_submit(&r, &p);
+	rig_run(&r);
+	EXPECT_TRUE(rig_same_all(want, q));
+	rig_close(&r);
+	rig_close(&alone);
+}
+
 TEST_HARNESS_MAIN

@@ -136,4 +136,51 @@ TEST(victim, who_has_no_pages_alone_is_passed_over)
 	bed_close(&b);
 }
 
+/* What is kept of one that is done goes before another one waits for nothing.
+ */
+TEST(victim, is_nobody_while_pages_are_kept_that_nobody_computes_with)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *kept, *q;
+	struct bed b;
+
+	bed_open(&b, o, 16);
+	kept = submit(&b, 150, 20, 0, 1);
+	kept->p.keep = true;
+	run(&b, 100);
+	EXPECT_LT(8, b.p.nr_used);
+	q = submit(&b, 150, 20, 0, 1);
+	run(&b, 100);
+	EXPECT_EQ(0, q->error);
+	EXPECT_EQ(20, tokens_of(q));
+	EXPECT_EQ(0, stats(&b)->nr_waits);
+	engine_forget(b.r.e, kept);
+	bed_close(&b);
+}
+
+/* Of samples the first one may have ended: it has no pages, and they have. */
+TEST(victim, is_who_runs_longest_though_its_first_sample_has_ended)
+{
+	struct engine_opts o = { .step_tokens = 64,
+				 .max_seqs = 8,
+				 .slice_ms = 100,
+				 .preempt = ENGINE_PREEMPT_SWAP };
+	struct request *q, *r;
+	struct bed b;
+
+	bed_open(&b, o, 16);
+	b.p.swap_pages = 256;
+	q = submit(&b, 100, 120, 0, 2);
+	step(&b);
+	step(&b);
+	step(&b);
+	engine_cancel_seq(b.r.e, q, 0);
+	r = submit(&b, 100, 120, 0, 1);
+	run(&b, 2000);
+	EXPECT_EQ(120, tokens_of(r));
+	EXPECT_GT(stats(&b)->nr_turns, 0);
+	EXPECT_LT(r->last_step, q->last_step + 120);
+	bed_close(&b);
+}
+
 TEST_HARNESS_MAIN
