@@ -331,7 +331,7 @@ static void expire_waiting(struct kvmd *d)
 	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
 		late += d->swap.tier[i]->nr_late;
 	if (!late) { /* of any: all take the same buffers */
-		job->due_ns = 0; /* slow, not stuck */
+		job->due_ns = job_due_ns(d); /* slow, not stuck so far */
 		return;
 	}
 	TAILQ_REMOVE(&d->swap.waiting, job, link);

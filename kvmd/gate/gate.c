@@ -340,7 +340,11 @@ static void join(struct session *s)
 		timer_set(&g->d->timers, &g->look, g->d->now_ns + LOOK_NS);
 }
 
-/* One that has the turn, and asks: its time is over and it wants it again. */
+/*
+ * One that has the turn, and asks: its time is over and it wants it again. If
+ * it is not over, or nobody wants it any more, it is told so: who asks sleeps
+ * until there is a newer word.
+ */
 static void ask(struct session *s)
 {
 	struct turns *t = &s->d->gate->turns;
@@ -350,7 +354,10 @@ static void ask(struct session *s)
 	    !take(s))
 		return; /* it had not seen that grant, and uses it now */
 	look_at(s);
-	turns_ask(t, s->id, s->d->now_ns);
+	if (c->state == TURNS_HAS)
+		grant(s, s->turn.word & KV_TURN_WANTED);
+	else
+		turns_ask(t, s->id, s->d->now_ns);
 }
 
 void gate_request(struct session *s)
@@ -398,7 +405,8 @@ static void adopt(struct session *s)
 	if (!s->turn.word && state == KV_TURN_IDLE)
 		return; /* it has never asked */
 	join(s);
-	if ((s->turn.word & KV_TURN_GRANTED) &&
+	/* one that waits asks below, with the others */
+	if ((s->turn.word & KV_TURN_GRANTED) && state != KV_TURN_WAITING &&
 	    !turns_keep(&s->d->gate->turns, s->id, s->d->now_ns))
 		on_want(s->d->gate, s->id, 0);
 	else

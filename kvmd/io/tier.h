@@ -127,7 +127,7 @@ struct tier_req {
  * tier_open - open a tier
  * @ops: kind
  * @arg: a path, or NULL
- * @bytes: its size; 0: as large as what is there
+ * @bytes: its size; 0: a device's own, 4 GiB of a file
  * @env: copied
  * @out: the tier
  * @err: KV_ERRLEN bytes for a sentence

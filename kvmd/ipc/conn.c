@@ -46,6 +46,19 @@ static void packet_free(struct packet *p)
 	free(p);
 }
 
+/*
+ * What is looked for. Who does not read what it is told is not read either, and
+ * neither is one that has a request under way.
+ */
+static void conn_watch(struct conn *c)
+{
+	bool blocked = !TAILQ_EMPTY(&c->queue);
+
+	c->watch.events = (blocked ? (u32)EPOLLOUT : 0) |
+			  (blocked || c->busy || c->paused ? 0 : (u32)EPOLLIN);
+	io_mod(c->d->io, &c->watch);
+}
+
 /* ---- out ---- */
 
 static int send_now(struct conn *c, const void *data, size_t len,
@@ -97,8 +110,7 @@ static int packet_queue(struct conn *c, const void *data, size_t len,
 	}
 	TAILQ_INSERT_TAIL(&c->queue, p, link);
 	c->nr_queued++;
-	c->watch.events |= EPOLLOUT;
-	io_mod(c->d->io, &c->watch);
+	conn_watch(c);
 	return 0;
 }
 
@@ -138,8 +150,7 @@ void conn_flush(struct conn *c)
 		c->nr_queued--;
 		packet_free(p);
 	}
-	c->watch.events &= ~(u32)EPOLLOUT;
-	io_mod(c->d->io, &c->watch);
+	conn_watch(c);
 }
 
 bool conn_is_blocked(const struct conn *c)
@@ -201,7 +212,9 @@ static void hello_finish(struct conn *c)
 	timer_cancel(&c->d->timers, &c->deadline);
 	if (!(c->hello.flags & KV_HELLO_CTL)) {
 		rc = session_attach(c);
-		c->state = rc ? CONN_NEW : CONN_CLIENT;
+		c->state = rc && !c->session ? CONN_NEW : CONN_CLIENT;
+		if (rc && c->session) /* it was attached, and is not told */
+			conn_close(c);
 		if (rc && !c->closing)
 			timer_set(&c->d->timers, &c->deadline,
 				  c->d->now_ns + HELLO_TIMEOUT_NS);
@@ -243,8 +256,7 @@ static void ident_done(struct work *w)
 	c->busy = false;
 	if (c->closing)
 		return;
-	c->watch.events |= EPOLLIN;
-	io_mod(c->d->io, &c->watch);
+	conn_watch(c);
 	ident_answer(c);
 }
 
@@ -287,8 +299,7 @@ static void handle_hello(struct conn *c, const struct kv_msg *msg,
 	if (c->d->opt->tenant_key == TENANT_KEY_CGROUP) {
 		c->state = CONN_IDENT;
 		c->busy = true;
-		c->watch.events &= ~(u32)EPOLLIN;
-		io_mod(c->d->io, &c->watch);
+		conn_watch(c);
 		c->ident.run = ident_run;
 		c->ident.done = ident_done;
 		work_submit(c->d->pool, &c->ident);
@@ -398,11 +409,7 @@ static void conn_pace(struct conn *c)
 	if (c->closing || waits == c->paused)
 		return;
 	c->paused = waits;
-	if (waits)
-		c->watch.events &= ~(u32)EPOLLIN;
-	else
-		c->watch.events |= EPOLLIN;
-	io_mod(c->d->io, &c->watch);
+	conn_watch(c);
 }
 
 void conn_answered(struct conn *c)
@@ -421,11 +428,11 @@ static void conn_read(struct conn *c)
 
 	for (i = 0; i < PACKETS_PER_TURN && !c->closing; i++) {
 		/* one at a time: a job keeps the connection by c->busy */
-		if (c->busy || c->paused)
+		if (c->busy || c->paused || conn_is_blocked(c))
 			return;
 		msg = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1 };
-		if (c->session)
-			session_msg_begin(c->session);
+		if (c->session && !session_msg_begin(c->session))
+			return;
 		n = recvmsg(c->watch.fd, &msg, MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;

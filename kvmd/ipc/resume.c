@@ -89,33 +89,37 @@ void session_unkeep_fds(struct session *s)
 
 /* ---- messages ---- */
 
-/* The packet that is next in the socket; bytes, 0: none that can be kept. */
-static u32 msg_peek(const struct session *s, char *buf)
+/*
+ * The beginning of the packet that is next in the socket, which is all that is
+ * looked at of one; bytes, less than a header's: there is none, or no message.
+ */
+static ssize_t msg_peek(const struct session *s, char *buf)
 {
-	ssize_t n = recv(s->conn->watch.fd, buf, KEEP_MSG_MAX,
-			 MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
-
-	return n >= (ssize_t)sizeof(struct kv_msg) && n <= KEEP_MSG_MAX ? (u32)n
-									: 0;
+	return recv(s->conn->watch.fd, buf, KEEP_MSG_MAX,
+		    MSG_PEEK | MSG_DONTWAIT);
 }
 
-void session_msg_begin(struct session *s)
+bool session_msg_begin(struct session *s)
 {
-	u32 n = msg_peek(s, s->keep->msg);
+	ssize_t n = msg_peek(s, s->keep->msg);
 
-	if (!n)
-		return; /* what is too long is refused, and needs no memory */
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false; /* what comes now is remembered the next time */
+	if (n < (ssize_t)sizeof(struct kv_msg))
+		return true;
 	keep_order();
-	s->keep->msg_bytes = n;
-	trace_point(s->d, KV_TP_MSG_TAKEN, s->id, n);
+	s->keep->msg_bytes = (u32)n;
+	trace_point(s->d, KV_TP_MSG_TAKEN, s->id, (u64)n);
+	return true;
 }
 
 bool session_msg_is_next(struct session *s)
 {
 	char next[KEEP_MSG_MAX];
-	u32 n = msg_peek(s, next);
+	ssize_t n = msg_peek(s, next);
 
-	return n && n == s->keep->msg_bytes && !memcmp(next, s->keep->msg, n);
+	return n > 0 && (u32)n == s->keep->msg_bytes &&
+	       !memcmp(next, s->keep->msg, (size_t)n);
 }
 
 void session_answered(struct session *s, u64 cookie)

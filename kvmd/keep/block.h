@@ -39,7 +39,7 @@
 #define KEEP_VERSION	 2u /* of what values mean, not of where they are */
 #define KEEP_WEIGHTS_MAX 256u
 #define KEEP_RETIRED_MAX 1024u
-#define KEEP_MSG_MAX	 256u /* longer ones make no sense from a client */
+#define KEEP_MSG_MAX	 256u /* of a message; no more of one is looked at */
 
 enum keep_state {
 	KEEP_FREE,

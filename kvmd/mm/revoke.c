@@ -751,8 +751,16 @@ void revoke_tick(struct mm *mm)
 		mm->revoke_look = true;
 }
 
+/*
+ * Its process may live on and have a step under way: that is void, and no other
+ * begins, before a page of it is anything else.
+ */
 void revoke_exit(struct mm *mm, struct client *c)
 {
+	c->hold = 0;
+	kv_store_release(&c->table->hold_step, 0);
+	kv_store_release(&c->table->epoch, ++c->epoch);
+	kv_move_fence();
 	mm->revoke_look = true;
 	if (!c->revoke.state)
 		return;

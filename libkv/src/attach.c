@@ -259,6 +259,7 @@ int kv_attach(const struct kv_attach_opts *opts, struct kv **out)
 		return err_set(attach_error, rc, "no memory for a client");
 	kv = p;
 	kv->sock = kv->doorbell = -1;
+	kv->pid = sys_pid();
 	kv->stop = o.stop;
 	rc = handshake(kv, &o);
 	if (rc) {
@@ -277,7 +278,8 @@ void kv_detach(struct kv *kv)
 
 	if (!kv)
 		return;
-	if (kv->sock >= 0 && kv->base)
+	/* a child leaves its parent's session alone */
+	if (kv->sock >= 0 && kv->base && kv->pid == sys_pid())
 		sys_send(kv->sock, &bye, sizeof(bye), NULL, 0);
 	sys_unmap(kv->mirror,
 		  sizeof(struct mirror) * KV_AREA_MAX * KV_SPACE_MAX);

@@ -108,6 +108,7 @@ struct kv_step {
 
 struct kv {
 	int sock, doorbell;
+	int pid; /* of the process that attached */
 	int dead; /* 0, or what every call answers from now on */
 	u64 cookie;
 	struct kv_msg_welcome info;

@@ -52,6 +52,11 @@ void sys_nap_ns(u64 ns)
 	errno = saved;
 }
 
+int sys_pid(void)
+{
+	return (int)getpid();
+}
+
 unsigned int sys_nr_cpus(void)
 {
 	int saved = errno, nr;

@@ -14,6 +14,8 @@
 
 u64 sys_now_ns(void);
 void sys_nap_ns(u64 ns);
+/* sys_pid - this process */
+int sys_pid(void);
 /* sys_nr_cpus - processors this thread may run on */
 unsigned int sys_nr_cpus(void);
 

@@ -124,6 +124,31 @@ TEST_F(weights, the_second_client_waits_and_maps_the_same_memory)
 	close(ro);
 }
 
+/* What is behind the body that is known is nobody's way past the others. */
+TEST_F(weights, a_long_request_waits_like_any_other)
+{
+	struct kv_msg_geom_add add = { .geom = raw_geometry() };
+	char body[500] = { 0 };
+	int fd;
+
+	ask(&self->a, 1, BYTES);
+	fd = answer(self, &self->a);
+	ASSERT_GE(fd, 0);
+	self->got = key(1, BYTES);
+	memcpy(body, &self->got, sizeof(self->got));
+	raw_send(&self->b, KV_MSG_WEIGHTS_OPEN, body, sizeof(body));
+	raw_send(&self->b, KV_MSG_GEOM_ADD, &add, sizeof(add));
+	EXPECT_EQ(-ETIMEDOUT, raw_recv(&self->b, 300));
+	close(fd);
+	raw_detach(&self->a); /* so the one that waits is to fill it */
+	ASSERT_EQ(1, raw_recv(&self->b, RAW_WAIT_MS));
+	EXPECT_EQ(KV_MSG_WEIGHTS_OPEN | KV_MSG_REPLY, self->b.msg.type);
+	EXPECT_EQ(0, self->b.msg.status);
+	raw_fds_close(&self->b);
+	ASSERT_EQ(1, raw_recv(&self->b, RAW_WAIT_MS));
+	EXPECT_EQ(KV_MSG_GEOM_ADD | KV_MSG_REPLY, self->b.msg.type);
+}
+
 TEST_F(weights, a_kept_writable_mapping_is_never_served)
 {
 	void *p;
