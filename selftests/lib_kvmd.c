@@ -9,6 +9,7 @@
 #include "selftests/lib_kvmd.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -54,6 +55,14 @@ static void nap_ms(long ms)
 	nanosleep(&(struct timespec){ .tv_sec = ms / 1000,
 				      .tv_nsec = ms % 1000 * 1000000 },
 		  NULL);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 /* In the child: become kvmd. */
@@ -179,11 +188,31 @@ void test_kvmd_kill(struct test_kvmd *d)
 	d->pid = 0;
 }
 
+int test_kvmd_kill_kept(const struct test_kvmd *d)
+{
+	uint64_t pid = test_kvmd_u64(d, "status", "pid");
+
+	/* -1, which no answer would be, is everybody */
+	if (pid <= 1 || pid > INT_MAX)
+		return -ESRCH;
+	return kill((pid_t)pid, SIGKILL) ? -errno : 0;
+}
+
 char *test_kvmd_ctl(const struct test_kvmd *d, const char *request)
 {
-	char *json = NULL;
-	int rc = kv_ctl(d->socket, KV_HELLO_ADMIN, request, &json);
+	uint64_t end = now_ms() + 30000;
+	char *json;
+	int rc;
 
+	for (;;) {
+		rc = kv_ctl(d->socket, KV_HELLO_ADMIN, request, &json);
+		if ((rc != -ETIMEDOUT && rc != -ECONNRESET &&
+		     rc != -ESHUTDOWN) ||
+		    now_ms() >= end)
+			break;
+		free(json);
+		nap_ms(5);
+	}
 	if (!rc)
 		return json;
 	printf("kvmd: %s: %s (%s)\n", request, json ? json : "", strerror(-rc));

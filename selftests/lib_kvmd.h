@@ -42,6 +42,8 @@ extern void (*test_kvmd_before)(void);
 int test_kvmd_stop(struct test_kvmd *d);
 /* test_kvmd_kill - SIGKILL, and wait */
 void test_kvmd_kill(struct test_kvmd *d);
+/* test_kvmd_kill_kept - SIGKILL to who serves under the keeper; 0 or -errno */
+int test_kvmd_kill_kept(const struct test_kvmd *d);
 /* test_kvmd_path - BUILD, from the environment or this program's path */
 const char *test_build_dir(void);
 
@@ -49,6 +51,8 @@ const char *test_build_dir(void);
  * test_kvmd_ctl - one request to the control interface
  * @d: daemon
  * @request: "OBJECT VERB [ARGS]"; admin rights are asked for
+ *
+ * A kvmd that is late, or gone with the connection, is asked again for 30 s.
  *
  * Return: JSON to free(), or NULL; the reason is printed.
  */

@@ -154,9 +154,7 @@ TEST_F_TIMEOUT(restart, at_each_transition_of_kvmd_costs_nobody, 300)
 		/* whether a step is long enough to be killed for is chance */
 		for (try = 0; try < 24; try++) {
 			if (successor && !try)
-				kill((pid_t)test_kvmd_u64(&self->d, "status",
-							  "pid"),
-				     SIGKILL);
+				EXPECT_EQ(0, test_kvmd_kill_kept(&self->d));
 			status = run_worker(self, revoke ? 4000 : 1000);
 			/* a revoke takes tokens, or the client */
 			if (status && !revoke)
@@ -193,12 +191,11 @@ TEST_F_TIMEOUT(restart, at_random_moments_costs_nobody, 3600)
 	pid = start_worker(self);
 	for (i = 0; i < n; i++) {
 		usleep((useconds_t)(test_rand(&seed) % 20000));
-		kill((pid_t)test_kvmd_u64(&self->d, "status", "pid"), SIGKILL);
+		EXPECT_EQ(0, test_kvmd_kill_kept(&self->d));
 		/* some of them while they take over */
 		if (test_rand(&seed) % 4 == 0) {
 			usleep((useconds_t)(test_rand(&seed) % 6000));
-			kill((pid_t)test_kvmd_u64(&self->d, "status", "pid"),
-			     SIGKILL);
+			EXPECT_EQ(0, test_kvmd_kill_kept(&self->d));
 		}
 		if (i % 20 == 19)
 			expect_in_order(self, "random");

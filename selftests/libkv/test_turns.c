@@ -400,7 +400,7 @@ TEST_F(turns, a_kvmd_that_is_killed_keeps_nobody_waiting)
 	start(self, "--keeper");
 	one_computes_one_waits(self);
 	for (i = 0; i < 20; i++) {
-		kill((pid_t)test_kvmd_u64(&self->d, "status", "pid"), SIGKILL);
+		ASSERT_EQ(0, test_kvmd_kill_kept(&self->d));
 		usleep((useconds_t)(test_rand(&seed) % 30000));
 		EXPECT_EQ(0, doing(self, has, 'e'));
 		ASSERT_EQ(1, hear(self, !has, SOON_MS));
