@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define RAW_WAIT_MS 5000
+#define RAW_WAIT_MS 30000
 #define RAW_FDS	    256
 
 struct raw {
