@@ -102,9 +102,10 @@ packed() {
 			print d <= sum / 25 ? "yes" : bytes " of " sum }'
 }
 
-# wait_for SECONDS COMMAND... - until it exits with 0
+# wait_for SECONDS COMMAND... - until it exits with 0; a minute at least, for a
+# machine that does other things too
 wait_for() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + ($1 < 60 ? 60 : $1) + 1))
 	until "${@:2}" >/dev/null 2>&1; do
 		[ $SECONDS -lt $end ] || return 1
 		sleep 0.05

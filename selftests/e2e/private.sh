@@ -65,7 +65,7 @@ for sig in INT TERM HUP QUIT KILL SEGV; do
 	hold
 	# bash starts what is in the background deaf to SIGINT and SIGQUIT
 	kill -$sig $pid
-	wait_for 2 sh -c "! kill -0 $pid" || kill -TERM $pid
+	timeout 2 tail -s 0.05 -f --pid=$pid /dev/null || kill -TERM $pid
 	wait $pid 2>/dev/null
 	nothing_left "after SIG$sig while it holds"
 done
