@@ -23,6 +23,7 @@ struct user {
 	struct feed_engine fe;
 	pthread_t thread;
 	_Atomic int fate; /* what attend() answers */
+	_Atomic int turns; /* after which the engine waits; -1: never */
 	_Atomic bool failed;
 	int rc;
 	char err[KV_ERRLEN];
@@ -42,8 +43,13 @@ static struct record rec[JOBS];
 
 static int attend(void *ctx, char *err)
 {
-	int rc = atomic_load(&u.fate);
+	int rc, n = atomic_load(&u.turns);
 
+	if (n > 0)
+		atomic_compare_exchange_strong(&u.turns, &n, n - 1);
+	while (!atomic_load(&u.turns))
+		usleep(100);
+	rc = atomic_load(&u.fate);
 	return rc ? err_set(err, rc, "it is told to end") : 0;
 }
 
@@ -58,18 +64,30 @@ static void *engine_thread(void *arg)
 	return NULL;
 }
 
-static void begin(void)
+/* The engine waits for go_on() after @turns steps at most; -1: never. */
+static void begin_for(int turns)
 {
 	struct tiny_cfg c = tiny_qwen(KV_DTYPE_Q4_K);
 
 	memset(&u, 0, sizeof(u));
 	memset(rec, 0, sizeof(rec));
+	u.turns = turns;
 	rig_open(&u.rig, &c, 1, 64);
 	ASSERT_EQ(0, feed_create(&u.f));
 	u.fe = (struct feed_engine){ .e = u.rig.e,
 				     .attend = attend,
 				     .failed = failed };
 	ASSERT_EQ(0, pthread_create(&u.thread, NULL, engine_thread, NULL));
+}
+
+static void begin(void)
+{
+	begin_for(-1);
+}
+
+static void go_on(void)
+{
+	atomic_store(&u.turns, -1);
 }
 
 static void end(void)
@@ -224,11 +242,12 @@ TEST_TIMEOUT(feed, gives_every_job_back_once_whatever_is_cancelled, 120)
 
 TEST(feed, of_one_sample_that_is_cancelled_the_others_go_on)
 {
-	begin();
+	begin_for(20);
 	submit(&rec[0], 3, 60, 4);
 	while (!rec[0].nr[1])
 		take(1000);
 	feed_cancel_seq(u.f, rec[0].job, 1);
+	go_on();
 	while (!u.nr_back)
 		take(1000);
 	EXPECT_EQ(60, rec[0].nr[0]);
@@ -241,11 +260,12 @@ TEST(feed, an_engine_that_fails_fails_every_job)
 {
 	u32 i;
 
-	begin();
+	begin_for(20);
 	for (i = 0; i < 10; i++)
 		submit(&rec[i], 1, 60, i);
 	take(1000);
 	atomic_store(&u.fate, -ESHUTDOWN);
+	go_on();
 	while (u.nr_back < 10)
 		take(1000);
 	EXPECT_TRUE(rec[9].error == -ESHUTDOWN);
