@@ -2,6 +2,7 @@
 /*
  * test_threads.c - ring and step protocol with both ends as threads
  *
+ * timeout: 900
  * san: thread
  *
  * The client, its device stream and kvmd are three threads of one process
@@ -288,7 +289,7 @@ static void client_run(u64 nr_steps)
 	}
 }
 
-TEST_TIMEOUT(threads, order_everything_that_they_share, 50)
+TEST_TIMEOUT(threads, order_everything_that_they_share, 600)
 {
 	struct job *last;
 	pthread_t kvmd, stream;
