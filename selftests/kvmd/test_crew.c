@@ -50,16 +50,28 @@ FIXTURE_TEARDOWN(crew)
 	EXPECT_EQ(0, test_kvmd_stop(&self->d));
 }
 
-/* Steps over all sequences, which do not fit together. */
-static void page(struct crew_self *self, double seconds)
+static bool loop_is_on(const struct test_kvmd *d, const cpu_set_t *cpus)
 {
-	double end = th_now() + seconds;
+	cpu_set_t set;
+
+	return !sched_getaffinity(d->pid, sizeof(set), &set) &&
+	       CPU_EQUAL(&set, cpus);
+}
+
+/*
+ * Steps over all sequences, which do not fit together: twice each, and on until
+ * kvmd's loop is on @cpus. NULL: wherever it is. Return: whether it was there.
+ */
+static bool page(struct crew_self *self, const cpu_set_t *cpus)
+{
+	double end = th_now() + 30;
 	u64 token = 1;
+	bool on = !cpus;
 	u32 i;
 
 	for (i = 0; i < SEQS; i++)
 		ASSERT_EQ(0, seq_create(&self->c, &self->seq[i]));
-	for (i = 0; th_now() < end || i < 2 * SEQS; i++) {
+	for (i = 0; i < 2 * SEQS || (!on && th_now() < end); i++) {
 		struct seq *s = &self->seq[i % SEQS];
 		u32 add = s->len ? 1 : TOKENS;
 
@@ -68,8 +80,10 @@ static void page(struct crew_self *self, double seconds)
 		ASSERT_EQ(0, seq_step(&self->c, &s, &add, 1, token,
 				      KV_STEP_WAIT, 10000));
 		token += add;
+		on = on || loop_is_on(&self->d, cpus);
 	}
 	EXPECT_EQ(self->c.faults, 0);
+	return on;
 }
 
 /* Threads of kvmd that may run on @cpus only; @nice: of that priority. */
@@ -97,18 +111,10 @@ static u32 threads_on(const struct test_kvmd *d, const cpu_set_t *cpus,
 	return nr;
 }
 
-static bool loop_is_on(const struct test_kvmd *d, const cpu_set_t *cpus)
-{
-	cpu_set_t set;
-
-	return !sched_getaffinity(d->pid, sizeof(set), &set) &&
-	       CPU_EQUAL(&set, cpus);
-}
-
 TEST_F(crew, pages_are_copied_where_their_tenant_may_run)
 {
 	EXPECT_EQ(threads_on(&self->d, &self->one, 10), 0);
-	page(self, 0);
+	page(self, NULL);
 	EXPECT_GE(threads_on(&self->d, &self->one, 10), 1);
 }
 
@@ -117,9 +123,8 @@ TEST_F(crew, the_loop_is_with_those_who_keep_it_busy)
 	double end;
 
 	EXPECT_TRUE(loop_is_on(&self->d, &self->all));
-	page(self, 0.5);
-	EXPECT_TRUE(loop_is_on(&self->d, &self->one));
-	end = th_now() + 5;
+	EXPECT_TRUE(page(self, &self->one));
+	end = th_now() + 30;
 	while (!loop_is_on(&self->d, &self->all) && th_now() < end)
 		usleep(10000);
 	EXPECT_TRUE(loop_is_on(&self->d, &self->all));
