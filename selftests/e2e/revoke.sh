@@ -17,16 +17,17 @@ gen=(kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos
 	--json)
 ids() { grep -o '"ids":\[[0-9,]*\]' "$T/$1"; }
 counter() { kvctl vmstat --json | grep -o "\"$1\":[0-9]*" | grep -o '[0-9]*$'; }
-holds() { # EXTENTS of anybody
-	kvctl client list --json | grep -q "\"extents\":$1,"
+holds_two() { # extents at least
+	kvctl client list --json | grep -q '"extents":[2-9],'
 }
 first() { kvctl client list -H | awk '{ print $1; exit }'; }
 
-"${gen[@]}" -n 400 --kv contig >"$T/want" || exit 1
+"${gen[@]}" -n 700 --kv contig >"$T/want" || exit 1
 "${gen[@]}" -n 20 --kv contig >"$T/want20" || exit 1
 
-# Room for the weights (9.4 MB) and two extents
-start_kvmd --size 32M --revoke-ask 300 --revoke-fence 1000 || exit 1
+# Room for the weights (9.4 MB) and two extents; who holds looks five times a
+# second whether it is asked
+start_kvmd --size 32M --revoke-ask 2000 --revoke-fence 1000 || exit 1
 mkfifo "$T/fifo"
 exec 8<>"$T/fifo"
 "${gen[@]}" -n 300 --hold <"$T/fifo" >"$T/one" 2>"$T/err1" &
@@ -43,10 +44,12 @@ kill -TERM $one
 wait $one
 expect "and ends well" 0 $?
 
-# The administrator wants it, from one that works
-"${gen[@]}" -n 400 >"$T/one" 2>"$T/err1" &
+# The administrator wants it, from one that works and goes on to three extents
+stop_kvmd
+start_kvmd --size 64M --revoke-ask 2000 --revoke-fence 1000 || exit 1
+"${gen[@]}" -n 700 >"$T/one" 2>"$T/err1" &
 one=$!
-wait_for 20 holds 2
+wait_for 20 holds_two
 check "kvctl asks for it" kvctl client revoke "$(first)" 8M
 wait $one
 expect "who is asked in its midst ends well" 0 $?
@@ -58,10 +61,10 @@ expect "of a client that is not there: status 6" 6 $?
 
 # No time to answer: it may begin no step until its pages are gone
 stop_kvmd
-start_kvmd --size 32M --revoke-ask 0 --revoke-fence 5000 || exit 1
-"${gen[@]}" -n 400 >"$T/one" 2>"$T/err1" &
+start_kvmd --size 64M --revoke-ask 0 --revoke-fence 5000 || exit 1
+"${gen[@]}" -n 700 >"$T/one" 2>"$T/err1" &
 one=$!
-wait_for 20 holds 2
+wait_for 20 holds_two
 kvctl client revoke "$(first)" 8M >/dev/null
 wait $one
 expect "who loses pages in its midst ends well" 0 $?
@@ -69,12 +72,12 @@ expect "and says what it says alone" "$(ids want)" "$(ids one)"
 expect "they were taken" 1 "$(counter revokes_taken)"
 stop_kvmd
 
-# Stopped in a step
+# Stopped in a step, with all of the device
 start_kvmd --size 32M --revoke-ask 300 --revoke-fence 1000 || exit 1
-"${gen[@]}" -n 400 >"$T/one" 2>"$T/err1" &
+nice "${gen[@]}" -n 500 >"$T/one" 2>"$T/err1" &
 one=$!
 tap_pids+=("$one")
-wait_for 20 holds 2
+wait_for 20 holds_two
 kill -STOP $one
 t0=$(date +%s%N)
 "${gen[@]}" -n 20 >"$T/two" 2>"$T/err2"
@@ -84,7 +87,7 @@ expect "which says what it says alone" "$(ids want20)" "$(ids two)"
 ms=$(((t1 - t0) / 1000000))
 diag "took $ms ms: looked at for 1000, asked for 300, 1000 to end a step"
 check "not before the deadlines" [ $ms -ge 2000 ]
-check "and soon after them" [ $ms -lt 8000 ]
+check "and soon after them" [ $ms -lt 25000 ]
 wait $one 2>/dev/null >&2
 expect "who hung was killed" 137 $?
 expect "by kvmd" 1 "$(counter revokes_killed)"
