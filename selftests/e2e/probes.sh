@@ -97,7 +97,9 @@ start_kvmd --size 64M || { not_ok "kvmd starts"; tap_done; }
 	>"$T/steps" 2>"$T/steps.err" &
 steps_pid=$!
 tap_pids+=("$steps_pid")
-if wait_for 10 grep -q stepping "$T/steps"; then
+begun() { grep -q stepping "$T/steps" || ! kill -0 "$steps_pid"; }
+wait_for 10 begun
+if grep -q stepping "$T/steps"; then
 	check "a client is served step by step" \
 		"$BUILD/selftests/tools/kvtrace/faults" 8192 "${words[@]}"
 	kill "$steps_pid"
