@@ -183,26 +183,32 @@ static void even_rate(char *delay, size_t len)
 TEST_TIMEOUT(back, in_part_read_and_in_part_computed_they_are_too, 120)
 {
 	struct engine_opts eo = { .step_tokens = 512, .max_seqs = 64 };
-	const struct engine_stats *st;
-	struct back b = { 0 };
+	struct engine_stats st = { 0 };
+	struct back b;
 	char delay[40];
-	u64 read;
+	u64 read = 0;
+	u32 try;
 
-	even_rate(delay, sizeof(delay));
-	back_open(&b, 1, delay, &eo);
-	st = engine_stats(b.r.e);
-	converse(&b, ENGINE_BACK_READ, 0); /* it learns the rates */
-	read = st->nr_read;
-	converse(&b, ENGINE_BACK_CHEAPER, 0);
-	converse(&b, ENGINE_BACK_CHEAPER, 160);
-	TH_LOG("%s: %llu turns in part, %llu tokens computed, %llu KiB read",
-	       delay, (unsigned long long)st->nr_split,
-	       (unsigned long long)st->nr_again,
-	       (unsigned long long)(st->nr_read - read) >> 10);
-	EXPECT_GT(st->nr_split, 0);
-	EXPECT_GT(st->nr_again, 0);
-	EXPECT_GT(st->nr_read, read);
-	back_close(&b);
+	/* a machine that does other things may change its pace in between */
+	for (try = 0; try < 5 && !st.nr_split; try++) {
+		memset(&b, 0, sizeof(b));
+		even_rate(delay, sizeof(delay));
+		back_open(&b, 1, delay, &eo);
+		converse(&b, ENGINE_BACK_READ, 0); /* it learns the rates */
+		read = engine_stats(b.r.e)->nr_read;
+		converse(&b, ENGINE_BACK_CHEAPER, 0);
+		converse(&b, ENGINE_BACK_CHEAPER, 160);
+		st = *engine_stats(b.r.e);
+		TH_LOG("%s: %llu turns in part, %llu tokens computed, %llu KiB "
+		       "read",
+		       delay, (unsigned long long)st.nr_split,
+		       (unsigned long long)st.nr_again,
+		       (unsigned long long)(st.nr_read - read) >> 10);
+		back_close(&b);
+	}
+	EXPECT_GT(st.nr_split, 0);
+	EXPECT_GT(st.nr_again, 0);
+	EXPECT_GT(st.nr_read, read);
 }
 
 /* ---- turns ---- */
@@ -271,16 +277,18 @@ TEST_TIMEOUT(turns, most_advance_before_the_first_has_ended, 120)
 				  .slice_ms = 1 };
 	const struct engine_stats *st;
 	struct back b = { 0 };
+	u32 try;
 
 	back_open(&b, 1, NULL, &eo);
 	st = engine_stats(b.r.e);
-	take_turns(&b, 100, false);
+	/* how many is a matter of how long steps take here */
+	for (try = 0; try < 4 && begun_at_end < NR * 3 / 5; try++)
+		take_turns(&b, 100 + NR * try, false);
 	TH_LOG("%llu turns, %llu preempted, %llu KiB read, %u of %u begun",
 	       (unsigned long long)st->nr_turns,
 	       (unsigned long long)st->nr_preempted,
 	       (unsigned long long)st->nr_read >> 10, begun_at_end, NR);
 	EXPECT_GT(st->nr_turns, 0);
-	/* how many is a matter of how long steps take here */
 	EXPECT_GE(begun_at_end, NR * 3 / 5);
 	back_close(&b);
 }

@@ -197,7 +197,7 @@ TEST_TIMEOUT(cost_engine, swap_that_is_slow_is_left_alone, 120)
 	struct engine_stats fast, slow;
 
 	run(NULL, &fast);
-	run("write:20000", &slow);
+	run("write:60000", &slow);
 	EXPECT_GT(fast.nr_read, 0);
 	EXPECT_GT(slow.nr_preempted, slow.nr_paused);
 }
