@@ -32,6 +32,7 @@ static void user_open(struct user *u, const struct tiny_cfg *c,
 	struct engine_opts eo = { .step_tokens = 128,
 				  .max_seqs = 32,
 				  .wait_ms = WAIT_MS,
+				  .twin_ms = WAIT_MS,
 				  .prefix_cache = prefix_cache };
 	struct kv_namespace ns = { .salt = 1 };
 
