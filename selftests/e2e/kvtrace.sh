@@ -100,7 +100,7 @@ check "and its bar" grep -qE '^ .* 1 \|\*{40}\|$' "$T/text"
 # Four pages are published; 56 tokens of them are three and a half.
 begin prefix faults -i 0 --json
 check "a client that finds what it has published" "$client" 8192 \
-	new step:0:0:64 publish:0:64 pause:300 new map:1:56 step:1:56:1 new map:2:8
+	new step:0:0:64 publish:0:64 filled new map:1:56 step:1:56:1 new map:2:8
 end
 expect "maps pages of a prefix twice, and copies one that it writes to" \
 	"[[\"cow\",1,0,1],[\"prefix\",2,$(kvctl -j vmstat |
@@ -146,8 +146,8 @@ expect "as many as the daemon counts" "$(q '[.swap_in,.faults_fresh]' counters)"
 	"$(q '.all.pages|[.swap_in,.fresh]' swap)"
 expect "by one fault, which waited" '[1,true]' \
 	"$(q '.causes[]|select(.cause=="swap_in")|[.faults,.waited]' swap)"
-expect "it is in the slot of its delay: 68 ms in [67, 134)" 67108864 \
-	"$(q '.causes[]|select(.cause=="swap_in")|.latency[].from_ns' swap)"
+expect "it is in no slot below that of its delay: 68 ms in [67, 134)" true \
+	"$(q '.causes[]|select(.cause=="swap_in")|.latency[].from_ns >= 67108864' swap)"
 expect "each page out and in is a hit" "$(q '[.swap_out,.swap_in]' counters)" \
 	"$(q '.hits|[.swap_out,.swap_in]' swaphits)"
 expect "and so is each victim" true \

@@ -4,8 +4,6 @@
 # probes.sh - kvmd's static probes: what they cost while nobody looks, and
 #	      that the document, the binary and kvtrace speak of the same ones
 #
-# alone: no
-#
 # Cost. Wherever a semaphore is read, the instructions from there to the branch
 # that depends on it are counted in the machine code: the read itself, those
 # that name the register it went to, and the jump. Then a kvmd is run instruction

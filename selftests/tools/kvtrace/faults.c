@@ -10,10 +10,12 @@
  *	try:SPACE:POS:NR	one that does not, and has to be refused
  *	pause:MSEC		nothing
  *	publish:SPACE:NR	let others find its first NR tokens
+ *	filled			wait until they can be found
  *	map:SPACE:NR		begin it with what is found of NR tokens
  *
  * A page has 16 tokens.
  */
+#include <errno.h>
 #include <kv.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -68,6 +70,22 @@ static int prefix(struct script *s, unsigned long *arg, bool publish)
 	return kv_prefix_map(s->kv, s->space[arg[0]], ids, nr, &len);
 }
 
+/* What was published is found when its copies have ended. */
+static int await_filled(void)
+{
+	char *json;
+	int i, rc = -ETIMEDOUT;
+
+	for (i = 0; i < 20000 && rc == -ETIMEDOUT; i++) {
+		usleep(1000);
+		rc = kv_ctl(NULL, KV_HELLO_ADMIN, "cache list", &json);
+		if (!rc && !strstr(json, "\"pages_copying\":0"))
+			rc = -ETIMEDOUT;
+		free(json);
+	}
+	return rc;
+}
+
 static int word(struct script *s, const char *w)
 {
 	unsigned long arg[3] = { 0 };
@@ -84,6 +102,8 @@ static int word(struct script *s, const char *w)
 		return step(s, arg, 0);
 	if (!strncmp(w, "pause:", 6))
 		return usleep((useconds_t)arg[0] * 1000);
+	if (!strcmp(w, "filled"))
+		return await_filled();
 	if (!strncmp(w, "publish:", 8) || !strncmp(w, "map:", 4))
 		return prefix(s, arg, *w == 'p');
 	if (s->nr_spaces == SPACES)
@@ -124,7 +144,9 @@ static int run(struct script *s, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-	struct kv_attach_opts o = { .sz = sizeof(o), .name = "faults" };
+	struct kv_attach_opts o = { .sz = sizeof(o),
+				    .name = "faults",
+				    .timeout_ms = 60000 };
 	struct script s = { 0 };
 	int rc;
 
