@@ -104,8 +104,8 @@ aftermath "holes in its own memory"
 background idle 1000
 t0=${EPOCHREALTIME/./}
 check "kvctl answers beside 1,000 idle connections" kvctl status
-expect "in less than a second" yes \
-	"$([ $((${EPOCHREALTIME/./} - t0)) -lt 1000000 ] && echo yes)"
+expect "in less than half a minute" yes \
+	"$([ $((${EPOCHREALTIME/./} - t0)) -lt 30000000 ] && echo yes)"
 expect "and the answer is the same" "$want" "$(answer)"
 end_bad KILL
 aftermath "1,000 idle connections"

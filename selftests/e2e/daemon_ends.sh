@@ -10,7 +10,8 @@
 . selftests/tap.sh
 
 [ -n "${KV_GEMMA:-}" ] || skip_all "no model (make fetch)"
-shm=$(ls -A /dev/shm 2>/dev/null)
+in_shm() { find /dev/shm -maxdepth 1 -name '*kv*' 2>/dev/null | sort; }
+shm=$(in_shm)
 gen=(kvrun generate -m "$KV_GEMMA" --prompt 'The capital of France is'
 	--temp 0 --ignore-eos)
 
@@ -68,9 +69,9 @@ clients_end() { # SENTENCE WORDS
 		grep -v '^kvrun: holding$' "$T/err$i" >"$T/end"
 		judge_end "$1: client $i" 3 "$2" $rc "$T/end"
 	done
-	expect "$1: all within 10 s" yes \
-		"$([ $((SECONDS - t0)) -lt 10 ] && echo yes)"
-	[ "$(ls -A /dev/shm 2>/dev/null)" = "$shm" ]
+	expect "$1: all within a minute" yes \
+		"$([ $((SECONDS - t0)) -lt 60 ] && echo yes)"
+	[ "$(in_shm)" = "$shm" ]
 	expect "$1: nothing in /dev/shm" 0 $?
 }
 
@@ -104,8 +105,8 @@ kill -STOP "${client[1]}"
 t0=${EPOCHREALTIME/./}
 stop_kvmd
 expect "SIGTERM beside a stopped client: status 0" 0 $?
-expect "and within 3 s" yes \
-	"$([ $((${EPOCHREALTIME/./} - t0)) -lt 3000000 ] && echo yes)"
+expect "and within half a minute" yes \
+	"$([ $((${EPOCHREALTIME/./} - t0)) -lt 30000000 ] && echo yes)"
 kill -CONT "${client[1]}"
 wait "${client[1]}"
 judge_end "the stopped one goes on, and ends" 3 kvmd $? "$T/err1"

@@ -59,8 +59,8 @@ expect_exit "high is a limit of its own" 0 \
 	kvctl tenant limit "$tenant" high=32M
 expect "and is shown" "33554432" "$(cols high tenant list)"
 expect_exit "which max takes away" 0 kvctl tenant limit "$tenant" high=max
-expect "pressure has the device and the tenant" "-	0.00 $tenant	0.00 " \
-	"$(cols tenant,some10 pressure | tr '\n' ' ')"
+expect "pressure has the device and the tenant" "-	N $tenant	N " \
+	"$(cols tenant,some10 pressure | sed 's/[0-9]*\.[0-9][0-9]$/N/' | tr '\n' ' ')"
 expect_exit "a limit that is no number is a usage error" 2 \
 	kvctl tenant limit "$tenant" max=lots
 expect_exit "limit is short for it" 0 kvctl limit "$tenant" max=max
@@ -106,11 +106,17 @@ expect_exit "or are more than the device" 2 kvctl device watermarks 0 0,0,1T
 expect_exit "or two" 2 kvctl device watermarks 0 8M,16M
 expect_exit "of a device that there is" 6 kvctl device watermarks 1 0,0,0
 expect_exit "device reclaim begins" 0 kvctl device reclaim 0 1G
-expect "until all is free" 134217728 "$(device reclaim_goal_bytes)"
+# It is given up after a second, which may be over: then it is asked for again
+goal=$(device reclaim_goal_bytes) asked=1
+while [ "$goal" = 0 ] && [ $asked -lt 10 ]; do
+	kvctl -q device reclaim 0 1G
+	goal=$(device reclaim_goal_bytes) asked=$((asked + 1))
+done
+expect "until all is free" 134217728 "$goal"
 wait_for 10 eval '[ "$(device reclaim_goal_bytes)" = 0 ]'
 expect "which a client in its memory prevents: it is given up" 0 \
 	"$(device reclaim_goal_bytes)"
-expect "and is an event" 1 \
+expect "and is an event" $asked \
 	"$(kvctl -j events list | jq '[.events[].event] |
 		map(select(. == "device_reclaim")) | length')"
 expect_exit "device reclaim takes a size" 2 kvctl device reclaim 0 much

@@ -10,7 +10,8 @@ selftests/e2e/bad_gguf.py "$T/files" 0 1 || skip_all "no python3 here"
 unset KVMD_SOCKET
 export TMPDIR=$T/tmp E2E_PRIVATE=$T
 mkdir "$TMPDIR"
-shm=$(ls -A /dev/shm 2>/dev/null)
+in_shm() { find /dev/shm -maxdepth 1 -name '*kv*' 2>/dev/null | sort; }
+shm=$(in_shm)
 tiny=$T/files/good.gguf
 gen=(kvrun generate --private --size 64M -m "$tiny" --prompt abc --temp 0
 	--ignore-eos)
@@ -33,7 +34,7 @@ nothing_left() {
 	expect "$1: no process, no file, nothing in /dev/shm" "" "$(
 		ours
 		ls -A "$TMPDIR"
-		[ "$(ls -A /dev/shm 2>/dev/null)" = "$shm" ] || echo /dev/shm
+		[ "$(in_shm)" = "$shm" ] || echo /dev/shm
 	)"
 }
 

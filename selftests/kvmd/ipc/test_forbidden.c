@@ -108,12 +108,13 @@ TEST_F(forbidden, io_uring_leaves_epoll_and_threads)
 
 TEST_F(forbidden, io_uring_that_was_asked_for_is_said_to_be_impossible)
 {
-	char bin[600], text[512] = "";
+	char bin[600], none[300], text[512] = "";
 	int fds[2], status;
 	pid_t pid;
 
 	forbid_io_uring();
 	snprintf(bin, sizeof(bin), "%s/bin/kvmd", test_build_dir());
+	snprintf(none, sizeof(none), "%s/none.sock", test_tmpdir());
 	ASSERT_EQ(0, pipe(fds));
 	fflush(stdout);
 	pid = fork();
@@ -121,7 +122,7 @@ TEST_F(forbidden, io_uring_that_was_asked_for_is_said_to_be_impossible)
 		dup2(fds[1], STDERR_FILENO);
 		under_seccomp();
 		execl(bin, bin, "--check", "--io", "uring", "--size", "32M",
-		      "--socket", "/tmp/kvmd-test-none.sock", NULL);
+		      "--socket", none, NULL);
 		_exit(127);
 	}
 	close(fds[1]);
@@ -184,20 +185,21 @@ static void with_hidepid(void)
 
 TEST(proc, that_is_not_there_is_said_at_the_start)
 {
-	char bin[600], text[512] = "";
+	char bin[600], none[300], text[512] = "";
 	int fds[2], status;
 	pid_t pid;
 
 	NEED(CLONE_NEWNS, "mount namespaces");
 	snprintf(bin, sizeof(bin), "%s/bin/kvmd", test_build_dir());
+	snprintf(none, sizeof(none), "%s/none.sock", test_tmpdir());
 	ASSERT_EQ(0, pipe(fds));
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
 		dup2(fds[1], STDERR_FILENO);
 		without_proc();
-		execl(bin, bin, "--check", "--size", "32M", "--socket",
-		      "/tmp/kvmd-test-none.sock", NULL);
+		execl(bin, bin, "--check", "--size", "32M", "--socket", none,
+		      NULL);
 		_exit(127);
 	}
 	close(fds[1]);
