@@ -102,8 +102,8 @@ TEST_TIMEOUT(mix, of_eight_clients_reads_exactly_what_it_wrote, 3000)
 		ops = 10000000;
 	r = mmap(NULL, sizeof(*r) * NR_CLIENTS, PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	ASSERT_EQ(0,
-		  test_kvmd_start(&d, test_tmpdir(), "--size", DEVICE, NULL));
+	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", DEVICE,
+				     "--revoke-ask", "3600000", NULL));
 	t0 = th_now();
 	for (i = 0; i < NR_CLIENTS; i++) {
 		pid[i] = fork();

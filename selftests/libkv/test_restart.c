@@ -53,7 +53,7 @@ static void start_kept(struct restart_self *self, bool tight, bool swap,
 			     tight ? "32M" : "256M", "--tenant-key", "pid",
 			     "--limit", tight ? "32M" : "64M", "--swap-file",
 			     path, "--swap-size", swap ? "64M" : "4K",
-			     "--revoke-ask", revoke ? "0" : "1000",
+			     "--revoke-ask", revoke ? "0" : "3600000",
 			     "--revoke-fence", revoke ? "1" : "30000", NULL));
 }
 
