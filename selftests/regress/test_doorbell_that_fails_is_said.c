@@ -11,12 +11,12 @@
 #include "libkv/src/client.h"
 #include <kv.h>
 
-TEST_TIMEOUT(doorbell, that_cannot_be_rung_is_said, 20)
+TEST_TIMEOUT(doorbell, that_cannot_be_rung_is_said, 60)
 {
 	struct kv_attach_opts o = { .sz = sizeof(o) };
 	struct test_kvmd d;
 	struct kv *kv;
-	int fd;
+	int fd, i;
 
 	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--size", "32M",
 				     "--spin", "0", NULL));
@@ -25,7 +25,8 @@ TEST_TIMEOUT(doorbell, that_cannot_be_rung_is_said, 20)
 	EXPECT_GE(kv_shrink(kv), 0);
 	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	ASSERT_EQ(kv->doorbell, dup2(fd, kv->doorbell));
-	usleep(100000); /* kvmd sleeps */
+	for (i = 0; i < 20000 && !kv_load_acquire(&kv->hdr->sq_sleeping.v); i++)
+		usleep(1000); /* until kvmd sleeps */
 	EXPECT_EQ(-EBADF, kv_shrink(kv));
 	EXPECT_TRUE(strstr(kv_error(kv), "cannot be woken"));
 	EXPECT_EQ(-EBADF, kv_shrink(kv));

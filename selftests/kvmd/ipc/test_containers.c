@@ -269,7 +269,7 @@ TEST_F(inner_kvmd, ends_with_its_parent)
 	EXPECT_EQ(0, access(d.socket, F_OK));
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	for (i = 0; i < 200 && !access(d.socket, F_OK); i++)
+	for (i = 0; i < 3000 && !access(d.socket, F_OK); i++)
 		usleep(10000);
 	EXPECT_NE(0, access(d.socket, F_OK));
 }
