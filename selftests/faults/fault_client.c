@@ -300,7 +300,7 @@ int main(int argc, char **argv)
 	path = argv[1];
 	setvbuf(stdout, NULL, _IONBF, 0);
 	signal(SIGALRM, SIG_DFL);
-	alarm(15);
+	alarm(60);
 	left_begin();
 	scenario(a, b);
 	rc = left_more();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* timeout: 180 */
+/* timeout: 900 */
 /* quick: no */
 /*
  * test_faults_clients.c - whatever libkv and the engine call may fail, anywhere
@@ -255,7 +255,7 @@ static bool fail_all(struct client_self *self, uint32_t i, bool engine)
 	return true;
 }
 
-TEST_F_TIMEOUT(client, bears_each_call_that_fails, 150)
+TEST_F_TIMEOUT(client, bears_each_call_that_fails, 400)
 {
 	uint64_t seed = sample_seed();
 	uint32_t i;

@@ -331,10 +331,14 @@ static void fail_at_start(uint32_t i, struct tally *t)
 {
 	struct daemon_run k;
 	bool up, ok;
+	int ms;
 
 	sites_arm(&sites, i, 1, 1);
 	up = kvmd_begin(&k);
 	t->nr++;
+	/* a worker of it may still be on its way to it */
+	for (ms = 0; up && ms < 1000 && !sites_fired(&sites); ms++)
+		usleep(1000);
 	t->fired += sites_fired(&sites) > 0;
 	sites_mode(&sites, SHIM_OFF);
 	if (up) {
