@@ -55,7 +55,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TH_TIMEOUT_S 60
+#define TH_TIMEOUT_S 200
 #define TH_EXIT_SKIP 4
 #define TH_NAME_MAX  256
 

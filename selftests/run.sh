@@ -12,7 +12,7 @@
 #   -j  unit tests at a time (default: one per core)
 #
 # A test is a program selftests/**/test_*.c or a script selftests/e2e/*.sh.
-# Markers in its first 30 lines: "timeout: SECONDS" (default 120), "alone: yes"
+# Markers in its first 30 lines: "timeout: SECONDS" (default 400), "alone: yes"
 # (nothing runs beside it; scripts: unless "alone: no"), "quick: no",
 # "long: yes", "san: address thread".
 #
@@ -120,7 +120,7 @@ run_one() { # LEG SOURCE COMMAND
 	log=$logs/$leg/$name
 	mkdir -p "$(dirname "$log")"
 	limit=$(marker "$src" timeout)
-	limit=${limit:-120}
+	limit=${limit:-400}
 	scale=1
 	[ "$leg" = main ] || scale=3
 	[ "$long" = 0 ] || scale=$((scale * 10))

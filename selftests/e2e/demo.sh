@@ -3,7 +3,7 @@
 #
 # demo.sh - the demonstration of `make run`, from start to nothing left
 #
-# timeout: 300
+# timeout: 900
 . selftests/tap.sh
 
 if [ -z "${KV_GEMMA:-}" ] || [ -z "${KV_QWEN:-}" ]; then

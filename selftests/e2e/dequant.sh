@@ -4,7 +4,7 @@
 # dequant.sh - every block type as PyPI's gguf reads it
 #
 # quick: no
-# timeout: 240
+# timeout: 720
 #
 # The package comes into BUILD/venv-gguf, once.
 . selftests/tap.sh

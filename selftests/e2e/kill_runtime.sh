@@ -3,7 +3,7 @@
 #
 # kill_runtime.sh - runtimes die by SIGKILL, another one's answer is the same
 #
-# timeout: 150
+# timeout: 450
 # quick: no
 #
 # The survivor's tokens are compared with those of a run alone; the victims

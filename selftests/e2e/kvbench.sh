@@ -6,7 +6,7 @@
 # Tiny sizes: no number means anything here, and none is judged. make figures
 # measures and judges. The figures are in claims.sh.
 #
-# timeout: 180
+# timeout: 540
 # quick: no
 . selftests/tap.sh
 

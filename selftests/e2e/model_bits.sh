@@ -4,7 +4,7 @@
 # model_bits.sh - the same bits over pages, contiguous memory, in any chunks,
 # on any number of threads; the window's frames; samples, beams, weights once
 #
-# timeout: 240
+# timeout: 720
 . selftests/tap.sh
 
 [ -n "${KV_GEMMA:-}" ] || skip_all "no model (make fetch)"

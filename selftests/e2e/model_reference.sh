@@ -3,7 +3,7 @@
 #
 # model_reference.sh - both models against the fp32 reference, over kvmd
 #
-# timeout: 400
+# timeout: 1200
 . selftests/tap.sh
 
 [ -n "${KV_GEMMA:-}${KV_QWEN:-}" ] || skip_all "no models (make fetch)"

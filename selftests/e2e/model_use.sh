@@ -3,7 +3,7 @@
 #
 # model_use.sh - kvrun as a person uses and misuses it
 #
-# timeout: 180
+# timeout: 540
 . selftests/tap.sh
 
 [ -n "${KV_GEMMA:-}" ] || skip_all "no model (make fetch)"

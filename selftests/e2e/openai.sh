@@ -4,7 +4,7 @@
 # openai.sh - OpenAI's and Prometheus' Python packages against kvrun serve
 #
 # quick: no
-# timeout: 120
+# timeout: 400
 #
 # They come from PyPI into BUILD/venv-openai, once. The model is one of our own
 # writing, whose tokens are bytes; what the packages are asked is in

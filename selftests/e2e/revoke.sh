@@ -5,7 +5,7 @@
 # that wants it
 #
 # quick: no
-# timeout: 180
+# timeout: 540
 #
 # The model is one of our own writing: 16 tokens take 512 KiB, 256 an extent.
 . selftests/tap.sh

@@ -4,7 +4,7 @@
 # serve.sh - kvrun serve: forms, refusals, cancellation, two servers, the end
 #
 # quick: no
-# timeout: 240
+# timeout: 720
 #
 # The model is one of our own writing: 16 tokens take 512 KiB, 256 an extent.
 # What clients do is in serve_client.py; where the real model is, two servers

@@ -3,7 +3,7 @@
 #
 # serve_kills.sh - kvmd and two servers are killed while both are under load
 #
-# timeout: 480
+# timeout: 1200
 # quick: no
 #
 # Two models share a device that has half of what their requests need; the

@@ -4,7 +4,7 @@
 # tokenizers.sh - our ids against the reference's and other tokenizers'
 #
 # quick: no
-# timeout: 240
+# timeout: 720
 #
 # `sentencepiece` and `tokenizers` come from PyPI into BUILD/venv, once, with
 # the vocabulary rebuilt from the model's file.

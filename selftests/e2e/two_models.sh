@@ -4,7 +4,7 @@
 # two_models.sh - two models on one kvmd say what each says alone
 #
 # quick: no
-# timeout: 120
+# timeout: 400
 #
 # Both compute at the same time out of one device; the reference is each
 # model's contiguous mode, which has no kvmd. Then what kvctl shows of shared

@@ -2,7 +2,7 @@
 /*
  * test_step.c - the step protocol, explored over the functions of step.h
  *
- * timeout: 120
+ * timeout: 900
  *
  * One client with two spaces and up to three steps, its device stream, kvmd;
  * three frames. Space 0 owns frame 0; a fork makes space 1 share it, a kill
@@ -751,17 +751,17 @@ static void all_pass(bool pso)
 	}
 }
 
-TEST_TIMEOUT(step, holds_in_every_order_of_stores_under_tso, 60)
+TEST_TIMEOUT(step, holds_in_every_order_of_stores_under_tso, 240)
 {
 	all_pass(false);
 }
 
-TEST_TIMEOUT(step, holds_when_stores_pass_each_other, 60)
+TEST_TIMEOUT(step, holds_when_stores_pass_each_other, 240)
 {
 	all_pass(true);
 }
 
-TEST_TIMEOUT(step, fails_without_any_one_of_its_rules, 60)
+TEST_TIMEOUT(step, fails_without_any_one_of_its_rules, 240)
 {
 	struct x_result r = { 0 };
 	u32 rule, i, found = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* san: thread */
-/* timeout: 120 */
+/* timeout: 400 */
 /*
  * test_step_threads.c - both ends of the ring and of the step protocol as
  *			 threads of one process
