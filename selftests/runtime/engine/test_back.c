@@ -180,7 +180,7 @@ static void even_rate(char *delay, size_t len)
 	rig_close(&r);
 }
 
-TEST_TIMEOUT(back, in_part_read_and_in_part_computed_they_are_too, 120)
+TEST_TIMEOUT(back, in_part_read_and_in_part_computed_they_are_too, 400)
 {
 	struct engine_opts eo = { .step_tokens = 512, .max_seqs = 64 };
 	struct engine_stats st = { 0 };
@@ -270,7 +270,7 @@ static void take_turns(struct back *b, u64 seed, bool cancels)
 	}
 }
 
-TEST_TIMEOUT(turns, most_advance_before_the_first_has_ended, 120)
+TEST_TIMEOUT(turns, most_advance_before_the_first_has_ended, 400)
 {
 	struct engine_opts eo = { .step_tokens = 128,
 				  .max_seqs = 64,

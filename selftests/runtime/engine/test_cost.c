@@ -192,12 +192,12 @@ static void run(const char *delay, struct engine_stats *out)
 	EXPECT_EQ(0, test_kvmd_stop(&d));
 }
 
-TEST_TIMEOUT(cost_engine, swap_that_is_slow_is_left_alone, 120)
+TEST_TIMEOUT(cost_engine, swap_that_is_slow_is_left_alone, 400)
 {
 	struct engine_stats fast, slow;
 
 	run(NULL, &fast);
-	run("write:60000", &slow);
+	run("write:40000", &slow);
 	EXPECT_GT(fast.nr_read, 0);
 	EXPECT_GT(slow.nr_preempted, slow.nr_paused);
 }
