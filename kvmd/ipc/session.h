@@ -116,7 +116,7 @@ void session_keep(struct session *s);
 /* session_unkeep - no more; then, when it is gone, what it consisted of */
 void session_unkeep(struct session *s);
 void session_unkeep_fds(struct session *s);
-/* session_msg_begin - remember the packet that is next in its socket; false: none */
+/* session_msg_begin - remember the packet that is next, if there is one */
 bool session_msg_begin(struct session *s);
 /* session_msg_is_next - what is remembered has not left the socket */
 bool session_msg_is_next(struct session *s);

@@ -76,8 +76,8 @@ KV_API int kv_attach(const struct kv_attach_opts *opts, struct kv **out);
 KV_API const char *kv_attach_error(void);
 /*
  * kv_detach - unmap and close; NULL is fine. No step may be running. All that a
- * child of fork() may do with a handle of its parent's, which goes on; while the
- * child has it, kvmd does not see that the parent closed it.
+ * child of fork() may do with a handle of its parent's, which goes on; while
+ * the child has it, kvmd does not see that the parent closed it.
  */
 KV_API void kv_detach(struct kv *kv);
 /* kv_error - sentence of the last failed call, never NULL */
