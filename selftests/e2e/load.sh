@@ -86,6 +86,23 @@ check "a time that is over" load --request-rate 50 --seconds 0.5 \
 	--output-len 2
 holds "sends no more" '.completed > 5 and .completed < 60 and .failed == 0'
 
+ask /set/mute=1 >/dev/null
+for endpoint in completions chat; do
+	check "answers without text, $endpoint" load --num-prompts 5 \
+		--request-rate 100 --endpoint $endpoint --save-result "$T/mute"
+	holds "have a first token too" '.completed == 5 and
+		.total_output_tokens == 5 and .mean_ttft_ms >= 50 and
+		.max_ttft_ms < 60000 and .max_ttft_ms == .max_e2el_ms'
+done
+ask /set/mute=0 >/dev/null
+ask /set/tail=0.5 >/dev/null
+check "a stream that stays open" load --num-prompts 4 --output-len 2 \
+	--input-len 16 --save-result "$T/tail"
+expect "ends with its last token, the run with its last byte" true \
+	"$(jq '(.duration as $d|[.requests[]|.end + 0.4 < $d]|all) and
+	.duration > 0.5' "$T/tail")"
+ask /set/tail=0 >/dev/null
+
 check "300 at once" load --num-prompts 300 --output-len 1 --input-len 16
 expect "are all answered" 300 "$(figure .completed)"
 kvbench serve --url "$url" --request-rate 200 --num-prompts 5 --output-len 1 \

@@ -7,7 +7,8 @@ Usage: server.py PORT-FILE [OPTION=VALUE]...
 It has no model: a token comes each `pace` seconds, the first one after
 `first`, at most `slots` requests at a time, the others wait. What a prompt
 begins with is looked for in what was asked before, so that cached tokens are
-known too. It misbehaves on demand: `bad=KIND:EVERY` lets each EVERY-th
+known too. With `mute` an answer is one token without text. `tail` is how
+long the stream stays open behind the last token. It misbehaves on demand: `bad=KIND:EVERY` lets each EVERY-th
 streamed request end in KIND. `GET /count` says what it saw, `GET
 /set/OPTION=VALUE` sets an option and counts from zero.
 """
@@ -16,7 +17,8 @@ import json
 import sys
 
 opt = {"pace": 0.01, "first": 0.02, "slots": 64, "ids": 1, "usage": 1,
-       "say_ids": 1, "bad": "", "per_word": 1.25, "added": 3, "split": 0}
+       "say_ids": 1, "bad": "", "per_word": 1.25, "added": 3, "split": 0,
+       "mute": 0, "tail": 0.0}
 
 
 def set_option(a):
@@ -156,7 +158,10 @@ async def stream(c, q, slots):
         hit = cached(words, total)
         n = q["max_tokens"] if q.get("ignore_eos") else \
             min(q["max_tokens"], 5)
-        for i in range(n):
+        if opt["mute"]:
+            n = 1
+            await c.event(choice(q, "", "stop"))
+        for i in range(0 if opt["mute"] else n):
             if i:
                 await asyncio.sleep(opt["pace"])
             # as many SSE line ends as there are
@@ -166,6 +171,7 @@ async def stream(c, q, slots):
             await c.event({"choices": [], "usage": {
                 "prompt_tokens": total, "completion_tokens": n,
                 "prompt_tokens_details": {"cached_tokens": hit}}})
+        await asyncio.sleep(opt["tail"])
         await c.put("data: [DONE]\r\n\r\n")
         await c.end()
     seen["now"] -= 1

@@ -19,12 +19,12 @@
 static int take_body(void *arg, const char *p, size_t len);
 static int take_event(void *arg, const struct sse_event *e);
 
-void answer_init(struct answer *a, bool is_chat, void (*token)(void *arg),
-		 void *arg)
+void answer_init(struct answer *a, bool is_chat,
+		 void (*choice)(void *arg, bool brings), void *arg)
 {
 	memset(a, 0, sizeof(*a));
 	a->is_chat = is_chat;
-	a->token = token;
+	a->choice = choice;
 	a->arg = arg;
 	http_init(&a->http, take_body, a);
 	sse_init(&a->sse, take_event, a);
@@ -123,15 +123,15 @@ static void take_choice(struct answer *a, const json_t *c)
 {
 	const json_t *t = choice_text(a, c);
 	bool ends = json_is_string(json_object_get(c, "finish_reason"));
+	bool brings;
 
 	if (ends)
 		a->is_finished = true;
-	if (!json_is_string(t) || (ends && !json_string_length(t)))
-		return;
-	a->nr_events++;
-	if (a->token)
-		a->token(a->arg);
-	if (!a->keep)
+	brings = json_is_string(t) && (json_string_length(t) || !ends);
+	a->nr_events += brings;
+	if (a->choice)
+		a->choice(a->arg, brings);
+	if (!brings || !a->keep)
 		return;
 	strbuf_add(&a->text, json_string_value(t), json_string_length(t));
 	keep_ids(a, json_object_get(c, "token_ids"));

@@ -12,11 +12,12 @@
 struct answer {
 	struct http http;
 	struct sse sse;
-	void (*token)(void *arg); /* an event that brought text */
+	/* an event with a choice; brings: a token, else only how it ended */
+	void (*choice)(void *arg, bool brings);
 	void *arg;
 	bool is_chat, keep; /* keep: text and ids are wanted */
 	/* what came */
-	u32 nr_events; /* that brought text */
+	u32 nr_events; /* that brought a token */
 	u32 prompt_tokens, output_tokens, cached_tokens;
 	bool has_usage, has_cached;
 	bool is_finished; /* a reason was given, or [DONE] */
@@ -26,8 +27,8 @@ struct answer {
 	struct failure failure;
 };
 
-void answer_init(struct answer *a, bool is_chat, void (*token)(void *arg),
-		 void *arg);
+void answer_init(struct answer *a, bool is_chat,
+		 void (*choice)(void *arg, bool brings), void *arg);
 void answer_fini(struct answer *a);
 /* answer_reset - the next request on the same connection */
 void answer_reset(struct answer *a, bool keep);

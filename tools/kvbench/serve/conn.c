@@ -18,12 +18,12 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-void conn_init(struct conn *c, bool is_chat, void (*token)(void *arg),
-	       void *arg)
+void conn_init(struct conn *c, bool is_chat,
+	       void (*choice)(void *arg, bool brings), void *arg)
 {
 	memset(c, 0, sizeof(*c));
 	c->fd = -1;
-	answer_init(&c->answer, is_chat, token, arg);
+	answer_init(&c->answer, is_chat, choice, arg);
 }
 
 void conn_close(struct conn *c)

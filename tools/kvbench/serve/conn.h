@@ -21,13 +21,14 @@ struct conn {
 	double moved; /* when something went over it last */
 	/* of the request */
 	double first, last; /* token */
+	double end; /* the last event with a choice */
 	struct samples itl;
 	struct conn *next_free;
 };
 
-/* conn_init - @token is called for each event that brings text */
-void conn_init(struct conn *c, bool is_chat, void (*token)(void *arg),
-	       void *arg);
+/* conn_init - @choice is called for each event that has one */
+void conn_init(struct conn *c, bool is_chat,
+	       void (*choice)(void *arg, bool brings), void *arg);
 void conn_fini(struct conn *c);
 void conn_close(struct conn *c);
 

@@ -99,10 +99,13 @@ static void settle_children(struct run *u, u32 request, bool ok)
 
 /* ---- connections ---- */
 
-static void on_token(void *arg)
+static void on_choice(void *arg, bool brings)
 {
 	struct conn *c = arg;
 
+	c->end = c->moved;
+	if (!brings)
+		return;
 	if (c->answer.nr_events == 1)
 		c->first = c->moved;
 	else
@@ -130,7 +133,7 @@ static struct conn *take_conn(struct run *u)
 	c = malloc(sizeof(*c));
 	if (!c)
 		return NULL;
-	conn_init(c, u->o->render->is_chat, on_token, c);
+	conn_init(c, u->o->render->is_chat, on_choice, c);
 	u->conn[u->nr_conns++] = c;
 	return c;
 }
@@ -150,12 +153,14 @@ static void keep_answer(struct run *u, struct conn *c)
 	a->nr_ids = a->ids_room = 0;
 }
 
+/* An answer without text has its first token where it says why it ended. */
 static void take_times(struct run *u, struct conn *c, struct record *rec)
 {
+	double end = c->end > 0 ? c->end : c->moved;
 	size_t i;
 
-	rec->first = c->first - u->start;
-	rec->end = c->moved - u->start;
+	rec->first = (c->answer.nr_events ? c->first : end) - u->start;
+	rec->end = end - u->start;
 	for (i = 0; i < c->itl.nr; i++)
 		samples_add(&u->r->itl, c->itl.v[i]);
 	u->r->itl.lost |= c->itl.lost;
@@ -171,7 +176,7 @@ static void request_ends(struct run *u, struct conn *c)
 	u->now = clock_s() - u->start;
 	rec->is_done = true;
 	rec->is_ok = !a->failure.kind[0];
-	rec->end = u->now;
+	rec->end = u->r->duration = u->now;
 	rec->input = a->has_usage ? a->prompt_tokens
 				  : u->w->request[c->request].input;
 	rec->output = a->output_tokens;
@@ -212,7 +217,7 @@ static int start(struct run *u, u32 request)
 		return -ENOMEM;
 	c->request = request;
 	c->itl.nr = 0;
-	c->first = c->last = 0;
+	c->first = c->last = c->end = 0;
 	answer_reset(&c->answer, u->w->request[request].is_quoted);
 	u->active++;
 	u->r->nr_sent++;
@@ -397,9 +402,8 @@ int run_work(const struct run_opts *o, const struct work *w,
 {
 	struct sigaction on = { .sa_handler = on_interrupt }, before[2];
 	struct run u = { .o = o, .w = w, .r = r, .epoll = -1 };
-	double cpu = cpu_seconds(), last = 0;
+	double cpu = cpu_seconds();
 	int rc;
-	u32 i;
 
 	memset(r, 0, sizeof(*r));
 	rc = setup(&u);
@@ -412,10 +416,7 @@ int run_work(const struct run_opts *o, const struct work *w,
 		rc = turn(&u);
 	sigaction(SIGINT, &before[0], NULL);
 	sigaction(SIGTERM, &before[1], NULL);
-	for (i = 0; i < r->nr; i++)
-		last = max(last, r->record[i].end);
-	r->duration = last;
-	r->cpu = last > 0 ? (cpu_seconds() - cpu) / last : 0;
+	r->cpu = r->duration > 0 ? (cpu_seconds() - cpu) / r->duration : 0;
 	r->is_interrupted = interrupted;
 	cleanup(&u);
 	return rc;

@@ -11,7 +11,7 @@
 /* All times are seconds from the start of the run. */
 struct record {
 	double due; /* when it should be sent; latency counts from here */
-	double sent, first, end;
+	double sent, first, end; /* first, end: token */
 	u32 input, output, cached; /* tokens, as the server counts them */
 	bool is_done, is_ok, has_cached;
 };
@@ -27,7 +27,7 @@ struct run_opts {
 struct run_result {
 	struct record *record; /* [nr] */
 	u32 nr, nr_ok, nr_sent, peak; /* peak: requests at a time */
-	double duration;
+	double duration; /* to the last byte of the last answer */
 	double cpu; /* share of a core that the client took */
 	struct samples itl; /* of good requests, s */
 	struct samples lag; /* s that a request was sent later than due,

@@ -233,6 +233,37 @@ TEST(answer, of_a_chat_counts_text_and_not_the_role)
 	answer_fini(&a);
 }
 
+struct seen {
+	u32 nr, nr_tokens;
+};
+
+static void on_choice(void *arg, bool brings)
+{
+	struct seen *s = arg;
+
+	s->nr++;
+	s->nr_tokens += brings;
+}
+
+TEST(answer, without_text_is_good_and_tells_when_it_ended)
+{
+	struct seen s = { 0 };
+	struct answer a;
+
+	answer_init(&a, false, on_choice, &s);
+	EXPECT_STREQ(kind_of(&a, STREAM
+			     "data: {\"choices\":[{\"text\":\"\","
+			     "\"finish_reason\":\"stop\"}],\"usage\":"
+			     "{\"prompt_tokens\":9,\"completion_tokens\":1}}"
+			     "\n\ndata: [DONE]\n\n"),
+		     "");
+	EXPECT_EQ(a.nr_events, 0);
+	EXPECT_EQ(a.output_tokens, 1);
+	EXPECT_EQ(s.nr, 1);
+	EXPECT_EQ(s.nr_tokens, 0);
+	answer_fini(&a);
+}
+
 TEST(answer, lines_and_events_without_end_are_refused)
 {
 	static char big[SSE_EVENT_MAX + 4096];
