@@ -87,8 +87,12 @@ int run_wait(const struct invocation *inv)
 		} else {
 			rc = ask_exit_status(opt, rc);
 			/* Not running yet is what ready waits for. */
-			if (rc != EX_KV_NOT_RUNNING || c.kind != WAIT_READY)
-				return ask(opt, 0, "status", &a);
+			if (rc != EX_KV_NOT_RUNNING || c.kind != WAIT_READY) {
+				rc = ask(opt, 0, "status", &a);
+				if (rc)
+					return rc;
+				json_decref(a); /* there it is again */
+			}
 		}
 		if (clock_s() >= end)
 			break;

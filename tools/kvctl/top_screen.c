@@ -33,11 +33,12 @@ struct screen {
 	struct top_view view;
 	struct sample now, prev;
 	bool have_prev, help, typing; /* typing: the filter */
-	bool confirm; /* kill the selected client? */
+	bool confirm; /* kill the victim? */
 	char note[160]; /* what the last key did */
 	int width, height;
 	unsigned int nr_rows;
 	u64 selected_client;
+	u64 victim; /* selected when its end was asked for */
 	unsigned int sort_col; /* 0: the panel's own order */
 };
 
@@ -210,7 +211,7 @@ static void draw_status_row(struct screen *s, FILE *out)
 		n = snprintf(line, sizeof(line), "filter: %s_", s->view.filter);
 	else if (s->confirm)
 		n = snprintf(line, sizeof(line), "kill client %" PRIu64 "? y/n",
-			     s->selected_client);
+			     s->victim);
 	else if (s->note[0])
 		n = snprintf(line, sizeof(line), "%s", s->note);
 	else
@@ -348,21 +349,21 @@ static void type_filter(struct screen *s, int key)
 	}
 }
 
-static void kill_selected(struct screen *s)
+static void kill_victim(struct screen *s)
 {
 	char request[64];
 	json_t *a = NULL;
 	int rc;
 
-	snprintf(request, sizeof(request), "kill %" PRIu64, s->selected_client);
+	snprintf(request, sizeof(request), "kill %" PRIu64, s->victim);
 	rc = ask_quiet(s->opt, KV_HELLO_ADMIN, request, &a);
 	json_decref(a);
 	if (rc)
 		snprintf(s->note, sizeof(s->note), "client %" PRIu64 ": %s",
-			 s->selected_client, strerror(-rc));
+			 s->victim, strerror(-rc));
 	else
 		snprintf(s->note, sizeof(s->note),
-			 "client %" PRIu64 " was killed", s->selected_client);
+			 "client %" PRIu64 " was killed", s->victim);
 }
 
 /* Return: false to leave. */
@@ -376,7 +377,7 @@ static bool handle_key(struct screen *s, int key)
 	if (s->confirm) {
 		s->confirm = false;
 		if (key == 'y' || key == 'Y')
-			kill_selected(s);
+			kill_victim(s);
 		return true;
 	}
 	switch (key) {
@@ -410,6 +411,7 @@ static bool handle_key(struct screen *s, int key)
 	case 'k':
 	case KEY_F(9):
 		s->confirm = s->nr_rows && s->view.panel != PANEL_TENANTS;
+		s->victim = s->selected_client;
 		break;
 	case KEY_UP:
 		s->view.selected -= s->view.selected > 0;

@@ -25,6 +25,7 @@ FIXTURE(kvctl)
 	int status; /* -errno instead */
 	int nr_deaf; /* connections that are closed at once */
 	int nr_cut; /* questions that are taken and not answered */
+	int nr_bad; /* questions whose answer is no JSON */
 	char asked[16][128]; /* the request lines */
 	unsigned int nr_asked;
 	char out[65536];
@@ -107,7 +108,9 @@ static void serve(struct kvctl_self *self, int conn)
 		if (self->status)
 			send_error(conn, q.msg.cookie, self->status);
 		else
-			send_json(conn, q.msg.cookie, self->json);
+			send_json(conn, q.msg.cookie,
+				  self->nr_bad ? "?" : self->json);
+		self->nr_bad -= self->nr_bad > 0;
 	}
 }
 
@@ -341,6 +344,18 @@ TEST_F(kvctl, a_kvmd_that_goes_while_it_is_asked_has_a_successor)
 	EXPECT_EQ(3, run(self, "status"));
 }
 
+TEST_F(kvctl, wait_that_could_not_ask_has_not_seen_its_condition)
+{
+	self->json = "{\"clients\":1,\"spaces\":0}";
+	self->nr_bad = 1;
+	EXPECT_EQ(5, run(self, "-t 0.5 wait idle"));
+	EXPECT_TRUE(strstr(self->out, "not idle after 0.5 s"));
+	self->json = "{\"clients\":0,\"spaces\":0}";
+	self->nr_bad = 1;
+	EXPECT_EQ(0, run(self, "-t 5 wait idle"));
+	EXPECT_STREQ("", self->out);
+}
+
 TEST_F(kvctl, events_are_followed_into_a_successors_list)
 {
 	self->json = "{\"next\":3,\"lost\":0,\"events\":[{\"seq\":5,"
@@ -429,22 +444,55 @@ static void press(int fd, const char *keys)
 		TH_LOG("%s", strerror(errno));
 }
 
-TEST_F(kvctl, top_is_a_live_screen_with_keys)
+/* top on a terminal of its own, with a sample each @every seconds. */
+static pid_t start_top(int *fd, const char *every)
 {
 	struct winsize ws = { .ws_row = 24, .ws_col = 80 };
 	char path[512];
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/bin/kvctl", test_build_dir());
+	pid = forkpty(fd, NULL, NULL, &ws);
+	if (!pid) {
+		setenv("TERM", "xterm", 1);
+		execl(path, "kvctl", "-w", every, "top", NULL);
+		_exit(127);
+	}
+	return pid;
+}
+
+TEST_F(kvctl, top_kills_the_client_it_asked_about)
+{
 	int fd, status;
 	pid_t pid;
 
 	self->json = everything;
-	snprintf(path, sizeof(path), "%s/bin/kvctl", test_build_dir());
-	pid = forkpty(&fd, NULL, NULL, &ws);
+	pid = start_top(&fd, "0.1");
 	ASSERT_GE(pid, 0);
-	if (!pid) {
-		setenv("TERM", "xterm", 1);
-		execl(path, "kvctl", "top", NULL);
-		_exit(127);
-	}
+	EXPECT_TRUE(screen_shows(self, fd, "F10Quit"));
+	press(fd, "k");
+	EXPECT_TRUE(screen_shows(self, fd, "kill client 3? y/n"));
+	self->json = "{\"clients\":[{\"client\":4,\"name\":\"newcomer\"}],"
+		     "\"tenants\":[],\"spaces\":[],\"devices\":[]}";
+	EXPECT_TRUE(screen_shows(self, fd, "newcomer"));
+	EXPECT_TRUE(screen_shows(self, fd, "kill client 3? y/n"));
+	press(fd, "y");
+	EXPECT_TRUE(screen_shows(self, fd, "client 3 was killed"));
+	press(fd, "q");
+	EXPECT_TRUE(screen_shows(self, fd, "\033[?1049l"));
+	EXPECT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	close(fd);
+}
+
+TEST_F(kvctl, top_is_a_live_screen_with_keys)
+{
+	int fd, status;
+	pid_t pid;
+
+	self->json = everything;
+	pid = start_top(&fd, "2");
+	ASSERT_GE(pid, 0);
 	EXPECT_TRUE(screen_shows(self, fd, "F10Quit"));
 	EXPECT_TRUE(strstr(self->out, "[clients]"));
 	press(fd, "\t");
