@@ -98,43 +98,63 @@ static void keep_ids(struct answer *a, const json_t *ids)
 			(u32)json_integer_value(json_array_get(ids, i));
 }
 
-/* The text of a choice; NULL if this event brings none. */
-static const json_t *choice_text(const struct answer *a, const json_t *c)
+/*
+ * Does a choice bring a token? Not the first one of a chat, which says whose
+ * turn it is, nor one without text that ends. @text: NULL if it is the call of
+ * a tool.
+ */
+static bool brings_token(const struct answer *a, const json_t *c, bool ends,
+			 const json_t **text)
 {
-	const json_t *d, *t;
+	static const char *const texts[] = { "content", "reasoning_content",
+					     "reasoning" };
+	const json_t *d = json_object_get(c, "delta"), *t;
+	bool is_empty = false;
+	u32 i;
 
-	if (!a->is_chat)
-		return json_object_get(c, "text");
-	d = json_object_get(c, "delta");
-	t = json_object_get(d, "content");
-	if (!json_is_string(t) || !json_string_length(t)) {
-		const json_t *r = json_object_get(d, "reasoning_content");
-
-		if (json_is_string(r))
-			t = r;
+	*text = NULL;
+	if (!a->is_chat) {
+		*text = json_object_get(c, "text");
+		return json_is_string(*text) &&
+		       (json_string_length(*text) || !ends);
 	}
-	/* The first one says whose turn it is, and nothing else. */
-	if (json_object_get(d, "role") && !json_string_length(t))
-		return NULL;
-	return t;
+	for (i = 0; i < ARRAY_SIZE(texts); i++) {
+		t = json_object_get(d, texts[i]);
+		is_empty |= json_is_string(t);
+		if (json_string_length(t)) {
+			*text = t;
+			return true;
+		}
+	}
+	if (json_array_size(json_object_get(d, "tool_calls")))
+		return true;
+	return is_empty && !ends && !json_object_get(d, "role");
 }
 
 static void take_choice(struct answer *a, const json_t *c)
 {
-	const json_t *t = choice_text(a, c);
 	bool ends = json_is_string(json_object_get(c, "finish_reason"));
-	bool brings;
+	const json_t *t;
+	bool brings = brings_token(a, c, ends, &t);
 
-	if (ends)
-		a->is_finished = true;
-	brings = json_is_string(t) && (json_string_length(t) || !ends);
+	a->is_finished |= ends;
 	a->nr_events += brings;
 	if (a->choice)
 		a->choice(a->arg, brings);
 	if (!brings || !a->keep)
 		return;
-	strbuf_add(&a->text, json_string_value(t), json_string_length(t));
+	if (t)
+		strbuf_add(&a->text, json_string_value(t),
+			   json_string_length(t));
 	keep_ids(a, json_object_get(c, "token_ids"));
+}
+
+/* Some servers have it in each event, null. */
+static bool has_error(const json_t *v)
+{
+	const json_t *e = json_object_get(v, "error");
+
+	return e && !json_is_null(e);
 }
 
 const char *answer_error(const json_t *v)
@@ -143,7 +163,7 @@ const char *answer_error(const json_t *v)
 
 	if (json_is_string(e))
 		return json_string_value(e);
-	m = json_object_get(e ? e : v, "message");
+	m = json_object_get(has_error(v) ? e : v, "message");
 	if (!m)
 		m = json_object_get(v, "detail");
 	return json_is_string(m) ? json_string_value(m) : NULL;
@@ -160,14 +180,14 @@ static int take_event(void *arg, const struct sse_event *e)
 		a->is_finished = true;
 		return 0;
 	}
-	v = json_loadb(e->data, e->len, 0, &err);
+	v = json_loadb(e->data, e->len, JSON_ALLOW_NUL, &err);
 	if (!json_is_object(v)) {
 		failure_set(&a->failure, "bad_json", "%s: %.100s",
 			    v ? "no object" : err.text, e->data);
 		json_decref(v);
 		return -EBADMSG;
 	}
-	if (e->error || json_object_get(v, "error")) {
+	if (e->error || has_error(v)) {
 		msg = answer_error(v);
 		failure_set(&a->failure, "error_event", "%s",
 			    msg ? msg : e->data);

@@ -80,7 +80,7 @@ static void put_text(const struct render *r, const struct segment *s,
 	double nr = (s->len - less) * r->words_per_token;
 
 	if (s->role == SEGMENT_ANSWER && q && q[s->of].text) {
-		strbuf_put_escaped(out, q[s->of].text, strlen(q[s->of].text));
+		strbuf_put_escaped(out, q[s->of].text, q[s->of].len);
 		return;
 	}
 	render_words(s->name, (u32)max(1.0, floor(nr + 0.5)), out);

@@ -10,6 +10,7 @@
 /* The answer of a request that another one quotes. */
 struct quote {
 	char *text; /* NULL: none was kept */
+	size_t len; /* a zero byte may be in it */
 	u32 *ids;
 	u32 nr_ids;
 };

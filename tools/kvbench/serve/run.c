@@ -146,6 +146,7 @@ static void keep_answer(struct run *u, struct conn *c)
 	if (a->text.failed)
 		strbuf_free(&a->text);
 	q->text = a->text.p;
+	q->len = a->text.len;
 	q->ids = a->ids;
 	q->nr_ids = a->nr_ids;
 	memset(&a->text, 0, sizeof(a->text));

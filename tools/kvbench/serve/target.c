@@ -215,7 +215,7 @@ int target_call(const struct target *t, const struct render *r,
 	close(c->fd);
 	*status = c->http.status;
 	if (!rc && c->body.len)
-		*out = json_loadb(c->body.p, c->body.len, 0, NULL);
+		*out = json_loadb(c->body.p, c->body.len, JSON_ALLOW_NUL, NULL);
 out_free:
 	if (rc)
 		snprintf(err, 256, "http://%.100s%.80s: %s", t->host, full,

@@ -264,6 +264,54 @@ TEST(answer, without_text_is_good_and_tells_when_it_ended)
 	answer_fini(&a);
 }
 
+#define DELTA(members) "data: {\"choices\":[{\"delta\":{" members "}}]}\n\n"
+
+TEST(answer, of_a_chat_counts_what_it_thinks_and_calls)
+{
+	struct answer a;
+
+	answer_init(&a, true, NULL, NULL);
+	EXPECT_STREQ(
+		kind_of(&a,
+			STREAM DELTA("\"role\":\"assistant\",\"content\":null") DELTA(
+				"\"reasoning\":\"hm\"") DELTA("\"reasoning_content\":\"hm\"")
+				DELTA("\"tool_calls\":[{\"index\":0}]") DELTA(
+					"\"role\":\"assistant\",\"content\":\"a\"") "data: [DONE]\n\n"),
+		"");
+	EXPECT_EQ(a.nr_events, 4);
+	answer_fini(&a);
+}
+
+TEST(answer, with_an_error_that_is_null_is_good)
+{
+	struct answer a;
+
+	answer_init(&a, false, NULL, NULL);
+	EXPECT_STREQ(kind_of(&a, STREAM "data: {\"choices\":[{\"text\":\"a\"}],"
+					"\"error\":null}\n\ndata: [DONE]\n\n"),
+		     "");
+	EXPECT_STREQ(kind_of(&a, "HTTP/1.1 500 No\r\n\r\n"
+				 "{\"error\":null,\"message\":\"x\"}"),
+		     "http_500");
+	EXPECT_STREQ(a.failure.what, "x");
+	answer_fini(&a);
+}
+
+TEST(answer, with_a_zero_byte_is_whole)
+{
+	static const char s[] = STREAM EVENT("a\\u0000b") "data: [DONE]\n\n";
+	struct answer a;
+
+	answer_init(&a, false, NULL, NULL);
+	answer_reset(&a, true);
+	EXPECT_EQ(answer_take(&a, s, sizeof(s) - 1), 0);
+	answer_eof(&a);
+	EXPECT_STREQ(a.failure.kind, "");
+	ASSERT_EQ(a.text.len, 3);
+	EXPECT_FALSE(memcmp(a.text.p, "a\0b", 3));
+	answer_fini(&a);
+}
+
 TEST(answer, lines_and_events_without_end_are_refused)
 {
 	static char big[SSE_EVENT_MAX + 4096];

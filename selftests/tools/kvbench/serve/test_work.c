@@ -394,7 +394,9 @@ TEST(render, a_chat_quotes_the_answer_as_it_came)
 			    .host = "h",
 			    .path = "/p",
 			    .headers = "A: b\r\n" };
-	struct quote q[2] = { { .text = (char *)(uintptr_t) "say \"\x01\"" } };
+	static char said[] = "say \"\x01\"\0.";
+	struct quote q[2] = { { .text = said, .len = sizeof(said) - 1 } };
+	const json_t *quoted;
 	struct strbuf t = { 0 };
 	struct work w;
 	json_t *v, *m;
@@ -402,15 +404,15 @@ TEST(render, a_chat_quotes_the_answer_as_it_came)
 	make(&o, &w);
 	ASSERT_EQ(render_request(&r, &w, 1, q, &t), 0);
 	EXPECT_TRUE(strstr(t.p, "\r\nA: b\r\n"));
-	v = json_loads(body(&t), 0, NULL);
+	v = json_loads(body(&t), JSON_ALLOW_NUL, NULL);
 	m = json_object_get(v, "messages");
 	ASSERT_EQ(json_array_size(m), 4);
 	EXPECT_STREQ(json_string_value(
 			     json_object_get(json_array_get(m, 0), "role")),
 		     "system");
-	EXPECT_STREQ(json_string_value(
-			     json_object_get(json_array_get(m, 2), "content")),
-		     q[0].text);
+	quoted = json_object_get(json_array_get(m, 2), "content");
+	ASSERT_EQ(json_string_length(quoted), q[0].len);
+	EXPECT_FALSE(memcmp(json_string_value(quoted), said, q[0].len));
 	json_decref(v);
 	strbuf_free(&t);
 	work_fini(&w);
