@@ -82,7 +82,8 @@ static void sum_up(const struct serve_opts *o, struct run_result *r,
 
 	memset(s, 0, sizeof(*s));
 	for (i = 0; i < r->nr; i++) {
-		s->last_due = max(s->last_due, r->record[i].due);
+		if (r->record[i].is_sent)
+			s->last_due = max(s->last_due, r->record[i].due);
 		if (r->record[i].is_ok)
 			add_good(s, &r->record[i], &o->goodput);
 		else

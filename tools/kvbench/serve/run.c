@@ -10,7 +10,7 @@
  * in flight as may be. Latency counts from when a request is due, however
  * long it was queued: a server that falls behind cannot slow down the clock
  * that it is measured with. What the client itself is late is sampled: from
- * when a request is due to when the loop sees it.
+ * when a request is due, or has its place, to when it is sent.
  *
  * The loop starts a few requests at most before it looks at the sockets
  * again, so that the times of tokens stay right when many come at once.
@@ -44,6 +44,7 @@ struct run {
 	struct quote *quote;
 	struct conn **conn, *idle;
 	u32 nr_conns, conn_room, active;
+	double free_at; /* when a place came free, all having been taken */
 	double next_tick;
 };
 
@@ -173,8 +174,9 @@ static void request_ends(struct run *u, struct conn *c)
 	struct answer *a = &c->answer;
 	struct record *rec = &u->r->record[c->request];
 
-	u->active--;
 	u->now = clock_s() - u->start;
+	if (u->active-- == u->o->max_concurrency)
+		u->free_at = u->now;
 	rec->is_done = true;
 	rec->is_ok = !a->failure.kind[0];
 	rec->end = u->r->duration = u->now;
@@ -211,6 +213,7 @@ static void start_fails(struct run *u, struct conn *c, int rc)
 
 static int start(struct run *u, u32 request)
 {
+	struct record *rec = &u->r->record[request];
 	struct conn *c = take_conn(u);
 	int rc;
 
@@ -223,7 +226,9 @@ static int start(struct run *u, u32 request)
 	u->active++;
 	u->r->nr_sent++;
 	u->r->peak = max(u->r->peak, u->active);
-	u->r->record[request].sent = clock_s() - u->start;
+	rec->sent = clock_s() - u->start;
+	rec->is_sent = true;
+	samples_add(&u->r->lag, rec->sent - max(rec->due, u->free_at));
 	rc = render_request(u->o->render, u->w, request, u->quote, &c->out);
 	if (!rc)
 		rc = conn_start(c, u->o->target, u->epoll);
@@ -266,7 +271,6 @@ static int start_due(struct run *u)
 		return 0;
 	while (heap_first(&u->due) <= ns_of(u->now)) {
 		i = heap_pop(&u->due).who;
-		samples_add(&u->r->lag, u->now - u->r->record[i].due);
 		u->queue[u->queue_tail++] = i;
 	}
 	while (!rc && u->queue_head < u->queue_tail && nr++ < STARTS_A_TURN &&

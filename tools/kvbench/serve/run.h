@@ -13,7 +13,7 @@ struct record {
 	double due; /* when it should be sent; latency counts from here */
 	double sent, first, end; /* first, end: token */
 	u32 input, output, cached; /* tokens, as the server counts them */
-	bool is_done, is_ok, has_cached;
+	bool is_sent, is_done, is_ok, has_cached;
 };
 
 struct run_opts {
