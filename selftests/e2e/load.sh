@@ -125,6 +125,20 @@ check "one shared prefix" load --workload shared-prefix --shared-prefixes 1 \
 	--max-concurrency 1 --ignore-eos --plot-dir "$T/plots"
 holds "is a hit in all but the first" '.cached_tokens == 7*160 and
 	(.cache_hit_rate - 0.7|fabs) < 1e-6'
+ask /set/details=1 >/dev/null
+check "a server that leaves out the hits of none" load \
+	--workload shared-prefix --shared-prefixes 1 --prefix-len 160 --seed 9 \
+	--input-len 40 --output-len 1 --num-prompts 8 --max-concurrency 1
+holds "has as many" '.cached_tokens == 7*160 and
+	(.cache_hit_rate - 0.7|fabs) < 1e-6'
+ask /set/details=0 >/dev/null
+echo '{"t":1,"dur_ms":2,"prefill":0,"decode":1}' >"$T/step"
+expect_exit "there is no plot of hits that are never said" 1 load \
+	--num-prompts 4 --output-len 1 --plot-dir "$T/none" --step-log "$T/step"
+check "which is said" grep -q 'hits.svg: the server did not say' "$T/err"
+expect "but one of its steps" steps.svg "$(ls "$T/none")"
+holds "nor a rate of them" '.cached_tokens == null and .cache_hit_rate == null'
+ask /set/details=2 >/dev/null
 check "tree of thought" load --workload tot --branch 2 --depth 3 \
 	--input-len 64 --output-len 24 --num-prompts 14 --ignore-eos
 holds "has its requests, and the answers in its prompts" '.completed == 14 and
@@ -211,6 +225,16 @@ expect_exit "one that never holds is no success" 1 load --sweep \
 holds "and says so" '.capacity == 0 and (.points|length) == 3'
 expect "each point has the figures" true "$(jq '[.points[].figures|
 	has("p99_itl_ms", "median_norm_ms")]|all' "$T/sweep")"
+expect_exit "a figure that there is not ends the sweep" 1 load --sweep \
+	--slo 'p50_ttft_ms<=60000, p99_itl<=60' --rates 40:80 \
+	--point-seconds 0.1 --num-prompts 4 --output-len 2 --input-len 16
+check "which is said, with its name" \
+	grep -q -- '--slo: there is no figure "p99_itl"' "$T/err"
+expect_exit "a figure without samples does not hold" 1 load --sweep \
+	--slo 'p99_itl_ms<=60000' --rates 40:80 --point-seconds 0.1 \
+	--num-prompts 4 --output-len 1 --input-len 16 --max-points 2
+holds "and says so" '.points|length == 2 and
+	(map(.why == "p99_itl_ms: nothing was measured")|all)'
 for i in $(seq 0 1999); do
 	echo "{\"t\": 5.$((i + 1000)), \"dur_ms\": $((i % 7 + 1)), \"prefill\": \
 $((i % 5 * 64)), \"decode\": $((i % 32)), \"running\": 3, \"waiting\": 1}"

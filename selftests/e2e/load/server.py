@@ -8,7 +8,8 @@ It has no model: a token comes each `pace` seconds, the first one after
 `first`, at most `slots` requests at a time, the others wait. What a prompt
 begins with is looked for in what was asked before, so that cached tokens are
 known too. With `mute` an answer is one token without text. `tail` is how
-long the stream stays open behind the last token. It misbehaves on demand: `bad=KIND:EVERY` lets each EVERY-th
+long the stream stays open behind the last token. Cached tokens are said with
+`details` 2, where there are any with 1, and never with 0. It misbehaves on demand: `bad=KIND:EVERY` lets each EVERY-th
 streamed request end in KIND. `GET /count` says what it saw, `GET
 /set/OPTION=VALUE` sets an option and counts from zero.
 """
@@ -18,7 +19,7 @@ import sys
 
 opt = {"pace": 0.01, "first": 0.02, "slots": 64, "ids": 1, "usage": 1,
        "say_ids": 1, "bad": "", "per_word": 1.25, "added": 3, "split": 0,
-       "mute": 0, "tail": 0.0}
+       "mute": 0, "tail": 0.0, "details": 2}
 
 
 def set_option(a):
@@ -168,9 +169,10 @@ async def stream(c, q, slots):
             await c.event(choice(q, f" w{i}", "length" if i == n - 1 else None,
                                  [40000 + i]))
         if opt["usage"]:
-            await c.event({"choices": [], "usage": {
-                "prompt_tokens": total, "completion_tokens": n,
-                "prompt_tokens_details": {"cached_tokens": hit}}})
+            u = {"prompt_tokens": total, "completion_tokens": n}
+            if opt["details"] == 2 or opt["details"] and hit:
+                u["prompt_tokens_details"] = {"cached_tokens": hit}
+            await c.event({"choices": [], "usage": u})
         await asyncio.sleep(opt["tail"])
         await c.put("data: [DONE]\r\n\r\n")
         await c.end()

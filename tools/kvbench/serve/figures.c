@@ -28,7 +28,8 @@ static const double always[] = { 50, 90, 95, 99, 99.9 };
 
 struct sums {
 	struct samples m[M_NR];
-	u64 input, output, cached, cached_of;
+	u64 input, output, cached;
+	bool has_cached;
 	u32 nr_good, nr_failed;
 	double last_due;
 };
@@ -65,10 +66,9 @@ static void add_good(struct sums *s, const struct record *rec,
 	}
 	s->input += rec->input;
 	s->output += rec->output;
-	if (rec->has_cached) {
-		s->cached += rec->cached;
-		s->cached_of += rec->input;
-	}
+	/* Many servers leave it out where it is 0. */
+	s->cached += rec->cached;
+	s->has_cached |= rec->has_cached;
 	v = one_figures(ms);
 	s->nr_good += slo_holds(goodput, v, why);
 	json_decref(v);
@@ -98,6 +98,13 @@ static void set_real(json_t *v, const char *key, double x)
 	json_object_set_new(v, key, json_real(x));
 }
 
+/* Of no sample there is none. */
+static void set_of(json_t *v, const char *key, const struct samples *s,
+		   double x)
+{
+	json_object_set_new(v, key, s->nr ? json_real(x) : json_null());
+}
+
 static void put_metric(const struct serve_opts *o, json_t *v, const char *name,
 		       struct samples *s)
 {
@@ -105,25 +112,25 @@ static void put_metric(const struct serve_opts *o, json_t *v, const char *name,
 	u32 i;
 
 	snprintf(key, sizeof(key), "mean_%s_ms", name);
-	set_real(v, key, samples_mean(s));
+	set_of(v, key, s, samples_mean(s));
 	snprintf(key, sizeof(key), "median_%s_ms", name);
-	set_real(v, key, samples_percentile(s, 50));
+	set_of(v, key, s, samples_percentile(s, 50));
 	snprintf(key, sizeof(key), "std_%s_ms", name);
-	set_real(v, key, samples_std(s));
+	set_of(v, key, s, samples_std(s));
 	for (i = 0; i < ARRAY_SIZE(always); i++) {
 		figures_percentile(key, always[i], name);
-		set_real(v, key, samples_percentile(s, always[i]));
+		set_of(v, key, s, samples_percentile(s, always[i]));
 	}
 	for (i = 0; i < o->nr_percentiles; i++) {
 		figures_percentile(key, o->percentile[i], name);
-		set_real(v, key, samples_percentile(s, o->percentile[i]));
+		set_of(v, key, s, samples_percentile(s, o->percentile[i]));
 	}
 	snprintf(key, sizeof(key), "max_%s_ms", name);
-	set_real(v, key, samples_max(s));
+	set_of(v, key, s, samples_max(s));
 }
 
-static void put_totals(json_t *v, const struct run_result *r,
-		       const struct sums *s)
+static void put_totals(const struct serve_opts *o, json_t *v,
+		       const struct run_result *r, const struct sums *s)
 {
 	double d = r->duration > 0 ? r->duration : 1e-9;
 
@@ -137,18 +144,19 @@ static void put_totals(json_t *v, const struct run_result *r,
 	json_object_set_new(v, "total_output_tokens",
 			    json_integer((json_int_t)s->output));
 	set_real(v, "request_throughput", r->nr_ok / d);
-	set_real(v, "request_goodput", s->nr_good / d);
+	if (o->goodput.nr)
+		set_real(v, "request_goodput", s->nr_good / d);
 	set_real(v, "output_throughput", (double)s->output / d);
 	set_real(v, "total_token_throughput",
 		 (double)(s->input + s->output) / d);
 	json_object_set_new(v, "max_concurrent_requests",
 			    json_integer(r->peak));
 	set_real(v, "drain_s", max(0.0, r->duration - s->last_due));
-	if (s->cached_of) {
+	if (s->has_cached && s->input) {
 		json_object_set_new(v, "cached_tokens",
 				    json_integer((json_int_t)s->cached));
 		set_real(v, "cache_hit_rate",
-			 (double)s->cached / (double)s->cached_of);
+			 (double)s->cached / (double)s->input);
 	} else {
 		json_object_set_new(v, "cached_tokens", json_null());
 		json_object_set_new(v, "cache_hit_rate", json_null());
@@ -206,7 +214,7 @@ json_t *figures_json(const struct serve_opts *o, const struct server *s,
 	sum_up(o, r, &sums);
 	json_object_set_new(v, "machine", machine_json());
 	put_setting(v, o, s, w);
-	put_totals(v, r, &sums);
+	put_totals(o, v, r, &sums);
 	for (i = 0; i < M_NR; i++) {
 		put_metric(o, v, metric_names[i], &sums.m[i]);
 		samples_fini(&sums.m[i]);
@@ -247,6 +255,14 @@ static void print_line(FILE *out, const char *what, double x, int decimals)
 	fprintf(out, "%-34s %12.*f\n", what, decimals, x);
 }
 
+static void print_column(FILE *out, const json_t *v, const char *key)
+{
+	if (json_is_number(json_object_get(v, key)))
+		fprintf(out, " %10.2f", figure(v, key));
+	else
+		fprintf(out, " %10s", "-");
+}
+
 static void print_metric(FILE *out, const struct serve_opts *o, const json_t *v,
 			 const char *name)
 {
@@ -257,14 +273,15 @@ static void print_metric(FILE *out, const struct serve_opts *o, const json_t *v,
 	fprintf(out, "%-6s", name);
 	for (i = 0; i < ARRAY_SIZE(first); i++) {
 		snprintf(key, sizeof(key), "%s_%s_ms", first[i], name);
-		fprintf(out, " %10.2f", figure(v, key));
+		print_column(out, v, key);
 	}
 	for (i = 0; i < o->nr_percentiles; i++) {
 		figures_percentile(key, o->percentile[i], name);
-		fprintf(out, " %10.2f", figure(v, key));
+		print_column(out, v, key);
 	}
 	snprintf(key, sizeof(key), "max_%s_ms", name);
-	fprintf(out, " %10.2f\n", figure(v, key));
+	print_column(out, v, key);
+	fputc('\n', out);
 }
 
 static bool is_shown(const struct serve_opts *o, const char *name)

@@ -208,6 +208,10 @@ int plot_hits(const char *path, const json_t *run, char *err)
 	u32 b, n = 0;
 	int rc;
 
+	if (!json_is_number(json_object_get(run, "cache_hit_rate"))) {
+		snprintf(err, 256, "the server did not say what it had cached");
+		return -EINVAL;
+	}
 	if (!sum_hits(run, &h)) {
 		snprintf(err, 256, "no finished request is in it");
 		return -EINVAL;
@@ -265,9 +269,12 @@ int plot_dir(const char *dir, const json_t *run, const json_t *sweep,
 		rc = complain(path, err,
 			      plot_sweep(path, &sweep, &name, 1, err));
 	}
-	if (!rc && steps) {
+	if (steps) { /* also of a server that does not say its hits */
+		int rc2;
+
 		snprintf(path, sizeof(path), "%s/steps.svg", dir);
-		rc = complain(steps, err, plot_steps(path, steps, err));
+		rc2 = complain(steps, err, plot_steps(path, steps, err));
+		rc = rc ? rc : rc2;
 	}
 	return rc;
 }

@@ -158,6 +158,7 @@ static int measure_point(void *arg, struct sweep_point *p)
 	struct session *x = arg;
 	struct work_opts wo = x->o->work;
 	struct run_result *r = &x->result;
+	const char *key;
 	int rc;
 
 	wo.rate = p->rate;
@@ -173,6 +174,14 @@ static int measure_point(void *arg, struct sweep_point *p)
 	if (!rc) {
 		p->figures = figures_json(x->o, &x->server, &wo, r);
 		rc = p->figures ? 0 : -ENOMEM;
+	}
+	if (!rc) {
+		key = slo_unknown(&x->o->slo, p->figures);
+		if (key) {
+			snprintf(x->err, sizeof(x->err),
+				 "--slo: there is no figure \"%s\"", key);
+			rc = -EINVAL;
+		}
 	}
 	if (!rc) {
 		judge_point(x, p, r);

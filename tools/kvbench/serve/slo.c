@@ -29,15 +29,18 @@ static bool take_term(struct slo *slo, const char *s, size_t key_len,
 
 bool slo_parse(const char *s, struct slo *slo)
 {
+	const char *op;
 	size_t n;
 
 	for (;;) {
-		n = strcspn(s, "<>,");
-		if ((s[n] != '<' && s[n] != '>') || s[n + 1] != '=' ||
+		s += strspn(s, " ");
+		n = strcspn(s, " <>,");
+		op = s + n + strspn(s + n, " ");
+		if ((*op != '<' && *op != '>') || op[1] != '=' ||
 		    slo->nr == SLO_MAX)
 			return false;
-		slo->term[slo->nr].at_least = s[n] == '>';
-		if (!take_term(slo, s, n, s + n + 2, ","))
+		slo->term[slo->nr].at_least = *op == '>';
+		if (!take_term(slo, s, n, op + 2, ","))
 			return false;
 		s += strcspn(s, ",");
 		if (!*s)
@@ -57,6 +60,19 @@ bool slo_parse_goodput(const char *s, struct slo *slo)
 	return false;
 }
 
+const char *slo_unknown(const struct slo *slo, const json_t *figures)
+{
+	const json_t *v;
+	u32 i;
+
+	for (i = 0; i < slo->nr; i++) {
+		v = json_object_get(figures, slo->term[i].key);
+		if (!json_is_number(v) && !json_is_null(v))
+			return slo->term[i].key;
+	}
+	return NULL;
+}
+
 bool slo_holds(const struct slo *slo, const json_t *figures, char *why)
 {
 	const struct slo_term *t;
@@ -70,8 +86,7 @@ bool slo_holds(const struct slo *slo, const json_t *figures, char *why)
 		v = json_object_get(figures, t->key);
 		x = json_number_value(v);
 		if (!json_is_number(v)) {
-			snprintf(why, 128, "%s: there is no such figure",
-				 t->key);
+			snprintf(why, 128, "%s: nothing was measured", t->key);
 			return false;
 		}
 		if (t->at_least ? x < t->limit : x > t->limit) {

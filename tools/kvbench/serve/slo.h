@@ -25,11 +25,18 @@ bool slo_parse(const char *s, struct slo *slo);
 /* slo_parse_goodput - add "ttft:500"; false: it is none */
 bool slo_parse_goodput(const char *s, struct slo *slo);
 
+/*
+ * slo_unknown - the first key that is no figure; NULL: all are
+ *
+ * A figure of which nothing was measured is null, and is one.
+ */
+const char *slo_unknown(const struct slo *slo, const json_t *figures);
+
 /**
  * slo_holds - do the figures keep to it
  * @why: 128 bytes: the first term that does not hold; "" if all do
  *
- * A figure that is not there does not hold.
+ * A figure of which nothing was measured does not hold.
  */
 bool slo_holds(const struct slo *slo, const json_t *figures, char *why);
 

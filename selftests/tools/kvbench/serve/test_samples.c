@@ -87,6 +87,32 @@ TEST(slo, holds_when_each_term_does)
 	json_decref(v);
 }
 
+TEST(slo, with_blanks_names_the_same_figures)
+{
+	struct slo slo = { 0 };
+
+	ASSERT_TRUE(slo_parse(" a_ms <= 5, b_ms>=6", &slo));
+	EXPECT_EQ(slo.nr, 2);
+	EXPECT_STREQ(slo.term[0].key, "a_ms");
+	EXPECT_STREQ(slo.term[1].key, "b_ms");
+	EXPECT_TRUE(slo.term[1].at_least);
+}
+
+TEST(slo, of_no_figure_is_told_from_one_without_samples)
+{
+	struct slo slo = { 0 };
+	char why[128];
+	json_t *v = json_pack("{s:n, s:n}", "p99_itl_ms", "p50_itl_ms");
+
+	ASSERT_TRUE(slo_parse("p99_itl_ms<=60", &slo));
+	EXPECT_FALSE(slo_unknown(&slo, v));
+	EXPECT_FALSE(slo_holds(&slo, v, why));
+	EXPECT_STREQ(why, "p99_itl_ms: nothing was measured");
+	ASSERT_TRUE(slo_parse("p99_itl<=60", &slo));
+	EXPECT_STREQ(slo_unknown(&slo, v), "p99_itl");
+	json_decref(v);
+}
+
 TEST(slo, that_is_none_is_refused)
 {
 	static const char *const bad[] = { "",	    "a",   "a<5",
