@@ -351,6 +351,9 @@ static int talk(struct chat *c)
 		if (n < 0)
 			break;
 		rc = line(c, s, (size_t)n);
+		/* One that came with the last token was for that answer. */
+		if (!rc && session_signal() == SIGINT)
+			session_clear_signal();
 	}
 	if (c->tty)
 		printf("\n");
