@@ -62,6 +62,46 @@ TEST(sim_fleet, one_request_takes_what_its_steps_cost)
 	fleet_result_fini(&r);
 }
 
+TEST(sim_fleet, values_that_never_end_are_refused)
+{
+	static const char *const bad[] = {
+		"turns=0",    "branch=0",      "depth=0",     "block-len=0",
+		"requests=0", "burstiness=0",  "think=inf",   "cost-step=inf",
+		"most-s=inf", "cost-token=-1", "cost-row=nan"
+	};
+	struct fleet_result r = { 0 };
+	char err[KV_ERRLEN] = "";
+	struct sim_setup s;
+	u32 i;
+
+	setup_init(&s);
+	for (i = 0; i < ARRAY_SIZE(bad); i++)
+		if (!EXPECT_EQ(-EINVAL, setup_choose(&s, bad[i], err)))
+			TH_LOG("%s", bad[i]);
+	EXPECT_EQ(0, setup_choose(&s, "rate=inf", err));
+	EXPECT_EQ(0, setup_choose(&s, "rate=0", err)); /* a trace's own */
+	EXPECT_EQ(-EINVAL, setup_run(&s, &r, err));
+	fleet_result_fini(&r);
+	setup_fini(&s);
+}
+
+TEST(sim_fleet, a_text_may_be_chosen_any_number_of_times)
+{
+	char err[KV_ERRLEN] = "";
+	struct sim_setup s;
+	u32 i;
+
+	setup_init(&s);
+	for (i = 0; i < 20; i++)
+		EXPECT_EQ(0, setup_choose(&s,
+					  i % 2 ? "cache-policy=lru trace=a"
+						: "cache-policy=reuse",
+					  err));
+	EXPECT_STREQ("lru", s.fleet.world.cache_policy);
+	EXPECT_EQ(2, s.nr_texts);
+	setup_fini(&s);
+}
+
 TEST(sim_fleet, the_same_seed_gives_the_same_run)
 {
 	const char *text = "workload=chat requests=60 rate=2 engines=2 "

@@ -18,6 +18,8 @@ struct call { /* a request, on its way */
 	struct request *r;
 	u32 index;
 	u64 due, first, last; /* ns */
+	double begun; /* s, as the engine says with the first token */
+	struct samples itl; /* until it is known to be good */
 	struct call *next; /* in a list of its caller */
 };
 
@@ -45,13 +47,11 @@ static void on_token(struct request *r, u32 seq, u32 id, void *ctx)
 	(void)id;
 	if (!c->first) {
 		c->first = now;
-		samples_add(&all->r->ttft, sec(now - c->due));
-		samples_add(&all->r->queue, r->begun_s - sec(c->due));
+		c->begun = r->begun_s;
 	} else {
-		samples_add(&all->r->itl, sec(now - c->last));
+		samples_add(&c->itl, sec(now - c->last));
 	}
 	c->last = now;
-	all->r->output++;
 }
 
 /* Those that waited for it have their time now. */
@@ -89,6 +89,23 @@ static void failed(struct fleet_result *r, const char *why)
 		snprintf(r->first_error, KV_ERRLEN, "%s", why);
 }
 
+/* What a good answer has been like. */
+static void add_samples(struct fleet_result *r, struct call *c, u64 now, u32 nr)
+{
+	size_t i;
+
+	if (c->first) {
+		samples_add(&r->ttft, sec(c->first - c->due));
+		samples_add(&r->queue, c->begun - sec(c->due));
+	}
+	for (i = 0; i < c->itl.nr; i++)
+		samples_add(&r->itl, c->itl.v[i]);
+	samples_add(&r->e2e, sec(now - c->due));
+	samples_add(&r->norm, sec(now - c->due) / max(nr, 1u));
+	if (nr > 1)
+		samples_add(&r->tpot, sec(now - c->first) / (nr - 1));
+}
+
 /* With its batch, if that hands it out. */
 static void on_done(struct request *r, void *ctx)
 {
@@ -101,13 +118,12 @@ static void on_done(struct request *r, void *ctx)
 	ended(c);
 	if (r->error) {
 		failed(all->r, r->message ? r->message : strerror(-r->error));
-		return;
+	} else {
+		all->r->completed++;
+		all->r->output += nr;
+		add_samples(all->r, c, now, nr);
 	}
-	all->r->completed++;
-	samples_add(&all->r->e2e, sec(now - c->due));
-	samples_add(&all->r->norm, sec(now - c->due) / max(nr, 1u));
-	if (nr > 1)
-		samples_add(&all->r->tpot, sec(now - c->first) / (nr - 1));
+	samples_fini(&c->itl);
 }
 
 /* ---- asking ---- */
@@ -332,6 +348,8 @@ void calls_fini(struct calls *c)
 {
 	u32 i;
 
+	for (i = 0; c->call && i < c->work->nr; i++)
+		samples_fini(&c->call[i].itl);
 	for (i = 0; c->caller && i < c->nr_callers; i++)
 		free(c->caller[i].order);
 	free(c->call);

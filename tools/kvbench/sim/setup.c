@@ -29,6 +29,7 @@ struct key {
 	enum value value;
 	size_t at;
 	const char *const *names; /* V_NAME */
+	double least, most; /* V_U32, V_RATE */
 };
 
 static const char *const preempts[] = { "swap", "recompute", "none", NULL };
@@ -41,78 +42,87 @@ static const char *const models[] = { "gemma", "qwen", NULL };
 #define AT(field) offsetof(struct sim_setup, field)
 
 static const struct key keys[] = {
-	{ "model", "whose pages and costs", V_NAME, AT(fleet.shape), models },
-	{ "engines", "how many", V_U32, AT(fleet.nr_engines), NULL },
+	{ "model", "whose pages and costs", V_NAME, AT(fleet.shape),
+	  .names = models },
+	{ "engines", "how many", V_U32, AT(fleet.nr_engines), .least = 1,
+	  .most = ~0u },
 	{ "share-cores", "their steps take turns", V_BOOL,
-	  AT(fleet.share_cores), NULL },
+	  AT(fleet.share_cores), .names = NULL },
 	{ "pool", "device memory", V_BYTES, AT(fleet.world.device_bytes),
-	  NULL },
+	  .names = NULL },
 	{ "swap-ram", "host memory for swap", V_BYTES,
-	  AT(fleet.world.swap_bytes[0]), NULL },
+	  AT(fleet.world.swap_bytes[0]), .names = NULL },
 	{ "swap-disk", "room on disk for swap", V_BYTES,
-	  AT(fleet.world.swap_bytes[1]), NULL },
+	  AT(fleet.world.swap_bytes[1]), .names = NULL },
 	{ "ram-bps", "bytes a second of it", V_RATE,
-	  AT(fleet.world.swap_bps[0]), NULL },
+	  AT(fleet.world.swap_bps[0]), .least = 1, .most = 1e15 },
 	{ "disk-bps", "bytes a second of it", V_RATE,
-	  AT(fleet.world.swap_bps[1]), NULL },
+	  AT(fleet.world.swap_bps[1]), .least = 1, .most = 1e15 },
 	{ "cache-policy", "lru, mglru, reuse", V_TEXT,
-	  AT(fleet.world.cache_policy), NULL },
+	  AT(fleet.world.cache_policy), .names = NULL },
 	{ "context", "tokens of a sequence, at most", V_U32, AT(fleet.context),
-	  NULL },
+	  .least = 1, .most = ~0u },
 	{ "cost-step", "s of a step", V_RATE, AT(fleet.law.term[LAW_STEP]),
-	  NULL },
+	  .most = 1e5 },
 	{ "cost-token", "s of a token", V_RATE, AT(fleet.law.term[LAW_TOKEN]),
-	  NULL },
+	  .most = 1e5 },
 	{ "cost-row", "s of a row of logits", V_RATE,
-	  AT(fleet.law.term[LAW_ROW]), NULL },
+	  AT(fleet.law.term[LAW_ROW]), .most = 1e5 },
 	{ "cost-work", "s of a thousand rows of K and V read", V_RATE,
-	  AT(fleet.law.term[LAW_WORK]), NULL },
+	  AT(fleet.law.term[LAW_WORK]), .most = 1e5 },
 	{ "step-tokens", "tokens of a step", V_U32,
-	  AT(fleet.engine.step_tokens), NULL },
+	  AT(fleet.engine.step_tokens), .most = ~0u },
 	{ "max-seqs", "sequences at a time", V_U32, AT(fleet.engine.max_seqs),
-	  NULL },
+	  .most = ~0u },
 	{ "slice-ms", "of a turn at short memory", V_U32,
-	  AT(fleet.engine.slice_ms), NULL },
+	  AT(fleet.engine.slice_ms), .most = ~0u },
 	{ "wait-ms", "for memory, before a request fails", V_U32,
-	  AT(fleet.engine.wait_ms), NULL },
+	  AT(fleet.engine.wait_ms), .most = ~0u },
 	{ "tbt-slo-ms", "from token to token", V_U32,
-	  AT(fleet.engine.tbt_slo_ms), NULL },
+	  AT(fleet.engine.tbt_slo_ms), .most = ~0u },
 	{ "batching", "iteration or request", V_NAME, AT(fleet.engine.batching),
-	  batchings },
+	  .names = batchings },
 	{ "prefill", "chunked, whole, apart", V_NAME, AT(fleet.engine.prefill),
-	  prefills },
+	  .names = prefills },
 	{ "admit", "overcommit, peak, strict", V_NAME, AT(fleet.engine.admit),
-	  admits },
+	  .names = admits },
 	{ "preempt", "swap, recompute, none", V_NAME, AT(fleet.engine.preempt),
-	  preempts },
+	  .names = preempts },
 	{ "prefix-cache", "yes or no", V_BOOL, AT(fleet.engine.prefix_cache),
-	  NULL },
-	{ "order", "lpm, dfs, fcfs", V_NAME, AT(fleet.engine.order), orders },
+	  .names = NULL },
+	{ "order", "lpm, dfs, fcfs", V_NAME, AT(fleet.engine.order),
+	  .names = orders },
 	{ "overtake", "how often one may be", V_U32,
-	  AT(fleet.engine.overtake_max), NULL },
+	  AT(fleet.engine.overtake_max), .most = ~0u },
 	{ "workload", "random, sharegpt, shared-prefix, trace, ...", V_NAME,
-	  AT(work.kind), work_kinds },
-	{ "requests", "how many", V_U32, AT(work.nr), NULL },
-	{ "rate", "requests a second, or inf", V_RATE, AT(work.rate), NULL },
+	  AT(work.kind), .names = work_kinds },
+	{ "requests", "how many", V_U32, AT(work.nr), .least = 1, .most = ~0u },
+	{ "rate", "requests a second, or inf", V_RATE, AT(work.rate),
+	  .most = INFINITY },
 	{ "burstiness", "1: Poisson, less: bursts", V_RATE, AT(work.burstiness),
-	  NULL },
+	  .least = 0.01, .most = 1000 },
 	{ "input-len", "distribution of prompts", V_DIST, AT(work.input),
-	  NULL },
+	  .names = NULL },
 	{ "output-len", "distribution of answers", V_DIST, AT(work.output),
-	  NULL },
-	{ "prefixes", "shared ones", V_U32, AT(work.nr_prefixes), NULL },
-	{ "prefix-len", "tokens of one", V_U32, AT(work.prefix_len), NULL },
-	{ "turns", "of a chat", V_U32, AT(work.turns), NULL },
-	{ "branch", "of a tree of thought", V_U32, AT(work.branch), NULL },
-	{ "depth", "of a tree of thought", V_U32, AT(work.depth), NULL },
-	{ "think", "s between two turns", V_RATE, AT(work.think), NULL },
-	{ "trace", "file of requests", V_TEXT, AT(work.trace), NULL },
+	  .names = NULL },
+	{ "prefixes", "shared ones", V_U32, AT(work.nr_prefixes), .most = ~0u },
+	{ "prefix-len", "tokens of one", V_U32, AT(work.prefix_len),
+	  .most = ~0u },
+	{ "turns", "of a chat", V_U32, AT(work.turns), .least = 1,
+	  .most = 1000 },
+	{ "branch", "of a tree of thought", V_U32, AT(work.branch), .least = 1,
+	  .most = 1000 },
+	{ "depth", "of a tree of thought", V_U32, AT(work.depth), .least = 1,
+	  .most = 100 },
+	{ "think", "s between two turns", V_RATE, AT(work.think), .most = 1e5 },
+	{ "trace", "file of requests", V_TEXT, AT(work.trace), .names = NULL },
 	{ "block-len", "tokens of a block of the trace", V_U32,
-	  AT(work.block_len), NULL },
-	{ "most-s", "of simulated time", V_RATE, AT(fleet.most_s), NULL },
+	  AT(work.block_len), .least = 1, .most = 4096 },
+	{ "most-s", "of simulated time", V_RATE, AT(fleet.most_s),
+	  .most = 1e9 },
 	{ "pad", "computed as long as the longest of so many", V_U32,
-	  AT(work.pad), NULL },
-	{ "seed", "of everything", V_U32, AT(work.seed), NULL },
+	  AT(work.pad), .most = ~0u },
+	{ "seed", "of everything", V_U32, AT(work.seed), .most = ~0u },
 };
 
 const char *setup_key(u32 i, const char **what)
@@ -123,12 +133,12 @@ const char *setup_key(u32 i, const char **what)
 	return keys[i].name;
 }
 
-static bool to_double(const char *v, double *out)
+static bool to_double(const struct key *k, const char *v, double *out)
 {
 	char *end;
 
 	*out = strtod(v, &end);
-	return end != v && !*end && *out >= 0;
+	return end != v && !*end && *out >= k->least && *out <= k->most;
 }
 
 static bool to_bytes(const char *v, u64 *out)
@@ -149,13 +159,14 @@ static bool to_bytes(const char *v, u64 *out)
 	return x < 1e18;
 }
 
-static bool to_u32(const char *v, u32 *out)
+static bool to_u32(const struct key *k, const char *v, u32 *out)
 {
 	char *end;
 	unsigned long x = strtoul(v, &end, 10);
 
 	*out = (u32)x;
-	return end != v && !*end && *v != '-' && x <= ~0u;
+	return end != v && !*end && *v != '-' && (double)x >= k->least &&
+	       (double)x <= k->most;
 }
 
 static bool to_name(const char *const *names, const char *v, u32 *out)
@@ -168,12 +179,25 @@ static bool to_name(const char *const *names, const char *v, u32 *out)
 
 static bool to_text(struct sim_setup *s, const char *v, const char **out)
 {
-	char *copy = s->nr_texts < ARRAY_SIZE(s->texts) ? strdup(v) : NULL;
+	char *copy = strdup(v);
+	u32 i;
 
-	if (copy)
-		s->texts[s->nr_texts++] = copy;
+	if (!copy)
+		return false;
+	/* In the place of what it was before, if that was one. */
+	for (i = 0; i < s->nr_texts && s->texts[i] != *out; i++)
+		;
+	if (i == ARRAY_SIZE(s->texts)) {
+		free(copy);
+		return false;
+	}
+	if (i < s->nr_texts)
+		free(s->texts[i]);
+	else
+		s->nr_texts++;
+	s->texts[i] = copy;
 	*out = copy;
-	return copy;
+	return true;
 }
 
 static void set_model(struct sim_setup *s, u32 i)
@@ -189,11 +213,11 @@ static bool set(struct sim_setup *s, const struct key *k, const char *v)
 
 	switch (k->value) {
 	case V_U32:
-		return to_u32(v, at);
+		return to_u32(k, v, at);
 	case V_BYTES:
 		return to_bytes(v, at);
 	case V_RATE:
-		return to_double(v, at);
+		return to_double(k, v, at);
 	case V_DIST:
 		if (!dist_parse(v, at))
 			return false;
@@ -259,10 +283,10 @@ int setup_run(const struct sim_setup *s, struct fleet_result *r, char *err)
 
 	memset(r, 0, sizeof(*r));
 	cfg.world.seed = s->work.seed;
-	rc = cfg.nr_engines && cfg.context && s->work.nr
-		     ? work_make(&s->work, &w, err)
-		     : err_set(err, -EINVAL,
-			       "no engine, no request or no context");
+	if (s->work.rate < 1e-3 && s->work.kind != WORK_TRACE)
+		return err_set(err, -EINVAL, "a rate of %g is too low",
+			       s->work.rate);
+	rc = work_make(&s->work, &w, err);
 	if (!rc)
 		rc = fleet_run(&cfg, &w, r, err);
 	if (!rc && r->faults)

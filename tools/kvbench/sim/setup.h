@@ -21,7 +21,7 @@
 struct sim_setup {
 	struct fleet_cfg fleet;
 	struct work_opts work;
-	char *texts[8]; /* values that are kept as they are */
+	char *texts[8]; /* values that are kept as they are, one a field */
 	u32 nr_texts;
 };
 
