@@ -211,6 +211,32 @@ expect "all are refused" '[0,5]' \
 expect_exit "nor one to ask for its model" 1 load
 check "which is said" grep -q 'refused' "$T/err"
 
+# ---- interrupted ----
+serve_fake pace=0.001 first=0.02
+# interrupt WHEN OPTION... - kvbench serve, once its $T/err has WHEN
+interrupt() {
+	local when=$1 pid
+	shift
+	: >"$T/err"
+	kvbench serve --url "$url" --json "$@" >"$T/r" 2>"$T/err" &
+	pid=$!
+	wait_for 10 sh -c "$when" || diag "$(cat "$T/err")"
+	kill -INT "$pid"
+	wait "$pid"
+}
+expect_exit "^C in a sweep" 1 interrupt "grep -q holds '$T/err'" --sweep \
+	--slo 'p50_ttft_ms<=60000' --rates 10:10000 --point-seconds 1 \
+	--num-prompts 10 --output-len 2 --input-len 16 --max-lag 10000 \
+	--save-result "$T/cut"
+expect "keeps the points so far" true "$(jq '.is_interrupted and
+	(.points|length > 0) and (.verdict|test("interrupted"))' "$T/cut")"
+ask /set/first=2 >/dev/null
+expect_exit "^C in the warm-up" 1 interrupt "sleep 0.5" --warmup 3 \
+	--num-prompts 5 --output-len 2 --input-len 16 --model m --prompts ids
+check "is said" grep -q interrupted "$T/err"
+expect "and nothing is measured" 3 "$(count .streamed)"
+kill "$server_pid"
+
 # ---- sweep and plots ----
 serve_fake pace=0.001 first=0.02 slots=4
 check "a sweep" load --sweep --slo 'p50_ttft_ms<=60000,completed>=20' \

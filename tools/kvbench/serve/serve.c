@@ -79,6 +79,10 @@ static int warm_up(struct session *x)
 	if (!rc && r->failures.nr)
 		fprintf(stderr, "kvbench: warm-up: %u of %u failed: %s\n",
 			r->failures.nr, wo.nr, r->failures.first[0].what);
+	if (!rc && r->is_interrupted) {
+		snprintf(x->err, sizeof(x->err), "interrupted");
+		rc = -EINTR;
+	}
 	run_result_fini(r);
 	return rc;
 }
@@ -212,7 +216,7 @@ static void print_sweep(const struct serve_opts *o, const struct sweep *s)
 		printf("  %10.1f\n", json_number_value(json_object_get(
 					     p->figures, "output_throughput")));
 	}
-	printf("\ncapacity: %s\n", s->verdict);
+	printf("\n%s%s\n", s->is_interrupted ? "" : "capacity: ", s->verdict);
 }
 
 static json_t *slo_json(const struct slo *slo)

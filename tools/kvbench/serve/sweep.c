@@ -14,6 +14,7 @@
  */
 #include "tools/kvbench/serve/sweep.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -173,6 +174,14 @@ static void repeat(struct search *x, double *low, double *high)
 	}
 }
 
+/* What was measured until then is of use, but is no answer. */
+static void interrupt(struct sweep *s)
+{
+	s->is_interrupted = true;
+	snprintf(s->verdict, sizeof(s->verdict),
+		 "interrupted after %u points: no capacity was found", s->nr);
+}
+
 static void judge(struct sweep *s, double low, double high)
 {
 	s->capacity = low;
@@ -207,7 +216,10 @@ int sweep_run(const struct sweep_opts *o, sweep_measure_fn measure, void *arg,
 		repeat(&x, &low, &high);
 	if (!x.rc)
 		judge(s, low, high);
-	return x.rc;
+	if (x.rc != -EINTR || !s->nr)
+		return x.rc;
+	interrupt(s);
+	return 0;
 }
 
 void sweep_fini(struct sweep *s)
@@ -232,10 +244,10 @@ json_t *sweep_json(const struct sweep *s)
 			json_object_set(p, "figures", s->point[i].figures);
 		json_array_append_new(points, p);
 	}
-	return json_pack("{s:f, s:f, s:i, s:i, s:i, s:i, s:s, s:o}", "capacity",
-			 s->capacity, "failed_at", s->failed_at, "ok_at",
-			 (int)s->ok_at, "tries_at", (int)s->tries_at,
+	return json_pack("{s:f, s:f, s:i, s:i, s:i, s:i, s:s, s:b, s:o}",
+			 "capacity", s->capacity, "failed_at", s->failed_at,
+			 "ok_at", (int)s->ok_at, "tries_at", (int)s->tries_at,
 			 "ok_above", (int)s->ok_above, "tries_above",
-			 (int)s->tries_above, "verdict", s->verdict, "points",
-			 points);
+			 (int)s->tries_above, "verdict", s->verdict,
+			 "is_interrupted", s->is_interrupted, "points", points);
 }

@@ -33,6 +33,7 @@ struct sweep {
 	double failed_at; /* the lowest rate above that is not; 0: none */
 	u32 ok_at, tries_at; /* at the capacity, with the repetitions */
 	u32 ok_above, tries_above;
+	bool is_interrupted; /* only points are there */
 	char verdict[160];
 };
 
@@ -40,7 +41,7 @@ struct sweep {
  * sweep_measure_fn - one point
  * @p: rate and seed are set; ok, why and figures are to be
  *
- * Return: 0, or -errno: the sweep ends.
+ * Return: 0, or -errno: the sweep ends. -EINTR ends it with the points so far.
  */
 typedef int (*sweep_measure_fn)(void *arg, struct sweep_point *p);
 

@@ -10,6 +10,7 @@
 struct model {
 	double capacity, noise;
 	u32 nr, fail_at; /* the call that fails; 0: none */
+	int error; /* with it; 0: -EIO */
 };
 
 static int measure(void *arg, struct sweep_point *p)
@@ -19,7 +20,7 @@ static int measure(void *arg, struct sweep_point *p)
 	double limit = m->capacity, u;
 
 	if (++m->nr == m->fail_at)
-		return -EIO;
+		return m->error ? m->error : -EIO;
 	u = (double)(hash_random(&rng) >> 11) * 0x1p-53;
 	limit *= 1 + m->noise * (2 * u - 1);
 	p->ok = p->rate <= limit;
@@ -115,6 +116,26 @@ TEST(sweep, ends_when_a_point_cannot_be_measured)
 
 	EXPECT_EQ(sweep_run(&usual, measure, &m, &s), -EIO);
 	EXPECT_EQ(m.nr, 3);
+	sweep_fini(&s);
+}
+
+TEST(sweep, that_is_interrupted_keeps_its_points)
+{
+	static struct sweep s;
+	struct model m = { .capacity = 10, .fail_at = 3, .error = -EINTR };
+	json_t *v;
+
+	ASSERT_EQ(sweep_run(&usual, measure, &m, &s), 0);
+	EXPECT_EQ(s.nr, 2);
+	EXPECT_EQ(s.capacity, 0);
+	EXPECT_TRUE(strstr(s.verdict, "interrupted after 2 points"));
+	v = sweep_json(&s);
+	EXPECT_TRUE(json_is_true(json_object_get(v, "is_interrupted")));
+	EXPECT_EQ(json_array_size(json_object_get(v, "points")), 2);
+	json_decref(v);
+	sweep_fini(&s);
+	m = (struct model){ .fail_at = 1, .error = -EINTR };
+	EXPECT_EQ(sweep_run(&usual, measure, &m, &s), -EINTR);
 	sweep_fini(&s);
 }
 
