@@ -175,6 +175,13 @@ expect "the header was sent" true \
 	"$(count '.headers|any(.=="X-KV-Tenant: a")')"
 expect "text of a hundred tokens is eighty words" true \
 	"$(count '.prompts|all(length==80)')"
+expect "a key of the environment is sent, whole" true "$(
+	key=$(printf 'k%.0s' {1..1500})
+	OPENAI_API_KEY=$key load --num-prompts 1 --output-len 1 --input-len 16
+	count ".headers|any(.==\"Authorization: Bearer $key\")")"
+expect "or refused by its name" "2 1 0" "$(
+	OPENAI_API_KEY=$'SEC\nRET' load --num-prompts 1
+	echo $? "$(grep -c OPENAI_API_KEY "$T/err")" "$(grep -c SEC "$T/err")")"
 
 # ---- a server that does not behave ----
 kill "$server_pid"

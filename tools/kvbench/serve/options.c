@@ -361,12 +361,27 @@ static int set_option(struct serve_opts *o, int c)
 	return set_server(o, c) ? 0 : 3;
 }
 
+/* The key is a secret: it is not printed, whatever is wrong with it. */
+static bool authorize(struct serve_opts *o)
+{
+	const char *key = getenv("OPENAI_API_KEY");
+	size_t n = strlen(o->headers), room = sizeof(o->headers) - n;
+
+	if (!key || !*key || strcasestr(o->headers, "authorization:"))
+		return true;
+	if (!strpbrk(key, "\r\n") &&
+	    (size_t)snprintf(o->headers + n, room,
+			     "Authorization: Bearer %s\r\n", key) < room)
+		return true;
+	fprintf(stderr, "kvbench: OPENAI_API_KEY makes no header: it is too "
+			"long, or of several lines\n");
+	return false;
+}
+
 /* What depends on several of them. */
 static int settle(struct serve_opts *o)
 {
 	struct work_opts *w = &o->work;
-	const char *key = getenv("OPENAI_API_KEY");
-	char auth[512];
 
 	if (!o->url) {
 		fprintf(stderr,
@@ -396,12 +411,7 @@ static int settle(struct serve_opts *o)
 		w->rate = w->kind == WORK_TRACE ? 0 : INFINITY;
 	if (!o->has_nr && w->seconds && isfinite(w->rate) && w->rate > 0)
 		w->nr = (u32)min(1e6, ceil(w->rate * w->seconds * 2) + 100);
-	if (key && *key && !strcasestr(o->headers, "authorization:")) {
-		snprintf(auth, sizeof(auth), "Authorization: Bearer %s", key);
-		if (!header(o, auth))
-			return 3;
-	}
-	return 0;
+	return authorize(o) ? 0 : 3;
 }
 
 int serve_options(struct serve_opts *o, int argc, char **argv)
