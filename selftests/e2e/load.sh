@@ -307,9 +307,16 @@ expect_exit "a sweep of nothing too" 1 kvbench plot sweep "$T/saved" \
 for bad in "--workload x" "--input-len 0" "--request-rate 0" "--slo a" \
 	"--sweep" "--goodput x:1" "--url ftp://x --x" "stray" \
 	"--arrival poisson --burstiness 2" "--metric-percentiles 101" \
-	"--workload trace" "--prompts ids --endpoint chat" "--rates 5:4"; do
+	"--workload trace" "--prompts ids --endpoint chat" "--rates 5:4" \
+	"--goodput ttft:-5" "--percentile-metrics foo" "--timeout abc" \
+	"--vocab 1.5:1.7"; do
 	# shellcheck disable=SC2086 # words are meant
 	expect_exit "$bad: usage" 2 kvbench serve --url "$url" $bad
+done
+for bad in "--timeout abc" "--vocab 1.5:1.7" "--percentile-metrics ttft,foo"; do
+	# shellcheck disable=SC2086 # words are meant
+	kvbench serve --url "$url" $bad 2>"$T/err"
+	check "$bad: the option is named" grep -q -- "${bad% *}" "$T/err"
 done
 expect_exit "no URL" 2 kvbench serve
 expect_exit "a URL of something else" 1 kvbench serve --url https://x

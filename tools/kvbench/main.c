@@ -181,6 +181,17 @@ static const struct option longs[] = {
 	{ 0 },
 };
 
+/* What was said of the value is not all: here is whose it was. */
+static void say_option(int c)
+{
+	const struct option *l;
+
+	for (l = longs; l->name; l++)
+		if (l->val == c)
+			fprintf(stderr, "kvbench: --%s is not \"%s\"\n",
+				l->name, optarg);
+}
+
 /* Return: 0 go on, else leave with the status + 1. */
 static int set_option(struct bench_opts *o, int c)
 {
@@ -267,6 +278,8 @@ int main(int argc, char **argv)
 	while ((c = getopt_long(argc, argv, "jt:m:p:n:b:h", longs, NULL)) !=
 	       -1) {
 		rc = set_option(&o, c);
+		if (rc == 3)
+			say_option(c);
 		if (rc)
 			return rc - 1;
 	}

@@ -104,7 +104,7 @@ static int set_option(struct options *opt, int c, const char *arg)
 		break;
 	case 'n':
 		opt->count = strtoul(arg, &end, 10);
-		if (end == arg || *end || !opt->count)
+		if (*arg < '0' || *arg > '9' || *end || !opt->count)
 			return usage_error("-n takes a number above 0, not",
 					   arg);
 		break;

@@ -71,6 +71,17 @@ static void usage(FILE *out)
 	      out);
 }
 
+static int no_number(int opt, const char *arg, int rc, char *err)
+{
+	const struct option *l;
+
+	for (l = long_options; l->name; l++)
+		if (l->val == opt)
+			return err_set(err, rc, "--%s '%s' is no number",
+				       l->name, arg);
+	return err_set(err, rc, "-%c '%s' is no number", opt, arg);
+}
+
 static int take_option(struct chat *c, int opt, const char *arg, char *err)
 {
 	u32 seed;
@@ -100,7 +111,7 @@ static int take_option(struct chat *c, int opt, const char *arg, char *err)
 	default:
 		return session_option(&c->so, opt, arg, err);
 	}
-	return rc ? err_set(err, rc, "'%s' is no number", arg) : 0;
+	return rc ? no_number(opt, arg, rc, err) : 0;
 }
 
 /* Return: -1 to go on, else the exit status. */

@@ -316,6 +316,7 @@ TEST_F(kvctl, a_wrong_word_is_a_usage_error_with_a_hint)
 	EXPECT_EQ(2, run(self, "client kill x"));
 	EXPECT_EQ(2, run(self, "wait usage"));
 	EXPECT_EQ(2, run(self, "-n 0 status"));
+	EXPECT_EQ(2, run(self, "-n -5 status"));
 	EXPECT_EQ(2, run(self, "top </dev/null"));
 	EXPECT_EQ(2, run(self, ""));
 	EXPECT_EQ(0, self->nr_asked);

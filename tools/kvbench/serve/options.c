@@ -161,6 +161,24 @@ static bool percentiles(struct serve_opts *o)
 	}
 }
 
+static bool metrics(struct serve_opts *o)
+{
+	static const char *const known[] = { "ttft", "tpot",  "itl", "e2el",
+					     "norm", "queue", NULL };
+	char copy[sizeof(o->metrics)], *rest = copy, *word;
+
+	if (snprintf(copy, sizeof(copy), "%s", optarg) >= (int)sizeof(copy)) {
+		fprintf(stderr, "kvbench: \"%s\" are too many metrics\n",
+			optarg);
+		return false;
+	}
+	while ((word = strsep(&rest, ",")))
+		if (value_word(word, known) < 0)
+			return false;
+	snprintf(o->metrics, sizeof(o->metrics), "%s", optarg);
+	return true;
+}
+
 static bool header(struct serve_opts *o, const char *h)
 {
 	size_t n = strlen(o->headers);
@@ -351,8 +369,7 @@ static int set_option(struct serve_opts *o, int c)
 		fprintf(stderr, "kvbench: what is \"%s\"?\n", optarg);
 		return 3;
 	case O_METRICS:
-		snprintf(o->metrics, sizeof(o->metrics), "%s", optarg);
-		return 0;
+		return metrics(o) ? 0 : 3;
 	case O_PERCENTILES:
 		return percentiles(o) ? 0 : 3;
 	case '?':
@@ -416,7 +433,7 @@ static int settle(struct serve_opts *o)
 
 int serve_options(struct serve_opts *o, int argc, char **argv)
 {
-	int c, rc = 0;
+	int c, row = 0, rc = 0;
 
 	*o = (struct serve_opts){
 		.first_id = 1000,
@@ -442,7 +459,11 @@ int serve_options(struct serve_opts *o, int argc, char **argv)
 		.repeat = 2,
 		.max_points = 16,
 	};
-	while (!rc && (c = getopt_long(argc, argv, "-jh", longs, NULL)) != -1)
+	while (!rc && (c = getopt_long(argc, argv, "-jh", longs, &row)) != -1) {
 		rc = set_option(o, c);
+		if (rc == 3 && c >= O_URL)
+			fprintf(stderr, "kvbench: serve: --%s is not \"%s\"\n",
+				longs[row].name, optarg);
+	}
 	return rc ? rc : settle(o);
 }

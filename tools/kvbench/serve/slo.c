@@ -56,7 +56,8 @@ bool slo_parse_goodput(const char *s, struct slo *slo)
 
 	for (i = 0; i < ARRAY_SIZE(keys); i++)
 		if (strlen(keys[i]) == n && !strncmp(s, keys[i], n))
-			return s[n] && take_term(slo, s, n, s + n + 1, "");
+			return s[n] && take_term(slo, s, n, s + n + 1, "") &&
+			       slo->term[slo->nr - 1].limit >= 0;
 	return false;
 }
 

@@ -132,6 +132,7 @@ TEST(slo, that_is_none_is_refused)
 	EXPECT_FALSE(slo_parse(many, &slo));
 	EXPECT_FALSE(slo_parse_goodput("itl:5", &slo));
 	EXPECT_FALSE(slo_parse_goodput("ttft", &slo));
+	EXPECT_FALSE(slo_parse_goodput("ttft:-5", &slo));
 }
 
 TEST_HARNESS_MAIN
