@@ -303,6 +303,21 @@ check "with its line" grep -q 'line 1 is no step' "$T/out"
 expect_exit "a sweep of nothing too" 1 kvbench plot sweep "$T/saved" \
 	-o "$T/x.svg"
 
+# ---- a name with several addresses ----
+printf '%s localhost\n' ::1 127.0.0.1 >"$T/hosts"
+two_addresses() { # COMMAND... - where localhost has both
+	# shellcheck disable=SC2016 # the inner shell's
+	unshare -rm sh -c 'mount --bind "$0" /etc/hosts && exec "$@"' \
+		"$T/hosts" "$@"
+}
+if two_addresses true 2>/dev/null; then
+	check "a server that has the second one only is found" \
+		two_addresses kvbench serve --url "http://localhost:${url##*:}" \
+		--num-prompts 2 --output-len 1
+else
+	skip "a server that has the second one only is found" "no namespaces"
+fi
+
 # ---- usage ----
 for bad in "--workload x" "--input-len 0" "--request-rate 0" "--slo a" \
 	"--sweep" "--goodput x:1" "--url ftp://x --x" "stray" \

@@ -16,6 +16,7 @@
 #include "tools/kvbench/serve/http.h"
 
 #define CALL_BODY_MAX (8u << 20)
+#define CONNECT_S     5.0 /* until the next address of a name is tried */
 
 /* HOST, [HOST], HOST:PORT or [HOST]:PORT. */
 static int split(char *s, char **host, const char **port)
@@ -42,6 +43,40 @@ static int split(char *s, char **host, const char **port)
 	return **host && **port ? 0 : -EINVAL;
 }
 
+static void take_address(struct target *t, const struct addrinfo *a)
+{
+	memcpy(&t->addr, a->ai_addr, a->ai_addrlen);
+	t->addr_len = a->ai_addrlen;
+}
+
+static bool can_connect(const struct target *t)
+{
+	struct pollfd p = { .fd = target_connect(t), .events = POLLOUT };
+	socklen_t len = sizeof(int);
+	int e = 1;
+
+	if (p.fd < 0)
+		return false;
+	if (poll(&p, 1, (int)(CONNECT_S * 1000)) == 1 &&
+	    getsockopt(p.fd, SOL_SOCKET, SO_ERROR, &e, &len))
+		e = 1;
+	close(p.fd);
+	return !e;
+}
+
+/* Of several addresses, the first one where somebody listens. */
+static void choose_address(struct target *t, const struct addrinfo *list)
+{
+	const struct addrinfo *a;
+
+	for (a = list; a && list->ai_next; a = a->ai_next) {
+		take_address(t, a);
+		if (can_connect(t))
+			return;
+	}
+	take_address(t, list);
+}
+
 static int look_up(const char *host, const char *port, struct target *t,
 		   char *err)
 {
@@ -53,8 +88,7 @@ static int look_up(const char *host, const char *port, struct target *t,
 			 gai_strerror(rc));
 		return -EHOSTUNREACH;
 	}
-	memcpy(&t->addr, list->ai_addr, list->ai_addrlen);
-	t->addr_len = list->ai_addrlen;
+	choose_address(t, list);
 	freeaddrinfo(list);
 	return 0;
 }

@@ -16,7 +16,8 @@ struct target {
 };
 
 /**
- * target_parse - look up a server by its URL
+ * target_parse - look up a server by its URL, and which of its addresses
+ * answers
  * @url: http://HOST[:PORT][/PATH]; a /v1 at the end is left out
  * @err: 256 bytes
  */
