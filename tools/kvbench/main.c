@@ -188,7 +188,7 @@ static void say_option(int c)
 
 	for (l = longs; l->name; l++)
 		if (l->val == c)
-			fprintf(stderr, "kvbench: --%s is not \"%s\"\n",
+			fprintf(stderr, "kvbench: --%s does not take \"%s\"\n",
 				l->name, optarg);
 }
 

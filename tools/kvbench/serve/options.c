@@ -462,7 +462,8 @@ int serve_options(struct serve_opts *o, int argc, char **argv)
 	while (!rc && (c = getopt_long(argc, argv, "-jh", longs, &row)) != -1) {
 		rc = set_option(o, c);
 		if (rc == 3 && c >= O_URL)
-			fprintf(stderr, "kvbench: serve: --%s is not \"%s\"\n",
+			fprintf(stderr,
+				"kvbench: serve: --%s does not take \"%s\"\n",
 				longs[row].name, optarg);
 	}
 	return rc ? rc : settle(o);
