@@ -197,6 +197,31 @@ void prefix_cut(struct mm *mm, struct client *c, struct space *sp, u32 pages,
 	ref_leave(mm, c, old, pin);
 }
 
+/* One more than the last page from @page on that @sp maps of the cache. */
+static u32 mapped_end(const struct mm *mm, const struct client *c,
+		      const struct space *sp, u32 page)
+{
+	u32 k, i, end = page;
+
+	for (k = 0; k < sp->nr_areas; k++) {
+		const struct space_area *a = &sp->area[k];
+
+		for (i = a->page_end; i > max(end, a->page_first); i--)
+			if (pte_cached(mm, c, a, *pte_at(c, a, i - 1)) !=
+			    MM_NONE)
+				end = i;
+	}
+	return end;
+}
+
+void prefix_write(struct mm *mm, struct client *c, struct space *sp, u32 page,
+		  u64 pin)
+{
+	sp->chain = min(sp->chain, page);
+	sp->cached = min(sp->cached, page);
+	prefix_cut(mm, c, sp, mapped_end(mm, c, sp, page), pin);
+}
+
 int prefix_fork(struct mm *mm, struct client *c, const struct space *parent,
 		struct space *child, u32 pages)
 {

@@ -153,6 +153,11 @@ u32 prefix_hold(struct mm *mm, struct client *c, u32 node);
 void prefix_cut(struct mm *mm, struct client *c, struct space *sp, u32 pages,
 		u64 pin);
 
+/* prefix_write - @sp has a page of its own in the place of @page of its prefix.
+ * It holds what it maps of the cache behind that */
+void prefix_write(struct mm *mm, struct client *c, struct space *sp, u32 page,
+		  u64 pin);
+
 /* prefix_fork - @child holds what @parent does of its first @pages. Return:
  * -ENOSPC */
 int __must_check prefix_fork(struct mm *mm, struct client *c,

@@ -196,15 +196,21 @@ static u32 node_new(struct mm *mm, const struct publish *p, u32 parent,
 	return n;
 }
 
-/* The space holds its prefix up to @n from now on. */
+/*
+ * The space holds its prefix up to @n from now on. One that has written into it
+ * may hold more already: of this prefix, or it can publish no more of its own.
+ */
 static bool hold_on(struct mm *mm, const struct publish *p, u32 n)
 {
 	struct prefix_ref *r = &mm_refs(mm)[p->sp->ref];
+	u32 depth = mm_nodes(mm)[n].depth;
 
 	if (!p->sp->ref) {
 		p->sp->ref = prefix_hold(mm, p->c, n);
 		return p->sp->ref;
 	}
+	if (mm_nodes(mm)[r->node].depth >= depth)
+		return prefix_node(mm, p->sp, depth) == n;
 	mm_nodes(mm)[n].holds++;
 	node_settle(mm, n);
 	mm_nodes(mm)[r->node].holds--;

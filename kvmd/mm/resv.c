@@ -414,7 +414,7 @@ static void __cold probe_cow(const struct mm *mm, const struct client *c,
 
 /*
  * Make a present page writable. @tokens of it are in use by earlier rows.
- * @cut is raised to the last step that reads it, if it is the cache's.
+ * @cut is raised to the last step that reads it, or 1, if it is the cache's.
  * Return: true if @copy was filled in.
  */
 static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
@@ -448,7 +448,7 @@ static bool commit_write(struct mm *mm, struct client *c, struct space *sp,
 	if (likely(frame != MM_NONE)) {
 		frame_put(mm, c, a->geom, frame, pin);
 	} else if (prefix_drop_entry(mm, c, a, pte)) {
-		*cut = max(*cut, pin);
+		*cut = max(*cut, pin + !pin);
 	} else {
 		mm->counts.invalid += kv_pte_is_present(pte);
 		return false;
@@ -508,8 +508,9 @@ static bool commit_area(struct mm *mm, struct client *c, struct space *sp,
 				 step, &cut, &copies[*nr_copies]))
 			(*nr_copies)++;
 	}
-	if (unlikely(cut))
-		prefix_cut(mm, c, sp, (u32)(it->pos >> shift), cut);
+	page = (u32)(it->pos >> shift);
+	if (unlikely(cut || page < sp->chain))
+		prefix_write(mm, c, sp, page, cut);
 	if (end > a->page_end) {
 		commit_fresh(mm, c, sp, area, d, end);
 		changed = true;

@@ -12,7 +12,8 @@
 FIXTURE(prefix)
 {
 	struct mt t;
-	u32 a, b; /* clients of one tenant */
+	u32 tenant;
+	u32 a, b; /* its clients */
 	u32 geom; /* the same in both */
 	u32 tokens[1024];
 	u32 seq;
@@ -20,12 +21,12 @@ FIXTURE(prefix)
 
 FIXTURE_SETUP(prefix)
 {
-	u32 tenant, i;
+	u32 i;
 
 	mt_init(&self->t, 16, 2);
-	tenant = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
-	self->a = mt_attach(&self->t, tenant);
-	self->b = mt_attach(&self->t, tenant);
+	self->tenant = mt_tenant(&self->t, "a", MM_LIMIT_NONE);
+	self->a = mt_attach(&self->t, self->tenant);
+	self->b = mt_attach(&self->t, self->tenant);
 	self->geom = mt_geom(&self->t, self->a, MT_PAGE);
 	self->geom = mt_geom(&self->t, self->b, MT_PAGE);
 	for (i = 0; i < ARRAY_SIZE(self->tokens); i++)
@@ -131,6 +132,47 @@ TEST_F(prefix, a_match_in_the_middle_of_a_page_copies_the_tokens_in_use)
 	EXPECT_TRUE(kv_pte_can(mt_pte(t, self->b, m, 0, 2), 1));
 	mt_check(t);
 	mt_complete_all(t, self->b);
+	mt_check(t);
+}
+
+/* What it mapped behind the page was held no more, and could be evicted. */
+TEST_F(prefix, a_page_written_in_the_middle_leaves_the_others_held)
+{
+	struct mt *t = &self->t;
+	u32 s = computed(t, self->a, self->geom, 128), m, i;
+
+	ASSERT_EQ(publish(t, self->a, s, self->tokens, 0, 128, &self->seq),
+		  128);
+	m = mt_space(t, self->b, self->geom);
+	ASSERT_EQ(map(t, self->b, m, self->tokens, 1000, &self->seq), 128);
+	set_len(t, self->b, m, 128);
+	ASSERT_EQ(mt_reserve(t, self->b, m, 16, 32, 0, NULL), 0);
+	mt_complete_all(t, self->b);
+	mt_check(t);
+	mm_space_destroy(t->mm, self->a, s);
+	mm_cache_drop(t->mm, self->tenant, false);
+	mt_drain(t);
+	mt_check(t);
+	for (i = 0; i < 8; i++)
+		EXPECT_EQ(i == 1 || i == 2,
+			  kv_pte_can(mt_pte(t, self->b, m, 0, i), 1));
+	/* the same tokens again: it goes on where it was */
+	ASSERT_EQ(publish(t, self->b, m, self->tokens, 0, 128, &self->seq),
+		  128);
+	mt_check(t);
+	ASSERT_EQ(mt_reserve(t, self->b, m, 128, 16, 0, NULL), 0);
+	set_len(t, self->b, m, 144);
+	mt_complete_all(t, self->b);
+	mt_check(t);
+	/* others in the same place: no further than up to there */
+	ASSERT_EQ(mt_reserve(t, self->b, m, 16, 16, 0, NULL), 0);
+	mt_complete_all(t, self->b);
+	self->tokens[20]++;
+	EXPECT_EQ(publish(t, self->b, m, self->tokens, 16, 144, &self->seq),
+		  16);
+	mt_check(t);
+	mm_space_destroy(t->mm, self->b, m);
+	mt_drain(t);
 	mt_check(t);
 }
 

@@ -305,6 +305,7 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 	u32 n = getenv("KV_LONG") ? 400 : 40, i, engines;
 
 	for (i = 0; i < n; i++) {
+		bool tight = i % 4 == 0; /* whatever the seed is */
 		struct fleet_result r;
 		char text[512];
 
@@ -318,18 +319,18 @@ TEST_TIMEOUT(sim_fleet, whatever_is_asked_ends_and_the_books_balance, 120)
 			 "output-len=1:120 model=%s think=1 wait-ms=1000000 "
 			 "most-s=100000",
 			 kinds[test_rand(&seed) % ARRAY_SIZE(kinds)],
-			 10 + (u32)(test_rand(&seed) % 60),
-			 1 + (u32)(test_rand(&seed) % 8),
-			 48 * engines + (u32)(test_rand(&seed) % 60),
+			 (tight ? 40 : 10) + (u32)(test_rand(&seed) % 60),
+			 1 + (u32)(test_rand(&seed) % 8) + 8 * tight,
+			 48 * engines + (u32)(test_rand(&seed) % 60) * !tight,
 			 (u32)(test_rand(&seed) % 3 * 40),
 			 (u32)(test_rand(&seed) % 2 * 100), engines,
 			 test_rand(&seed) % 2 ? "yes" : "no",
 			 16u << test_rand(&seed) % 5,
-			 1u << test_rand(&seed) % 7,
+			 1u << (test_rand(&seed) % 7 | (tight ? 4 : 0)),
 			 test_rand(&seed) % 2 ? "swap" : "recompute",
 			 test_rand(&seed) % 5 ? "iteration" : "request",
 			 prefills[test_rand(&seed) % 3],
-			 admits[test_rand(&seed) % 3],
+			 admits[test_rand(&seed) % 3 * !tight],
 			 (u32)(test_rand(&seed) % 3 * 150),
 			 test_rand(&seed) % 4 ? "yes" : "no",
 			 test_rand(&seed) % 2 ? "gemma" : "qwen");
