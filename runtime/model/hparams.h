@@ -46,7 +46,8 @@ struct model_hparams {
  * @err: KV_ERRLEN bytes: the sentence for a refusal
  *
  * The vocabulary's size is that of the tensor token_embd.weight; every other
- * number is bounded here, so that products of two of them fit u32.
+ * number is bounded here, and so is nr_heads * head_dim. Larger products want
+ * u64.
  *
  * Return: 0, -EOPNOTSUPP for an architecture or a rope scaling that is not
  * known, -EINVAL for a key that is missing or out of range.

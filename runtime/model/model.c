@@ -215,10 +215,22 @@ static int load_layer(struct loader *l, u32 i, struct model_layer *ly)
 	return rc ? rc : load_layer_vectors(l, i, ly);
 }
 
-static void area_geometry(const struct model_hparams *hp, struct model_area *a)
+/* A page lies within one extent, and so each of its strides fits u32. */
+static int area_geometry(struct loader *l, struct model_area *a)
 {
+	const struct model_hparams *hp = &l->m->hp;
 	u32 row = hp->head_dim * 2, run = row * MODEL_PAGE_TOKENS;
+	u64 layer = 2 * (u64)run * hp->nr_kv_heads;
+	u64 page = ALIGN_UP(layer * a->nr_layers, PAGE_ALIGN);
 
+	if (page > KV_EXTENT_SIZE)
+		return err_set(l->err, -EINVAL,
+			       "%s: %u layers with %u KV heads of %u "
+			       "dimensions need pages of %llu bytes: %u at "
+			       "most",
+			       gguf_name(l->g), a->nr_layers, hp->nr_kv_heads,
+			       hp->head_dim, (unsigned long long)page,
+			       KV_EXTENT_SIZE);
 	a->geom = (struct kv_geometry){
 		.page_tokens = MODEL_PAGE_TOKENS,
 		.nr_layers = (u16)a->nr_layers,
@@ -228,17 +240,18 @@ static void area_geometry(const struct model_hparams *hp, struct model_area *a)
 		.token_stride = row,
 		.head_stride = 2 * run,
 		.v_offset = run,
-		.layer_stride = 2 * run * hp->nr_kv_heads,
+		.layer_stride = (u32)layer,
+		.page_bytes = (u32)page,
 	};
-	a->geom.page_bytes =
-		ALIGN_UP(a->geom.layer_stride * a->nr_layers, PAGE_ALIGN);
+	return 0;
 }
 
 /* Global layers first, then local ones, each group only if it has layers. */
-static void make_areas(struct model *m)
+static int make_areas(struct loader *l)
 {
+	struct model *m = l->m;
 	const struct model_hparams *hp = &m->hp;
-	int pass;
+	int pass, rc;
 	u32 i;
 
 	for (pass = 0; pass < 2; pass++) {
@@ -255,9 +268,12 @@ static void make_areas(struct model *m)
 			continue;
 		a->window = global ? 0 : hp->window;
 		a->rope = global ? hp->global : hp->local;
-		area_geometry(hp, a);
+		rc = area_geometry(l, a);
+		if (rc)
+			return rc;
 		m->nr_areas++;
 	}
+	return 0;
 }
 
 static int alloc_model(struct loader *l)
@@ -323,12 +339,13 @@ int model_load(const struct gguf *g, const struct packing *packing,
 	if (!rc)
 		rc = alloc_model(&l);
 	if (!rc)
+		rc = make_areas(&l);
+	if (!rc)
 		rc = load_tensors(&l);
 	if (rc) {
 		model_free(l.m);
 		return rc;
 	}
-	make_areas(l.m);
 	*out = l.m;
 	return 0;
 }

@@ -58,7 +58,8 @@ struct model {
  * @err: KV_ERRLEN bytes: the sentence for a refusal
  *
  * Return: 0, -EOPNOTSUPP for an unknown architecture, -EINVAL for a tensor
- * that is missing or has the wrong shape, -ENOMEM, what reading returned.
+ * that is missing or has the wrong shape or for K and V of which a page does
+ * not fit an extent, -ENOMEM, what reading returned.
  */
 int __must_check model_load(const struct gguf *g, const struct packing *packing,
 			    const void *weights, struct model **out, char *err);

@@ -331,6 +331,40 @@ TEST(model, what_is_not_supported_or_wrong_is_named)
 	refused(with_wild_base, -EINVAL, "rope.freq_base");
 }
 
+/* Only the keys and the embedding: the rest would be large. */
+static void page_refused(u32 layers, u32 heads, const char *part)
+{
+	struct tiny_cfg c = tiny_qwen(KV_DTYPE_F16);
+	struct tiny m = { 0 };
+	struct gguf_writer w = { 0 };
+	char err[KV_ERRLEN] = "";
+	u64 seed = 1;
+
+	c.layers = layers;
+	c.heads = c.kv_heads = heads;
+	c.head_dim = 256;
+	m.c = c;
+	tiny_keys(&c, &w);
+	tiny_add(&m, &w, "token_embd.weight", c.type, c.vocab, c.dim, 0, 1,
+		 &seed);
+	m.buf = gw_finish(&w, &m.len);
+	EXPECT_EQ(-EINVAL, load(m.buf, m.len, err));
+	EXPECT_SENTENCE(err, part);
+	tiny_free(&m);
+}
+
+TEST(model, a_page_that_does_not_fit_an_extent_is_refused)
+{
+	page_refused(1, 1024,
+		     "1 layers with 1024 KV heads of 256 dimensions "
+		     "need pages of 16777216 bytes");
+	page_refused(33, 16, "need pages of 8650752 bytes");
+	/* 16 MiB in 32 bits */
+	page_refused(257, 1024, "need pages of 4311744512 bytes");
+	/* one that fits is read on */
+	page_refused(32, 16, "output_norm.weight");
+}
+
 TEST(model, a_tensor_of_another_shape_is_named)
 {
 	/* the first of two keys with one name, or the file is refused */
