@@ -305,8 +305,7 @@ static bool is_marker(const struct vocab *v, const char *name)
 {
 	u32 id = vocab_find(v, name, strlen(name));
 
-	return id != VOCAB_NONE && (vocab_class(v, id) == VOCAB_CONTROL ||
-				    vocab_class(v, id) == VOCAB_USER);
+	return id != VOCAB_NONE && vocab_class(v, id) == VOCAB_CONTROL;
 }
 
 int chat_template_detect(const struct gguf *g, const struct vocab *v,
@@ -336,7 +335,7 @@ int chat_template_detect(const struct gguf *g, const struct vocab *v,
 	if (!is_marker(v, markers[f].open) || !is_marker(v, markers[f].close))
 		return err_set(err, -EOPNOTSUPP,
 			       "%s: the chat template uses %s and %s, which "
-			       "are no special tokens of the vocabulary",
+			       "are no control tokens of the vocabulary",
 			       gguf_name(g), markers[f].open, markers[f].close);
 	out->format = f;
 	out->system = f == CHAT_CHATML ? default_system(tmpl) : NULL;

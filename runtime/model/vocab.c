@@ -30,6 +30,17 @@ static const char *const eog_names[] = {
 	"</s>",	      "<|eot_id|>",    "<|end_of_text|>",
 };
 
+/*
+ * What opens and closes turns. Some files call these user tokens, which are
+ * found in any text: they are control tokens, or a message could hold them.
+ */
+static const char *const turn_names[] = {
+	"<|im_start|>",
+	"<|im_end|>",
+	"<start_of_turn>",
+	"<end_of_turn>",
+};
+
 static u64 load_tail(const u8 *p, size_t len)
 {
 	u64 x = 0;
@@ -336,6 +347,15 @@ static int read_classes(struct vocab *v, const struct gguf *g, char *err)
 	return 0;
 }
 
+static bool is_turn_name(struct gguf_str s)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(turn_names); i++)
+		if (s.len == strlen(turn_names[i]) &&
+		    !memcmp(s.ptr, turn_names[i], s.len))
+			return true;
+	return false;
+}
+
 static int read_scores(struct vocab *v, const struct gguf *g, char *err)
 {
 	const char *key = "tokenizer.ggml.scores";
@@ -393,6 +413,8 @@ static int read_tokens(struct vocab *v, const struct gguf *g, char *err)
 	for (u32 i = 0; i < v->nr && !rc; i++) {
 		struct gguf_str s = gguf_arr_next_str(&arr, &pos);
 
+		if (v->tokens[i].class == VOCAB_USER && is_turn_name(s))
+			v->tokens[i].class = VOCAB_CONTROL;
 		if (v->kind == VOCAB_LLAMA)
 			rc = add_llama(v, i, s, file, err);
 		else

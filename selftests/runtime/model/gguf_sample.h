@@ -116,9 +116,11 @@ static inline void sample_byte_name(u32 b, char out[4])
 
 /*
  * A byte-level vocabulary: 256 bytes, then "he" "ll" "hell" "hello"
- * " hello" (256 to 260), two control tokens and a user token (261 to 263).
+ * " hello" (256 to 260), two tokens of class @turns and a user token (261 to
+ * 263).
  */
-static inline u8 *sample_gpt2(const char *chat_template, size_t *len)
+static inline u8 *sample_gpt2_turns(const char *chat_template, s32 turns,
+				    size_t *len)
 {
 	static const char *const merges[] = { "h e", "l l", "he ll", "hell o",
 					      "\xc4\xa0 hello" };
@@ -139,7 +141,7 @@ static inline u8 *sample_gpt2(const char *chat_template, size_t *len)
 	struct gguf_writer w = { 0 };
 
 	for (u32 i = 0; i < NR; i++) {
-		classes[i] = i < 261 ? 1 : i < 263 ? 3 : 4;
+		classes[i] = i < 261 ? 1 : i < 263 ? turns : 4;
 		if (i < 256)
 			sample_byte_name(i, bytes[i]);
 		names[i] = i < 256 ? bytes[i] : words[i - 256];
@@ -153,6 +155,12 @@ static inline u8 *sample_gpt2(const char *chat_template, size_t *len)
 	if (chat_template)
 		gw_str(&w, "tokenizer.chat_template", chat_template);
 	return gw_finish(&w, len);
+}
+
+/* The same with control tokens, as it should be. */
+static inline u8 *sample_gpt2(const char *chat_template, size_t *len)
+{
+	return sample_gpt2_turns(chat_template, 3, len);
 }
 
 #endif
