@@ -218,7 +218,9 @@ int gguf_unchanged(const struct gguf *g, char *err)
 	if (st.st_size != g->st.st_size || st.st_ino != g->st.st_ino ||
 	    st.st_dev != g->st.st_dev ||
 	    st.st_mtim.tv_sec != g->st.st_mtim.tv_sec ||
-	    st.st_mtim.tv_nsec != g->st.st_mtim.tv_nsec)
+	    st.st_mtim.tv_nsec != g->st.st_mtim.tv_nsec ||
+	    st.st_ctim.tv_sec != g->st.st_ctim.tv_sec ||
+	    st.st_ctim.tv_nsec != g->st.st_ctim.tv_nsec)
 		return err_set(err, -ESTALE,
 			       "%s: the file changed while it was read",
 			       g->name);

@@ -6,7 +6,7 @@
  *
  * A model owns none of its matrices: they lie in the mapping of weights that
  * kvmd holds for all runtimes, or in the mapping of the file. Norms and
- * biases are private fp32 copies, read through checked calls.
+ * biases are private fp32 copies from there, or read from the file by pread.
  */
 #include "uapi/kv/geometry.h"
 #include "kernels/include/kern.h"

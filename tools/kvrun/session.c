@@ -268,6 +268,9 @@ static int open_file(struct session *s)
 		rc = vocab_load(s->gguf, &s->vocab, s->err);
 	if (!rc && !s->o->contig)
 		rc = digest_file(s->fd, path, s->digest, s->err);
+	/* the header that was read is the digest's */
+	if (!rc && !s->o->contig)
+		rc = gguf_unchanged(s->gguf, s->err);
 	return rc;
 }
 

@@ -181,6 +181,32 @@ TEST(gguf, a_file_is_mapped_and_changes_are_noticed)
 	free(buf);
 }
 
+TEST(gguf, a_change_that_restores_the_modification_time_is_noticed)
+{
+	char path[512], err[KV_ERRLEN];
+	struct timespec times[2];
+	struct gguf *g;
+	struct stat st;
+	size_t len;
+	u8 *buf = sample_gguf(&len);
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/y.gguf", test_tmpdir());
+	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	ASSERT_EQ((ssize_t)len, write(fd, buf, len));
+	ASSERT_EQ(0, gguf_open(path, &g, err));
+	ASSERT_EQ(0, fstat(fd, &st));
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	usleep(50000); /* a tick of the file system's clock */
+	ASSERT_EQ(1, pwrite(fd, "x", 1, (off_t)len - 1));
+	ASSERT_EQ(0, futimens(fd, times));
+	EXPECT_EQ(-ESTALE, gguf_unchanged(g, err));
+	gguf_close(g);
+	close(fd);
+	free(buf);
+}
+
 TEST(gguf, what_is_no_file_is_refused)
 {
 	char path[512], err[KV_ERRLEN];

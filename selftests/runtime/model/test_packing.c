@@ -545,4 +545,43 @@ TEST(packing, qwen2_computes_the_same_bits_from_the_mapping_and_the_file)
 		check_network(tiny_qwen(kt_types[i]));
 }
 
+/* The file becomes another model of the same shape. */
+static void spoil(struct packed *f)
+{
+	u64 i;
+
+	for (i = 0; i < gguf_nr_tensors(f->g); i++) {
+		const struct gguf_tensor *t = gguf_tensor_at(f->g, i);
+		u8 *other = kt_alloc(t->nr_bytes);
+
+		memset(other, 0x3c, t->nr_bytes);
+		ASSERT_EQ((ssize_t)t->nr_bytes,
+			  pwrite(f->fd, other, t->nr_bytes, (off_t)t->offset));
+		free(other);
+	}
+}
+
+TEST(packing, norms_and_biases_are_not_of_a_file_that_changed_since)
+{
+	struct tiny_cfg c = tiny_qwen(KV_DTYPE_Q8_0);
+	struct model *before, *after;
+	struct tiny t;
+	struct packed f;
+
+	tiny_build(&t, &c);
+	packed_open(&f, t.buf, t.len);
+	t.buf = NULL; /* is freed with f */
+	ASSERT_EQ(0, packed_fill(&f, 2));
+	ASSERT_EQ(0, model_load(f.g, f.p, f.dst, &before, f.err));
+	spoil(&f);
+	ASSERT_EQ(0, model_load(f.g, f.p, f.dst, &after, f.err));
+	ASSERT_EQ(before->nr_vectors, after->nr_vectors);
+	EXPECT_SAME(after->vectors, before->vectors, before->nr_vectors,
+		    "norms and biases");
+	model_free(before);
+	model_free(after);
+	packed_close(&f);
+	tiny_free(&t);
+}
+
 TEST_HARNESS_MAIN
