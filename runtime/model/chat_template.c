@@ -282,19 +282,24 @@ none:
 	return NULL;
 }
 
+/* From an opening to the close behind it, unless another one opens between. */
 static char *default_system(struct gguf_str tmpl)
 {
 	static const char open[] = "<|im_start|>system\\n";
-	const char *p;
+	const char *p = find(tmpl, open), *end = NULL, *next;
 
-	while ((p = find(tmpl, open))) {
-		const char *end, *from = p + sizeof(open) - 1;
+	for (; p; p = next) {
+		const char *from = p + sizeof(open) - 1;
 		char *text;
 
 		tmpl.len -= (size_t)(from - tmpl.ptr);
 		tmpl.ptr = from;
-		end = find(tmpl, markers[CHAT_CHATML].close);
-		text = end ? unquote(from, end) : NULL;
+		next = find(tmpl, open);
+		if (!end || end < from)
+			end = find(tmpl, markers[CHAT_CHATML].close);
+		if (!end)
+			break;
+		text = next && next < end ? NULL : unquote(from, end);
 		if (text)
 			return text;
 	}

@@ -190,6 +190,35 @@ TEST(chat_template, what_is_not_known_is_refused_by_name)
 	close_chat(&c);
 }
 
+/*
+ * @before, openings for 8 MiB, @after. The address sanitizer's memmem() looks
+ * at all of the rest in each call, so there they are fewer.
+ */
+static void expect_no_system(const char *before, const char *after)
+{
+	static const char open[] = "<|im_start|>system\\n";
+	size_t nr = (8 << 20) / (sizeof(open) - 1) / TEST_SLOWDOWN;
+	size_t len = strlen(before);
+	char *tmpl = malloc((9 << 20) + 1), err[KV_ERRLEN];
+	struct chat c;
+
+	ASSERT_TRUE(tmpl);
+	memcpy(tmpl, before, len);
+	for (; nr--; len += sizeof(open) - 1)
+		memcpy(tmpl + len, open, sizeof(open) - 1);
+	memcpy(tmpl + len, after, strlen(after) + 1);
+	EXPECT_EQ(0, open_chat(&c, tmpl, err));
+	EXPECT_FALSE(c.t.system);
+	close_chat(&c);
+	free(tmpl);
+}
+
+TEST_TIMEOUT(chat_template, a_template_of_openings_is_not_quadratic, 20)
+{
+	expect_no_system("<|im_end|>", ""); /* none is closed */
+	expect_no_system("", "{<|im_end|>"); /* by one, and no plain text */
+}
+
 /* The instruct model itself: the prompt as its template gives it. */
 TEST(chat_template, qwen_is_found)
 {
