@@ -570,8 +570,10 @@ int vocab_load(const struct gguf *g, struct vocab **out, char *err)
 		rc = read_special(v, g, err);
 	if (!rc)
 		rc = check_bytes(v, g, err);
-	if (!rc && (build_slots(v) || vocab_special_build(v)))
+	if (!rc && build_slots(v))
 		rc = err_set(err, -ENOMEM, "%s: out of memory", gguf_name(g));
+	if (!rc)
+		rc = vocab_special_build(v, g, err);
 	if (!rc && v->kind == VOCAB_GPT2)
 		rc = vocab_gpt2_load(v, g, err);
 	if (rc) {

@@ -55,7 +55,7 @@ struct vocab {
 	struct merge *merges; /* gpt2 */
 	u32 merge_mask;
 
-	u32 *special; /* ids of control and user tokens, sorted by key */
+	u32 *special; /* control and user tokens by key, one of each class */
 	u32 nr_special;
 	bool special_first[256]; /* does any begin with this byte? */
 
@@ -96,8 +96,10 @@ static inline const char *token_key(const struct vocab *v, u32 id)
 	return v->arena + v->tokens[id].key;
 }
 
-/* vocab_special.c: build the sorted table. */
-int vocab_special_build(struct vocab *v);
+/* vocab_special.c: build the sorted table. Return: 0, -EINVAL for a token with
+ * a name that is too long, -ENOMEM.
+ */
+int vocab_special_build(struct vocab *v, const struct gguf *g, char *err);
 
 /**
  * vocab_special_match - the longest special token that begins here

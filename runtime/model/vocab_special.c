@@ -7,12 +7,19 @@
  * begin with the bytes seen so far, and if one ends there it is the first of
  * them. The longest that ended wins. A bitmap of first bytes keeps ordinary
  * text out of it.
+ *
+ * So a place in a text costs as many steps as the longest key has bytes, and
+ * that is bounded; of one key at most one token of either class is kept.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/model/gguf.h"
 #include "runtime/model/vocab_priv.h"
+
+/* The longest of Gemma, 31 spaces as U+2581, has 93. */
+#define KEY_MAX 256u
 
 static bool is_special(const struct token *t)
 {
@@ -35,15 +42,47 @@ static int cmp_key(const void *a, const void *b, void *arg)
 	return x < y ? -1 : x > y; /* the lower id is found first */
 }
 
-int vocab_special_build(struct vocab *v)
+/* Of equal keys the lowest id of each class stays. */
+static void drop_twins(struct vocab *v)
 {
 	u32 nr = 0;
 
-	for (u32 id = 0; id < v->nr; id++)
-		nr += is_special(&v->tokens[id]);
+	for (u32 i = 0; i < v->nr_special; i++) {
+		const struct token *t = &v->tokens[v->special[i]];
+		bool twin = false;
+
+		for (u32 k = nr; k-- && !twin;) {
+			const struct token *o = &v->tokens[v->special[k]];
+
+			if (o->key_len != t->key_len ||
+			    memcmp(v->arena + o->key, v->arena + t->key,
+				   t->key_len))
+				break;
+			twin = o->class == t->class;
+		}
+		if (!twin)
+			v->special[nr++] = v->special[i];
+	}
+	v->nr_special = nr;
+}
+
+int vocab_special_build(struct vocab *v, const struct gguf *g, char *err)
+{
+	u32 nr = 0;
+
+	for (u32 id = 0; id < v->nr; id++) {
+		const struct token *t = &v->tokens[id];
+
+		nr += is_special(t);
+		if (is_special(t) && t->key_len > KEY_MAX)
+			return err_set(err, -EINVAL,
+				       "%s: the special token %u has a name "
+				       "of %u bytes: %u at most",
+				       gguf_name(g), id, t->key_len, KEY_MAX);
+	}
 	v->special = calloc(nr ? nr : 1, sizeof(*v->special));
 	if (!v->special)
-		return -ENOMEM;
+		return err_set(err, -ENOMEM, "%s: out of memory", gguf_name(g));
 	for (u32 id = 0; id < v->nr; id++) {
 		if (!is_special(&v->tokens[id]))
 			continue;
@@ -51,6 +90,7 @@ int vocab_special_build(struct vocab *v)
 		v->special_first[(u8)*token_key(v, id)] = true;
 	}
 	qsort_r(v->special, nr, sizeof(*v->special), cmp_key, v);
+	drop_twins(v);
 	return 0;
 }
 

@@ -330,6 +330,74 @@ TEST(vocab, what_it_cannot_read_is_named)
 	expect_refused(&w, -EINVAL, "no token stands for byte 0x00");
 }
 
+/* "<unk>", and @nr tokens by the name of @name, two in three control ones */
+static void write_specials(struct gguf_writer *w, const char *name, u32 nr)
+{
+	const char **names = malloc((nr + 1) * sizeof(*names));
+	s32 *classes = malloc((nr + 1) * sizeof(*classes));
+	float *scores = calloc(nr + 1, sizeof(*scores));
+
+	ASSERT_TRUE(names && classes && scores);
+	names[0] = "<unk>";
+	classes[0] = VOCAB_UNKNOWN;
+	for (u32 i = 1; i <= nr; i++) {
+		names[i] = name;
+		classes[i] = i % 3 ? VOCAB_CONTROL : VOCAB_USER;
+	}
+	gw_str(w, "tokenizer.ggml.model", "llama");
+	gw_arr_str(w, "tokenizer.ggml.tokens", names, nr + 1);
+	gw_arr_f32(w, "tokenizer.ggml.scores", scores, nr + 1);
+	gw_arr_i32(w, "tokenizer.ggml.token_type", classes, nr + 1);
+	gw_bool(w, "tokenizer.ggml.add_space_prefix", false);
+	free(names);
+	free(classes);
+	free(scores);
+}
+
+TEST_TIMEOUT(vocab, a_key_of_many_special_tokens_costs_no_more_than_one, 30)
+{
+	char err[KV_ERRLEN], *text = malloc(1 << 20);
+	struct gguf_writer w = { 0 };
+	struct vocab *v;
+	size_t len, nr;
+	u32 *ids;
+	u8 *buf;
+
+	ASSERT_TRUE(text);
+	write_specials(&w, "a", 300000);
+	buf = gw_finish(&w, &len);
+	v = load(buf, len, err);
+	ASSERT_TRUE(v);
+	/* the first of each class */
+	EXPECT_STREQ("1", IDS(v, "a", VOCAB_PARSE_SPECIAL));
+	EXPECT_STREQ("3", IDS(v, "a", 0));
+	memset(text, 'a', 1 << 20);
+	ASSERT_EQ(0, vocab_tokenize(v, text, 1 << 20, 0, &ids, &nr));
+	EXPECT_EQ(1 << 20, nr);
+	free(ids);
+	free(text);
+	vocab_free(v);
+}
+
+TEST(vocab, a_special_token_with_a_long_name_is_refused)
+{
+	char name[258] = "", err[KV_ERRLEN];
+	struct gguf_writer w = { 0 };
+	struct vocab *v;
+	size_t len;
+	u8 *buf;
+
+	memset(name, 'a', 256);
+	write_specials(&w, name, 1);
+	buf = gw_finish(&w, &len);
+	v = load(buf, len, err);
+	EXPECT_TRUE(v);
+	vocab_free(v);
+	name[256] = 'b';
+	write_specials(&w, name, 1);
+	expect_refused(&w, -EINVAL, "special token 1 has a name of 257 bytes");
+}
+
 #define NR_PAIRS 100u /* "aa" to "jj": tokens 256 and up, a merge each */
 
 /* @bad: the number of a merge whose left half is no token, or NR_PAIRS */
