@@ -157,6 +157,9 @@ static int batch_merge(struct vocab *v, struct batch *b, const struct gguf *g,
 		    id[2] == VOCAB_NONE)
 			return bad_merge(g, b->first + i, b->s[i],
 					 "has a part that is no token", err);
+		if (v->tokens[id[2]].class == VOCAB_CONTROL)
+			return bad_merge(g, b->first + i, b->s[i],
+					 "makes a control token", err);
 		if (m->left == VOCAB_NONE)
 			*m = (struct merge){ id[0], id[1], (u32)(b->first + i),
 					     id[2] };

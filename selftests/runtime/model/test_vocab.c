@@ -459,6 +459,30 @@ TEST(gpt2, a_merge_of_what_is_no_token_is_named)
 	}
 }
 
+/* Or any text that spells it would be one. */
+TEST(gpt2, a_merge_that_makes_a_control_token_is_refused)
+{
+	static const char *const merge = "a b";
+	static char bytes[256][4];
+	const char *names[257];
+	struct gguf_writer w = { 0 };
+	s32 classes[257];
+
+	for (u32 i = 0; i < 256; i++) {
+		sample_byte_name(i, bytes[i]);
+		names[i] = bytes[i];
+		classes[i] = VOCAB_NORMAL;
+	}
+	names[256] = "ab";
+	classes[256] = VOCAB_CONTROL;
+	gw_str(&w, "tokenizer.ggml.model", "gpt2");
+	gw_str(&w, "tokenizer.ggml.pre", "qwen2");
+	gw_arr_str(&w, "tokenizer.ggml.tokens", names, 257);
+	gw_arr_i32(&w, "tokenizer.ggml.token_type", classes, 257);
+	gw_arr_str(&w, "tokenizer.ggml.merges", &merge, 1);
+	expect_refused(&w, -EINVAL, "merge 0 'a b' makes a control token");
+}
+
 TEST(vocab, inconsistent_tables_are_refused)
 {
 	static const char *const two[] = { "a", "b" };
