@@ -13,6 +13,7 @@
 
 #include "kernels/include/dtype.h"
 #include "runtime/model/gguf_priv.h"
+#include "runtime/model/unicode.h"
 
 static const struct {
 	const char *name;
@@ -319,15 +320,17 @@ static void dump_str(FILE *out, const char *s, size_t len)
 	size_t shown = min(len, (size_t)120);
 
 	fputc('"', out);
-	for (size_t i = 0; i < shown; i++) {
-		u8 b = (u8)s[i];
+	for (size_t i = 0, n; i < shown; i += n) {
+		u32 cp;
 
-		if (b == '\n')
+		n = utf8_decode(s + i, shown - i, &cp);
+		if (cp == '\n')
 			fputs("\\n", out);
-		else if (b < 0x20 || b == 0x7f || b == '"' || b == '\\')
-			fprintf(out, "\\x%02x", b);
+		else if (unicode_is_text(cp) && cp != '"' && cp != '\\')
+			fwrite(s + i, 1, n, out);
 		else
-			fputc(b, out);
+			for (size_t k = 0; k < n; k++)
+				fprintf(out, "\\x%02x", (u8)s[i + k]);
 	}
 	fprintf(out, "\"%s", shown < len ? "..." : "");
 }

@@ -15,6 +15,7 @@
 
 #include "kernels/include/dtype.h"
 #include "runtime/model/gguf_priv.h"
+#include "runtime/model/unicode.h"
 
 #define ULL(x) ((unsigned long long)(x))
 
@@ -66,8 +67,8 @@ static bool take_u64(struct cursor *c, u64 *v, const char *what)
 }
 
 /*
- * A name goes into sentences and onto terminals, so it holds no control
- * character. Returns an owned copy.
+ * A name goes into sentences and onto terminals, so it is UTF-8 and holds no
+ * control character. Returns an owned copy.
  */
 static char *take_name(struct cursor *c, u64 max_len, const char *what)
 {
@@ -86,12 +87,16 @@ static char *take_name(struct cursor *c, u64 max_len, const char *what)
 	p = take(c, len, what);
 	if (!p)
 		return NULL;
-	for (u64 i = 0; i < len; i++) {
-		if (p[i] >= 0x20 && p[i] != 0x7f)
+	for (u64 i = 0; i < len;) {
+		u32 cp;
+
+		i += utf8_decode((const char *)p + i, len - i, &cp);
+		if (unicode_is_text(cp))
 			continue;
-		c->rc = err_set(c->err, -EINVAL,
-				"%s: %s holds a control character", c->g->name,
-				what);
+		c->rc = err_set(
+			c->err, -EINVAL, "%s: %s holds %s", c->g->name, what,
+			cp == UNICODE_INVALID ? "bytes that are no UTF-8"
+					      : "a control character");
 		return NULL;
 	}
 	s = strndup((const char *)p, len);

@@ -157,6 +157,7 @@ static int read_sizes(struct reader *r, struct model_hparams *hp)
 static int read_rope(struct reader *r, struct model_hparams *hp)
 {
 	static const float zero, ten_k = 10000.0f;
+	char show[GGUF_SHOW_LEN];
 	struct gguf_str type;
 	float base, factor;
 	int rc;
@@ -175,10 +176,9 @@ static int read_rope(struct reader *r, struct model_hparams *hp)
 		if (!gguf_str_is(r->g, r->key, "linear") &&
 		    !gguf_str_is(r->g, r->key, "none"))
 			return err_set(r->err, -EOPNOTSUPP,
-				       "%s: rope scaling \"%.*s\" is not "
+				       "%s: rope scaling \"%s\" is not "
 				       "supported (linear is)",
-				       gguf_name(r->g), (int)min(type.len, 64u),
-				       type.ptr);
+				       gguf_name(r->g), gguf_show(type, show));
 		if (gguf_str_is(r->g, r->key, "none")) {
 			hp->global = (struct model_rope){ base, 1.0 };
 			return 0;
@@ -235,6 +235,7 @@ static int read_gemma3(struct reader *r, struct model_hparams *hp)
 int hparams_read(const struct gguf *g, struct model_hparams *hp, char *err)
 {
 	struct reader r = { .g = g, .err = err };
+	char show[GGUF_SHOW_LEN];
 	struct gguf_str arch;
 	int rc;
 
@@ -250,9 +251,9 @@ int hparams_read(const struct gguf *g, struct model_hparams *hp, char *err)
 		hp->arch_name = "qwen2";
 	} else {
 		return err_set(err, -EOPNOTSUPP,
-			       "%s: architecture \"%.*s\" is not supported "
+			       "%s: architecture \"%s\" is not supported "
 			       "(gemma3 and qwen2 are)",
-			       gguf_name(g), (int)min(arch.len, 64u), arch.ptr);
+			       gguf_name(g), gguf_show(arch, show));
 	}
 	r.arch = hp->arch_name;
 	rc = read_sizes(&r, hp);

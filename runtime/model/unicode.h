@@ -40,4 +40,10 @@ size_t utf8_encode(u32 cp, char *out);
 
 enum unicode_class unicode_class(u32 cp);
 
+/* May this go to a terminal? Not UNICODE_INVALID, nor what controls it. */
+static inline bool unicode_is_text(u32 cp)
+{
+	return cp >= 0x20 && cp != UNICODE_INVALID && (cp < 0x7f || cp > 0x9f);
+}
+
 #endif

@@ -291,6 +291,30 @@ static void expect_refused(struct gguf_writer *w, int rc, const char *words)
 
 static const u64 dims[4] = { 32, 2, 1, 1 };
 
+TEST(gguf, a_dump_controls_no_terminal)
+{
+	struct gguf_writer w = { 0 };
+	char *text = NULL;
+	struct gguf *g;
+	size_t len;
+	FILE *f;
+	u8 *buf;
+
+	gw_str(&w, "k", "\x1b[2J\x9b|\xc2\x9b|\xc3\xa9|\x7f|\xe2\x82");
+	buf = gw_finish(&w, &len);
+	g = open_mem(buf, len);
+	ASSERT_TRUE(g);
+	f = open_memstream(&text, &len);
+	gguf_dump(g, f, 1);
+	fclose(f);
+	if (!EXPECT_TRUE(strstr(text, "\"\\x1b[2J\\x9b|\\xc2\\x9b|\xc3\xa9|"
+				      "\\x7f|\\xe2\\x82\"")))
+		TH_LOG("wrote: %s", text);
+	free(text);
+	gguf_close(g);
+	free(buf);
+}
+
 TEST(gguf, bad_headers_are_refused)
 {
 	struct gguf_writer w = { .version = 1 };
@@ -323,6 +347,10 @@ TEST(gguf, bad_keys_are_refused)
 	expect_refused(&w, -EINVAL, "length of 0");
 	gw_u32(&w, "a\nb", 1);
 	expect_refused(&w, -EINVAL, "control character");
+	gw_u32(&w, "a\xc2\x9bJ", 1); /* CSI in two bytes */
+	expect_refused(&w, -EINVAL, "control character");
+	gw_u32(&w, "a\x9bJ", 1); /* and in one */
+	expect_refused(&w, -EINVAL, "no UTF-8");
 	gw_raw(&w, "k", 13, &(u32){ 1 }, 4);
 	expect_refused(&w, -EINVAL, "unknown value type (13)");
 	gw_raw(&w, "k", GGUF_BOOL, &(u8){ 2 }, 1);

@@ -234,6 +234,11 @@ TEST(model, an_unknown_architecture_is_named)
 	EXPECT_EQ(-EOPNOTSUPP, load(buf, len, err));
 	EXPECT_SENTENCE(err, "mamba7");
 	free(buf);
+	gw_str(&w, "general.architecture", "\x1b]0;x\x07");
+	buf = gw_finish(&w, &len);
+	EXPECT_EQ(-EOPNOTSUPP, load(buf, len, err));
+	EXPECT_SENTENCE(err, "\"?]0;x?\"");
+	free(buf);
 	buf = gw_finish(&w, &len);
 	EXPECT_EQ(-EINVAL, load(buf, len, err));
 	EXPECT_SENTENCE(err, "general.architecture");
@@ -268,6 +273,11 @@ static void with_yarn(struct tiny_cfg *c, struct gguf_writer *w)
 {
 	gw_str(w, "qwen2.rope.scaling.type", "yarn");
 	gw_f32(w, "qwen2.rope.scaling.factor", 4);
+}
+
+static void with_an_escape(struct tiny_cfg *c, struct gguf_writer *w)
+{
+	gw_str(w, "qwen2.rope.scaling.type", "ya\x1b[2Jrn");
 }
 
 static void with_a_stranger(struct tiny_cfg *c, struct gguf_writer *w)
@@ -322,6 +332,7 @@ TEST(model, what_is_not_supported_or_wrong_is_named)
 {
 	refused(with_odd_heads, -EINVAL, "24 dimensions");
 	refused(with_yarn, -EOPNOTSUPP, "yarn");
+	refused(with_an_escape, -EOPNOTSUPP, "\"ya?[2Jrn\"");
 	refused(with_a_stranger, -EOPNOTSUPP, "tensors are unknown");
 	refused(with_bad_heads, -EINVAL, "3 KV heads");
 	refused(with_a_wide_group, -EINVAL, "65 query heads for each");
