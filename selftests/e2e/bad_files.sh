@@ -73,6 +73,9 @@ refused "a model that is not there" 1 '/none.gguf: No such file' \
 	"${run[@]}" -m "$T/none.gguf" --prompt a
 refused "a model that may not be read" 1 'bad: not a regular file' \
 	"${run[@]}" -m "$T/bad" --prompt a
+mkfifo "$T/fifo"
+refused "a model that is a FIFO nobody writes" 1 'fifo: not a regular file' \
+	"${run[@]}" -m "$T/fifo" --prompt a
 echo '1 2 999999' >"$T/ids"
 refused "a score of ids that the model has not" 1 '999999' \
 	kvrun score "${m[@]}" --ids-file "$T/ids" --json

@@ -260,7 +260,8 @@ static int open_file(struct session *s)
 	const char *path = s->o->model;
 	int rc;
 
-	s->fd = open(path, O_RDONLY | O_CLOEXEC);
+	/* O_NONBLOCK: a FIFO without a writer must not hang us */
+	s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (s->fd < 0)
 		return err_set(s->err, -errno, "%s: %s", path, strerror(errno));
 	rc = gguf_open_fd(s->fd, path, &s->gguf, s->err);
