@@ -117,6 +117,19 @@ static void cache_store(char *path, const struct stat *st,
 	free(tmp);
 }
 
+void digest_forget(int fd)
+{
+	struct stat st;
+	char *path;
+
+	if (fstat(fd, &st))
+		return;
+	path = cache_path(&st);
+	if (path)
+		(void)unlink(path);
+	free(path);
+}
+
 int digest_stream_open(struct digest_stream *s, int fd, const char *name,
 		       char *err)
 {

@@ -25,6 +25,9 @@
 int __must_check digest_file(int fd, const char *name, u8 out[DIGEST_BYTES],
 			     char *err);
 
+/* Drop what is remembered of a file: its bytes have shown that it is wrong. */
+void digest_forget(int fd);
+
 /**
  * struct digest_stream - a file that is read once, from front to end
  * @at: bytes read and hashed so far

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <openssl/sha.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernels/cpu/pool.h"
@@ -394,6 +395,57 @@ TEST_F(changed, another_digest_is_stale)
 	expect_stale(&self->f, "tiny: the file has changed");
 	self->f.digest[31] ^= 1;
 	EXPECT_EQ(0, packed_fill(&self->f, 2));
+}
+
+static u64 ns_of(const struct timespec *t)
+{
+	return (u64)t->tv_sec * 1000000000u + (u64)t->tv_nsec;
+}
+
+/* As if digest_file() had written it, with the digest 0a0a... */
+static void remember_wrong_digest(int fd)
+{
+	static const char *const dirs[] = { "", "/kvmd", "/kvmd/digests" };
+	char path[512];
+	struct stat st;
+	FILE *out;
+
+	ASSERT_EQ(0, fstat(fd, &st));
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		snprintf(path, sizeof(path), "%s/cache%s", test_tmpdir(),
+			 dirs[i]);
+		ASSERT_EQ(0, mkdir(path, 0700));
+	}
+	snprintf(path, sizeof(path), "%s/cache/kvmd/digests/%jx-%jx",
+		 test_tmpdir(), (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	out = fopen(path, "we");
+	ASSERT_TRUE(out);
+	fprintf(out, "%ju %llu %llu ", (uintmax_t)st.st_size,
+		(unsigned long long)ns_of(&st.st_mtim),
+		(unsigned long long)ns_of(&st.st_ctim));
+	for (u32 i = 0; i < DIGEST_BYTES; i++)
+		fputs("0a", out);
+	fputc('\n', out);
+	fclose(out);
+}
+
+TEST_F(changed, a_wrong_digest_is_not_remembered)
+{
+	struct packed *f = &self->f;
+	u8 right[DIGEST_BYTES], wrong[DIGEST_BYTES];
+	char cache[512];
+
+	memcpy(right, f->digest, DIGEST_BYTES);
+	memset(wrong, 0x0a, DIGEST_BYTES);
+	snprintf(cache, sizeof(cache), "%s/cache", test_tmpdir());
+	ASSERT_EQ(0, setenv("XDG_CACHE_HOME", cache, 1));
+	remember_wrong_digest(f->fd);
+	ASSERT_EQ(0, digest_file(f->fd, "tiny", f->digest, f->err));
+	EXPECT_EQ(0, memcmp(f->digest, wrong, DIGEST_BYTES));
+	expect_stale(f, "tiny: the file has changed");
+	ASSERT_EQ(0, digest_file(f->fd, "tiny", f->digest, f->err));
+	EXPECT_EQ(0, memcmp(f->digest, right, DIGEST_BYTES));
+	EXPECT_EQ(0, packed_fill(f, 2));
 }
 
 /* In the header, in tensors, between and behind them. */
