@@ -9,10 +9,9 @@
  * pointer with its shape beside it (innermost dimension last, strides in
  * elements unless they say bytes), and one entry in struct kern_ops that
  * computes a range [lo, hi) of the operation's own unit, so that any thread
- * pool can split it. ref/ defines every operation in plain C, attention twice
- * (enum kern_numerics); the other rows give the same bits
- * (Documentation/internals/numerics.rst names the two exceptions and their
- * bounds).
+ * pool can split it. ref/ defines every operation in plain C, attention and
+ * products more than once (enum kern_numerics); the other rows give the bits of
+ * theirs (Documentation/internals/numerics.rst).
  *
  * Nothing here allocates, takes a lock or fails: the caller has validated
  * shapes, indices and addresses (kern_*_check() tell how). Kernels know

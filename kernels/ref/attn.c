@@ -30,7 +30,7 @@
  * of which the row sees any. A tile multiplies keys that a row does not see by
  * 0. That can change the sign of a zero, so zeros of o are made positive.
  *
- * Shared by all rows of the table: attn_item_row() etc. in cpu/attn_plan.h.
+ * Shared by all rows of the table: attn_row_hi() etc. in cpu/attn_plan.h.
  */
 #include "kernels/cpu/attn_plan.h"
 #include "kernels/ref/ref.h"
