@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "runtime/model/gguf.h"
+#include "runtime/model/unicode.h"
 
 struct segment {
 	size_t from, len;
@@ -137,19 +138,39 @@ static void chatml(struct script *s, const struct chat_template *t,
 		add_mark(s, "<|im_start|>assistant\n");
 }
 
-static bool is_blank(char c)
+/* White space of Python's str.strip(), by which the template's trim goes. */
+static bool is_blank(u32 cp)
 {
-	return c == ' ' || (c >= '\t' && c <= '\r');
+	return unicode_class(cp) == UNICODE_SPACE || (cp >= 0x1c && cp <= 0x1f);
+}
+
+/* Bytes of the blank that @text begins with, or ends with; 0 for none. */
+static size_t blank_at_start(const char *text, size_t len)
+{
+	u32 cp;
+	size_t n = utf8_decode(text, len, &cp);
+
+	return is_blank(cp) ? n : 0;
+}
+
+static size_t blank_at_end(const char *text, size_t len)
+{
+	for (size_t n = 1; n <= min(len, (size_t)4); n++)
+		if (blank_at_start(text + len - n, n) == n)
+			return n;
+	return 0;
 }
 
 static void add_trimmed(struct script *s, const char *text, size_t len)
 {
-	while (len && is_blank(*text)) {
-		text++;
-		len--;
+	size_t n;
+
+	while (len && (n = blank_at_start(text, len))) {
+		text += n;
+		len -= n;
 	}
-	while (len && is_blank(text[len - 1]))
-		len--;
+	while (len && (n = blank_at_end(text, len)))
+		len -= n;
 	add_words(s, text, len);
 }
 

@@ -7,6 +7,7 @@
 #include "selftests/harness.h"
 
 #include "runtime/model/chat_template.h"
+#include "runtime/model/unicode.h"
 #include "selftests/runtime/model/gguf_sample.h"
 
 static const char chatml[] =
@@ -171,6 +172,41 @@ TEST(chat_template, gemma_joins_system_and_user_and_trims)
 	EXPECT_TRUE(strstr(err, "alternate"));
 	EXPECT_EQ(-EINVAL,
 		  chat_template_render(&t, msgs, 1, true, &text, &len, err));
+}
+
+/* Python 3: [c for c in range(0x110000) if chr(c).isspace()] */
+TEST(chat_template, gemma_trims_what_python_strips)
+{
+	static const u32 runs[][2] = {
+		{ 0x9, 0xd },	    { 0x1c, 0x20 },	{ 0x85, 0x85 },
+		{ 0xa0, 0xa0 },	    { 0x1680, 0x1680 }, { 0x2000, 0x200a },
+		{ 0x2028, 0x2029 }, { 0x202f, 0x202f }, { 0x205f, 0x205f },
+		{ 0x3000, 0x3000 },
+	};
+	struct chat_template t = { .format = CHAT_GEMMA };
+	char err[KV_ERRLEN], buf[16], want[64], *text;
+
+	for (u32 cp = 0; cp < 0x110000; cp++) {
+		struct chat_msg m = { "user", buf, 0 };
+		bool strips = false;
+		size_t n, len;
+
+		for (size_t i = 0; i < ARRAY_SIZE(runs); i++)
+			strips |= cp >= runs[i][0] && cp <= runs[i][1];
+		n = utf8_encode(cp, buf);
+		buf[n] = 'a';
+		memcpy(buf + n + 1, buf, n);
+		m.len = 2 * n + 1;
+		ASSERT_EQ(0, chat_template_render(&t, &m, 1, false, &text, &len,
+						  err));
+		n = (size_t)snprintf(want, sizeof(want),
+				     "<start_of_turn>user\n%.*s<end_of_turn>\n",
+				     (int)(strips ? 1 : m.len),
+				     strips ? "a" : buf);
+		if (cp && !EXPECT_TRUE(len == n && !memcmp(text, want, n)))
+			TH_LOG("U+%04X", cp);
+		free(text);
+	}
 }
 
 TEST(chat_template, what_is_not_known_is_refused_by_name)
