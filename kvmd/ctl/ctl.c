@@ -148,10 +148,8 @@ static void ctl_job_done(struct work *w)
 		conn_reply(c, &job->msg, &body, sizeof(body), &job->fd, 1);
 	if (job->fd >= 0)
 		close(job->fd);
-	if (!c->closing) {
-		c->watch.events |= EPOLLIN;
-		io_mod(c->d->io, &c->watch);
-	}
+	if (!c->closing)
+		conn_watch(c);
 	json_decref(job->out);
 	free(job);
 }
@@ -171,8 +169,7 @@ static void ctl_answer(struct ctl *q, json_t *out)
 	job->work.run = ctl_job_run;
 	job->work.done = ctl_job_done;
 	q->c->busy = true;
-	q->c->watch.events &= ~(u32)EPOLLIN;
-	io_mod(q->d->io, &q->c->watch);
+	conn_watch(q->c);
 	work_submit(q->d->pool, &job->work);
 }
 

@@ -46,11 +46,7 @@ static void packet_free(struct packet *p)
 	free(p);
 }
 
-/*
- * What is looked for. Who does not read what it is told is not read either, and
- * neither is one that has a request under way.
- */
-static void conn_watch(struct conn *c)
+void conn_watch(struct conn *c)
 {
 	bool blocked = !TAILQ_EMPTY(&c->queue);
 
@@ -213,7 +209,7 @@ static void hello_finish(struct conn *c)
 	if (!(c->hello.flags & KV_HELLO_CTL)) {
 		rc = session_attach(c);
 		c->state = rc && !c->session ? CONN_NEW : CONN_CLIENT;
-		if (rc && c->session) /* it was attached, and is not told */
+		if (rc && c->session) /* it is refused, and was attached */
 			conn_close(c);
 		if (rc && !c->closing)
 			timer_set(&c->d->timers, &c->deadline,

@@ -113,6 +113,11 @@ bool conn_reap(struct kvmd *d);
 void conn_answered(struct conn *c);
 /* conn_flush - send what is queued, as far as there is room */
 void conn_flush(struct conn *c);
+/*
+ * conn_watch - look for what may come now: who does not read what it is told is
+ * not read either, and neither is one that has a request under way
+ */
+void conn_watch(struct conn *c);
 /* conn_is_blocked - packets wait for room in the socket */
 bool conn_is_blocked(const struct conn *c);
 

@@ -157,8 +157,10 @@ static int take_fds(struct session *s, u32 i)
 	return session_map(s);
 }
 
-/* The core takes nothing over of one that leaves but what it holds: its table
- * says so too. */
+/*
+ * The core takes nothing over of one that leaves but what it holds: its table
+ * says so too, and that a step which it has under way is void (revoke_exit()).
+ */
 static void forget_spaces(struct session *s)
 {
 	struct kv_space_desc *sp =
@@ -168,6 +170,8 @@ static void forget_spaces(struct session *s)
 	for (i = 0; i < KV_SPACE_MAX; i++)
 		if (sp[i].state != KV_SPACE_FREE)
 			kv_store_release(&sp[i].state, KV_SPACE_FREE);
+	kv_store_release(&s->table->hold_step, 0);
+	kv_store_release(&s->table->epoch, s->table->epoch + 1);
 }
 
 static struct session *adopt(struct kvmd *d, u32 i)

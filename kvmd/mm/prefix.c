@@ -219,7 +219,7 @@ void prefix_write(struct mm *mm, struct client *c, struct space *sp, u32 page,
 {
 	sp->chain = min(sp->chain, page);
 	sp->cached = min(sp->cached, page);
-	prefix_cut(mm, c, sp, mapped_end(mm, c, sp, page), pin);
+	prefix_cut(mm, c, sp, mapped_end(mm, c, sp, sp->chain), pin);
 }
 
 int prefix_fork(struct mm *mm, struct client *c, const struct space *parent,

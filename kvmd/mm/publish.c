@@ -196,21 +196,34 @@ static u32 node_new(struct mm *mm, const struct publish *p, u32 parent,
 	return n;
 }
 
+static u32 held_depth(const struct mm *mm, const struct space *sp)
+{
+	return mm_nodes(mm)[mm_refs(mm)[sp->ref].node].depth;
+}
+
 /*
- * The space holds its prefix up to @n from now on. One that has written into it
- * may hold more already: of this prefix, or it can publish no more of its own.
+ * The space holds its prefix up to @n from now on. It may hold more already, of
+ * before it was cut or written to: what it maps of that goes on being held, and
+ * of another path there is nothing to be held beside it.
  */
 static bool hold_on(struct mm *mm, const struct publish *p, u32 n)
 {
-	struct prefix_ref *r = &mm_refs(mm)[p->sp->ref];
 	u32 depth = mm_nodes(mm)[n].depth;
+	struct space *sp = p->sp;
+	struct prefix_ref *r;
 
-	if (!p->sp->ref) {
-		p->sp->ref = prefix_hold(mm, p->c, n);
-		return p->sp->ref;
+	if (sp->ref && held_depth(mm, sp) >= depth) {
+		if (prefix_node(mm, sp, depth) == n)
+			return true;
+		prefix_write(mm, p->c, sp, sp->chain, space_pin(mm, p->c, sp));
 	}
-	if (mm_nodes(mm)[r->node].depth >= depth)
-		return prefix_node(mm, p->sp, depth) == n;
+	if (!sp->ref) {
+		sp->ref = prefix_hold(mm, p->c, n);
+		return sp->ref;
+	}
+	if (held_depth(mm, sp) >= depth)
+		return false;
+	r = &mm_refs(mm)[sp->ref];
 	mm_nodes(mm)[n].holds++;
 	node_settle(mm, n);
 	mm_nodes(mm)[r->node].holds--;

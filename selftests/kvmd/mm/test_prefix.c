@@ -304,6 +304,26 @@ TEST_F(prefix, rows_are_not_written_while_they_are_copied)
 	mt_check(t);
 }
 
+/* It held the old page for ever, and could publish nothing any more. */
+TEST_F(prefix, who_goes_on_with_other_tokens_in_a_page_publishes_them)
+{
+	struct mt *t = &self->t;
+	u32 s = computed(t, self->a, self->geom, 64), m;
+
+	ASSERT_EQ(publish(t, self->a, s, self->tokens, 0, 64, &self->seq), 64);
+	ASSERT_EQ(mm_space_truncate(t->mm, self->a, s, 40), 0);
+	set_len(t, self->a, s, 40);
+	ASSERT_GE(mt_reserve(t, self->a, s, 40, 24, 0, NULL), 0);
+	set_len(t, self->a, s, 64);
+	mt_complete_all(t, self->a);
+	self->tokens[41]++;
+	EXPECT_EQ(publish(t, self->a, s, self->tokens, 32, 64, &self->seq), 64);
+	mt_check(t);
+	m = mt_space(t, self->b, self->geom);
+	EXPECT_EQ(map(t, self->b, m, self->tokens, 1000, &self->seq), 64);
+	mt_check(t);
+}
+
 TEST_F(prefix, the_death_of_a_publisher_waits_for_the_copies)
 {
 	struct mt *t = &self->t;
