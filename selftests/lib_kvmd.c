@@ -188,6 +188,18 @@ void test_kvmd_kill(struct test_kvmd *d)
 	d->pid = 0;
 }
 
+double test_cpu_s(pid_t pid)
+{
+	struct timespec ts = { 0 };
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &ts)) {
+		printf("kvmd: process %d has no clock\n", (int)pid);
+		abort();
+	}
+	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
+}
+
 int test_kvmd_kill_kept(const struct test_kvmd *d)
 {
 	uint64_t pid = test_kvmd_u64(d, "status", "pid");

@@ -57,6 +57,8 @@ const char *test_build_dir(void);
  * Return: JSON to free(), or NULL; the reason is printed.
  */
 char *test_kvmd_ctl(const struct test_kvmd *d, const char *request);
+/* test_cpu_s - processor time of a process so far; it is there */
+double test_cpu_s(pid_t pid);
 /**
  * test_json_u64 - the first number under a key, wherever it stands
  * @json: text

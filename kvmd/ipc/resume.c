@@ -161,7 +161,7 @@ static int take_fds(struct session *s, u32 i)
  * The core takes nothing over of one that leaves but what it holds: its table
  * says so too, and that a step which it has under way is void (revoke_exit()).
  */
-static void forget_spaces(struct session *s)
+static void close_table(struct session *s)
 {
 	struct kv_space_desc *sp =
 		(void *)((char *)s->table + KV_TABLE_SPACES_OFF);
@@ -203,7 +203,7 @@ static struct session *adopt(struct kvmd *d, u32 i)
 		sock = -1;
 	}
 	if (s->state == SESSION_LEAVING)
-		forget_spaces(s);
+		close_table(s);
 	if (sock >= 0)
 		close(sock);
 	return s;

@@ -592,8 +592,7 @@ static void check_refs(struct check *k, const struct client *c)
 			continue;
 		nr++;
 		if (mm_refs(mm)[sps[i].ref].client != ci ||
-		    mm_nodes(mm)[mm_refs(mm)[sps[i].ref].node].depth + 1 <
-			    sps[i].chain)
+		    prefix_depth(mm, &sps[i]) + 1 < sps[i].chain)
 			check_fault(k,
 				    "client %u space %u holds another prefix",
 				    ci, i);

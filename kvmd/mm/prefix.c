@@ -186,7 +186,7 @@ void prefix_cut(struct mm *mm, struct client *c, struct space *sp, u32 pages,
 
 	sp->chain = min(sp->chain, pages);
 	sp->cached = min(sp->cached, pages);
-	if (!old || mm_nodes(mm)[mm_refs(mm)[old].node].depth < pages)
+	if (!old || prefix_depth(mm, sp) < pages)
 		return;
 	if (pages) {
 		r = prefix_hold(mm, c, prefix_node(mm, sp, pages - 1));
@@ -230,7 +230,7 @@ int prefix_fork(struct mm *mm, struct client *c, const struct space *parent,
 	child->ref = child->chain = child->cached = 0;
 	if (!parent->ref || !pages)
 		return 0;
-	depth = mm_nodes(mm)[mm_refs(mm)[parent->ref].node].depth;
+	depth = prefix_depth(mm, parent);
 	child->ref = prefix_hold(
 		mm, c, prefix_node(mm, parent, min(depth, pages - 1)));
 	if (!child->ref)

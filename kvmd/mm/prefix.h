@@ -142,6 +142,12 @@ bool prefix_drop_entry(struct mm *mm, const struct client *c,
 bool prefix_share_entry(struct mm *mm, const struct client *c,
 			const struct space_area *a, kv_pte_t pte);
 
+/* prefix_depth - of the last node that a space holds; it holds one */
+static inline u32 prefix_depth(const struct mm *mm, const struct space *sp)
+{
+	return mm_nodes(mm)[mm_refs(mm)[sp->ref].node].depth;
+}
+
 /* prefix_node - the node of a space's prefix for page @page, which it has */
 u32 prefix_node(const struct mm *mm, const struct space *sp, u32 page);
 

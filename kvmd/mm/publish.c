@@ -196,11 +196,6 @@ static u32 node_new(struct mm *mm, const struct publish *p, u32 parent,
 	return n;
 }
 
-static u32 held_depth(const struct mm *mm, const struct space *sp)
-{
-	return mm_nodes(mm)[mm_refs(mm)[sp->ref].node].depth;
-}
-
 /*
  * The space holds its prefix up to @n from now on. It may hold more already, of
  * before it was cut or written to: what it maps of that goes on being held, and
@@ -212,7 +207,7 @@ static bool hold_on(struct mm *mm, const struct publish *p, u32 n)
 	struct space *sp = p->sp;
 	struct prefix_ref *r;
 
-	if (sp->ref && held_depth(mm, sp) >= depth) {
+	if (sp->ref && prefix_depth(mm, sp) >= depth) {
 		if (prefix_node(mm, sp, depth) == n)
 			return true;
 		prefix_write(mm, p->c, sp, sp->chain, space_pin(mm, p->c, sp));
@@ -221,7 +216,7 @@ static bool hold_on(struct mm *mm, const struct publish *p, u32 n)
 		sp->ref = prefix_hold(mm, p->c, n);
 		return sp->ref;
 	}
-	if (held_depth(mm, sp) >= depth)
+	if (prefix_depth(mm, sp) >= depth)
 		return false;
 	r = &mm_refs(mm)[sp->ref];
 	mm_nodes(mm)[n].holds++;

@@ -26,16 +26,6 @@ static unsigned int nr_fds_of(pid_t pid)
 	return nr;
 }
 
-static double cpu_s(pid_t pid)
-{
-	struct timespec ts = { 0 };
-	clockid_t clock;
-
-	EXPECT_EQ(0, clock_getcpuclockid(pid, &clock));
-	EXPECT_EQ(0, clock_gettime(clock, &ts));
-	return (double)ts.tv_sec + (double)ts.tv_nsec * 1e-9;
-}
-
 TEST_TIMEOUT(unread, answers_are_not_kept_without_end, 300)
 {
 	const struct kv_msg_hello h = raw_hello(KV_HELLO_CTL);
@@ -60,9 +50,9 @@ TEST_TIMEOUT(unread, answers_are_not_kept_without_end, 300)
 	       fds);
 	EXPECT_LT(nr, MANY);
 	EXPECT_LT(nr_fds_of(d.pid), fds + 20);
-	before = cpu_s(d.pid);
+	before = test_cpu_s(d.pid);
 	usleep(500000);
-	EXPECT_TRUE(cpu_s(d.pid) - before < 0.25); /* it spun */
+	EXPECT_TRUE(test_cpu_s(d.pid) - before < 0.25); /* it spun */
 	/* and each is answered, once they are read */
 	while (got < nr && raw_recv(&r, RAW_WAIT_MS) == 1)
 		got++;
