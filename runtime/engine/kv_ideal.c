@@ -4,9 +4,11 @@
  *
  * The cache of the SGLang paper, to hold the engine's order of requests against
  * theorems and other caches: memory is counted in tokens, cached and running
- * ones share one pool, a prefix is shared by the token, what was used longest
- * ago is evicted from the leaves. Each token that is cached is a node. There is
- * no memory behind it: for a simulated machine only.
+ * ones share one pool, a prefix is shared by the token, and what is evicted are
+ * leaves. Of these what was never mapped goes first, which the pager's policy
+ * finds out by itself (policy_reuse.c) and the paper's LRU does not know; then
+ * what was used longest ago. Each token that is cached is a node. There is no
+ * memory behind it: for a simulated machine only.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +23,7 @@ struct node {
 	u32 token, parent, child, sibling;
 	u32 holds; /* spaces whose prefix ends here */
 	bool live;
+	bool mapped; /* since it was published */
 	u64 used;
 };
 
@@ -76,14 +79,19 @@ static bool is_idle(const struct node *x)
 	return x->live && x->child == NONE && !x->holds;
 }
 
-/* What was used longest ago, from its leaf up; false: all is needed. */
+static bool goes_before(const struct node *a, const struct node *b)
+{
+	return a->mapped != b->mapped ? b->mapped : a->used < b->used;
+}
+
+/* The leaf whose turn it is, and up from there; false: all is needed. */
 static bool evict(struct ideal *p, u32 nr)
 {
 	u32 i, n = NONE, up;
 
 	for (i = 0; i < p->size; i++)
 		if (is_idle(&p->nodes[i]) &&
-		    (n == NONE || p->nodes[i].used < p->nodes[n].used))
+		    (n == NONE || goes_before(&p->nodes[i], &p->nodes[n])))
 			n = i;
 	if (n == NONE)
 		return false;
@@ -93,6 +101,7 @@ static bool evict(struct ideal *p, u32 nr)
 		drop(p, n);
 		n = up;
 	} while (--nr && n != NONE && is_idle(&p->nodes[n]) &&
+		 p->nodes[n].mapped == p->nodes[i].mapped &&
 		 p->nodes[n].used == p->nodes[i].used);
 	return true;
 }
@@ -215,11 +224,13 @@ static u32 find(struct ideal *p, const u32 *ids, u32 nr, u32 *node)
 	return len;
 }
 
-static void touch(struct ideal *p, u32 node)
+static void touch(struct ideal *p, u32 node, bool mapped)
 {
 	p->clock++;
-	for (; node != NONE; node = p->nodes[node].parent)
+	for (; node != NONE; node = p->nodes[node].parent) {
 		p->nodes[node].used = p->clock;
+		p->nodes[node].mapped |= mapped;
+	}
 }
 
 static u32 ideal_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
@@ -231,7 +242,7 @@ static u32 ideal_prefix_map(struct kv_backend *b, u32 space, const u32 *ids,
 
 	s->depth = find(p, ids, nr, &node);
 	hold(p, s, node);
-	touch(p, node);
+	touch(p, node, true);
 	return s->depth;
 }
 
@@ -274,7 +285,7 @@ static void ideal_prefix_publish(struct kv_backend *b, u32 space,
 		last = n;
 	}
 	hold(p, s, last);
-	touch(p, last);
+	touch(p, last, false);
 }
 
 static u64 ideal_space_private(struct kv_backend *b, u32 space)

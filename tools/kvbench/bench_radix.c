@@ -12,7 +12,8 @@
  *		longest and no more
  *	online	128 wait at any time, the next one comes when one has gone in;
  *		programs come one after another, mixed over 256 prompts;
- *		the pool holds sixteen of the longest, four run
+ *		the pool holds sixteen of the longest, four run; what was never
+ *		mapped is evicted first
  *	pager	the same, but pages are the pager's, with all that it costs:
  *		whole ones, extents, watermarks, its policy of eviction. The
  *		pool is one for all programs, as a machine has one

@@ -555,4 +555,34 @@ TEST(radix_twins, a_cache_of_blocks_finds_less)
 	EXPECT_EQ(96, mapped[1]);
 }
 
+/* One prompt after the other; tokens of the last one that were mapped. */
+static u64 mapped_of_last(struct fake *f, const char *prompts)
+{
+	u64 before = 0;
+	u32 ids[100], i;
+
+	for (; *prompts; prompts++) {
+		for (i = 0; i < ARRAY_SIZE(ids); i++)
+			ids[i] = (u32)(*prompts - 'a') * 100 + i;
+		before = engine_stats(f->e)->nr_mapped;
+		submit(f, ids, ARRAY_SIZE(ids), 1);
+		run(f);
+	}
+	return engine_stats(f->e)->nr_mapped - before;
+}
+
+TEST(radix_cache, what_nobody_mapped_goes_before_what_is_older)
+{
+	struct engine_opts eo = { .max_seqs = 1 };
+	struct fake f;
+
+	fake_open(&f, 320, &eo);
+	EXPECT_EQ(99, mapped_of_last(&f, "aabcda"));
+	fake_close(&f);
+	fake_open(&f, 320, &eo);
+	EXPECT_EQ(99, mapped_of_last(&f, "aabbccdb"));
+	EXPECT_TRUE(mapped_of_last(&f, "a") < 99);
+	fake_close(&f);
+}
+
 TEST_HARNESS_MAIN
