@@ -151,9 +151,9 @@ struct engine_stats {
 	u64 nr_mapped; /* tokens that did not have to be computed */
 	u64 nr_put_off; /* steps in which commit accounting let nobody in */
 	u64 nr_stalled; /* steps in which nobody found a page */
-	u64 nr_planned; /* steps of which the one before had planned what it
-			   could */
-	u64 nr_replanned; /* that were not */
+	u64 nr_planned; /* steps in which who decodes is as was planned */
+	u64 nr_replanned; /* that were planned otherwise */
+	u64 nr_planned_chunks; /* chunks that were as planned */
 	u64 nr_twins; /* requests that waited for another one's prefix */
 	u32 max_overtaken; /* later arrivals that were admitted before one */
 	u32 max_running; /* most sequences in one step */

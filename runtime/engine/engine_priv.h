@@ -46,13 +46,14 @@ struct plan_row {
 /* The step after this one, see plan.c. */
 struct plan {
 	bool made;
-	bool full; /* somebody was left out, or cut, for want of room */
-	bool open; /* chunks, if there are any, are not in it */
+	bool full; /* of those that decode, for want of room */
 	u64 nr_joined; /* the engine's when it was made */
 	struct plan_row *rows; /* [nr of max_seqs] */
 	struct seq **seqs; /* [nr] when it is taken */
 	struct kv_resv_item *items; /* [nr]; late: of the parent's space */
-	u32 nr, nr_tokens, nr_chunks, nr_late;
+	u32 nr, nr_decodes; /* these come first, then chunks */
+	u32 nr_taken; /* of nr_decodes, by plan_take() */
+	u32 nr_tokens, nr_late;
 	struct batch batch;
 };
 
@@ -204,8 +205,7 @@ void reqs_tidy(struct engine *e);
 void sched_pick(struct engine *e);
 /* What is in the step at hand. */
 void sched_load(const struct engine *e, struct law_load *l);
-/* Ask for the pages of the step after this one, of which there is no plan, or
- * none of its chunks. */
+/* Ask for the pages of the step after this one, of which there is no plan. */
 void sched_prefetch(struct engine *e);
 /* Tokens that a sequence could compute now. */
 u32 sched_need(const struct seq *s);
@@ -260,12 +260,17 @@ void batch_complete(const struct engine *e, struct batch *b);
 
 int __must_check plan_init(struct engine *e);
 void plan_fini(struct engine *e);
-/* What the next step will be; false: that cannot be said of all of it. */
+/* What the next step will be; false: that cannot be said. */
 bool plan_make(struct engine *e);
 /* Its pages are asked for. */
 void plan_ask(struct engine *e);
-/* The step at hand is what was planned; false: it was not, or there is none. */
+/*
+ * Who decodes in the step at hand is as planned, or has ended; false: it is not
+ * so, or there is no plan.
+ */
 bool plan_take(struct engine *e);
+/* Behind them chunks have been taken: what was planned of these stays. */
+void plan_keep(struct engine *e);
 /* A request is freed. */
 void plan_forget(struct engine *e, const struct request *r);
 
@@ -377,8 +382,8 @@ bool twins_announce(struct engine *e, struct request *r, struct seq *s);
 void twins_rest(struct engine *e);
 /* Nobody computes: let time pass if what is waited for is elsewhere. */
 void twins_nap(struct engine *e);
-/* Of @nr tokens to be computed, those up to where windows are to be kept. */
-u32 twins_cut(const struct engine *e, const struct seq *s, u32 nr);
+/* Of @nr tokens to be computed from @pos on: up to where windows are kept. */
+u32 twins_cut(const struct engine *e, const struct seq *s, u32 pos, u32 nr);
 /* Publish what @s has computed. */
 void twins_publish(struct engine *e, const struct seq *s, bool resume);
 

@@ -12,19 +12,19 @@
  * only where sched_pick() would have taken the same without it, so which
  * requests are in a step, and in which order, does not depend on plans:
  *
- *	a sequence has ended, or its	its row is taken out, if nobody was
- *	request does not run any more	left out for want of room and there
- *	(an end token, cancelled, gave	are no chunks, which would become
- *	way, has failed)		longer; else the plan is of no use
+ *	a sequence has ended, or its	its row is taken out, if no other one
+ *	request does not run any more	was left out for want of room; else
+ *	(an end token, cancelled, gave	the plan is of no use
+ *	way, has failed)
  *	somebody has come in		the plan is of no use
  *	a sequence is not where it	likewise
  *	should be
+ *	how long chunks are: decodes	sched.c takes them as always, and of
+ *	end, a budget of time has	the batch what was planned of them
+ *	moved, others come that part	stays up to the first that is another
+ *	from them			one
  *	somebody waits			is admitted behind what was planned,
  *					as always
- *	how long chunks are: there is	decodes are planned, chunks are taken
- *	a budget of time, they are cut	behind them, as always
- *	where others part, or memory
- *	had no room for longer ones
  *
  * Who is forked when the step has ended, since a prompt of several samples
  * does or because beams move, is late: its row, and where it is, are known, but
@@ -103,24 +103,21 @@ static bool is_late(const struct engine *e, const struct request *r)
 	       gets_token(e, r->seqs[0]);
 }
 
-/* May prompts be longer or shorter in the next step for other reasons? */
-static bool chunks_are_open(const struct engine *e)
+/* What sched_pick() takes of it, if the step's budget is this one's. */
+static u32 room_for(const struct engine *e, const struct seq *s,
+		    const struct seq_after *a)
 {
-	u32 i;
+	bool decode = a->need == 1;
+	u32 most = decode ? e->o.step_tokens : e->step_limit;
+	u32 left = most - min(most, e->plan.nr_tokens);
+	u32 nr = min(a->need, left);
 
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->fits)
-			return true;
-	return e->o.tbt_slo_ms || (e->o.prefix_cache && e->b->windows);
-}
-
-static u32 room_for(const struct engine *e, const struct seq_after *a)
-{
-	u32 left = e->o.step_tokens - e->plan.nr_tokens;
-
-	if (a->need > left && a->again)
-		left -= left % MODEL_PAGE_TOKENS; /* as sched_pick() does */
-	return min(a->need, left);
+	if (decode)
+		return nr;
+	if (a->again)
+		return nr < a->need ? nr - nr % MODEL_PAGE_TOKENS : nr;
+	nr = s->req->fits ? min(nr, s->req->fits) : nr;
+	return twins_cut(e, s, a->pos, nr);
 }
 
 /* The sequence is @s now, or is forked from it. */
@@ -128,7 +125,7 @@ static void plan_seq(struct engine *e, const struct plan_row *row,
 		     struct seq *s, const struct seq_after *a)
 {
 	struct plan *p = &e->plan;
-	u32 nr = room_for(e, a);
+	u32 nr = room_for(e, s, a);
 
 	p->full |= nr < a->need;
 	if (!nr)
@@ -144,13 +141,11 @@ static void plan_seq(struct engine *e, const struct plan_row *row,
 		.pos = a->pos,
 	};
 	p->nr_tokens += nr;
-	p->nr_chunks += a->need > 1;
 	p->nr_late += row->late;
 	batch_add(e, &p->batch, s, a->pos, nr, a->len);
 }
 
-/* False: it has a chunk, of which it is not known how long it is. */
-static bool plan_request(struct engine *e, struct request *r, bool decode)
+static void plan_request(struct engine *e, struct request *r, bool decode)
 {
 	bool late = is_late(e, r);
 	u32 k, nr = late ? r->p.n : r->nr_seqs;
@@ -163,34 +158,27 @@ static bool plan_request(struct engine *e, struct request *r, bool decode)
 		if (s->finish != FINISH_NONE || s->space == KV_SPACE_NONE ||
 		    !a.need || (a.need == 1) != decode)
 			continue;
-		if (!decode && chunks_are_open(e))
-			return false;
 		plan_seq(e, &row, s, &a);
 	}
-	return true;
 }
 
 static void plan_all(struct engine *e, bool decode)
 {
 	u32 i;
 
-	for (i = 0; i < e->nr_reqs; i++) {
-		if (e->reqs[i]->state != REQUEST_RUNNING)
-			continue;
-		if (!plan_request(e, e->reqs[i], decode)) {
-			e->plan.open = true;
-			return;
-		}
-	}
+	for (i = 0; i < e->nr_reqs; i++)
+		if (e->reqs[i]->state == REQUEST_RUNNING)
+			plan_request(e, e->reqs[i], decode);
 }
 
 bool plan_make(struct engine *e)
 {
 	struct plan *p = &e->plan;
+	bool full;
 	u32 i;
 
-	p->made = p->full = p->open = false;
-	p->nr = p->nr_tokens = p->nr_chunks = p->nr_late = 0;
+	p->made = p->full = false;
+	p->nr = p->nr_tokens = p->nr_late = 0;
 	batch_cut(&p->batch, 0);
 	if (e->o.one_by_one || e->o.batching != ENGINE_BATCH_ITERATION ||
 	    e->o.prefill != ENGINE_PREFILL_CHUNKED)
@@ -199,10 +187,13 @@ bool plan_make(struct engine *e)
 		if (is_open(e, e->reqs[i]))
 			return false;
 	plan_all(e, true);
+	p->nr_decodes = p->nr;
+	full = p->full;
 	plan_all(e, false);
-	p->made = p->nr || !p->open;
+	p->full = full;
+	p->made = true;
 	p->nr_joined = e->nr_joined;
-	return !p->open;
+	return true;
 }
 
 void plan_ask(struct engine *e)
@@ -246,13 +237,13 @@ static struct seq *seq_of(const struct plan_row *row)
 	return s->finish == FINISH_NONE ? s : NULL;
 }
 
-/* Is everybody who has not ended where the plan has them? */
+/* Is everybody who decodes, and has not ended, where the plan has them? */
 static bool plan_holds(struct plan *p, u32 *nr_ended)
 {
 	u32 i;
 
 	*nr_ended = 0;
-	for (i = 0; i < p->nr; i++) {
+	for (i = 0; i < p->nr_decodes; i++) {
 		const struct plan_row *row = &p->rows[i];
 		const struct seq *s = p->seqs[i] = seq_of(row);
 
@@ -267,24 +258,27 @@ static bool plan_holds(struct plan *p, u32 *nr_ended)
 		    seq_pos(s) != p->items[i].pos || sched_need(s) != row->need)
 			return false;
 	}
-	return !*nr_ended || (!p->full && !p->nr_chunks);
+	return !*nr_ended || !p->full;
 }
 
-/* Take out who has ended; the batch is right up to the first of them. */
-static void take_ended_out(struct plan *p)
+/* Who decodes and has not ended; the batch is right up to who has. */
+static void take_decodes(struct engine *e)
 {
-	u32 i, to = 0;
+	struct plan *p = &e->plan;
+	u32 i;
 
-	for (i = 0; i < p->nr; i++) {
-		if (!p->seqs[i]) {
+	for (i = 0; i < p->nr_decodes; i++) {
+		struct seq *s = p->seqs[i];
+
+		if (!s) {
 			batch_cut(&p->batch, min(i, p->batch.nr_seqs));
-			p->nr_tokens -= p->items[i].nr_tokens;
 			continue;
 		}
-		p->seqs[to] = p->seqs[i];
-		p->items[to++] = p->items[i];
+		s->step_tokens = p->items[i].nr_tokens;
+		e->nr_tokens += s->step_tokens;
+		e->step[e->nr_step] = s;
+		e->items[e->nr_step++] = p->items[i];
 	}
-	p->nr = to;
 }
 
 #define SWAP(a, b)                   \
@@ -298,7 +292,7 @@ bool plan_take(struct engine *e)
 {
 	struct plan *p = &e->plan;
 	bool made = p->made;
-	u32 i, nr_ended;
+	u32 nr_ended;
 
 	p->made = false;
 	if (!made)
@@ -307,19 +301,35 @@ bool plan_take(struct engine *e)
 		e->stats.nr_replanned++;
 		return false;
 	}
-	if (nr_ended)
-		take_ended_out(p);
-	if (p->nr_late)
-		batch_seat(e, &p->batch, p->seqs);
-	SWAP(e->step, p->seqs);
-	SWAP(e->items, p->items);
+	take_decodes(e);
+	p->nr_taken = e->nr_step;
 	SWAP(e->batch, p->batch);
-	e->nr_step = p->nr;
-	e->nr_tokens = p->nr_tokens;
-	e->nr_chunks = p->nr_chunks;
-	for (i = 0; i < e->nr_step; i++)
-		e->step[i]->step_tokens = e->items[i].nr_tokens;
 	e->stats.nr_planned++;
-	p->nr = 0;
 	return true;
+}
+
+static bool is_planned(const struct plan_row *row,
+		       const struct kv_resv_item *planned, const struct seq *s,
+		       const struct kv_resv_item *it)
+{
+	return seq_of(row) == s && row->need == sched_need(s) &&
+	       planned->space == it->space && planned->pos == it->pos &&
+	       planned->nr_tokens == it->nr_tokens;
+}
+
+void plan_keep(struct engine *e)
+{
+	struct plan *p = &e->plan;
+	struct batch *b = &e->batch;
+	u32 i = p->nr_taken, k;
+
+	for (k = p->nr_decodes; k < p->nr && i < e->nr_step; k++, i++)
+		if (!is_planned(&p->rows[k], &p->items[k], e->step[i],
+				&e->items[i]))
+			break;
+	batch_cut(b, min(i, b->nr_seqs));
+	if (p->nr_late)
+		batch_seat(e, b, e->step);
+	e->stats.nr_planned_chunks += k - p->nr_decodes;
+	p->nr = 0;
 }

@@ -109,7 +109,10 @@ void sched_take(struct engine *e, struct request *r, bool decode)
 		if (!nr)
 			continue;
 		nr = r->fits ? min(nr, r->fits) : nr;
-		take(e, r->seqs[i], twins_cut(e, r->seqs[i], nr));
+		if (r->seqs[i]->again >= r->seqs[i]->again_to)
+			nr = twins_cut(e, r->seqs[i], r->seqs[i]->nr_computed,
+				       nr);
+		take(e, r->seqs[i], nr);
 		e->nr_chunks += !decode;
 	}
 }
@@ -289,8 +292,8 @@ void sched_pick(struct engine *e)
 		admit_comers(e);
 	if (plan_take(e)) {
 		set_limit(e);
-		if (e->plan.open)
-			take_all(e, false);
+		take_all(e, false);
+		plan_keep(e);
 		admit_waiting(e);
 	} else if (e->o.prefill == ENGINE_PREFILL_APART) {
 		pick_apart(e);

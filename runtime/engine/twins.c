@@ -253,19 +253,18 @@ static u32 branches(const struct engine *e, const struct request *r, u32 from,
 	return n;
 }
 
-static bool keeps_windows(const struct engine *e, const struct seq *s)
+static bool keeps_windows(const struct engine *e, const struct seq *s, u32 pos)
 {
 	return e->o.prefix_cache && e->b->windows &&
 	       e->o.prefill != ENGINE_PREFILL_WHOLE &&
-	       s->req->state == REQUEST_RUNNING && s->again >= s->again_to &&
-	       s->nr_computed < s->req->p.nr_prompt;
+	       s->req->state == REQUEST_RUNNING && pos < s->req->p.nr_prompt;
 }
 
-u32 twins_cut(const struct engine *e, const struct seq *s, u32 nr)
+u32 twins_cut(const struct engine *e, const struct seq *s, u32 pos, u32 nr)
 {
-	u32 at[BRANCHES], n, i, end, pos = s->nr_computed, cut = pos + nr;
+	u32 at[BRANCHES], n, i, end, cut = pos + nr;
 
-	if (nr < 2 || !keeps_windows(e, s))
+	if (nr < 2 || !keeps_windows(e, s, pos))
 		return nr;
 	n = branches(e, s->req, pos, pos + nr, at);
 	for (i = 0; i < n; i++) {
@@ -281,7 +280,7 @@ static bool is_branch(const struct engine *e, const struct seq *s, u32 nr)
 {
 	u32 at[BRANCHES];
 
-	return nr && nr % MODEL_PAGE_TOKENS == 0 && keeps_windows(e, s) &&
+	return nr && nr % MODEL_PAGE_TOKENS == 0 && keeps_windows(e, s, nr) &&
 	       branches(e, s->req, nr - 1, nr + MODEL_PAGE_TOKENS - 1, at);
 }
 

@@ -117,12 +117,15 @@ TEST_TIMEOUT(beside, a_worker_asks_for_pages_and_no_bit_changes, 120)
 		expect_same(&plain, &paged);
 		st = engine_stats(paged.r.e);
 		kv_counters_get(paged.kv, &nr);
-		TH_LOG("%llu of %llu steps as planned, %llu reservations ahead",
+		TH_LOG("%llu of %llu steps as planned, %llu chunks of them, "
+		       "%llu reservations ahead",
 		       (unsigned long long)st->nr_planned,
 		       (unsigned long long)st->nr_steps,
+		       (unsigned long long)st->nr_planned_chunks,
 		       (unsigned long long)nr.prefetches);
-		/* also those with chunks that windows may cut */
 		EXPECT_GT(st->nr_planned, st->nr_steps * 9 / 10);
+		/* also where windows may cut them */
+		EXPECT_GT(st->nr_planned_chunks, 0);
 		EXPECT_GT(st->host_beside_s, 0);
 		EXPECT_GT(nr.prefetches, 5);
 		side_close(&paged);
