@@ -53,6 +53,21 @@ static u32 common_pages(const struct growing_one *o, const u64 *hash, u32 nr)
 	return lo;
 }
 
+/*
+ * Of @nr pages in common, all that can be gone on from where an engine keeps
+ * windows after one of them, two, four ... (runtime/engine/twins.c).
+ */
+static u32 to_go_on_from(const struct mm_found *f, u32 nr)
+{
+	u32 at = DIV_ROUND_UP(f->window, 1u << f->page_shift) * 2;
+
+	if (nr <= at)
+		return nr;
+	while (at <= nr / 2)
+		at *= 2;
+	return at;
+}
+
 static bool others(const struct growing *g, u32 client, u64 key)
 {
 	u32 i;
@@ -78,8 +93,9 @@ u64 growing_find(const struct growing *g, u32 client, const struct mm_found *f,
 		if (o->client == client || o->key != f->key)
 			continue;
 		n = common_pages(o, hash, pages);
-		if (!f->windows || n == o->nr)
-			best = max(best, n);
+		if (f->window && n < o->nr)
+			n = to_go_on_from(f, n);
+		best = max(best, n);
 	}
 	free(hash);
 	return (u64)best << f->page_shift;

@@ -31,9 +31,9 @@ struct growing {
  * @tokens: the sequence
  * @nr: how many
  *
- * Whole pages. Where pages have windows a sequence can be gone on from only
- * where the other one's prompt ends: only prompts that lie wholly in this one
- * count there.
+ * Whole pages. Where areas have windows a sequence can be gone on from only
+ * where these are kept: at the end of the other one's prompt, within its first
+ * two windows, and after four, eight and so on.
  *
  * Return: tokens; 0: none.
  */

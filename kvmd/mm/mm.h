@@ -537,13 +537,13 @@ int mm_prefix_map(struct mm *mm, u32 client, u32 space, const u32 *tokens,
  * @known: tokens that nodes spell, whatever pages they have
  * @key: of the tenant, the namespace and the layout
  * @page_shift: log2 of a page's tokens
- * @windows: an area has one
+ * @window: of tokens, the longest of the areas; 0: none has one
  */
 struct mm_found {
 	u32 len, soon, known;
 	u64 key;
 	u32 page_shift;
-	bool windows;
+	u32 window;
 };
 
 /**

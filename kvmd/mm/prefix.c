@@ -482,7 +482,7 @@ int mm_prefix_find(struct mm *mm, u32 client, u32 space, const u32 *tokens,
 		.page_shift = c->cls[sp->area[0].geom].page_shift,
 	};
 	for (k = 0; k < sp->nr_areas; k++)
-		out->windows |= sp->area[k].window != 0;
+		out->window = max(out->window, sp->area[k].window);
 	tree = tree_find(mm, c, sp);
 	if (tree == MM_NONE)
 		return 0;

@@ -205,8 +205,9 @@ void plan_ask(struct engine *e)
 		const struct plan_row *row = &p->rows[i];
 		const struct seq *s = row->req->seqs[0];
 
-		/* of those that share pages see sched_prefetch() */
-		if (row->req->p.n > 1)
+		/* who shares a page with others copies it when it writes */
+		if (row->req->p.n > 1 &&
+		    (row->late || p->items[i].pos % MODEL_PAGE_TOKENS))
 			continue;
 		if (s->again < s->again_to)
 			back_ask(e, s, (u32)p->items[i].pos);

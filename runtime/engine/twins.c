@@ -21,10 +21,17 @@
  *
  * Windows. A sequence can be gone on from only where the pages of its windows
  * are kept, which is where somebody has said so. Who computes a prompt says so
- * at its end, and where one that waits parts from it; and where it left a
- * published path itself and had nothing to go on from: the next one has. The
- * chunk ends there, at the last whole page that they share, as a window lets
- * its pages go when the next step's are asked for.
+ *
+ *	at its end
+ *	where one that waits parts from it
+ *	where it left a published path itself and had nothing to go on from:
+ *		the next one has
+ *	after one window, two, four, and so on: then whoever comes later finds
+ *		all that they share if that is two windows or less, else half
+ *		of it at least
+ *
+ * The chunk ends there, at the last whole page that they share, as a window
+ * lets its pages go when the next step's are asked for.
  */
 #include <unistd.h>
 
@@ -260,12 +267,27 @@ static bool keeps_windows(const struct engine *e, const struct seq *s, u32 pos)
 	       s->req->state == REQUEST_RUNNING && pos < s->req->p.nr_prompt;
 }
 
+/* The next place behind @pos where windows are kept whoever comes. */
+static u64 next_kept(const struct engine *e, u32 pos)
+{
+	u64 window = 0, at;
+	u32 i;
+
+	for (i = 0; i < e->b->nr_areas; i++)
+		window = max(window, (u64)e->b->law[i].window);
+	at = ALIGN_UP(window, (u64)MODEL_PAGE_TOKENS);
+	while (window && at <= pos)
+		at *= 2;
+	return window ? at : ~0ull;
+}
+
 u32 twins_cut(const struct engine *e, const struct seq *s, u32 pos, u32 nr)
 {
-	u32 at[BRANCHES], n, i, end, cut = pos + nr;
+	u32 at[BRANCHES], n, i, end, cut;
 
 	if (nr < 2 || !keeps_windows(e, s, pos))
 		return nr;
+	cut = (u32)min((u64)pos + nr, next_kept(e, pos));
 	n = branches(e, s->req, pos, pos + nr, at);
 	for (i = 0; i < n; i++) {
 		end = at[i] / MODEL_PAGE_TOKENS * MODEL_PAGE_TOKENS;
@@ -275,20 +297,21 @@ u32 twins_cut(const struct engine *e, const struct seq *s, u32 pos, u32 nr)
 	return cut - pos;
 }
 
-/* Is this the page in which others part from it? */
-static bool is_branch(const struct engine *e, const struct seq *s, u32 nr)
+/* Is this the page in which others part from it, or may do so later? */
+static bool is_kept(const struct engine *e, const struct seq *s, u32 nr)
 {
 	u32 at[BRANCHES];
 
 	return nr && nr % MODEL_PAGE_TOKENS == 0 && keeps_windows(e, s, nr) &&
-	       branches(e, s->req, nr - 1, nr + MODEL_PAGE_TOKENS - 1, at);
+	       (next_kept(e, nr - 1) == nr ||
+		branches(e, s->req, nr - 1, nr + MODEL_PAGE_TOKENS - 1, at));
 }
 
 void twins_publish(struct engine *e, const struct seq *s, bool resume)
 {
 	u32 nr = s->nr_computed;
 
-	resume = resume || is_branch(e, s, nr);
+	resume = resume || is_kept(e, s, nr);
 	e->b->ops->prefix_publish(e->b, s->space, s->ids, nr, resume);
 	raise_others(e, s->req, nr);
 }

@@ -53,17 +53,20 @@ TEST_F(growing, others_are_told_of_whole_pages_in_common)
 	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 256), 0);
 }
 
-TEST_F(growing, with_windows_only_what_is_wholly_in_common_counts)
+TEST_F(growing, with_windows_what_can_be_gone_on_from_counts)
 {
 	struct growing *g = &self->g;
 	struct mm_found f = self->f;
 
-	f.windows = true;
+	f.window = 30; /* two pages: kept whole up to 64, then after 128 */
 	growing_add(g, 1, 5, &f, self->ids, 200);
-	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 100), 0);
+	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 40), 32);
+	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 70), 64);
+	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 127), 64);
+	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 150), 128);
 	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 256), 192);
-	growing_add(g, 3, 5, &f, self->ids, 70);
-	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 100), 64);
+	growing_add(g, 3, 5, &f, self->ids, 100);
+	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 100), 96);
 }
 
 TEST_F(growing, who_begins_says_so_unless_others_are_at_it)

@@ -22,17 +22,24 @@ struct paged {
 	struct kv *kv;
 };
 
-static void open_paged(struct paged *p, const struct tiny_cfg *c,
-		       const char *socket, u32 step_tokens)
+static void open_paged_as(struct paged *p, const struct tiny_cfg *c,
+			  const char *socket, const struct engine_opts *eo)
 {
 	struct kv_attach_opts ao = { .sz = sizeof(ao), .socket = socket };
-	struct engine_opts eo = { .step_tokens = step_tokens, .max_seqs = 64 };
 	struct kv_namespace ns = { .salt = 1 };
 
 	rig_load(&p->r, c, 1);
 	ASSERT_EQ(0, kv_attach(&ao, &p->kv));
 	ASSERT_EQ(0, kv_paged_create(p->kv, p->r.m, &ns, &p->r.b, p->r.err));
-	rig_start(&p->r, &eo);
+	rig_start(&p->r, eo);
+}
+
+static void open_paged(struct paged *p, const struct tiny_cfg *c,
+		       const char *socket, u32 step_tokens)
+{
+	struct engine_opts eo = { .step_tokens = step_tokens, .max_seqs = 64 };
+
+	open_paged_as(p, c, socket, &eo);
 }
 
 static void close_paged(struct paged *p)
@@ -198,6 +205,10 @@ static void run_and_count(struct paged *pg, const struct test_kvmd *d,
 static void count(const struct test_kvmd *d, enum request_kind kind, u32 n)
 {
 	static const u32 lens[] = { 5, 16, 41, 64 };
+	/* pages that are asked for ahead are held before they are used */
+	struct engine_opts eo = { .step_tokens = 512,
+				  .max_seqs = 64,
+				  .one_by_one = true };
 
 	for (int model = 0; model < 2; model++)
 		for (u32 i = 0; i < 4; i++) {
@@ -207,7 +218,7 @@ static void count(const struct test_kvmd *d, enum request_kind kind, u32 n)
 			struct request *q;
 			u32 ids[128];
 
-			open_paged(&pg, &c, d->socket, 512);
+			open_paged_as(&pg, &c, d->socket, &eo);
 			rig_ids(&pg.r, ids, lens[i], i);
 			p = rig_params(ids, lens[i], 36);
 			p.kind = kind;
@@ -233,6 +244,28 @@ TEST_F(paged, beams_2_4_6_hold_the_pages_of_the_closed_form)
 	count(&self->d, REQUEST_BEAM, 2);
 	count(&self->d, REQUEST_BEAM, 4);
 	count(&self->d, REQUEST_BEAM, 6);
+}
+
+/* Each sample's pages, but not the one that they part in. */
+TEST_F(paged, pages_of_samples_are_asked_for_ahead)
+{
+	struct tiny_cfg c = config(1);
+	struct request_params p;
+	struct kv_counters nr;
+	struct paged pg;
+	u32 ids[40];
+
+	open_paged(&pg, &c, self->d.socket, 512);
+	rig_ids(&pg.r, ids, 40, 1);
+	p = rig_params(ids, 40, 6 * P);
+	p.n = 3;
+	p.sampling.temperature = 2.0f;
+	rig_submit(&pg.r, &p);
+	rig_run(&pg.r);
+	kv_counters_get(pg.kv, &nr);
+	/* at 48, 64, 80, 96, 112 and 128, for all three at once */
+	EXPECT_EQ(6, nr.prefetches);
+	close_paged(&pg);
 }
 
 TEST_F(paged, n_samples_save_n_minus_1_times_the_prompts_full_pages)
