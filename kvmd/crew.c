@@ -3,9 +3,9 @@
  * crew.c - threads that work for one tenant
  *
  * A crew is a pool of a few threads of low priority (favour.c), made when the
- * first page of its tenant has to be copied, and there until kvmd ends: threads
- * that sleep cost next to nothing, and the next tenant of the same number finds
- * them.
+ * first page of its tenant has to be copied, or its weights to be looked at
+ * (ipc/weights_memory.c), and there until kvmd ends: threads that sleep cost
+ * next to nothing, and the next tenant of the same number finds them.
  *
  * Its threads may run where the tenant's clients might when they attached, all
  * of these together. A client that waits for its pages leaves its CPUs to them;

@@ -7,7 +7,6 @@
 #include <string.h>
 #include "kvmd/ctl/ctl.h"
 #include "kvmd/ipc/conn.h"
-#include "kvmd/ipc/memfd.h"
 #include "kvmd/ipc/session.h"
 #include "kvmd/ipc/tenant.h"
 #include "kvmd/kvmd.h"
@@ -392,8 +391,8 @@ static json_t *weights_json(struct kvmd *d, const struct weights *w,
 		[WEIGHTS_SEALING] = "sealing",
 		[WEIGHTS_READY] = "ready",
 	};
-	s64 resident = w->fd < 0 ? 0 : memfd_resident(w->fd);
 	bool idle = w->state == WEIGHTS_READY && TAILQ_EMPTY(&w->users);
+	u64 now = d->now_ns;
 	json_t *o = json_object();
 
 	ctl_set(o, "weights", w->id);
@@ -404,12 +403,12 @@ static json_t *weights_json(struct kvmd *d, const struct weights *w,
 	ctl_set_text(o, "tenant", tenant);
 	ctl_set_text(o, "state", states[w->state]);
 	ctl_set(o, "bytes", w->key.bytes);
-	ctl_set(o, "resident_bytes", resident > 0 ? (u64)resident : 0);
+	ctl_set(o, "resident_bytes", weights_resident(w));
 	ctl_set(o, "open", weights_users(w));
 	ctl_set(o, "waiters", weights_waiters(w));
 	json_object_set_new(o, "filler",
 			    w->filler ? ctl_u64(w->filler->id) : json_null());
-	ctl_set(o, "idle_ns", idle ? d->now_ns - w->idle_since_ns : 0);
+	ctl_set(o, "idle_ns", idle ? now - min(now, w->idle_since_ns) : 0);
 	return o;
 }
 

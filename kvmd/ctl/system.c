@@ -239,8 +239,7 @@ static int meminfo_show(struct ctl *q, json_t *out)
 	{
 		if (weights_users(w))
 			open += w->charged_bytes;
-		n = w->fd < 0 ? 0 : memfd_resident(w->fd);
-		resident += n > 0 ? (u64)n : 0;
+		resident += weights_resident(w);
 	}
 	TAILQ_FOREACH(s, &d->all, link)
 	{

@@ -5,7 +5,6 @@
 #include "kvmd/ipc/weights.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,12 +16,12 @@
 #include "include/uapi/kv/trace.h"
 #include "kvmd/trace.h"
 
-#define FILL_LOOK_NS   250000000u
-#define SEAL_RETRY_NS  2000000u
-#define SEAL_TRIES_MAX 500u
-#define PAGE_BYTES     4096ull
-#define ROOM_WAIT_NS   10000000000ull /* for the next bit of it */
-#define LATE_LOOK_NS   5000000u /* between looks whether it is there */
+#define FILL_LOOK_NS  250000000u
+#define SEAL_RETRY_NS 2000000u
+#define SEAL_TRY_NS   1000000000ull
+#define PAGE_BYTES    4096ull
+#define ROOM_WAIT_NS  10000000000ull /* for the next bit of it */
+#define LATE_LOOK_NS  5000000u /* between looks whether it is there */
 
 static void weights_offer(struct weights *w);
 static void fill_look(struct timer *t);
@@ -124,7 +123,6 @@ struct weights *weights_new(struct kvmd *d, u32 slot)
 	w->d = d;
 	w->slot = slot;
 	w->keep = &d->keep.block->weights[slot];
-	w->fd = -1;
 	w->seal_timer.fire = seal_again;
 	w->fill_timer.fire = fill_look;
 	TAILQ_INIT(&w->users);
@@ -157,14 +155,11 @@ void weights_free(struct weights *w)
 
 	w->keep->state = 0;
 	keep_order();
-	if (w->keep->gen)
-		keep_drop(&d->keep, KEEP_WEIGHTS, w->slot, w->keep->gen);
+	weights_memory_let_go(w);
 	while ((u = TAILQ_FIRST(&w->users)))
 		user_free(w, u);
 	timer_cancel(&d->timers, &w->seal_timer);
 	timer_cancel(&d->timers, &w->fill_timer);
-	if (w->fd >= 0)
-		close(w->fd);
 	mm_tenant_uncharge(d->mm, w->tenant, w->charged_bytes);
 	mm_tenant_put(d->mm, w->tenant);
 	TAILQ_REMOVE(&d->weights.list, w, link);
@@ -197,7 +192,7 @@ static void weights_serve(struct weights *w)
 	{
 		if (!u->waits)
 			continue;
-		ro = memfd_reopen_ro(w->fd);
+		ro = memfd_reopen_ro(w->memory->fd);
 		if (ro < 0) {
 			session_kick(u->session, "weights %s: %s", w->key.name,
 				     strerror(-ro));
@@ -210,46 +205,52 @@ static void weights_serve(struct weights *w)
 
 /*
  * Does the filler get on? One that is stopped, or hangs, must not hold up its
- * tenant for ever. It may still have the memory mapped: that is emptied, so
- * that nothing stays behind which is on nobody's account.
+ * tenant for ever.
  */
-static void fill_look(struct timer *t)
+static void fill_judge(struct weights *w)
 {
-	struct weights *w = container_of(t, struct weights, fill_timer);
 	struct kvmd *d = w->d;
-	s64 now_bytes = memfd_resident(w->fd);
+	s64 now_bytes = w->memory->resident_bytes;
 	u32 waiters = weights_waiters(w);
+	u64 now = clock_ns();
 
 	if (now_bytes != w->filled_bytes || !waiters)
-		w->progress_ns = d->now_ns;
+		w->progress_ns = now;
 	w->filled_bytes = now_bytes;
-	if (d->now_ns - w->progress_ns < (u64)d->opt->stall_ms * 1000000) {
-		timer_set(&d->timers, t, d->now_ns + FILL_LOOK_NS);
+	timer_set(&d->timers, &w->fill_timer, now + FILL_LOOK_NS);
+	if (now - w->progress_ns < (u64)d->opt->stall_ms * 1000000)
 		return;
-	}
-	fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
-		  (off_t)w->charged_bytes);
 	session_kick(w->filler,
 		     "weights %s: it filled nothing in for %u ms while %u "
 		     "others wait",
 		     w->key.name, d->opt->stall_ms, waiters);
 }
 
+/* A thread that is not back yet may wait for what the filler holds up. */
+static void fill_look(struct timer *t)
+{
+	struct weights *w = container_of(t, struct weights, fill_timer);
+
+	if (w->memory->busy)
+		fill_judge(w);
+	else
+		weights_memory_look(w);
+}
+
+/* It may have been sealed, or asked to be, since that was begun. */
+void weights_looked(struct weights *w)
+{
+	if (w->state == WEIGHTS_FILLING)
+		fill_judge(w);
+	else if (w->state == WEIGHTS_SEALING)
+		weights_memory_seal(w);
+}
+
 void weights_fill_watch(struct weights *w)
 {
 	w->filled_bytes = 0;
-	w->progress_ns = w->d->now_ns;
-	timer_set(&w->d->timers, &w->fill_timer, w->d->now_ns + FILL_LOOK_NS);
-}
-
-static void offer_keep(struct weights *w)
-{
-	struct keep *k = &w->d->keep;
-	u32 gen = keep_gen(k);
-
-	keep_put(k, KEEP_WEIGHTS, w->slot, gen, w->fd);
-	w->keep->gen = gen;
-	trace_point(w->d, KV_TP_KEEP_OFFER, w->filler->id, w->id);
+	w->progress_ns = clock_ns();
+	timer_set(&w->d->timers, &w->fill_timer, w->progress_ns + FILL_LOOK_NS);
 }
 
 /* Make new memory and tell the first waiter to fill it; or free @w. */
@@ -257,15 +258,12 @@ static void weights_offer(struct weights *w)
 {
 	struct weights_user *u, *next;
 	struct kvmd *d = w->d;
+	int rc;
 
-	if (w->fd >= 0)
-		close(w->fd);
-	if (w->keep->gen)
-		keep_drop(&d->keep, KEEP_WEIGHTS, w->slot, w->keep->gen);
-	w->keep->filler = 0;
+	w->keep->filler = 0; /* first: who had it must not go on with it */
+	keep_order();
+	weights_memory_let_go(w);
 	w->filler = NULL;
-	w->fd = -1;
-	w->nr_seal_tries = 0;
 	timer_cancel(&d->timers, &w->seal_timer);
 	timer_cancel(&d->timers, &w->fill_timer);
 	state_set(w, WEIGHTS_FILLING);
@@ -277,26 +275,25 @@ static void weights_offer(struct weights *w)
 		kvmd_pump(d);
 		return;
 	}
-	w->fd = memfd_create_sealed("kvmd-weights", w->charged_bytes,
-				    MEMFD_UNSEALED);
-	if (w->fd < 0) {
+	rc = weights_memory_make(w);
+	if (rc) {
 		TAILQ_FOREACH(u, &w->users, link)
-		conn_refuse(u->session->conn, &u->msg, w->fd,
+		conn_refuse(u->session->conn, &u->msg, rc,
 			    "weights %s: no memory for it: %s", w->key.name,
-			    strerror(-w->fd));
+			    strerror(-rc));
 		weights_free(w);
 		kvmd_pump(d);
 		return;
 	}
 	w->filler = u->session;
-	offer_keep(w);
+	trace_point(d, KV_TP_KEEP_OFFER, w->filler->id, w->id);
 	w->keep->filler = 1 + u->session->id;
 	weights_fill_watch(w);
 	w->d->n.weights_fills++;
 	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_fill",
 		  u->session->id, u->session->tenant_name, "%s, %llu bytes",
 		  w->key.name, (unsigned long long)w->charged_bytes);
-	reply_state(w, u, KV_WEIGHTS_FILL, w->fd);
+	reply_state(w, u, KV_WEIGHTS_FILL, w->memory->fd);
 }
 
 /* The filler is gone or gave up. */
@@ -311,48 +308,71 @@ static void weights_refill(struct weights *w)
 	weights_offer(w);
 }
 
-static void weights_try_seal(struct weights *w)
+/* Nobody may have it open any more. */
+static void weights_released(struct weights *w)
 {
-	const int seals = F_SEAL_WRITE | F_SEAL_SEAL;
-	struct kv_msg_weights out = w->key;
-	int rc = 0, ro = -1;
+	w->idle_since_ns = clock_ns();
+	mm_spared(w->d->mm);
+	kvmd_pump(w->d);
+}
 
-	/* a predecessor may have done it */
-	if (!(fcntl(w->fd, F_GET_SEALS) & F_SEAL_WRITE))
-		rc = fcntl(w->fd, F_ADD_SEALS, seals) ? -errno : 0;
-	if (rc == -EBUSY && w->nr_seal_tries++ < SEAL_TRIES_MAX) {
-		timer_set(&w->d->timers, &w->seal_timer,
-			  w->d->now_ns + SEAL_RETRY_NS);
+static void seal_failed(struct weights *w, int rc)
+{
+	if (w->filler)
+		conn_refuse(w->filler->conn, &w->seal_msg, rc,
+			    "weights %s: cannot be sealed: %s", w->key.name,
+			    rc == -EBUSY ? "it is still mapped writable, or "
+					   "pinned"
+					 : strerror(-rc));
+	weights_refill(w);
+}
+
+static void seal_answer(struct weights *w, int ro)
+{
+	struct kv_msg_weights out = w->key;
+
+	out.state = KV_WEIGHTS_READY;
+	out.id = w->id;
+	conn_reply(w->filler->conn, &w->seal_msg, &out, sizeof(out), &ro, 1);
+}
+
+/* A thread has tried to. The filler may have gone since. */
+void weights_sealed(struct weights *w, int rc)
+{
+	const struct session *s = w->filler;
+	u32 who = s ? s->id : EVENT_NOBODY;
+	u64 now = clock_ns();
+	int ro = -1;
+
+	if (rc == -EBUSY && now < w->seal_until_ns) {
+		timer_set(&w->d->timers, &w->seal_timer, now + SEAL_RETRY_NS);
 		return;
 	}
 	if (!rc) {
-		ro = memfd_reopen_ro(w->fd);
+		ro = memfd_reopen_ro(w->memory->fd);
 		rc = min(ro, 0);
 	}
 	if (rc) {
-		conn_refuse(w->filler->conn, &w->seal_msg, rc,
-			    "weights %s: cannot be sealed: %s", w->key.name,
-			    rc == -EBUSY ? "it is still mapped writable"
-					 : strerror(-rc));
-		weights_refill(w);
+		seal_failed(w, rc);
 		return;
 	}
-	out.state = KV_WEIGHTS_READY;
-	out.id = w->id;
 	state_set(w, WEIGHTS_READY);
-	trace_point(w->d, KV_TP_KEEP_SEALED, w->filler->id, w->id);
-	conn_reply(w->filler->conn, &w->seal_msg, &out, sizeof(out), &ro, 1);
+	trace_point(w->d, KV_TP_KEEP_SEALED, who, w->id);
+	if (s)
+		seal_answer(w, ro);
 	close(ro);
 	event_add(&w->d->events, w->d->now_ns, LOG_LEVEL_INFO, "weights_ready",
-		  w->filler->id, w->filler->tenant_name, "%s, %llu bytes",
-		  w->key.name, (unsigned long long)w->charged_bytes);
+		  who, s ? s->tenant_name : NULL, "%s, %llu bytes", w->key.name,
+		  (unsigned long long)w->charged_bytes);
 	w->filler = NULL;
 	weights_serve(w);
+	if (TAILQ_EMPTY(&w->users))
+		weights_released(w);
 }
 
 static void seal_again(struct timer *t)
 {
-	weights_try_seal(container_of(t, struct weights, seal_timer));
+	weights_memory_seal(container_of(t, struct weights, seal_timer));
 }
 
 /* ---- messages ---- */
@@ -491,7 +511,7 @@ static bool open_again(struct weights *w, struct session *s,
 	u->msg = *msg;
 	u->waits = true;
 	if (fills)
-		reply_state(w, u, KV_WEIGHTS_FILL, w->fd);
+		reply_state(w, u, KV_WEIGHTS_FILL, w->memory->fd);
 	else
 		weights_serve(w);
 	return true;
@@ -611,7 +631,7 @@ static bool seal_again_reply(struct weights *w, struct session *s,
 		return false;
 	out.state = KV_WEIGHTS_READY;
 	out.id = w->id;
-	ro = memfd_reopen_ro(w->fd);
+	ro = memfd_reopen_ro(w->memory->fd);
 	if (ro < 0)
 		session_kick(s, "weights %s: %s", w->key.name, strerror(-ro));
 	else
@@ -639,28 +659,31 @@ void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 	state_set(w, WEIGHTS_SEALING);
 	timer_cancel(&d->timers, &w->fill_timer);
 	w->seal_msg = *msg;
-	weights_try_seal(w);
+	w->seal_until_ns = clock_ns() + SEAL_TRY_NS;
+	if (!w->memory->busy) /* it is looked at, and sealed then */
+		weights_memory_seal(w);
 }
 
 /* One lease less, or as many as @u has. */
 static void user_release(struct weights *w, struct weights_user *u, bool all,
 			 u64 cookie)
 {
-	struct kvmd *d = w->d;
-
 	if (w->filler && w->filler == u->session) {
-		weights_refill(w);
-		return;
+		if (w->state == WEIGHTS_FILLING) {
+			weights_refill(w);
+			return;
+		}
+		w->filler = NULL;
 	}
 	if (!u->waits && !all && u->nr_opens > 1) {
 		lease_set(w, u, u->nr_opens - 1, cookie);
 		return;
 	}
+	if (w->keep->filler == 1 + u->session->id)
+		w->keep->filler = 0; /* the number may be another's soon */
 	lease_set(w, u, 0, cookie);
 	user_free(w, u);
-	w->idle_since_ns = d->now_ns;
-	mm_spared(d->mm);
-	kvmd_pump(d);
+	weights_released(w);
 }
 
 /* A predecessor has done this CLOSE; the mapping may be gone since. */

@@ -9,16 +9,17 @@
  *
  *	FILLING -> SEALING -> READY -> freed
  *	   ^  |        |
- *	   +--+--------+	the filler died, gave up, or cannot be sealed:
- *				the next waiter fills, into new memory
+ *	   +--+--------+	the filler died or gave up, or it cannot be
+ *				sealed: the next waiter fills, into new memory
  *
  *	FILLING	one session, the filler, has it open for writing. While
  *		others wait it has to get on: when its memory has not grown
  *		for --stall milliseconds the filler is ended, and what it
  *		wrote is taken from it
- *	SEALING	the filler has said it is done; kvmd adds F_SEAL_WRITE, which
- *		fails while a writable mapping is left, and tries again for a
- *		moment
+ *	SEALING	the filler has said it is done, which stands even if it dies
+ *		now; kvmd adds F_SEAL_WRITE, on a thread (weights_memory.c),
+ *		which fails while a writable mapping is left or a page pinned,
+ *		and tries again for a moment
  *	READY	read-only for good; sessions hold leases on it
  *
  * Charged to the tenant from FILLING on. A READY mapping without a lease is
@@ -41,6 +42,7 @@
 #include <kv/msg.h>
 #include "include/kv/types.h"
 #include "kvmd/io/timer.h"
+#include "kvmd/io/work.h"
 
 struct kvmd;
 struct session;
@@ -60,6 +62,21 @@ struct weights_user {
 	TAILQ_ENTRY(weights_user) link;
 };
 
+/* Of one mapping, or nobody's any more; what takes long is a thread's. */
+struct weights_memory {
+	struct kvmd *d;
+	struct weights *w; /* NULL: it has been let go */
+	int fd;
+	u64 bytes;
+	u32 tenant, slot;
+	u32 gen; /* of its name, 0: it has none */
+	s64 resident_bytes; /* when last looked at, or -errno */
+	bool busy; /* a thread has it, and what follows */
+	struct work work;
+	s64 seen_bytes;
+	int rc;
+};
+
 struct weights {
 	struct kvmd *d;
 	u32 id;
@@ -68,15 +85,15 @@ struct weights {
 	enum weights_state state;
 	struct kv_msg_weights key; /* as the first OPEN said, name cleaned */
 	u32 tenant; /* a reference is held */
-	int fd;
+	struct weights_memory *memory; /* NULL between two of them */
 	u64 charged_bytes;
-	struct session *filler; /* FILLING, SEALING */
+	struct session *filler; /* FILLING; SEALING: NULL if it has gone */
 	struct kv_msg seal_msg;
 	struct timer fill_timer; /* FILLING */
-	s64 filled_bytes; /* resident when last looked at, or -errno */
+	s64 filled_bytes; /* resident when that was last judged */
 	u64 progress_ns; /* when that changed, or nobody waited */
 	struct timer seal_timer;
-	unsigned int nr_seal_tries;
+	u64 seal_until_ns; /* after that it is not tried again */
 	u64 idle_since_ns; /* READY and no user */
 	u64 spare_seq; /* of the search that has it already */
 	bool goes; /* at the next weights_go() */
@@ -126,12 +143,31 @@ void weights_retry(struct kvmd *d);
 /* weights_users - sessions that have it open */
 u32 weights_users(const struct weights *w);
 u32 weights_waiters(const struct weights *w);
+/* weights_resident - bytes the kernel holds for it, as last seen */
+u64 weights_resident(const struct weights *w);
 /* weights_of - bytes that @s has open */
 u64 weights_of(const struct kvmd *d, const struct session *s);
 void weights_destroy_all(struct kvmd *d);
 
 /* weights_adopt - take over what a predecessor had; sessions have rejoined */
 void weights_adopt(struct kvmd *d);
+
+/* weights_memory_make - new and kept, or -errno */
+int __must_check weights_memory_make(struct weights *w);
+/* weights_memory_adopt - @fd, which is owned from now on; 0 or -errno */
+int __must_check weights_memory_adopt(struct weights *w, int fd);
+/* weights_memory_look, weights_memory_seal - begin, it is not busy; later
+ * weights_looked(), weights_sealed(), unless it is let go meanwhile */
+void weights_memory_look(struct weights *w);
+void weights_memory_seal(struct weights *w);
+/* weights_memory_let_go - if there is any; w->state says of what kind it is */
+void weights_memory_let_go(struct weights *w);
+/* weights_memory_left - likewise, of a predecessor's that no record names */
+void weights_memory_left(struct kvmd *d, int fd);
+
+/* For weights_memory.c */
+void weights_looked(struct weights *w);
+void weights_sealed(struct weights *w, int rc);
 
 /* For weights_adopt.c and weights_idle.c */
 struct weights *weights_new(struct kvmd *d, u32 slot);

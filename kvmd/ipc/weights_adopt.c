@@ -4,7 +4,8 @@
  *
  * Each record is a mapping, if its memory was handed over. Leases of sessions
  * that live count. One whose filler has gone begins anew when somebody wants
- * it: those who did have sent messages, which are handled again. In the end
+ * it: those who did have sent messages, which are handled again. Memory that no
+ * record names is what the predecessor was about to empty. In the end
  * the tenants are charged for what there is: the predecessor may have died
  * between the record and the charge.
  */
@@ -64,6 +65,7 @@ static void adopt(struct kvmd *d, u32 slot)
 	struct keep_weights *r = &d->keep.block->weights[slot];
 	int fd = keep_take(&d->keep, KEEP_WEIGHTS, slot, r->gen);
 	struct weights *w;
+	bool is_ready;
 	u32 tenant;
 
 	if (fd < 0 || mm_tenant_get(d->mm, r->tenant, &tenant)) {
@@ -80,15 +82,17 @@ static void adopt(struct kvmd *d, u32 slot)
 		return;
 	}
 	w->id = r->id;
-	w->fd = fd;
 	w->tenant = tenant;
 	w->key = r->key;
 	w->charged_bytes = r->charged_bytes;
 	w->idle_since_ns = d->now_ns;
-	w->state = WEIGHTS_READY;
-	if (users_adopt(w) ||
-	    (r->state != 1 + (u32)WEIGHTS_READY && !filler_adopt(w)))
+	is_ready = r->state == 1 + (u32)WEIGHTS_READY;
+	w->state = is_ready ? WEIGHTS_READY : WEIGHTS_FILLING;
+	if (weights_memory_adopt(w, fd) || users_adopt(w) ||
+	    (!is_ready && !filler_adopt(w)))
 		weights_free(w);
+	else if (is_ready)
+		weights_memory_look(w);
 }
 
 static u64 bytes_of(const struct kvmd *d, u32 tenant)
@@ -130,10 +134,13 @@ static void settle(struct kvmd *d, u32 tenant)
 void weights_adopt(struct kvmd *d)
 {
 	u32 i;
+	int fd;
 
 	for (i = 0; i < KEEP_WEIGHTS_MAX; i++)
 		if (d->keep.block->weights[i].state)
 			adopt(d, i);
+	while ((fd = keep_take_any(&d->keep, KEEP_WEIGHTS)) >= 0)
+		weights_memory_left(d, fd);
 	for (i = 0; i < MM_TENANT_MAX; i++)
 		settle(d, i);
 }

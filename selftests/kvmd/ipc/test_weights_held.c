@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_weights_held.c - what kvmd does for others while the kernel takes its
+ * time to seal weights, or to empty them
+ *
+ * A filter tells the test of each such call of kvmd's, which does not return
+ * before the test says so.
+ */
+#include "selftests/kvmd/ipc/raw.h"
+#include <linux/falloc.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define BYTES	(4u << 20)
+#define WAIT_MS 60000
+#define NO_FD	-1
+
+FIXTURE(held)
+{
+	struct test_kvmd d;
+	struct raw a, b;
+	struct kv_msg_weights got;
+	int calls; /* that are held; NO_FD: no more */
+};
+
+/* A call, and what its second and third arguments are when it is held. */
+struct call {
+	unsigned int nr, arg1, arg2;
+};
+
+static const struct call sealing = { SYS_fcntl, F_ADD_SEALS,
+				     F_SEAL_WRITE | F_SEAL_SEAL };
+static const struct call emptying = {
+	SYS_fallocate, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0
+};
+
+static const struct call *what;
+static int channel[2];
+
+static void send_fd(int sock, int fd)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} ctl = { 0 };
+	char byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr mh = { .msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = ctl.buf,
+			     .msg_controllen = sizeof(ctl.buf) };
+	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
+
+	cm->cmsg_level = SOL_SOCKET;
+	cm->cmsg_type = SCM_RIGHTS;
+	cm->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cm), &fd, sizeof(fd));
+	if (sendmsg(sock, &mh, 0) != 1)
+		_exit(14);
+}
+
+static struct sock_filter load(size_t from)
+{
+	return (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+					    (unsigned int)from);
+}
+
+/* Unless it is @value, on to the last but @left. */
+static struct sock_filter is(unsigned int value, unsigned int left)
+{
+	return (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0,
+					    (unsigned char)left);
+}
+
+/* In what becomes kvmd, and in all that it starts. */
+static void tell_and_hold(void)
+{
+	struct sock_filter f[] = {
+		load(offsetof(struct seccomp_data, nr)),
+		is(what->nr, 5),
+		load(offsetof(struct seccomp_data, args[1])),
+		is(what->arg1, 3),
+		load(offsetof(struct seccomp_data, args[2])),
+		is(what->arg2, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { .filter = f,
+				   .len = sizeof(f) / sizeof(f[0]) };
+	long fd;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		_exit(13);
+	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+		     SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog);
+	if (fd < 0)
+		_exit(13);
+	send_fd(channel[1], (int)fd);
+}
+
+static int recv_fd(int sock)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} ctl;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr mh = { .msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = ctl.buf,
+			     .msg_controllen = sizeof(ctl.buf) };
+	int fd;
+
+	ASSERT_EQ(1, recvmsg(sock, &mh, MSG_CMSG_CLOEXEC));
+	ASSERT_TRUE(CMSG_FIRSTHDR(&mh));
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&mh)), sizeof(fd));
+	return fd;
+}
+
+static void start(struct held_self *self, const struct call *call)
+{
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+				channel));
+	what = call;
+	test_kvmd_before = tell_and_hold;
+	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--keeper",
+				     "--size", "64M", "--drain", "20", NULL));
+	test_kvmd_before = NULL;
+	self->calls = recv_fd(channel[0]);
+	close(channel[0]);
+	close(channel[1]);
+	raw_attach(&self->a, self->d.socket);
+	raw_attach(&self->b, self->d.socket);
+}
+
+FIXTURE_SETUP(held)
+{
+	self->calls = NO_FD;
+}
+
+FIXTURE_TEARDOWN(held)
+{
+	EXPECT_EQ(0, test_kvmd_check(&self->d));
+	EXPECT_EQ(0, test_kvmd_stop(&self->d));
+}
+
+/* The next call; it is held. */
+static uint64_t next_call(struct held_self *self)
+{
+	struct pollfd p = { .fd = self->calls, .events = POLLIN };
+	struct seccomp_notif n;
+
+	do { /* ENOENT: who called has been killed meanwhile */
+		ASSERT_EQ(1, poll(&p, 1, WAIT_MS));
+		memset(&n, 0, sizeof(n));
+	} while (ioctl(self->calls, SECCOMP_IOCTL_NOTIF_RECV, &n));
+	return n.id;
+}
+
+/* It goes on, or fails with @err. */
+static void let_go(struct held_self *self, uint64_t id, int err)
+{
+	struct seccomp_notif_resp r = {
+		.id = id,
+		.error = -err,
+		.flags = err ? 0 : SECCOMP_USER_NOTIF_FLAG_CONTINUE,
+	};
+
+	ASSERT_EQ(0, ioctl(self->calls, SECCOMP_IOCTL_NOTIF_SEND, &r));
+}
+
+/* Nobody is told of calls from now on: they fail. */
+static void hold_no_more(struct held_self *self)
+{
+	close(self->calls);
+	self->calls = NO_FD;
+}
+
+static void ask(struct raw *r)
+{
+	struct kv_msg_weights k = {
+		.packing = 1, .digest = { 1 }, .bytes = BYTES, .name = "model"
+	};
+
+	raw_send(r, KV_MSG_WEIGHTS_OPEN, &k, sizeof(k));
+}
+
+/* The reply to ask(), of this state; its descriptor. */
+static int answer(struct held_self *self, struct raw *r, uint32_t state)
+{
+	ASSERT_EQ(0, raw_reply(r));
+	memcpy(&self->got, r->body, sizeof(self->got));
+	EXPECT_EQ(self->got.state, state);
+	ASSERT_EQ(r->nr_fds, 1);
+	r->nr_fds = 0;
+	return r->fds[0];
+}
+
+static void fill(int fd)
+{
+	char *p = raw_map(fd, BYTES, PROT_READ | PROT_WRITE);
+
+	memset(p, 0x5a, BYTES);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+static void expect_filled(int fd)
+{
+	char *p = raw_map(fd, BYTES, PROT_READ);
+
+	EXPECT_EQ(p[0], 0x5a);
+	EXPECT_EQ(p[BYTES - 1], 0x5a);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+/* Let @a fill them and say so. The seal is held. */
+static uint64_t fill_and_seal(struct held_self *self)
+{
+	ask(&self->a);
+	fill(answer(self, &self->a, KV_WEIGHTS_FILL));
+	raw_send(&self->a, KV_MSG_WEIGHTS_SEAL, &self->got, sizeof(self->got));
+	return next_call(self);
+}
+
+/* Until kvctl's list of weights has @text. */
+static void wait_for_weights(struct held_self *self, const char *text)
+{
+	double end = th_now() + WAIT_MS * 1e-3;
+	bool has = false;
+	char *json;
+
+	while (!has && th_now() < end) {
+		json = test_kvmd_ctl(&self->d, "weights list");
+		has = json && strstr(json, text);
+		free(json);
+		usleep(1000);
+	}
+	if (!EXPECT_TRUE(has))
+		TH_LOG("no %s", text);
+}
+
+TEST_F(held, a_seal_that_takes_long_keeps_nobody_else_waiting)
+{
+	uint64_t call;
+
+	start(self, &sealing);
+	call = fill_and_seal(self);
+	raw_geom(&self->b);
+	wait_for_weights(self, "\"sealing\"");
+	ask(&self->b);
+	wait_for_weights(self, "\"waiters\":1");
+	let_go(self, call, 0);
+	EXPECT_EQ(0, raw_reply(&self->a));
+	EXPECT_EQ(1, self->a.nr_fds);
+	expect_filled(answer(self, &self->b, KV_WEIGHTS_READY));
+	hold_no_more(self);
+}
+
+TEST_F(held, a_filler_that_dies_while_they_are_sealed_has_filled_them)
+{
+	uint64_t call;
+
+	start(self, &sealing);
+	call = fill_and_seal(self);
+	ask(&self->b);
+	raw_detach(&self->a);
+	wait_for_weights(self, "\"filler\":null");
+	let_go(self, call, 0);
+	expect_filled(answer(self, &self->b, KV_WEIGHTS_READY));
+	hold_no_more(self);
+}
+
+TEST_F(held, if_nobody_is_left_when_they_are_sealed_they_are_kept)
+{
+	uint64_t call;
+
+	start(self, &sealing);
+	call = fill_and_seal(self);
+	raw_detach(&self->a);
+	wait_for_weights(self, "\"filler\":null");
+	let_go(self, call, 0);
+	wait_for_weights(self, "\"ready\"");
+	ask(&self->b);
+	expect_filled(answer(self, &self->b, KV_WEIGHTS_READY));
+	hold_no_more(self);
+}
+
+TEST_F(held, what_a_filler_that_died_left_unsealable_is_filled_anew)
+{
+	uint64_t call;
+
+	start(self, &sealing);
+	call = fill_and_seal(self);
+	ask(&self->b);
+	raw_detach(&self->a);
+	wait_for_weights(self, "\"filler\":null");
+	let_go(self, call, EPERM);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	hold_no_more(self);
+}
+
+/* The successor goes on with @r. */
+static void expect_resumed(struct raw *r)
+{
+	ASSERT_EQ(1, raw_recv(r, RAW_WAIT_MS));
+	EXPECT_EQ(KV_MSG_RESUME, r->msg.type);
+}
+
+TEST_F(held, a_seal_that_a_killed_kvmd_began_is_finished_by_the_next)
+{
+	start(self, &sealing);
+	fill_and_seal(self);
+	ask(&self->b);
+	wait_for_weights(self, "\"waiters\":1");
+	ASSERT_EQ(0, test_kvmd_kill_kept(&self->d));
+	let_go(self, next_call(self), 0);
+	expect_resumed(&self->a);
+	expect_resumed(&self->b);
+	EXPECT_EQ(0, raw_reply(&self->a));
+	EXPECT_EQ(1, self->a.nr_fds);
+	expect_filled(answer(self, &self->b, KV_WEIGHTS_READY));
+	hold_no_more(self);
+}
+
+static uint64_t blocks(int fd)
+{
+	struct stat st;
+
+	ASSERT_EQ(0, fstat(fd, &st));
+	return (uint64_t)st.st_blocks;
+}
+
+/* Give up what is half filled, and keep it mapped. */
+static int fill_and_give_up(struct held_self *self, char **p)
+{
+	int fd;
+
+	ask(&self->a);
+	fd = answer(self, &self->a, KV_WEIGHTS_FILL);
+	*p = raw_map(fd, BYTES, PROT_READ | PROT_WRITE);
+	memset(*p, 1, BYTES / 2);
+	ask(&self->b);
+	wait_for_weights(self, "\"waiters\":1");
+	raw_send(&self->a, KV_MSG_WEIGHTS_CLOSE, &self->got, sizeof(self->got));
+	EXPECT_EQ(0, raw_reply(&self->a));
+	return fd;
+}
+
+static void wait_until_empty(int fd)
+{
+	double end = th_now() + WAIT_MS * 1e-3;
+
+	while (blocks(fd) && th_now() < end)
+		usleep(1000);
+	EXPECT_EQ(blocks(fd), 0);
+}
+
+TEST_F(held, memory_that_takes_long_to_empty_keeps_nobody_waiting)
+{
+	uint64_t call;
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	fd = fill_and_give_up(self, &p);
+	call = next_call(self);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	raw_geom(&self->b);
+	EXPECT_GT(blocks(fd), 0);
+	let_go(self, call, 0);
+	wait_until_empty(fd);
+	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+TEST_F(held, memory_that_a_killed_kvmd_was_to_empty_the_next_one_empties)
+{
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	fd = fill_and_give_up(self, &p);
+	next_call(self);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	ASSERT_EQ(0, test_kvmd_kill_kept(&self->d));
+	let_go(self, next_call(self), 0);
+	wait_until_empty(fd);
+	expect_resumed(&self->b);
+	raw_geom(&self->b);
+	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
