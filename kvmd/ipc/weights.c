@@ -388,6 +388,19 @@ static int weights_charge(struct kvmd *d, u32 tenant, u64 bytes)
 	return rc;
 }
 
+/* A record for one more; KEEP_WEIGHTS_MAX: all mappings are in use. */
+static u32 slot_find(struct kvmd *d, u32 tenant)
+{
+	u32 slot;
+
+	do {
+		for (slot = 0; slot < KEEP_WEIGHTS_MAX; slot++)
+			if (!d->keep.block->weights[slot].state)
+				return slot;
+	} while (weights_drop_for_slot(d, tenant));
+	return slot;
+}
+
 /* For a successor; the state last. */
 static void weights_record(struct weights *w, const char *tenant)
 {
@@ -418,9 +431,7 @@ static int weights_create(struct kvmd *d, struct session *s,
 	rc = weights_charge(d, tenant, bytes);
 	if (rc)
 		goto out_put_tenant;
-	for (slot = 0; slot < KEEP_WEIGHTS_MAX; slot++)
-		if (!d->keep.block->weights[slot].state)
-			break;
+	slot = slot_find(d, tenant);
 	w = slot < KEEP_WEIGHTS_MAX ? weights_new(d, slot) : NULL;
 	if (!w) {
 		rc = slot < KEEP_WEIGHTS_MAX ? -ENOMEM : -ENFILE;
@@ -450,6 +461,8 @@ static void refuse_create(struct session *s, const struct kv_msg *msg,
 		why = "over the tenant's limit";
 	if (rc == -ENOSPC)
 		why = "the device is full";
+	if (rc == -ENFILE)
+		why = "kvmd has as many mappings as it can, all in use";
 	conn_refuse(s->conn, msg, rc,
 		    "weights %s: %llu bytes for tenant %s: %s", key->name,
 		    (unsigned long long)key->bytes, s->tenant_name, why);

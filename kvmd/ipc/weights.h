@@ -26,7 +26,8 @@
  * kept, so that the next start finds it, until its bytes are wanted: by
  * another mapping or by a reservation, be it one that waits already when the
  * last lease ends, or since the device is low. It is the first to go
- * (mm/spare.h), when the loop comes round.
+ * (mm/spare.h), when the loop comes round. So it is if all KEEP_WEIGHTS_MAX
+ * records are taken and another mapping wants one.
  *
  * An OPEN of a mapping that is not there and for which there is no room waits,
  * first come first served; what the pages of others can give up leaves for it
@@ -176,5 +177,8 @@ void weights_free(struct weights *w);
 /* weights_drop - the same, and say why */
 void weights_drop(struct weights *w, const char *why);
 void weights_fill_watch(struct weights *w);
+/* weights_drop_for_slot - the one idle for longest, @tenant's own first; false:
+ * there is none */
+bool weights_drop_for_slot(struct kvmd *d, u32 tenant);
 
 #endif

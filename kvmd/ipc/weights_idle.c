@@ -5,7 +5,8 @@
  * The core asks in the midst of what it does (mm_host_ops.spare), so those that
  * it wants are only marked then, and dropped when the loop comes round, or by a
  * mapping that waits for their bytes. One that was opened meanwhile stays: the
- * core looks again, and asks for another.
+ * core looks again, and asks for another. A record that a mapping wants is free
+ * at once.
  */
 #include "kvmd/ipc/weights.h"
 #include "kvmd/kvmd.h"
@@ -38,6 +39,35 @@ static struct weights *oldest_idle(const struct kvmd *d, u32 tenant, u64 most)
 			oldest = w;
 	}
 	return oldest;
+}
+
+static struct weights *oldest_of_all(const struct kvmd *d)
+{
+	struct weights *w, *oldest = NULL;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		if (is_idle(w) &&
+		    (!oldest || w->idle_since_ns < oldest->idle_since_ns))
+			oldest = w;
+	}
+	return oldest;
+}
+
+bool weights_drop_for_slot(struct kvmd *d, u32 tenant)
+{
+	struct weights *w;
+
+	d->weights.spare_seq++;
+	w = oldest_idle(d, tenant, ~0ull);
+	if (!w)
+		w = oldest_of_all(d);
+	if (!w)
+		return false;
+	weights_drop(w, "nobody has it open and another mapping wants its "
+			"place");
+	mm_spared(d->mm);
+	return true;
 }
 
 u64 weights_spare(void *host, u32 tenant, u64 want, u64 most)

@@ -382,6 +382,47 @@ TEST_F(weights, unused_ones_give_way_to_a_ticket_until_it_fits)
 	EXPECT_EQ(meminfo(self, "weights_bytes"), 0);
 }
 
+#define SLOTS 256u /* KEEP_WEIGHTS_MAX */
+
+/* The @i-th of many small ones: READY, FILL (then sealed, empty), or -errno. */
+static int open_small(struct weights_self *self, struct raw *r, unsigned int i)
+{
+	struct kv_msg_weights k = key(200, 4096);
+	int fd, state;
+
+	k.digest[1] = (uint8_t)i;
+	k.digest[2] = (uint8_t)(i >> 8);
+	raw_send(r, KV_MSG_WEIGHTS_OPEN, &k, sizeof(k));
+	fd = answer(self, r);
+	if (fd < 0)
+		return fd;
+	close(fd);
+	state = (int)self->got.state;
+	if (state == KV_WEIGHTS_FILL)
+		EXPECT_EQ(0, seal(self, r));
+	return state;
+}
+
+/* With 256 models that nobody used any more there was no place for another. */
+TEST_F(weights, that_nobody_has_open_leave_their_place_to_others)
+{
+	uint32_t id[SLOTS];
+	unsigned int i;
+
+	for (i = 0; i < SLOTS; i++) {
+		ASSERT_EQ(KV_WEIGHTS_FILL, open_small(self, &self->a, i));
+		id[i] = self->got.id;
+	}
+	EXPECT_EQ(-ENFILE, open_small(self, &self->b, SLOTS));
+	EXPECT_TRUE(strstr(self->b.body, "all in use"));
+	/* 7 is unused for longest, whichever was there first */
+	EXPECT_EQ(0, drop(&self->a, id[7]));
+	EXPECT_EQ(0, drop(&self->a, id[3]));
+	EXPECT_EQ(KV_WEIGHTS_FILL, open_small(self, &self->b, SLOTS));
+	EXPECT_EQ(KV_WEIGHTS_READY, open_small(self, &self->b, 3));
+	EXPECT_EQ(-ENFILE, open_small(self, &self->b, 7));
+}
+
 TEST_F(weights, a_limit_counts_them)
 {
 	char req[128], *json;
