@@ -37,6 +37,7 @@
 #include "kvmd/ipc/session.h"
 #include "kvmd/ipc/tenant.h"
 #include "kvmd/trace.h"
+#include "lib/bitmap.h"
 
 #define READY_EXTENTS	 4u
 #define NR_WORKERS	 4u
@@ -140,7 +141,10 @@ static void extent_grant(struct kvmd *d, struct session *s,
 			     strerror(-fd));
 		return;
 	}
-	s->keep->has_cache |= req->shared;
+	if (req->shared) {
+		s->keep->has_cache = true;
+		bitmap_set(s->cached, req->extent);
+	}
 	if (s->resuming) {
 		s->resuming--;
 		flags |= KV_EXTENT_AGAIN;
@@ -149,16 +153,20 @@ static void extent_grant(struct kvmd *d, struct session *s,
 	close(fd);
 }
 
-/* A page cache's extent goes: whoever may have mapped it hears of it. */
+/* A page cache's extent goes: whoever may have mapped it hears of it, once. */
 static void cache_withdraw(struct kvmd *d, u32 extent, u32 tenant)
 {
 	struct session *s;
 
 	TAILQ_FOREACH(s, &d->all, link)
-	if (s->state == SESSION_LIVE && s->keep->has_cache &&
-	    s->tenant == tenant)
+	{
+		if (s->state != SESSION_LIVE || s->tenant != tenant ||
+		    !bitmap_test(s->cached, extent))
+			continue;
+		bitmap_clear(s->cached, extent);
 		extent_tell(s, extent, 0, KV_EXTENT_GONE | KV_EXTENT_SHARED,
 			    -1);
+	}
 }
 
 /*

@@ -34,7 +34,7 @@ struct packet {
 	size_t len;
 	unsigned int nr_fds;
 	int fds[CONN_FDS_MAX];
-	char data[KV_MSG_MAX];
+	char data[]; /* [len] */
 };
 
 static void packet_free(struct packet *p)
@@ -89,9 +89,9 @@ static int packet_queue(struct conn *c, const void *data, size_t len,
 {
 	struct packet *p;
 
-	if (c->nr_queued >= CONN_QUEUE_MAX)
+	if (c->nr_queued >= CONN_QUEUE_MAX + c->d->dev->nr_extents)
 		return -ENOBUFS;
-	p = calloc(1, sizeof(*p));
+	p = calloc(1, sizeof(*p) + len);
 	if (!p)
 		return -ENOMEM;
 	memcpy(p->data, data, len);

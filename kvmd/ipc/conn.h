@@ -14,7 +14,8 @@
  *
  * A packet that the socket has no room for is kept, with duplicates of its
  * descriptors, and sent when there is room. A peer that lets more than
- * CONN_QUEUE_MAX pile up is dropped.
+ * CONN_QUEUE_MAX pile up is dropped; all extents that it has may go beside
+ * these, as that is nothing it has asked for.
  */
 #include <sys/queue.h>
 #include <kv/msg.h>

@@ -35,6 +35,7 @@
 #include "kvmd/kvmd.h"
 #include "include/uapi/kv/trace.h"
 #include "kvmd/trace.h"
+#include "lib/bitmap.h"
 
 /* ---- while it lives ---- */
 
@@ -187,6 +188,9 @@ static struct session *adopt(struct kvmd *d, u32 i)
 	s->peer.pid = r->pid;
 	s->peer.uid = r->uid;
 	s->peer.gid = r->gid;
+	if (r->has_cache) /* which ones, and what was not told: unknown */
+		memset(s->cached, 0xff,
+		       BITMAP_WORDS(d->dev->nr_extents) * sizeof(*s->cached));
 	s->peer.hidden = r->hidden;
 	s->peer.uid_unknown = r->uid_unknown;
 	memcpy(s->name, r->name, sizeof(s->name));

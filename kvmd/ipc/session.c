@@ -19,6 +19,7 @@
 #include "kvmd/ipc/tenant.h"
 #include "kvmd/kvmd.h"
 #include "kvmd/trace.h"
+#include "lib/bitmap.h"
 
 #define GRACE_NS 2000000000ull /* for a process that closed its socket only */
 
@@ -39,6 +40,7 @@ void session_free(struct session *s)
 	if (s->doorbell.fd >= 0)
 		close(s->doorbell.fd);
 	peer_put(&s->peer);
+	free(s->cached);
 	free(s);
 }
 
@@ -52,6 +54,12 @@ struct session *session_new(struct kvmd *d)
 
 	if (!s)
 		return NULL;
+	s->cached =
+		calloc(BITMAP_WORDS(d->dev->nr_extents), sizeof(*s->cached));
+	if (!s->cached) {
+		free(s);
+		return NULL;
+	}
 	s->d = d;
 	s->ring_fd = s->table_fd = s->status_fd = s->doorbell.fd = -1;
 	s->peer.pidfd = -1;

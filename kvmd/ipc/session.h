@@ -80,6 +80,7 @@ struct session {
 	u32 nr_async; /* completions that are still to come */
 	u32 extent_seq; /* of the last grant that was sent */
 	u32 resuming; /* grants that go out are ones that it had before */
+	u64 *cached; /* [extents] of its tenant's cache that it may have */
 	struct keep_client *keep;
 	struct gate_client turn;
 	u64 nr_requests, nr_invalid;

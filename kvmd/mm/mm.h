@@ -265,7 +265,7 @@ enum mm_req_type {
 	MM_REQ_GRANT, /* client, extent, seq: pass the descriptor; shared:
 		       * one that can only be read */
 	MM_REQ_WITHDRAW, /* client, extent, seq: tell it to unmap; shared: tell
-			  * every client of tenant seq */
+			  * all of tenant seq that it was granted to */
 	MM_REQ_COMPLETE, /* client: a pending operation ends, see cqe */
 	MM_REQ_EVENT, /* client: put this event on its ring */
 	MM_REQ_SWAP_OUT, /* swap: write a page to its slot */

@@ -114,13 +114,13 @@ static inline void raw_extent(struct raw *r)
 	struct kv_msg_extent x;
 
 	memcpy(&x, r->body, sizeof(x));
-	ASSERT_EQ(x.seq, r->extent_seq + 1);
-	r->extent_seq = x.seq;
 	ASSERT_LT(x.extent, 1024u);
-	if (x.flags & KV_EXTENT_GONE) {
+	if (x.flags & KV_EXTENT_GONE) { /* repeats its grant's number, or 0 */
 		r->nr_extents--;
 		return;
 	}
+	ASSERT_EQ(x.seq, r->extent_seq + 1);
+	r->extent_seq = x.seq;
 	ASSERT_EQ(r->nr_fds, 1);
 	r->extent_fd[x.extent] = r->fds[0];
 	r->nr_fds = 0;
