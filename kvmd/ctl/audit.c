@@ -129,20 +129,21 @@ static void frozen_loop(struct kvmd *d, struct conn *c)
 	struct pollfd p[2] = { { .fd = c->watch.fd, .events = POLLIN },
 			       { .fd = d->signals.fd, .events = POLLIN } };
 	u64 end = clock_ns() + (u64)FREEZE_MAX_MS * 1000000;
-	u64 now;
+	u64 now, left;
+	bool later;
 
 	while ((now = clock_ns()) < end && !c->closing) {
-		if (conn_is_blocked(c))
-			p[0].events = POLLIN | POLLOUT;
-		if (poll(p, 2, (int)((end - now) / 1000000) + 1) < 0 &&
-		    errno != EINTR)
+		later = c->retry.armed; /* the loop's timers do not run */
+		left = later ? min(c->retry_ns, end - now) : end - now;
+		p[0].events = POLLIN;
+		if (conn_is_blocked(c) && !later)
+			p[0].events |= POLLOUT;
+		if (poll(p, 2, (int)(left / 1000000) + 1) < 0 && errno != EINTR)
 			break;
 		if (p[1].revents)
 			break;
-		if (p[0].revents & POLLOUT) {
+		if (later || (p[0].revents & POLLOUT))
 			conn_flush(c);
-			p[0].events = POLLIN;
-		}
 		if ((p[0].revents & (POLLIN | POLLHUP | POLLERR)) &&
 		    !frozen_packet(d, c))
 			break;

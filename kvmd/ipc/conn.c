@@ -28,6 +28,8 @@
 #define ACCEPT_PAUSE_NS	 100000000ull
 #define HELLO_TIMEOUT_NS 5000000000ull
 #define SNDBUF_BYTES	 (8 << 20)
+#define RETRY_FIRST_NS	 1000000ull
+#define RETRY_MOST_NS	 100000000ull
 
 struct packet {
 	TAILQ_ENTRY(packet) link;
@@ -50,7 +52,7 @@ void conn_watch(struct conn *c)
 {
 	bool blocked = !TAILQ_EMPTY(&c->queue);
 
-	c->watch.events = (blocked ? (u32)EPOLLOUT : 0) |
+	c->watch.events = (blocked && !c->retry.armed ? (u32)EPOLLOUT : 0) |
 			  (blocked || c->busy || c->paused ? 0 : (u32)EPOLLIN);
 	io_mod(c->d->io, &c->watch);
 }
@@ -110,6 +112,23 @@ static int packet_queue(struct conn *c, const void *data, size_t len,
 	return 0;
 }
 
+/*
+ * Too many descriptors are under way to this user. The socket is writable all
+ * the while and nothing tells when some have arrived, so it is tried again,
+ * less and less often.
+ */
+static void send_later(struct conn *c)
+{
+	c->retry_ns = c->retry_ns ? min(2 * c->retry_ns, RETRY_MOST_NS)
+				  : RETRY_FIRST_NS;
+	timer_set(&c->d->timers, &c->retry, c->d->now_ns + c->retry_ns);
+}
+
+static void send_again(struct timer *t)
+{
+	conn_flush(container_of(t, struct conn, retry));
+}
+
 void conn_send(struct conn *c, const void *data, size_t len, const int *fds,
 	       unsigned int nr_fds)
 {
@@ -119,7 +138,8 @@ void conn_send(struct conn *c, const void *data, size_t len, const int *fds,
 		return;
 	if (TAILQ_EMPTY(&c->queue))
 		rc = send_now(c, data, len, fds, nr_fds);
-	/* ETOOMANYREFS: too many descriptors are under way to this user */
+	if (rc == -ETOOMANYREFS)
+		send_later(c);
 	if (rc == -EAGAIN || rc == -ETOOMANYREFS)
 		rc = packet_queue(c, data, len, fds, nr_fds);
 	if (rc) {
@@ -134,14 +154,18 @@ void conn_flush(struct conn *c)
 	struct packet *p;
 	int rc;
 
+	timer_cancel(&c->d->timers, &c->retry);
 	while ((p = TAILQ_FIRST(&c->queue))) {
 		rc = send_now(c, p->data, p->len, p->fds, p->nr_fds);
+		if (rc == -ETOOMANYREFS)
+			send_later(c);
 		if (rc == -EAGAIN || rc == -ETOOMANYREFS)
-			return;
+			break;
 		if (rc) {
 			conn_close(c);
 			return;
 		}
+		c->retry_ns = 0;
 		TAILQ_REMOVE(&c->queue, p, link);
 		c->nr_queued--;
 		packet_free(p);
@@ -489,6 +513,7 @@ static struct conn *conn_new(struct kvmd *d, int fd)
 	c->watch.kind = IO_LEVEL;
 	c->watch.ready = conn_ready;
 	c->deadline.fire = hello_late;
+	c->retry.fire = send_again;
 	return c;
 }
 
@@ -632,6 +657,7 @@ void conn_close(struct conn *c)
 	c->closing = true;
 	c->d->nr_closing++;
 	timer_cancel(&c->d->timers, &c->deadline);
+	timer_cancel(&c->d->timers, &c->retry);
 	io_del(c->d->io, &c->watch);
 	shutdown(c->watch.fd, SHUT_RDWR);
 }

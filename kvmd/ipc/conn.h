@@ -13,7 +13,9 @@
  *		each is remembered until it has been (keep/block.h)
  *
  * A packet that the socket has no room for is kept, with duplicates of its
- * descriptors, and sent when there is room. A peer that lets more than
+ * descriptors, and sent when there is room. Without privileges there may also
+ * be too many descriptors under way to the user; of their arrival no event
+ * tells, so that is tried again later. A peer that lets more than
  * CONN_QUEUE_MAX pile up is dropped; all extents that it has may go beside
  * these, as that is nothing it has asked for.
  */
@@ -58,6 +60,8 @@ struct conn {
 	struct session *session;
 	struct io_watch watch;
 	struct timer deadline;
+	struct timer retry; /* armed: no room for descriptors */
+	u64 retry_ns; /* after this long; 0: there was room */
 	TAILQ_HEAD(, packet) queue;
 	unsigned int nr_queued;
 	struct kv_msg hello_msg; /* while in IDENT */
