@@ -9,6 +9,10 @@
  * A request in flight holds a reference on the file and names the slot. On
  * removal it is cancelled, and the slot stays taken (watch == NULL) until the
  * request's last completion, so a slot has at most one request at any time.
+ *
+ * The kernel may refuse to take what is queued, for want of memory, say, and
+ * then there is no room for more. A slot whose request or cancellation found
+ * none is remembered, and what it needs is queued before the next wait.
  */
 #include "kvmd/io/io.h"
 #include "kvmd/io/rw.h"
@@ -17,14 +21,19 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "lib/bitmap.h"
 
 #define URING_ENTRIES 512
 #define URING_CANCEL  (~0ull) /* user_data of cancellations: ignored */
 #define URING_BATCH   64
 #define URING_ROUNDS  32
+#define URING_LATE_NS 1000000ll /* until it is tried again */
 
 struct uring {
 	struct io_uring ring;
+	u32 nr_late;
+	u32 late[IO_SLOT_MAX]; /* slots that found no room, each once */
+	u64 is_late[BITMAP_WORDS(IO_SLOT_MAX)];
 };
 
 static struct io_uring_sqe *uring_sqe(struct uring *u)
@@ -38,20 +47,70 @@ static struct io_uring_sqe *uring_sqe(struct uring *u)
 	return sqe;
 }
 
-static int uring_arm(struct io *io, u32 slot)
+static void uring_remember(struct uring *u, u32 slot)
+{
+	if (bitmap_test(u->is_late, slot))
+		return;
+	bitmap_set(u->is_late, slot);
+	u->late[u->nr_late++] = slot;
+}
+
+static void uring_arm(struct io *io, u32 slot)
 {
 	const struct io_watch *w = io->slots[slot].watch;
 	struct io_uring_sqe *sqe = uring_sqe(io->priv);
 
-	if (!sqe)
-		return -EBUSY;
+	if (!sqe) {
+		uring_remember(io->priv, slot);
+		return;
+	}
 	if (w->kind == IO_EDGE)
 		io_uring_prep_poll_multishot(sqe, w->fd, w->events);
 	else
 		io_uring_prep_poll_add(sqe, w->fd, w->events);
 	io_uring_sqe_set_data64(sqe, io_slot_key(io, slot));
 	io->slots[slot].in_flight = true;
+}
+
+static int uring_add(struct io *io, u32 slot)
+{
+	uring_arm(io, slot);
 	return 0;
+}
+
+static void uring_cancel(struct io *io, u32 slot)
+{
+	struct io_uring_sqe *sqe = uring_sqe(io->priv);
+
+	if (!sqe) {
+		uring_remember(io->priv, slot);
+		return;
+	}
+	io_uring_prep_poll_remove(sqe, io_slot_key(io, slot));
+	io_uring_sqe_set_data64(sqe, URING_CANCEL);
+}
+
+/*
+ * What found no room, as far as there is some now. In the meantime its slot may
+ * have come to need nothing, or been given to another watch: one that is
+ * cancelled for nothing is armed again when that is told.
+ */
+static void uring_catch_up(struct io *io)
+{
+	struct uring *u = io->priv;
+	u32 i, slot, nr = u->nr_late;
+
+	u->nr_late = 0;
+	for (i = 0; i < nr; i++) {
+		slot = u->late[i];
+		bitmap_clear(u->is_late, slot);
+		if (u->nr_late) /* one before it found none: no more tries */
+			uring_remember(u, slot);
+		else if (io->slots[slot].in_flight)
+			uring_cancel(io, slot);
+		else if (io->slots[slot].watch)
+			uring_arm(io, slot);
+	}
 }
 
 /*
@@ -128,31 +187,18 @@ static void uring_fini(struct io *io)
 
 static void uring_del(struct io *io, u32 slot)
 {
-	struct io_uring_sqe *sqe;
-
-	if (!io->slots[slot].in_flight) {
+	if (io->slots[slot].in_flight)
+		uring_cancel(io, slot);
+	else
 		io_slot_free(io, slot);
-		return;
-	}
-	sqe = uring_sqe(io->priv);
-	if (!sqe)
-		return; /* the request's own end frees the slot */
-	io_uring_prep_poll_remove(sqe, io_slot_key(io, slot));
-	io_uring_sqe_set_data64(sqe, URING_CANCEL);
 }
 
 /* The request that is out is cancelled; its end arms the new events. */
 static void uring_mod(struct io *io, u32 slot)
 {
-	struct io_uring_sqe *sqe;
-
-	if (!io->slots[slot].in_flight)
-		return; /* inside its own callback: armed behind it */
-	sqe = uring_sqe(io->priv);
-	if (!sqe)
-		return;
-	io_uring_prep_poll_remove(sqe, io_slot_key(io, slot));
-	io_uring_sqe_set_data64(sqe, URING_CANCEL);
+	if (io->slots[slot].in_flight)
+		uring_cancel(io, slot);
+	/* else inside its own callback: armed behind it */
 }
 
 static int uring_complete(struct io *io, u64 key, int res, u32 flags)
@@ -209,12 +255,16 @@ static int uring_wait(struct io *io, s64 timeout_ns)
 {
 	struct uring *u = io->priv;
 	struct io_uring_cqe *cqe;
-	struct __kernel_timespec ts = {
-		.tv_sec = timeout_ns / 1000000000,
-		.tv_nsec = timeout_ns % 1000000000,
-	};
+	struct __kernel_timespec ts;
 	int rc = 0;
 
+	if (unlikely(u->nr_late))
+		uring_catch_up(io);
+	if (unlikely(u->nr_late) &&
+	    (timeout_ns < 0 || timeout_ns > URING_LATE_NS))
+		timeout_ns = URING_LATE_NS;
+	ts.tv_sec = timeout_ns / 1000000000;
+	ts.tv_nsec = timeout_ns % 1000000000;
 	if (timeout_ns == 0) {
 		if (io_uring_sq_ready(&u->ring))
 			rc = io_uring_submit_and_get_events(&u->ring);
@@ -233,7 +283,7 @@ const struct io_ops io_uring_ops = {
 	.name = "uring",
 	.init = uring_init,
 	.fini = uring_fini,
-	.add = uring_arm,
+	.add = uring_add,
 	.mod = uring_mod,
 	.del = uring_del,
 	.wait = uring_wait,
