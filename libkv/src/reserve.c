@@ -148,16 +148,13 @@ static int reserve_cancel(struct kv *kv)
 }
 
 int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
-		 int timeout_ms)
+		 u64 end_ns, int timeout_ms)
 {
 	struct req *r = &kv->req[REQ_CALL];
-	bool wait = flags & KV_STEP_WAIT;
-	u64 end = ~0ull, now, left = ~0ull;
+	u64 now, left = ~0ull;
 	bool stopped = false;
 	int rc;
 
-	if (wait && timeout_ms >= 0)
-		end = sys_now_ns() + (u64)timeout_ms * 1000000u;
 	rc = reserve_post(kv, REQ_CALL, st, flags);
 	if (!rc)
 		rc = ring_wait(kv, REQ_CALL, true, ~0ull);
@@ -166,9 +163,9 @@ int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
 		kv->nr.tickets++;
 		kv_turn_pass(kv); /* others compute meanwhile */
 		holders_take(kv, REQ_CALL);
-		if (end != ~0ull) {
+		if (end_ns != ~0ull) {
 			now = sys_now_ns();
-			left = end > now ? end - now : 0;
+			left = end_ns > now ? end_ns - now : 0;
 		}
 		rc = ring_wait(kv, REQ_CALL, false, left);
 		stopped = rc == -EINTR;

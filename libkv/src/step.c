@@ -392,11 +392,20 @@ static void step_fix(struct kv *kv, struct kv_step *st)
 	KV_POINT(STEP_PREPARED);
 }
 
+/* By when memory must have come; ~0: whenever. */
+static u64 wait_end(unsigned int flags, int timeout_ms)
+{
+	if (!(flags & KV_STEP_WAIT) || timeout_ms < 0)
+		return ~0ull;
+	return sys_now_ns() + (u64)timeout_ms * 1000000u;
+}
+
 int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
 		    unsigned int nr, unsigned int flags, int timeout_ms,
 		    struct kv_step **out)
 {
 	struct kv_step *st = NULL;
+	u64 end_ns = 0; /* of all tries together, from the first on */
 	unsigned int try;
 	int rc = items_check(kv, items, nr);
 
@@ -418,7 +427,9 @@ int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
 				kv->nr.steps_quiet++;
 				goto fixed;
 			}
-			rc = reserve_step(kv, st, flags, timeout_ms);
+			if (!end_ns)
+				end_ns = wait_end(flags, timeout_ms);
+			rc = reserve_step(kv, st, flags, end_ns, timeout_ms);
 			if (rc) {
 				step_close(kv, st);
 				return rc;

@@ -19,8 +19,15 @@ int reserve_post(struct kv *kv, enum req_id id, const struct kv_step *st,
  * Return: 0 granted, else why not; kv_error() then has the sentence.
  */
 int reserve_result(struct kv *kv, enum req_id id, struct kv_step *st);
-/* reserve_step - post, wait as @flags and @timeout_ms say, take the answer */
+/**
+ * reserve_step - post, wait, take the answer
+ * @kv: handle
+ * @st: gets the copies to run
+ * @flags: KV_STEP_WAIT: wait for memory,
+ * @end_ns: until then; ~0: for ever
+ * @timeout_ms: how long that was, for the sentence
+ */
 int reserve_step(struct kv *kv, struct kv_step *st, unsigned int flags,
-		 int timeout_ms);
+		 u64 end_ns, int timeout_ms);
 
 #endif
