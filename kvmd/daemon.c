@@ -731,5 +731,6 @@ void kvmd_destroy(struct kvmd *d)
 		close(d->parent.fd);
 	io_destroy(d->io);
 	keep_close(&d->keep);
-	free(d);
+	if (!swap_is_stuck(d))
+		free(d);
 }

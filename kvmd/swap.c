@@ -56,6 +56,7 @@
 #define OWN_PART     8 /* of a window, of each tenant */
 #define NR_THREADS   2u
 #define WAIT_MS	     10
+#define FLUSH_NS     3000000000ull /* at the end, for what is on its way */
 
 USDT_SEMAPHORE(kvmd, swap_in);
 USDT_SEMAPHORE(kvmd, swap_out);
@@ -141,7 +142,10 @@ void swap_close(struct kvmd *d)
 		tier_close(d->swap.tier[i]);
 		d->swap.tier[i] = NULL;
 	}
-	work_pool_destroy(d->swap.pool);
+	if (swap_is_stuck(d))
+		work_pool_leave(d->swap.pool);
+	else
+		work_pool_destroy(d->swap.pool);
 	swap_buffers_fini(&d->swap.buffers);
 }
 
@@ -320,6 +324,16 @@ static void job_done(struct swap_job *job, int err)
 	start_waiting(d);
 }
 
+static void waiting_give_up(struct swap_job *job)
+{
+	struct kvmd *d = job->d;
+
+	TAILQ_REMOVE(&d->swap.waiting, job, link);
+	swap_queue_del(&d->swap.lane[job->io.tier].queue, &job->turn);
+	d->swap.nr_jobs++;
+	job_done(job, -ETIMEDOUT);
+}
+
 /* What waits for a buffer while a tier holds some for ever is given up too. */
 static void expire_waiting(struct kvmd *d)
 {
@@ -334,10 +348,19 @@ static void expire_waiting(struct kvmd *d)
 		job->due_ns = job_due_ns(d); /* slow, not stuck so far */
 		return;
 	}
-	TAILQ_REMOVE(&d->swap.waiting, job, link);
-	swap_queue_del(&d->swap.lane[job->io.tier].queue, &job->turn);
-	d->swap.nr_jobs++;
-	job_done(job, -ETIMEDOUT);
+	waiting_give_up(job);
+}
+
+/* Nobody waits for these any more: whatever is out by now is late. */
+static void give_all_up(struct kvmd *d)
+{
+	struct swap_job *job;
+	u32 i;
+
+	for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
+		tier_expire(d->swap.tier[i], ~0ull);
+	while ((job = TAILQ_FIRST(&d->swap.waiting)))
+		waiting_give_up(job);
 }
 
 static void timer_fire(struct timer *t)
@@ -551,13 +574,14 @@ void swap_resume(struct kvmd *d)
 
 void swap_flush(struct kvmd *d)
 {
+	u64 end = clock_ns() + FLUSH_NS;
 	u32 i;
 
-	while (d->swap.nr_jobs || d->swap.discard.running ||
-	       !TAILQ_EMPTY(&d->swap.waiting)) {
+	while (d->swap.nr_jobs || !TAILQ_EMPTY(&d->swap.waiting) ||
+	       (d->swap.discard.running && d->now_ns < end)) {
 		swap_kick(d);
 		work_pool_flush(d->pool);
-		work_pool_flush(d->swap.pool);
+		work_pool_wait(d->swap.pool, WAIT_MS);
 		crew_flush(d);
 		for (i = 0; i < MM_TIER_MAX && d->swap.tier[i]; i++)
 			tier_wait(d->swap.tier[i],
@@ -565,5 +589,11 @@ void swap_flush(struct kvmd *d)
 		d->now_ns = clock_ns();
 		if (d->swap.timer.armed && d->swap.timer.due_ns <= d->now_ns)
 			timer_fire(&d->swap.timer);
+		if (d->now_ns >= end)
+			give_all_up(d);
 	}
+	if (swap_is_stuck(d))
+		log_warn("a disk does not answer",
+			 "tier=%s text=\"a discard is left to the kernel\"",
+			 d->swap.tier[d->swap.discard.tier]->ops->name);
 }

@@ -75,8 +75,14 @@ void swap_kick(struct kvmd *d);
 /* swap_pause - returns when nothing is copied; nothing is until resume */
 void swap_pause(struct kvmd *d);
 void swap_resume(struct kvmd *d);
-/* swap_flush - wait until nothing is on its way */
+/* swap_flush - wait until nothing is on its way, some seconds at most; then
+ * what is has been given up */
 void swap_flush(struct kvmd *d);
+/*
+ * swap_is_stuck - behind swap_flush(): a disk keeps one of swap's threads,
+ * which is left behind with what is its, of @d also
+ */
+bool swap_is_stuck(const struct kvmd *d);
 
 /* For swap.c: once; and in each turn, to look whether there is enough */
 void swap_discard_init(struct kvmd *d);

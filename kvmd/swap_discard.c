@@ -44,6 +44,11 @@ void swap_discard_arm(struct kvmd *d)
 	}
 }
 
+bool swap_is_stuck(const struct kvmd *d)
+{
+	return d->swap.discard.running;
+}
+
 static void discard_run(struct work *w)
 {
 	struct swap_discard *s = container_of(w, struct swap_discard, work);

@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include "kvmd/log.h"
 
 #define TRIES_MAX     8u
 #define READS_A_WRITE 3u
@@ -66,6 +67,10 @@ void rw_destroy(struct rw *rw)
 		return;
 	for (ms = 0; rw->nr_flight && ms < CLOSE_MS; ms += 10)
 		rw_wait(rw, 10);
+	if (rw->nr_flight)
+		log_warn("a disk does not answer",
+			 "runs=%u text=\"they are left to the kernel\"",
+			 rw->nr_flight);
 	rw->ops->fini(rw);
 	if (rw->nr_flight)
 		return; /* the kernel may still look at them */

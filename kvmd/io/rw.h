@@ -68,7 +68,7 @@ TAILQ_HEAD(rw_run_list, rw_run);
 /**
  * struct rw_ops - how runs get to the kernel
  * @init: set rw->priv up for rw->fd; -errno: not possible here
- * @fini: release it; runs that have not ended never will
+ * @fini: release it; runs that have not ended, of rw->nr_flight, never will
  * @start: begin @run->at at its place; ends with rw_run_done(), later
  * @flush: what was begun goes to the kernel now; may be NULL
  * @wait: wait up to @ms for one to end, outside of the loop

@@ -10,7 +10,8 @@
  * swap and are taken whole, and the lock is one between threads. (Condition
  * variables won't do for the loop either: up to glibc 2.40 a signal may wait
  * until threads that were woken earlier have run.) Only pause, wait, flush and
- * destroy, which wait for threads anyhow, take it on the loop.
+ * destroy, which wait for threads anyhow, and leave, at the end, take it on the
+ * loop.
  *
  * Sleeping. A thread that finds nothing waits for `news` to move from what it
  * was before it looked. The loop wakes one when it puts a job into an empty
@@ -296,6 +297,20 @@ void work_pool_destroy(struct work_pool *p)
 	pthread_mutex_destroy(&p->lock);
 	free(p->threads);
 	free(p);
+}
+
+void work_pool_leave(struct work_pool *p)
+{
+	unsigned int i;
+
+	pthread_mutex_lock(&p->lock);
+	p->stopping = true;
+	p->paused = true; /* what is queued stays there */
+	pthread_mutex_unlock(&p->lock);
+	pool_wake(p, INT_MAX);
+	for (i = 0; i < p->nr_threads; i++)
+		pthread_detach(p->threads[i]);
+	io_del(p->io, &p->watch); /* whose eventfd a thread may still ring */
 }
 
 void work_pool_place(struct work_pool *p, const cpu_set_t *cpus)

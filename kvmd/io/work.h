@@ -31,6 +31,12 @@ int __must_check work_pool_create_batch(struct io *io, unsigned int nr_threads,
 					struct work_pool **out);
 /* work_pool_destroy - finish what is queued, call every done(), join */
 void work_pool_destroy(struct work_pool *p);
+/*
+ * work_pool_leave - instead of destroy, where a job may never end: none is
+ * begun any more, no done() is called, and what runs is left to itself. It has
+ * its memory, and the pool's, as long as the process lives.
+ */
+void work_pool_leave(struct work_pool *p);
 /* work_pool_place - its threads run on @cpus only, if they may */
 void work_pool_place(struct work_pool *p, const cpu_set_t *cpus);
 void work_submit(struct work_pool *p, struct work *w);

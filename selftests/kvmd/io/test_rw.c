@@ -4,13 +4,34 @@
  *
  * san: address thread
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "kvmd/io/rw.h"
 #include "selftests/harness.h"
+
+static ssize_t test_preadv(int fd, const struct iovec *iov, int nr, off_t off);
+#define preadv test_preadv
+#include "kvmd/io/rw_threads.c" /* white box: what it calls */
+#undef preadv
+
+static _Atomic bool disk_is_dead;
+static _Atomic unsigned int nr_kept;
+static sem_t comes_to_life;
+
+static ssize_t test_preadv(int fd, const struct iovec *iov, int nr, off_t off)
+{
+	if (!disk_is_dead)
+		return preadv(fd, iov, nr, off);
+	nr_kept++;
+	sem_wait(&comes_to_life);
+	errno = EIO;
+	return -1;
+}
 
 #define UNIT RW_ALIGN
 #define NR   600u
@@ -152,6 +173,54 @@ TEST_F(rw, the_end_of_the_file_is_an_error)
 	run(self, 1);
 	EXPECT_EQ(-EIO, last_err);
 	free(buf);
+}
+
+static unsigned int nr_tasks(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	unsigned int nr = 0;
+
+	while (dir && readdir(dir))
+		nr++;
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
+TEST(rw_threads, that_a_disk_keeps_are_left_behind_and_begin_nothing)
+{
+	static struct rw_req req[2 * NR_THREADS];
+	static struct rw *left; /* no leak: they have it */
+	double end = th_now() + 60;
+	unsigned int tasks, i;
+	unsigned char *buf = aligned(2 * NR_THREADS * UNIT);
+	struct io *io;
+	int fd;
+
+	ASSERT_EQ(0, sem_init(&comes_to_life, 0, 0));
+	ASSERT_EQ(0, io_create("epoll", &io));
+	fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(0, rw_create(io, fd, &left));
+	disk_is_dead = true;
+	for (i = 0; i < 2 * NR_THREADS; i++) /* no neighbours */
+		begin(left, &req[i], false, 2 * i * UNIT, UNIT, buf + i * UNIT);
+	rw_kick(left);
+	while (nr_kept < NR_THREADS && th_now() < end)
+		usleep(1000);
+	ASSERT_EQ(NR_THREADS, nr_kept);
+	tasks = nr_tasks() - NR_THREADS;
+	rw_destroy(left);
+	EXPECT_EQ(2 * NR_THREADS, left->nr_flight);
+	io_destroy(io);
+	close(fd);
+	for (i = 0; i < NR_THREADS; i++)
+		sem_post(&comes_to_life);
+	while (nr_tasks() > tasks && th_now() < end)
+		usleep(1000);
+	EXPECT_EQ(tasks, nr_tasks());
+	EXPECT_EQ(NR_THREADS, nr_kept);
+	EXPECT_EQ(0u, nr_done);
 }
 
 /* ---- a disk of this file's own, that does as the seed says ---- */
