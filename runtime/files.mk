@@ -20,6 +20,6 @@ runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
 	runtime/engine/cost.o runtime/engine/back.o runtime/engine/turns.o \
 	runtime/engine/step_log.o runtime/engine/reqs.o runtime/engine/preempt.o runtime/engine/commit.o \
 	runtime/engine/law.o runtime/engine/budget.o runtime/engine/profile.o runtime/engine/check.o
-runtime-y += $(addprefix runtime/server/,strbuf.o stop.o api_error.o params.o \
+runtime-y += $(addprefix runtime/server/,strbuf.o stop.o api_error.o params.o peers.o \
 	feed.o metrics.o prompt.o call.o reply.o routes.o http.o server.o)
 runtime-libs += -lcrypto -lmicrohttpd -ljansson
