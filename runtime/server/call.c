@@ -37,7 +37,6 @@ static void call_free(struct call *c)
 	}
 	free(c->parts);
 	params_fini(&c->g);
-	json_decref(c->body);
 	strbuf_free(&c->head);
 	strbuf_free(&c->out);
 	free(c);
@@ -93,8 +92,8 @@ static int check_room(const struct call *c, struct api_error *err)
 			  sv->nr_seqs, nr);
 }
 
-int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
-		struct api_error *err)
+int call_create(struct server *sv, const json_t *body, bool chat,
+		struct call **out, struct api_error *err)
 {
 	struct call *c = calloc(1, sizeof(*c));
 	int rc;
@@ -102,7 +101,6 @@ int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
 	if (!c)
 		return api_refuse(err, 500, NULL, "no memory");
 	c->sv = sv;
-	c->fd = -1;
 	c->created = (s64)time(NULL);
 	c->arrived_s = c->spoke_s = clock_s();
 	rc = params_parse(body, chat, vocab_size(sv->m.vocab), &c->g, err);
@@ -121,10 +119,15 @@ int call_create(struct server *sv, json_t *body, bool chat, struct call **out,
 		call_free(c);
 		return rc;
 	}
-	c->body = body;
+	params_leave_body(&c->g);
 	reply_head(c);
 	*out = c;
 	return 0;
+}
+
+static u32 nr_seqs_of(const struct call *c)
+{
+	return c->nr_parts * c->g.best_of;
 }
 
 void call_submit(struct call *c)
@@ -136,7 +139,7 @@ void call_submit(struct call *c)
 	if (c->next)
 		c->next->prev = c;
 	sv->calls = c;
-	sv->nr_seqs += c->nr_parts * c->g.best_of;
+	sv->nr_seqs += nr_seqs_of(c);
 	sv->nr_streams += c->g.stream;
 	for (i = 0; i < c->nr_parts; i++)
 		feed_submit(sv->feed, c->parts[i].job);
@@ -152,7 +155,7 @@ static void unlink_call(struct call *c)
 		sv->calls = c->next;
 	if (c->next)
 		c->next->prev = c->prev;
-	sv->nr_seqs -= c->nr_parts * c->g.best_of;
+	*(c->roomless ? &sv->nr_left : &sv->nr_seqs) -= nr_seqs_of(c);
 	sv->nr_streams -= c->g.stream;
 }
 
@@ -165,13 +168,41 @@ void call_cancel(struct call *c)
 			feed_cancel(c->sv->feed, c->parts[i].job);
 }
 
+static bool has_begun(const struct call *c)
+{
+	u32 i;
+
+	for (i = 0; i < c->nr_parts; i++)
+		if (!c->parts[i].job || atomic_load(&c->parts[i].job->begun))
+			return true;
+	return false;
+}
+
+/*
+ * A job that is queued comes back when the step has ended, which may wait for
+ * memory. Its room is free for others at once, but for no more than a queue of
+ * such: they are in memory all the same.
+ */
+void call_abandon(struct call *c)
+{
+	struct server *sv = c->sv;
+	u32 nr = nr_seqs_of(c);
+
+	call_cancel(c);
+	if (c->roomless || has_begun(c) || sv->nr_left + nr > sv->o->max_queue)
+		return;
+	c->roomless = true;
+	sv->nr_seqs -= nr;
+	sv->nr_left += nr;
+}
+
 void call_leave(struct call *c)
 {
 	c->conn = NULL;
 	if (c->nr_back == c->nr_parts)
 		call_free(c);
 	else
-		call_cancel(c);
+		call_abandon(c);
 }
 
 /* ---- tokens ---- */

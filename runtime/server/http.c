@@ -9,10 +9,14 @@
  *	whole	suspended until the call has ended, then on_request() once more
  *	stream	the reader suspends it whenever it has sent all there is
  *
- * MHD does not look at a suspended connection; its socket is in the loop's own
- * set meanwhile, so that a client who hangs up is noticed while his request
- * waits, computes or is in swap. One who has closed his sending side counts as
- * gone.
+ * MHD does not look at a suspended connection, and it does not see the end of
+ *one that comes together with bytes. So each socket is in the loop's own set
+ *too, where a client who hangs up is noticed while his request is half sent,
+ *waits, computes or is in swap. One who has closed his sending side counts as
+ *gone.
+ *
+ * How long a request may take to be sent is peers.c's; IDLE_S is what is left
+ * of it for an answer that nobody reads.
  *
  * What nobody reads piles up in the call. Over a bound it is ended: the engine
  * does not wait for a socket.
@@ -31,21 +35,25 @@
 #include "lib/clock.h"
 #include "runtime/server/server_priv.h"
 
-#define IDLE_S		 120u /* a connection without a request */
+#define IDLE_S		 120u /* a connection on which nothing moves */
 #define DEAD_S		 1u /* one whose client has gone */
 #define CONNECTIONS_MAX	 16384u
 #define FDS_LEFT	 64u /* for everything else */
+#define ROOM_SHARE	 8u /* of all connections one in so many is kept free */
 #define BLOCK_BYTES	 (16u << 10)
 #define DROP_FACTOR	 8 /* times the limit of bodies that are read */
+#define BODIES_FACTOR	 32 /* likewise: of all that are being read */
 #define REQUEST_ID_BYTES 128
 
 struct exchange {
 	struct server *sv;
 	struct MHD_Connection *conn;
+	struct peer *peer; /* of conn */
 	const struct route *route; /* NULL: there is none */
 	const char *url; /* MHD's */
 	struct strbuf body;
 	u64 seen; /* bytes of it, kept or not */
+	bool closes; /* where the next request begins is not known */
 	struct api_error error; /* the answer, once the body is read */
 	struct call *call; /* or NULL */
 };
@@ -84,7 +92,7 @@ static int queue(struct exchange *x, int status, struct MHD_Response *r)
 		return MHD_NO;
 	if (id && strlen(id) < REQUEST_ID_BYTES)
 		MHD_add_response_header(r, "X-Request-Id", id);
-	if (atomic_load(&x->sv->state) == SERVER_DRAINING)
+	if (x->closes || atomic_load(&x->sv->state) == SERVER_DRAINING)
 		MHD_add_response_header(r, "Connection", "close");
 	if (x->route)
 		x->sv->metrics.http[x->route - routes][status / 100]++;
@@ -140,6 +148,12 @@ int http_refuse(struct exchange *x, const struct api_error *e)
 	return queue(x, e->status, r);
 }
 
+static void drop_body(struct exchange *x)
+{
+	x->sv->body_bytes -= x->body.len;
+	strbuf_free(&x->body);
+}
+
 json_t *http_body(struct exchange *x)
 {
 	json_error_t why;
@@ -147,7 +161,7 @@ json_t *http_body(struct exchange *x)
 	json_t *v = json_loadb(x->body.p ? x->body.p : "", x->body.len,
 			       JSON_ALLOW_NUL, &why);
 
-	strbuf_free(&x->body);
+	drop_body(x);
 	if (v)
 		return v;
 	(void)api_refuse(&e, 400, NULL, "the body is no JSON: %s (line %d)",
@@ -157,25 +171,6 @@ json_t *http_body(struct exchange *x)
 }
 
 /* ---- answers of calls ---- */
-
-static void watch(struct call *c)
-{
-	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET,
-				  .data.ptr = c };
-	const union MHD_ConnectionInfo *i = MHD_get_connection_info(
-		c->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-
-	c->fd = i ? i->connect_fd : -1;
-	if (c->fd >= 0 && epoll_ctl(c->sv->ep, EPOLL_CTL_ADD, c->fd, &ev))
-		c->fd = -1; /* then it is noticed when something is sent */
-}
-
-static void unwatch(struct call *c)
-{
-	if (c->fd >= 0)
-		(void)epoll_ctl(c->sv->ep, EPOLL_CTL_DEL, c->fd, NULL);
-	c->fd = -1;
-}
 
 static void suspend(struct call *c)
 {
@@ -202,12 +197,18 @@ void http_dead(struct call *c)
 	if (c->dead)
 		return;
 	c->dead = true;
-	call_cancel(c);
+	call_abandon(c);
 	(void)MHD_set_connection_option(c->conn, MHD_CONNECTION_OPTION_TIMEOUT,
 					DEAD_S);
-	if (c->fd >= 0)
-		(void)shutdown(c->fd, SHUT_RDWR);
+	(void)shutdown(c->peer->fd, SHUT_RDWR);
 	resume(c);
+}
+
+void http_gone(struct server *sv, struct peer *p)
+{
+	peers_gone(&sv->peers, p, clock_s());
+	if (p->owner)
+		http_dead(p->owner);
 }
 
 void call_has_news(struct call *c)
@@ -279,14 +280,20 @@ static int begin_stream(struct exchange *x, struct call *c)
 
 int http_call(struct exchange *x, struct call *c)
 {
+	int rc = MHD_YES;
+
 	x->call = c;
 	c->conn = x->conn;
-	watch(c);
+	c->peer = x->peer;
+	c->peer->owner = c;
 	call_submit(c);
 	if (c->g.stream)
-		return begin_stream(x, c);
-	suspend(c);
-	return MHD_YES;
+		rc = begin_stream(x, c);
+	else
+		suspend(c);
+	if (c->peer->gone)
+		http_dead(c);
+	return rc;
 }
 
 /* A call that is not streamed has ended, or nobody wants it any more. */
@@ -361,6 +368,41 @@ static void look_at_state(struct exchange *x)
 						 : "the server is ending");
 }
 
+struct framing {
+	u32 nr; /* headers that say where the body ends */
+	bool unknown; /* one of them in a way that is not known here */
+};
+
+static enum MHD_Result count_framing(void *cls, enum MHD_ValueKind kind,
+				     const char *key, const char *value)
+{
+	struct framing *f = cls;
+	bool coded = !strcasecmp(key, "Transfer-Encoding");
+
+	f->nr += coded || !strcasecmp(key, "Content-Length");
+	f->unknown |= coded && (!value || strcasecmp(value, "chunked"));
+	return MHD_YES;
+}
+
+/* Whoever is between the client and here may take another end for the body's.
+ */
+static bool is_framed(struct exchange *x)
+{
+	struct framing f = { 0 };
+
+	MHD_get_connection_values(x->conn, MHD_HEADER_KIND, count_framing, &f);
+	x->closes = f.nr > 1 || f.unknown;
+	if (f.nr > 1)
+		(void)api_refuse(&x->error, 400, NULL,
+				 "more than one header says how long the body "
+				 "is");
+	else if (f.unknown)
+		(void)api_refuse(&x->error, 501, NULL,
+				 "of transfer codings only 'chunked' is known "
+				 "here");
+	return !x->closes;
+}
+
 /* What is wrong with it before its body is known. */
 static void look_at_head(struct exchange *x, const char *url,
 			 const char *method)
@@ -368,7 +410,9 @@ static void look_at_head(struct exchange *x, const char *url,
 	const struct route *r = x->route = find_route(url);
 	struct api_error *e = &x->error;
 
-	if (!(r && r->open) && !has_key(x)) {
+	if (!is_framed(x)) {
+		return;
+	} else if (!(r && r->open) && !has_key(x)) {
 		(void)api_refuse(e, 401, NULL,
 				 "the key in the Authorization header is not "
 				 "the right one");
@@ -389,7 +433,7 @@ static void too_large(struct exchange *x)
 	(void)api_refuse(&x->error, 413, NULL,
 			 "the body has more than %llu bytes",
 			 (unsigned long long)x->sv->o->max_body);
-	strbuf_free(&x->body);
+	drop_body(x);
 }
 
 /* Refused before it is sent: it is too long to be read, or may be held back. */
@@ -404,9 +448,25 @@ static bool refuse_early(struct exchange *x)
 	       (n > DROP_FACTOR * x->sv->o->max_body || header(x, "Expect"));
 }
 
+static void keep(struct exchange *x, const char *data, size_t len)
+{
+	struct server *sv = x->sv;
+	size_t before = x->body.len;
+
+	if (sv->body_bytes + len > BODIES_FACTOR * sv->o->max_body) {
+		(void)api_refuse(&x->error, 503, NULL,
+				 "too many bodies are being read");
+		drop_body(x);
+		return;
+	}
+	strbuf_add(&x->body, data, len);
+	sv->body_bytes += x->body.len - before;
+}
+
 static int take_body(struct exchange *x, const char *data, size_t len)
 {
 	x->seen += len;
+	x->peer->bytes = x->seen;
 	if (x->seen > x->sv->o->max_body) {
 		if (!x->error.status)
 			too_large(x);
@@ -414,7 +474,7 @@ static int take_body(struct exchange *x, const char *data, size_t len)
 			return MHD_NO;
 	}
 	if (!x->error.status)
-		strbuf_add(&x->body, data, len);
+		keep(x, data, len);
 	return MHD_YES;
 }
 
@@ -422,6 +482,7 @@ static int on_end(struct exchange *x)
 {
 	if (x->call)
 		return answer_call(x);
+	peers_busy(&x->sv->peers, x->peer);
 	if (x->body.failed)
 		(void)api_refuse(&x->error, 500, NULL,
 				 "no memory for the body");
@@ -430,6 +491,26 @@ static int on_end(struct exchange *x)
 	if (x->error.status)
 		return http_refuse(x, &x->error);
 	return x->route->fn(x);
+}
+
+/* The head is there. */
+static int on_head(struct exchange *x, const char *url, const char *method)
+{
+	look_at_head(x, url, method);
+	if (!x->closes && !refuse_early(x)) {
+		peers_body(&x->sv->peers, x->peer, clock_s());
+		return MHD_YES;
+	}
+	peers_busy(&x->sv->peers, x->peer);
+	return http_refuse(x, &x->error);
+}
+
+static struct peer *peer_of(struct MHD_Connection *conn)
+{
+	const union MHD_ConnectionInfo *i = MHD_get_connection_info(
+		conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+	return i ? i->socket_context : NULL;
 }
 
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn,
@@ -441,17 +522,17 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *conn,
 	int rc;
 
 	if (!x) {
-		x = calloc(1, sizeof(*x));
+		struct peer *p = peer_of(conn);
+
+		x = p ? calloc(1, sizeof(*x)) : NULL;
 		if (!x)
 			return MHD_NO;
 		x->sv = cls;
 		x->conn = conn;
+		x->peer = p;
 		x->sv->nr_exchanges++;
 		*ctx = x;
-		look_at_head(x, url, method);
-		if (refuse_early(x))
-			return (enum MHD_Result)http_refuse(x, &x->error);
-		return MHD_YES;
+		return (enum MHD_Result)on_head(x, url, method);
 	}
 	x->url = url;
 	if (*len) {
@@ -469,13 +550,52 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **ctx,
 
 	if (!x)
 		return;
+	x->peer->owner = NULL;
 	if (x->call) {
-		unwatch(x->call);
+		x->call->peer = NULL;
 		call_leave(x->call);
 	}
+	peers_idle(&x->sv->peers, x->peer, clock_s());
 	x->sv->nr_exchanges--;
-	strbuf_free(&x->body);
+	drop_body(x);
 	free(x);
+	*ctx = NULL;
+}
+
+static struct peer *new_peer(struct server *sv, int fd)
+{
+	struct peer *p = calloc(1, sizeof(*p));
+	struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLET,
+				  .data.ptr = p };
+
+	if (!p) {
+		(void)shutdown(fd, SHUT_RDWR);
+		return NULL;
+	}
+	peers_add(&sv->peers, p, fd, clock_s());
+	if (epoll_ctl(sv->ep, EPOLL_CTL_ADD, fd, &ev))
+		return p; /* it is noticed when something is sent */
+	return p;
+}
+
+static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
+			  enum MHD_ConnectionNotificationCode what)
+{
+	struct server *sv = cls;
+	struct peer *p = *ctx;
+
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+		const union MHD_ConnectionInfo *i = MHD_get_connection_info(
+			conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+		*ctx = i ? new_peer(sv, i->connect_fd) : NULL;
+		return;
+	}
+	if (!p)
+		return;
+	(void)epoll_ctl(sv->ep, EPOLL_CTL_DEL, p->fd, NULL);
+	peers_remove(&sv->peers, p);
+	free(p);
 	*ctx = NULL;
 }
 
@@ -504,14 +624,16 @@ int http_start(struct server *sv, char *err)
 {
 	struct epoll_event ev = { .events = EPOLLIN };
 	const union MHD_DaemonInfo *i;
+	unsigned int limit = connection_limit();
 
-	sv->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME,
-				      0, NULL, NULL, on_request, sv,
-				      MHD_OPTION_LISTEN_SOCKET, sv->listen_fd,
-				      MHD_OPTION_NOTIFY_COMPLETED, on_completed,
-				      sv, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
-				      MHD_OPTION_CONNECTION_LIMIT,
-				      connection_limit(), MHD_OPTION_END);
+	sv->peers.room = limit - limit / ROOM_SHARE;
+	sv->daemon = MHD_start_daemon(
+		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+		on_request, sv, MHD_OPTION_LISTEN_SOCKET, sv->listen_fd,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, sv,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, sv,
+		MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
+		MHD_OPTION_CONNECTION_LIMIT, limit, MHD_OPTION_END);
 	if (!sv->daemon)
 		return err_set(err, -ENOMEM, "libmicrohttpd does not start");
 	sv->listen_fd = -1; /* the daemon's now */

@@ -527,6 +527,13 @@ int params_parse(const json_t *root, bool chat, u32 vocab,
 	return rc ? rc : check_pairs(out, err);
 }
 
+void params_leave_body(struct gen_params *p)
+{
+	p->model = NULL;
+	p->prompt = NULL;
+	p->messages = NULL;
+}
+
 void params_fini(struct gen_params *p)
 {
 	stop_fini(&p->stop);

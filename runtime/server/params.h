@@ -33,7 +33,7 @@ struct gen_params {
 	struct stop_list stop;
 	s32 priority; /* lower ones come first */
 	u64 salt; /* 0: none */
-	/* parts of the body, which outlives this */
+	/* parts of the body, until params_leave_body() */
 	const char *model; /* NULL: not given */
 	const json_t *prompt; /* completions: string or array, not empty */
 	const json_t *messages; /* chat: array, not empty */
@@ -41,7 +41,7 @@ struct gen_params {
 
 /**
  * params_parse - read a body
- * @root: lives as long as @out
+ * @root: lives as long as @out, or until params_leave_body()
  * @vocab: ids are below it
  * @out: params_fini() it, also after a failure
  *
@@ -49,6 +49,8 @@ struct gen_params {
  */
 int __must_check params_parse(const json_t *root, bool chat, u32 vocab,
 			      struct gen_params *out, struct api_error *err);
+/* The body may go: nobody looks at its model and prompts any more. */
+void params_leave_body(struct gen_params *p);
 void params_fini(struct gen_params *p);
 
 /**

@@ -126,14 +126,13 @@ static int post_generate(struct exchange *x, bool chat)
 	struct api_error e = { 0 };
 	struct call *c;
 	json_t *body = http_body(x);
+	int rc;
 
 	if (!body)
 		return MHD_YES; /* it has been refused */
-	if (call_create(http_server(x), body, chat, &c, &e)) {
-		json_decref(body);
-		return http_refuse(x, &e);
-	}
-	return http_call(x, c);
+	rc = call_create(http_server(x), body, chat, &c, &e);
+	json_decref(body);
+	return rc ? http_refuse(x, &e) : http_call(x, c);
 }
 
 static int post_completions(struct exchange *x)

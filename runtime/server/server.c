@@ -5,8 +5,8 @@
  *	loading -> ready -> draining -> the feed ends -> stopped
  *
  * In a round of the loop: who has hung up; the tokens and jobs that the engine
- * has put; then MHD, which reads requests and writes what there is. All calls
- * into MHD come from here.
+ * has put; then MHD, which reads requests and writes what there is; then whose
+ * request has not come in time. All calls into MHD come from here.
  *
  * A drain takes no new requests and gives those there are drain_s. Then they
  * are cancelled, which ends them within a step of the engine. When the last
@@ -29,6 +29,7 @@
 #define SEND_BYTES  (128 << 10) /* what the kernel keeps of an answer */
 #define EVENTS	    64
 #define DRAIN_MS    50
+#define MOST_MS	    60000.0
 #define LAST_WORD_S 2.0 /* for the answers of the last requests to be read */
 
 static int bind_one(const struct addrinfo *a)
@@ -163,16 +164,17 @@ static void ping(struct server *sv)
 static int timeout_of(struct server *sv)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
-	bool forever = MHD_get_timeout(sv->daemon, &ms) != MHD_YES;
-	u32 most = 60000;
+	double most = MOST_MS;
 
 	if (atomic_load(&sv->state) == SERVER_DRAINING)
 		most = DRAIN_MS;
 	else if (sv->nr_streams && sv->o->ping_s)
-		most = sv->o->ping_s * 250;
-	else if (forever)
-		return -1;
-	return forever ? (int)most : (int)min(ms, (MHD_UNSIGNED_LONG_LONG)most);
+		most = min(most, sv->o->ping_s * 250.0);
+	if (sv->peers.look_s)
+		most = min(most, (sv->peers.look_s - clock_s()) * 1e3 + 1.0);
+	if (MHD_get_timeout(sv->daemon, &ms) == MHD_YES)
+		most = min(most, (double)ms);
+	return (int)max(most, 0.0);
 }
 
 static void one_round(struct server *sv)
@@ -183,7 +185,7 @@ static void one_round(struct server *sv)
 
 	for (i = 0; i < n; i++)
 		if (ev[i].data.ptr)
-			http_dead(ev[i].data.ptr);
+			http_gone(sv, ev[i].data.ptr);
 	if (read(sv->nudge, &nudges, sizeof(nudges)) < 0)
 		nudges = 0;
 	take_news(sv);
@@ -191,6 +193,7 @@ static void one_round(struct server *sv)
 	if (atomic_load(&sv->state) == SERVER_DRAINING)
 		drain(sv);
 	MHD_run(sv->daemon);
+	peers_expire(&sv->peers, clock_s());
 }
 
 static void *serve(void *arg)

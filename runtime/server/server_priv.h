@@ -17,6 +17,7 @@
 #include "runtime/server/feed.h"
 #include "runtime/server/metrics.h"
 #include "runtime/server/params.h"
+#include "runtime/server/peers.h"
 #include "runtime/server/server.h"
 #include "runtime/server/strbuf.h"
 
@@ -43,8 +44,11 @@ struct server {
 	s64 started; /* unix time */
 
 	struct metrics metrics;
+	struct peers peers;
+	u64 body_bytes; /* of bodies that are being read */
 	struct call *calls; /* those whose jobs are not all back */
-	u32 nr_seqs; /* of them */
+	u32 nr_seqs; /* of those that have room */
+	u32 nr_left; /* of the roomless */
 	u32 nr_streams;
 	u64 next_id;
 	u32 nr_exchanges;
@@ -96,11 +100,11 @@ struct call {
 	struct call *prev, *next;
 	struct server *sv;
 	struct MHD_Connection *conn; /* NULL: nobody is there */
-	int fd; /* of conn */
+	struct peer *peer; /* of conn */
 	bool suspended; /* MHD waits to be told */
 	bool dead; /* nobody reads it any more */
 	bool ended; /* out is complete */
-	json_t *body;
+	bool roomless; /* abandoned in the queue: it is not in its way */
 	struct gen_params g;
 	char id[48];
 	s64 created;
@@ -119,9 +123,9 @@ struct call {
 
 /**
  * call_create - read a body and make its jobs
- * @body: kept on success
+ * @body: not needed any more when this returns
  */
-int __must_check call_create(struct server *sv, json_t *body, bool chat,
+int __must_check call_create(struct server *sv, const json_t *body, bool chat,
 			     struct call **out, struct api_error *err);
 /* Is it the model that is served here? */
 int __must_check call_check_model(const struct server *sv, const char *name,
@@ -135,6 +139,8 @@ void call_ping(struct call *c, double now);
 /* Its client has gone: free it, now or when its jobs are back. */
 void call_leave(struct call *c);
 void call_cancel(struct call *c);
+/* Likewise, and nobody will read its answer: its place in the queue is free. */
+void call_abandon(struct call *c);
 /* There is more to send, or all of it: http.c. */
 void call_has_news(struct call *c);
 
@@ -175,6 +181,7 @@ int __must_check http_start(struct server *sv, char *err);
 void http_stop(struct server *sv);
 /* Its client has hung up, or reads nothing. */
 void http_dead(struct call *c);
+void http_gone(struct server *sv, struct peer *p);
 /* Send an object; @b is emptied. */
 int http_json(struct exchange *x, int status, struct strbuf *b);
 int http_refuse(struct exchange *x, const struct api_error *e);

@@ -44,8 +44,15 @@ ask drain "$server"
 wait "$server"
 expect "a drained server ends well" 0 $?
 
+# with few descriptors, so that there are few connections
+kvrun() {
+	ulimit -n 128
+	exec "$BUILD/bin/kvrun" "$@"
+}
 start_serve "$model" --api-key secret || exit 1
+unset -f kvrun
 ask key
+ask crowd
 stop_serve
 expect "an idle server told to end ends well" 0 $?
 
@@ -90,7 +97,8 @@ kvrun generate -t 1 -m "$model" --prompt hello --temp 0 --ignore-eos -n 300 \
 holder=$!
 tap_pids+=("$holder")
 wait_for 20 grep -q holding "$T/held.err"
-start_serve "$model" --no-prefix-cache || exit 1
+start_serve "$model" --no-prefix-cache --max-num-seqs 1 --max-queue 1 ||
+	exit 1
 ask starved
 kill $holder
 stop_serve

@@ -291,6 +291,30 @@ def refused(sentence, status, body, path="/v1/completions", **kw):
     return r
 
 
+MAX_BODY = 100000  # serve.sh's
+
+
+def by_hand(head, body):
+    c = socket.create_connection(("127.0.0.1", PORT))
+    c.settimeout(60)
+    c.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: a\r\n{head}\r\n"
+              .encode() + body)
+    return c
+
+
+def sent_by_hand(head, body):
+    """All that comes until the end of the connection."""
+    c = by_hand(head, body)
+    got = b""
+    try:
+        while data := c.recv(4096):
+            got += data
+    except OSError as e:
+        got += repr(e).encode()
+    c.close()
+    return got
+
+
 def case_bad():
     ok = {"prompt": "a", "max_tokens": 1}
     refused("no JSON: 400", 400, b"{\"prompt\":")
@@ -325,6 +349,27 @@ def case_bad():
     refused("likewise when it waits for our leave", 413,
             json.dumps({"prompt": "a" * 200000}).encode(),
             headers={"Expect": "100-continue"})
+    raw = json.dumps(ok).encode()
+    for sentence, head, status in (
+            ("two lengths", "Content-Length: 3\r\nContent-Length: "
+             f"{len(raw)}\r\n", 400),
+            ("two lengths, the first of them 0", "Content-Length: 0\r\n"
+             f"Content-Length: {len(raw)}\r\n", 400),
+            ("a length and chunks", "Transfer-Encoding: chunked\r\n"
+             f"Content-Length: {len(raw)}\r\n", 400),
+            ("an unknown coding", "Transfer-Encoding: gzip\r\n", 501)):
+        got = sent_by_hand(head, raw)
+        say(f"{sentence}: {status}, and the end of the connection",
+            got.startswith(f"HTTP/1.1 {status} ".encode()) and
+            got.count(b"HTTP/1.1") == 1 and got.endswith(b'"code":null}}'), got)
+    slow = [by_hand(f"Content-Length: {MAX_BODY}\r\n", b" " * (MAX_BODY - 1))
+            for _ in range(34)]
+    say("more bodies at a time than are taken: 503", until(
+        lambda: ask("/v1/completions", dict(ok, user="u" * 999))[0] == 503))
+    for c in slow:
+        c.close()
+    say("they are gone: 200", until(
+        lambda: ask("/v1/completions", ok)[0] == 200))
     for junk in (b"\0\1\2\r\n\r\n", b"GET\r\n\r\n", b"POST / HTTP/1.1\r\n"
                  b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nx"):
         c = socket.create_connection(("127.0.0.1", PORT))
@@ -351,6 +396,26 @@ def case_key():
     say("the right key is let in", s == 200, s)
     say("/health and /ping are open",
         (ask("/health")[0], ask("/ping")[0]) == (200, 200))
+
+
+def case_crowd():
+    """More clients that say nothing, or not all, than there is room for."""
+    key = {"Authorization": "Bearer secret"}
+    half = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n"
+    crowd = []
+    for i in range(150):
+        c = socket.create_connection(("127.0.0.1", PORT))
+        c.sendall((b"", half, half + b"\r\n{")[i % 3])
+        crowd.append(c)
+        if i % 50 == 49:
+            say(f"beside {i + 1} of them a request is answered", ask(
+                "/v1/completions", {"prompt": "a", "max_tokens": 1}, key)[0]
+                == 200)
+    crowd[0].settimeout(60)
+    say("the one that was waited for longest made room",
+        crowd[0].recv(1) == b"")
+    for c in crowd:
+        c.close()
 
 
 def case_many():
@@ -393,6 +458,11 @@ def case_gone():
         (metric("kv_server_connections"), before))
     say("none was computed to its end", until(lambda: aborted() == ends + 6),
         (aborted(), ends))
+    for _ in range(20):
+        by_hand("Content-Length: 100\r\n", b'{"pro').close()
+    say("nor of those who left half a body", until(
+        lambda: metric("kv_server_connections") <= before + 1),
+        (metric("kv_server_connections"), before))
     say("and the older one is", ask("/health")[0] == 200 and
         idle.send(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n") > 0 and
         idle.recv(4096).startswith(b"HTTP/1.1 200"))
@@ -497,14 +567,24 @@ def case_starved():
                 "ignore_eos": True})
     say("a request waits for memory with a ticket", until(
         lambda: kvctl("status")["tickets"] == 1), kvctl("status"))
-    time.sleep(0.2)
+    b = Stream({"prompt": "queued"}).open()
+    say("another one fills the queue",
+        ask("/v1/completions", {"prompt": "c"})[0] == 429)
+    b.hang_up()
+    c = []
+    say("its client goes: there is room before the wait ends", until(
+        lambda: c.append(Stream({"prompt": "d"}).open()) or
+        c[-1].answer.status == 200) and kvctl("status")["tickets"] == 1,
+        [s.answer.status for s in c])
+    for s in c:
+        s.hang_up()
     a.hang_up()
     say("its client goes: the ticket is gone", until(
         lambda: kvctl("status")["tickets"] == 0), kvctl("status"))
     say("nothing waits", until(
         lambda: metric("vllm:num_requests_waiting") +
         metric("vllm:num_requests_running") == 0))
-    say("it counts as aborted", until(lambda: aborted() == 1), aborted())
+    say("they count as aborted", until(lambda: aborted() == 3), aborted())
 
 
 def case_drain():

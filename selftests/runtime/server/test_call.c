@@ -7,7 +7,7 @@
 #include "runtime/server/server_priv.h"
 #include "selftests/harness.h"
 
-static const struct server_opts opts = { .name = "m" };
+static const struct server_opts opts = { .name = "m", .max_queue = 3 };
 static struct server sv;
 
 /* A call with two samples that has been submitted and whose client has gone. */
@@ -18,7 +18,6 @@ static struct call *make(void)
 
 	ASSERT_TRUE(c && p);
 	c->sv = &sv;
-	c->fd = -1;
 	c->parts = p;
 	c->nr_parts = 1;
 	c->g.n = c->g.best_of = 2;
@@ -92,6 +91,52 @@ TEST(call, one_that_ended_is_counted_by_its_reason)
 	c->parts[0].choices[1].finish = "stop";
 	call_job_back(c->parts[0].job);
 	expect_finished(1, 0, 0);
+}
+
+static void expect_room(u32 seqs, u32 left)
+{
+	EXPECT_EQ(seqs, sv.nr_seqs);
+	EXPECT_EQ(left, sv.nr_left);
+}
+
+TEST(call, one_abandoned_in_the_queue_gives_its_room_back_at_once)
+{
+	struct call *c = make();
+
+	ASSERT_EQ(0, feed_create(&sv.feed));
+	call_abandon(c);
+	expect_room(0, 2);
+	call_abandon(c);
+	expect_room(0, 2);
+	call_job_back(c->parts[0].job);
+	expect_room(0, 0);
+	feed_destroy(sv.feed);
+}
+
+TEST(call, one_abandoned_when_it_has_begun_keeps_its_room_until_it_is_back)
+{
+	struct call *c = make();
+
+	ASSERT_EQ(0, feed_create(&sv.feed));
+	atomic_store(&c->parts[0].job->begun, true);
+	call_abandon(c);
+	expect_room(2, 0);
+	call_job_back(c->parts[0].job);
+	expect_room(0, 0);
+	feed_destroy(sv.feed);
+}
+
+TEST(call, those_abandoned_are_no_more_than_a_queue)
+{
+	struct call *c = make();
+
+	ASSERT_EQ(0, feed_create(&sv.feed));
+	sv.nr_left = opts.max_queue - 1;
+	call_abandon(c);
+	expect_room(2, opts.max_queue - 1);
+	call_job_back(c->parts[0].job);
+	expect_room(0, opts.max_queue - 1);
+	feed_destroy(sv.feed);
 }
 
 TEST_HARNESS_MAIN
