@@ -65,7 +65,7 @@ static int admit(struct engine *e, struct request *r)
 
 	if (!by_turn)
 		back_plan(e, r);
-	r->comes = false;
+	reqs_set_comes(e, r, false);
 	e->has_come = true;
 	if (leader && leader->space == KV_SPACE_NONE)
 		rc = begin(e, r, leader);
@@ -76,7 +76,7 @@ static int admit(struct engine *e, struct request *r)
 			   e->b->ops->error(e->b));
 		return rc;
 	}
-	r->state = REQUEST_RUNNING;
+	reqs_set_state(e, r, REQUEST_RUNNING);
 	r->has_begun = true;
 	e->nr_joined++;
 	turns_begin(e, r);
@@ -90,7 +90,7 @@ void admit_comers(struct engine *e)
 {
 	u32 i;
 
-	for (i = 0; i < e->nr_reqs; i++)
+	for (i = 0; i < e->nr_reqs && e->nr_comers; i++)
 		if (e->reqs[i]->comes)
 			admit(e, e->reqs[i]);
 }
@@ -111,12 +111,7 @@ static bool step_fits(const struct engine *e, const struct request *r)
 /* Does somebody run who gives way to it? */
 static bool is_better(const struct engine *e, const struct request *r)
 {
-	u32 i;
-
-	for (i = e->nr_reqs; i-- > 0;)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			return e->reqs[i]->p.priority > r->p.priority;
-	return false;
+	return e->nr_run && e->run[e->nr_run - 1]->p.priority > r->p.priority;
 }
 
 /* Has memory room for it, as far as one can know? */
@@ -137,7 +132,7 @@ u32 admit_coming(const struct engine *e)
 {
 	u32 i, n = 0;
 
-	for (i = 0; i < e->nr_reqs; i++)
+	for (i = 0; i < e->nr_reqs && e->nr_comers; i++)
 		if (e->reqs[i]->comes)
 			n += sched_nr_live(e->reqs[i]);
 	return n;

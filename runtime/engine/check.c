@@ -31,6 +31,33 @@ static int check_lists(const struct engine *e, char *err)
 	return 0;
 }
 
+/* Those that run are the ones of all that do, in their order. */
+static int check_run(const struct engine *e, char *err)
+{
+	u32 i, run = 0, comers = 0, ended = 0;
+
+	for (i = 0; i < e->nr_reqs; i++) {
+		const struct request *r = e->reqs[i];
+
+		comers += r->comes;
+		ended += r->state == REQUEST_DONE;
+		if (r->state != REQUEST_RUNNING)
+			continue;
+		if (run == e->nr_run || e->run[run++] != r)
+			return err_set(err, -EINVAL,
+				       "request %llu runs and is not listed",
+				       (unsigned long long)r->arrival);
+	}
+	if (run < e->nr_run || comers != e->nr_comers)
+		return err_set(err, -EINVAL,
+			       "%u run and %u come, %u and %u are listed", run,
+			       comers, e->nr_run, e->nr_comers);
+	if (ended && !e->has_ended)
+		return err_set(err, -EINVAL, "%u that are done are not tidied",
+			       ended);
+	return 0;
+}
+
 /*
  * Who came later has not been in more steps. What holds of each and the one
  * before it holds of all. It is what iteration-level scheduling promises:
@@ -90,6 +117,8 @@ int engine_check(const struct engine *e, char *err)
 {
 	int rc = check_lists(e, err);
 
+	if (!rc)
+		rc = check_run(e, err);
 	if (!rc)
 		rc = check_turn(e, err);
 	if (!rc)

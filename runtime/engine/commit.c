@@ -230,7 +230,7 @@ static u64 chunk_bytes(const struct engine *e)
 	return bytes;
 }
 
-/* Of those that run, and of @also, if it is not NULL. */
+/* Of those that run, and of @also, which waits, if it is not NULL. */
 static u64 committed(struct engine *e, const struct request *also)
 {
 	u64 sum = kept_bytes(e);
@@ -238,13 +238,9 @@ static u64 committed(struct engine *e, const struct request *also)
 	u32 i, nr = 0;
 	bool any = false;
 
-	for (i = 0; i < e->nr_reqs; i++) {
-		const struct request *r = e->reqs[i];
-
-		if (r->state != REQUEST_RUNNING && r != also)
-			continue;
+	for (i = 0; i < e->nr_run + (also != NULL); i++) {
 		any = true;
-		it = item_of(e, r);
+		it = item_of(e, i < e->nr_run ? e->run[i] : also);
 		if (e->o.admit == ENGINE_ADMIT_PEAK && nr <= e->o.max_seqs)
 			e->commit[nr++] = it;
 		else
@@ -286,9 +282,8 @@ void commit_account(struct engine *e)
 	u32 i;
 
 	e->stats.resident = 0;
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			e->stats.resident += resident(e, e->reqs[i]);
+	for (i = 0; i < e->nr_run; i++)
+		e->stats.resident += resident(e, e->run[i]);
 	e->stats.committed = committed(e, NULL);
 	e->stats.limit = e->b->ops->limit(e->b);
 }

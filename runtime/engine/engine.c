@@ -137,6 +137,7 @@ void engine_destroy(struct engine *e)
 		sampler_free(e->samplers[--e->nr_samplers]);
 	free(e->samplers);
 	free(e->reqs);
+	free(e->run);
 	free(e->done);
 	free(e->queue);
 	free(e->commit);
@@ -290,7 +291,7 @@ int engine_extend(struct engine *e, struct request *r, const u32 *ids, u32 nr,
 	r->far = 0;
 	r->back_s = 0;
 	r->yields = false;
-	r->state = REQUEST_WAITING;
+	reqs_set_state(e, r, REQUEST_WAITING);
 	r->arrival = e->next_arrival++;
 	r->since_s = engine_now(e);
 	reqs_remove(e, r);

@@ -97,8 +97,11 @@ struct engine {
 
 	/* reqs.c; each has room for max_reqs */
 	struct request **reqs; /* [nr_reqs] by priority and arrival */
+	struct request **run; /* [nr_run] those of them that run */
 	struct request **done; /* [nr_done] */
-	u32 nr_reqs, nr_done, max_reqs;
+	u32 nr_reqs, nr_run, nr_done, max_reqs;
+	u32 nr_comers; /* of reqs: they wait, and are in the next step */
+	bool has_ended; /* somebody in reqs may be done */
 	struct request **queue; /* [nr_queue of max_reqs] see order.c */
 	u32 nr_queue;
 	u64 nr_sorts; /* times that a part of it was put in order */
@@ -198,6 +201,11 @@ void reqs_add(struct engine *e, struct request *r);
 bool reqs_remove(struct engine *e, const struct request *r);
 /* Between two steps: who is done leaves the list of the others. */
 void reqs_tidy(struct engine *e);
+/* What becomes of a listed one; nobody else sets its state. */
+void reqs_set_state(struct engine *e, struct request *r,
+		    enum request_state state);
+/* One that waits is in the next step, or is not any more. */
+void reqs_set_comes(struct engine *e, struct request *r, bool comes);
 
 /* ---- sched.c ---- */
 

@@ -88,10 +88,6 @@ static bool is_open(const struct engine *e, const struct request *r)
 {
 	bool others_wait;
 
-	if (r->comes)
-		return true;
-	if (r->state != REQUEST_RUNNING)
-		return false;
 	(void)sched_leader(r, &others_wait);
 	return others_wait || (r->p.kind == REQUEST_BEAM && beams_part(e, r));
 }
@@ -166,9 +162,8 @@ static void plan_all(struct engine *e, bool decode)
 {
 	u32 i;
 
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			plan_request(e, e->reqs[i], decode);
+	for (i = 0; i < e->nr_run; i++)
+		plan_request(e, e->run[i], decode);
 }
 
 bool plan_make(struct engine *e)
@@ -181,10 +176,10 @@ bool plan_make(struct engine *e)
 	p->nr = p->nr_tokens = p->nr_late = 0;
 	batch_cut(&p->batch, 0);
 	if (e->o.one_by_one || e->o.batching != ENGINE_BATCH_ITERATION ||
-	    e->o.prefill != ENGINE_PREFILL_CHUNKED)
+	    e->o.prefill != ENGINE_PREFILL_CHUNKED || e->nr_comers)
 		return false;
-	for (i = 0; i < e->nr_reqs; i++)
-		if (is_open(e, e->reqs[i]))
+	for (i = 0; i < e->nr_run; i++)
+		if (is_open(e, e->run[i]))
 			return false;
 	plan_all(e, true);
 	p->nr_decodes = p->nr;

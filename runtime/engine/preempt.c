@@ -68,7 +68,7 @@ void sched_untake(struct engine *e, const struct request *r)
 
 void sched_pause(struct engine *e, struct request *r)
 {
-	r->state = REQUEST_WAITING;
+	reqs_set_state(e, r, REQUEST_WAITING);
 	r->yields = true;
 	r->since_s = engine_now(e);
 	r->fits = 0;
@@ -204,10 +204,10 @@ static struct request *victim_of(const struct engine *e, u64 missing)
 	u64 bytes, most_bytes = 0;
 	u32 i, first = 0;
 
-	while (first < e->nr_reqs && !can_give_way(e->reqs[first]))
+	while (first < e->nr_run && !can_give_way(e->run[first]))
 		first++;
-	for (i = e->nr_reqs; i-- > first + 1;) {
-		r = e->reqs[i];
+	for (i = e->nr_run; i-- > first + 1;) {
+		r = e->run[i];
 		if (!can_give_way(r))
 			continue;
 		if (most && r->p.priority != most->p.priority)
@@ -280,7 +280,7 @@ static struct request *giver_of(const struct engine *e)
 {
 	struct request *r = idle_holder(e);
 
-	return r ? r : last_with_pages(e->reqs, e->nr_reqs, REQUEST_RUNNING);
+	return r ? r : last_with_pages(e->run, e->nr_run, REQUEST_RUNNING);
 }
 
 void sched_give_back(struct engine *e, u64 bytes)

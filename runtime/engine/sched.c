@@ -169,9 +169,8 @@ u32 sched_running(const struct engine *e)
 {
 	u32 i, running = 0;
 
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			running += sched_nr_live(e->reqs[i]);
+	for (i = 0; i < e->nr_run; i++)
+		running += sched_nr_live(e->run[i]);
 	return running;
 }
 
@@ -193,10 +192,9 @@ static bool somebody_decodes(const struct engine *e)
 {
 	u32 i, k;
 
-	for (i = 0; i < e->nr_reqs; i++)
-		for (k = 0; k < e->reqs[i]->nr_seqs; k++)
-			if (e->reqs[i]->state == REQUEST_RUNNING &&
-			    sched_need(e->reqs[i]->seqs[k]) == 1)
+	for (i = 0; i < e->nr_run; i++)
+		for (k = 0; k < e->run[i]->nr_seqs; k++)
+			if (sched_need(e->run[i]->seqs[k]) == 1)
 				return true;
 	return false;
 }
@@ -234,15 +232,12 @@ static void set_limit(struct engine *e)
 	e->step_limit = e->o.step_tokens;
 	if (!e->o.tbt_slo_ms || !somebody_decodes(e))
 		return; /* nobody waits for a token */
-	for (i = 0; i < e->nr_reqs; i++) {
-		const struct request *r = e->reqs[i];
-
-		if (r->state == REQUEST_RUNNING && sched_need(r->seqs[0]) > 1) {
-			pos = seq_pos(r->seqs[0]);
+	for (i = 0; i < e->nr_run; i++)
+		if (sched_need(e->run[i]->seqs[0]) > 1) {
+			pos = seq_pos(e->run[i]->seqs[0]);
 			break;
 		}
-	}
-	next = i < e->nr_reqs ? e->reqs[i] : first_waiting(e);
+	next = i < e->nr_run ? e->run[i] : first_waiting(e);
 	scores = next && scores_soon(e, next->seqs[0], pos);
 	sched_load(e, &load);
 	e->step_limit = budget_tokens(&e->budget, &load, pos, scores);
@@ -252,9 +247,8 @@ static void take_all(struct engine *e, bool decode)
 {
 	u32 i;
 
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING)
-			sched_take(e, e->reqs[i], decode);
+	for (i = 0; i < e->nr_run; i++)
+		sched_take(e, e->run[i], decode);
 }
 
 static void take_prompts(struct engine *e)
@@ -325,12 +319,11 @@ void sched_finish_batch(struct engine *e)
 
 	if (e->o.batching != ENGINE_BATCH_REQUEST)
 		return;
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->state == REQUEST_RUNNING && !e->reqs[i]->held)
+	for (i = 0; i < e->nr_run; i++)
+		if (!e->run[i]->held)
 			return;
-	for (i = 0; i < e->nr_reqs; i++)
-		if (e->reqs[i]->held)
-			sched_finish(e, e->reqs[i]);
+	while (e->nr_run) /* who is done leaves the list */
+		sched_finish(e, e->run[0]);
 }
 
 void sched_finish(struct engine *e, struct request *r)
@@ -340,7 +333,8 @@ void sched_finish(struct engine *e, struct request *r)
 
 	if (is_held(e, r))
 		return;
-	r->comes = r->held = false;
+	reqs_set_comes(e, r, false);
+	r->held = false;
 	for (i = 0; i < r->nr_seqs; i++) {
 		struct seq *s = r->seqs[i];
 
@@ -352,7 +346,7 @@ void sched_finish(struct engine *e, struct request *r)
 		    s->again < s->again_to)
 			sched_drop_space(e, s);
 	}
-	r->state = REQUEST_DONE;
+	reqs_set_state(e, r, REQUEST_DONE);
 	index_remove(e, r);
 	if (frees && !e->admit_hold && e->admit_cap < e->o.max_seqs)
 		e->admit_cap++;
@@ -440,13 +434,15 @@ static void prefetch_request(struct engine *e, const struct request *r,
  */
 void sched_prefetch(struct engine *e)
 {
+	struct request *const *v = e->nr_comers ? e->reqs : e->run;
+	u32 nr = e->nr_comers ? e->nr_reqs : e->nr_run;
 	u32 i, n = 0, left = e->o.step_tokens;
 
-	for (i = 0; i < e->nr_reqs && left; i++)
-		prefetch_request(e, e->reqs[i], true, &n, &left);
+	for (i = 0; i < nr && left; i++)
+		prefetch_request(e, v[i], true, &n, &left);
 	left -= min(left, e->o.step_tokens - e->step_limit);
-	for (i = 0; i < e->nr_reqs && left; i++)
-		prefetch_request(e, e->reqs[i], false, &n, &left);
+	for (i = 0; i < nr && left; i++)
+		prefetch_request(e, v[i], false, &n, &left);
 	if (n)
 		e->b->ops->step_prefetch(e->b, e->asks, n);
 }

@@ -11,18 +11,17 @@
 
 void step_log(const struct engine *e, u64 prefill)
 {
-	u32 i, running = 0, waiting = 0;
+	u32 i, waiting = 0;
 
 	if (!e->o.steps)
 		return;
-	for (i = 0; i < e->nr_reqs; i++) {
-		running += e->reqs[i]->state == REQUEST_RUNNING;
+	for (i = 0; i < e->nr_reqs; i++)
 		waiting += e->reqs[i]->state == REQUEST_WAITING;
-	}
 	fprintf(e->o.steps,
 		"{\"t\":%.6f,\"dur_ms\":%.3f,\"prefill\":%llu,\"decode\":%llu,"
 		"\"running\":%u,\"waiting\":%u}\n",
 		e->begun_s, (engine_now(e) - e->begun_s) * 1e3,
 		(unsigned long long)prefill,
-		(unsigned long long)(e->nr_tokens - prefill), running, waiting);
+		(unsigned long long)(e->nr_tokens - prefill), e->nr_run,
+		waiting);
 }

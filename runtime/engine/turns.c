@@ -65,10 +65,9 @@ static struct request *longest_running(const struct engine *e, double now)
 	struct request *r, *first = NULL;
 	u32 i;
 
-	for (i = e->nr_reqs; i-- > 0;) {
-		r = e->reqs[i];
-		if (r->state != REQUEST_RUNNING || r->held ||
-		    !request_computed(r))
+	for (i = e->nr_run; i-- > 0;) {
+		r = e->run[i];
+		if (r->held || !request_computed(r))
 			continue;
 		if (first && r->p.priority != first->p.priority)
 			break; /* they are in that order */
@@ -122,7 +121,8 @@ void turns_pass(struct engine *e)
 			return;
 		sched_pause(e, goes);
 		e->stats.nr_turns++;
-		comes->comes = comes->yields = true;
+		reqs_set_comes(e, comes, true);
+		comes->yields = true;
 		back_plan(e, comes);
 	}
 }
