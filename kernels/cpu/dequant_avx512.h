@@ -228,7 +228,7 @@ vec_inline void plain_row(u32 type, const u8 *src, u32 nr, u16 *out)
 			__m512 hi = _mm512_maskz_loadu_ps((__mmask16)(m >> 16),
 							  f + 16);
 
-			_mm512_storeu_si512(out + k, pack_bf16(lo, hi));
+			_mm512_storeu_si512(out + k, pack_any_bf16(lo, hi));
 			continue;
 		}
 		__m512i w = _mm512_maskz_loadu_epi16(m, src + 2 * (size_t)k);

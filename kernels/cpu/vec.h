@@ -157,15 +157,9 @@ vec_inline __m512i v16_round_bits(struct v16 a)
 	return _mm512_mask_or_epi32(r, nan, u, _mm512_set1_epi32(0x400000));
 }
 
-/*
- * 32 values of two registers, rounded, in order. The instruction makes zeros
- * of denormals; the products would take them as zeros anyway.
- */
-vec_inline __m512i pack_bf16(__m512 lo, __m512 hi)
+/* 32 values of two registers, rounded, in order: any, as ref rounds them. */
+vec_inline __m512i pack_any_bf16(__m512 lo, __m512 hi)
 {
-#ifdef __AVX512BF16__
-	return (__m512i)_mm512_cvtne2ps_pbh(hi, lo);
-#else
 	const __m512i odd_words = _mm512_set_epi16(
 		63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33,
 		31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
@@ -173,6 +167,19 @@ vec_inline __m512i pack_bf16(__m512 lo, __m512 hi)
 
 	return _mm512_permutex2var_epi16(v16_round_bits(a), odd_words,
 					 v16_round_bits(b));
+}
+
+/*
+ * The same of what arithmetic has made. The instruction takes denormals for
+ * zeros, also those that round up to the smallest normal number; arithmetic
+ * leaves none, but the bytes of a file may be any.
+ */
+vec_inline __m512i pack_bf16(__m512 lo, __m512 hi)
+{
+#ifdef __AVX512BF16__
+	return (__m512i)_mm512_cvtne2ps_pbh(hi, lo);
+#else
+	return pack_any_bf16(lo, hi);
 #endif
 }
 

@@ -52,6 +52,34 @@ TEST(gemm, pads_a_ragged_k_with_zeros)
 	}
 }
 
+/* Weights of F32 may be denormals that round up to the smallest normal. */
+TEST(gemm, rounds_denormal_weights_as_ref_does)
+{
+	u64 seed = test_seed();
+	struct kern_mat w = kt_mat(&seed, KV_DTYPE_F32, 16, 64);
+	u16 *x = kt_bf16s(&seed, 64, 1);
+	u32 *wd = (u32 *)(u64)w.data;
+	float *want = kt_alloc(64), *got = kt_alloc(64), start[16] = { 0 };
+	struct kern_gemm p = kt_gemm(w, x, want, 1);
+	const struct kern_ops *ops;
+
+	kern_thread_init();
+	memset(wd, 0, 16 * 64 * sizeof(*wd));
+	wd[3] = 0x007fffff;
+	wd[64 + 40] = 0x007f8000;
+	wd[128 + 5] = 0x007f7fff; /* rounds down: is flushed */
+	for (u32 k = 0; k < 64; k++)
+		x[k] = 0x7e97; /* 1e38 */
+	kern_select("ref")->gemm(&p, 0, 16, scratch);
+	EXPECT_GT(want[0], 1);
+	EXPECT_EQ(0, want[2]);
+	for_each_row(ops) compare(ops, p, 16, start, want, got);
+	free(wd);
+	free(x);
+	free(want);
+	free(got);
+}
+
 TEST(gemm, takes_more_rows_than_one_pass_over_the_weights_serves)
 {
 	u64 seed = test_seed();
