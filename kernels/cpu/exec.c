@@ -158,22 +158,32 @@ static void exec_copy(struct kern_exec *x, const struct kern_copy *list, u32 nr)
 #define GEMM_COLUMNS   512u /* of an item, at most */
 #define PACKED_COLUMNS 256u /* likewise, of x that is packed */
 
-/* How columns are cut; those of several products lie one behind the other. */
+/* How units are cut; columns of several products lie one behind the other. */
 struct cut {
-	u32 units; /* of all columns */
-	u32 step; /* of an item */
+	u32 units; /* of all columns, or heads of all rows */
 	u32 items; /* of each part */
 };
 
-static struct cut cut_columns(const struct kern_exec *x, u32 units, u32 parts,
-			      u32 most)
+/*
+ * In proportion, so that items differ by a unit at most, and into as many for
+ * each thread: a last item that is the larger part of a thread's work leaves
+ * the others waiting, and nobody can help with what has begun.
+ */
+static struct cut cut_units(const struct kern_exec *x, u32 units, u32 parts,
+			    u32 most)
 {
-	u32 items = pool_nr_threads(x->pool) * GEMM_ITEMS;
-	struct cut c = { .units = units };
+	u32 threads = pool_nr_threads(x->pool);
+	u32 items = min(units, threads * GEMM_ITEMS / parts);
+	u32 each = threads % parts ? threads : threads / parts;
 
-	c.step = max(min(units * parts / items, most / GEMM_UNIT), 1u);
-	c.items = DIV_ROUND_UP(units, c.step);
-	return c;
+	items = max(items, DIV_ROUND_UP(units, most));
+	return (struct cut){ units, min(ALIGN_UP(items, each), units) };
+}
+
+/* First unit of an item; of the one behind the last: units. */
+static u32 first_unit(const struct cut *c, u32 item)
+{
+	return (u32)((u64)c->units * item / c->items);
 }
 
 static u32 nr_parts(const struct kern_exec *x, u32 rows, u32 k)
@@ -289,8 +299,8 @@ static void gemm_item(void *arg, u32 item, void *scratch)
 {
 	const struct gemm_job *j = arg;
 	const struct kern_gemm *p = &j->p[item / j->cut.items * j->nr];
-	u32 lo = item % j->cut.items * j->cut.step;
-	u32 hi = min(lo + j->cut.step, j->cut.units);
+	u32 lo = first_unit(&j->cut, item % j->cut.items);
+	u32 hi = first_unit(&j->cut, item % j->cut.items + 1);
 
 	for (u32 i = 0; i < j->nr; i++, p++) {
 		u32 from = max(lo, j->first[i]), to = min(hi, j->first[i + 1]);
@@ -401,8 +411,8 @@ static void gemm_pass(struct kern_exec *x, const struct kern_gemm *p, u32 nr,
 
 		j.first[i + 1] = j.first[i] + DIV_ROUND_UP(cols, GEMM_UNIT);
 	}
-	j.cut = cut_columns(x, j.first[nr], j.parts,
-			    pack ? PACKED_COLUMNS : GEMM_COLUMNS);
+	j.cut = cut_units(x, j.first[nr], j.parts,
+			  (pack ? PACKED_COLUMNS : GEMM_COLUMNS) / GEMM_UNIT);
 	if (pack)
 		gemm_pack(x, j.p, nr, j.parts);
 	pool_run(x->pool, gemm_item, &j, j.parts * j.cut.items);
@@ -464,8 +474,8 @@ static void gated_item(void *arg, u32 item, void *scratch)
 {
 	const struct gated_job *j = arg;
 	const struct kern_gemm_gated *p = &j->p;
-	u32 lo = item * j->cut.step * GEMM_UNIT;
-	u32 hi = min(lo + j->cut.step * GEMM_UNIT, p->gate.rows);
+	u32 lo = first_unit(&j->cut, item) * GEMM_UNIT;
+	u32 hi = min(first_unit(&j->cut, item + 1) * GEMM_UNIT, p->gate.rows);
 	float *gate = own_memory(scratch);
 	float *up = gate + GEMM_PASS * GATED_COLUMNS;
 	const struct kern_gated act = {
@@ -501,8 +511,8 @@ static void gated_pass(struct kern_exec *x, const struct kern_gemm_gated *p,
 	if (packs(x, rows) && p->gate.layout == p->up.layout)
 		gemm_pack(x, &g, 1, 1);
 	j.p.packed = g.packed;
-	j.cut = cut_columns(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), 1,
-			    GATED_COLUMNS);
+	j.cut = cut_units(x, DIV_ROUND_UP(p->gate.rows, GEMM_UNIT), 1,
+			  GATED_COLUMNS / GEMM_UNIT);
 	pool_run(x->pool, gated_item, &j, j.cut.items);
 }
 
@@ -515,12 +525,18 @@ static void exec_gemm_gated(struct kern_exec *x,
 		gated_pass(x, p, m, min(p->m - m, rows));
 }
 
-/* ---- attention: the items of the plan, then the merges ---- */
+/*
+ * ---- attention: the items of the plan, then the merges, whose heads are cut
+ * as if those of all rows lay side by side: a lone row has as many threads ----
+ */
+
+#define MERGE_ALONE 8192 /* elements that the caller folds by itself */
 
 struct attn_job {
 	const struct kern_ops *kern;
 	const struct kern_attn *p;
 	const struct kern_attn_plan *plan;
+	struct cut merges;
 };
 
 static void attn_item(void *arg, u32 item, void *scratch)
@@ -534,16 +550,29 @@ static void attn_merge_item(void *arg, u32 item, void *scratch)
 {
 	const struct attn_job *j = arg;
 
-	j->kern->attn_merge(j->p, j->plan, item, item + 1);
+	j->kern->attn_merge(j->p, j->plan, first_unit(&j->merges, item),
+			    first_unit(&j->merges, item + 1));
+}
+
+static struct cut cut_merges(const struct kern_exec *x,
+			     const struct kern_attn *p,
+			     const struct kern_attn_plan *plan)
+{
+	u64 elements = (u64)plan->nr_parts * p->kv.head_dim;
+	u32 heads = plan->nr_merges * p->nr_heads;
+
+	if (elements <= MERGE_ALONE)
+		return (struct cut){ heads, min(heads, 1u) };
+	return cut_units(x, heads, 1, p->nr_heads);
 }
 
 static void exec_attn(struct kern_exec *x, const struct kern_attn *p,
 		      const struct kern_attn_plan *plan)
 {
-	struct attn_job j = { x->kern, p, plan };
+	struct attn_job j = { x->kern, p, plan, cut_merges(x, p, plan) };
 
 	pool_run(x->pool, attn_item, &j, plan->nr_items);
-	pool_run(x->pool, attn_merge_item, &j, plan->nr_merges);
+	pool_run(x->pool, attn_merge_item, &j, j.merges.items);
 }
 
 static const struct kern_exec_ops exec_ops = {

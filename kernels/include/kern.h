@@ -224,7 +224,10 @@ struct kern_rope {
 	u32 rot; /* <= head_dim */
 };
 
-/* ---- paged attention; unit: an item of the plan; of a merge: a row ---- */
+/*
+ * ---- paged attention; unit: an item of the plan; of a merge: a head of a row
+ * that has parts, merges[i / nr_heads]'s head i % nr_heads ----
+ */
 
 struct kern_attn_seq {
 	const u32 *table; /* [DIV_ROUND_UP(kv_len, page_tokens)] */

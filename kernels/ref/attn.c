@@ -268,7 +268,9 @@ static void merge_head(const struct kern_attn *p,
 void ref_attn_merge(const struct kern_attn *p,
 		    const struct kern_attn_plan *plan, u32 lo, u32 hi)
 {
-	for (u32 i = lo; i < hi; i++)
-		for (u32 h = 0; h < p->nr_heads; h++)
-			merge_head(p, plan, &plan->rows[plan->merges[i]], h);
+	for (u32 i = lo; i < hi; i++) {
+		u32 row = plan->merges[i / p->nr_heads];
+
+		merge_head(p, plan, &plan->rows[row], i % p->nr_heads);
+	}
 }
