@@ -169,16 +169,13 @@ static void run(const struct kern_ops *ops, struct batch *b, u32 threads,
 {
 	struct kern_attn_plan plan = { 0 };
 	struct kern_attn a = b->a;
-	u32 heads, cut;
 
 	a.f32 = f32;
 	a.bf16 = bf16;
 	ASSERT_EQ(0, kern_attn_plan(&plan, &a, threads));
 	ops->attn(&a, &plan, 0, plan.nr_items, scratch);
-	heads = plan.nr_merges * a.nr_heads;
-	cut = heads / 3;
-	ops->attn_merge(&a, &plan, cut, heads);
-	ops->attn_merge(&a, &plan, 0, cut);
+	ops->attn_merge(&a, &plan, 1, plan.nr_merges * a.nr_heads);
+	ops->attn_merge(&a, &plan, 0, min(1u, plan.nr_merges));
 	kern_attn_plan_fini(&plan);
 }
 
