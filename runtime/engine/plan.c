@@ -326,6 +326,6 @@ void plan_keep(struct engine *e)
 	batch_cut(b, min(i, b->nr_seqs));
 	if (p->nr_late)
 		batch_seat(e, b, e->step);
-	e->stats.nr_planned_chunks += k - p->nr_decodes;
+	e->stats.nr_planned_chunks += b->nr_seqs - min(b->nr_seqs, p->nr_taken);
 	p->nr = 0;
 }

@@ -262,13 +262,32 @@ static u32 branches(const struct engine *e, const struct request *r, u32 from,
 
 static bool keeps_windows(const struct engine *e, const struct seq *s, u32 pos)
 {
-	return e->o.prefix_cache && e->b->windows &&
+	return e->o.prefix_cache && e->b->windows && !s->req->unshared &&
 	       e->o.prefill != ENGINE_PREFILL_WHOLE &&
 	       s->req->state == REQUEST_RUNNING && pos < s->req->p.nr_prompt;
 }
 
-/* The next place behind @pos where windows are kept whoever comes. */
-static u64 next_kept(const struct engine *e, u32 pos)
+static u64 first_page(u32 window, u64 pos)
+{
+	return (pos + 1 - min((u64)window, pos + 1)) / MODEL_PAGE_TOKENS;
+}
+
+/* Are the windows of @pos kept if those of @end, a little later, are? */
+static bool end_keeps(const struct engine *e, u64 pos, u32 end)
+{
+	u32 i;
+
+	for (i = 0; i < e->b->nr_areas; i++) {
+		u32 window = e->b->law[i].window;
+
+		if (window && first_page(window, pos) < first_page(window, end))
+			return false;
+	}
+	return true;
+}
+
+/* The next place behind @pos of @s where windows are kept whoever comes. */
+static u64 next_kept(const struct engine *e, const struct seq *s, u32 pos)
 {
 	u64 window = 0, at;
 	u32 i;
@@ -278,7 +297,7 @@ static u64 next_kept(const struct engine *e, u32 pos)
 	at = ALIGN_UP(window, (u64)MODEL_PAGE_TOKENS);
 	while (window && at <= pos)
 		at *= 2;
-	return window ? at : ~0ull;
+	return window && !end_keeps(e, at, s->req->p.nr_prompt) ? at : ~0ull;
 }
 
 u32 twins_cut(const struct engine *e, const struct seq *s, u32 pos, u32 nr)
@@ -287,7 +306,7 @@ u32 twins_cut(const struct engine *e, const struct seq *s, u32 pos, u32 nr)
 
 	if (nr < 2 || !keeps_windows(e, s, pos))
 		return nr;
-	cut = (u32)min((u64)pos + nr, next_kept(e, pos));
+	cut = (u32)min((u64)pos + nr, next_kept(e, s, pos));
 	n = branches(e, s->req, pos, pos + nr, at);
 	for (i = 0; i < n; i++) {
 		end = at[i] / MODEL_PAGE_TOKENS * MODEL_PAGE_TOKENS;
@@ -303,7 +322,7 @@ static bool is_kept(const struct engine *e, const struct seq *s, u32 nr)
 	u32 at[BRANCHES];
 
 	return nr && nr % MODEL_PAGE_TOKENS == 0 && keeps_windows(e, s, nr) &&
-	       (next_kept(e, nr - 1) == nr ||
+	       (next_kept(e, s, nr - 1) == nr ||
 		branches(e, s->req, nr - 1, nr + MODEL_PAGE_TOKENS - 1, at));
 }
 

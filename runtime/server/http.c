@@ -10,10 +10,10 @@
  *	stream	the reader suspends it whenever it has sent all there is
  *
  * MHD does not look at a suspended connection, and it does not see the end of
- *one that comes together with bytes. So each socket is in the loop's own set
- *too, where a client who hangs up is noticed while his request is half sent,
- *waits, computes or is in swap. One who has closed his sending side counts as
- *gone.
+ * one that comes together with bytes. So each socket is in the loop's own set
+ * too, where a client who hangs up is noticed while his request is half sent,
+ * waits, computes or is in swap. One who has closed his sending side counts as
+ * gone.
  *
  * How long a request may take to be sent is peers.c's; IDLE_S is what is left
  * of it for an answer that nobody reads.
@@ -466,7 +466,7 @@ static void keep(struct exchange *x, const char *data, size_t len)
 static int take_body(struct exchange *x, const char *data, size_t len)
 {
 	x->seen += len;
-	x->peer->bytes = x->seen;
+	peers_bytes(x->peer, len, clock_s());
 	if (x->seen > x->sv->o->max_body) {
 		if (!x->error.status)
 			too_large(x);
@@ -573,8 +573,8 @@ static struct peer *new_peer(struct server *sv, int fd)
 		return NULL;
 	}
 	peers_add(&sv->peers, p, fd, clock_s());
-	if (epoll_ctl(sv->ep, EPOLL_CTL_ADD, fd, &ev))
-		return p; /* it is noticed when something is sent */
+	/* without it who hangs up is noticed when something is sent */
+	(void)epoll_ctl(sv->ep, EPOLL_CTL_ADD, fd, &ev);
 	return p;
 }
 

@@ -362,6 +362,7 @@ static const struct row rows[] = {
 	BY("function_call", CHAT_ONLY, take_tool_choice),
 	BY("response_format", BOTH, take_format),
 	BY("suffix", TEXT_ONLY, take_form),
+	BY("use_beam_search", BOTH, take_form),
 	BY("structured_outputs", BOTH, take_form),
 	BY("guided_json", BOTH, take_form),
 	BY("guided_regex", BOTH, take_form),

@@ -2,8 +2,8 @@
 /*
  * peers.c - a list of the connections whose next request is not there yet
  *
- * It is in the order of since_s. How long each may take depends on its state,
- * so looking means walking; that is done when the earliest deadline of the
+ * It is in the order in which states began. How long each may take depends on
+ * it, so looking means walking; that is done when the earliest deadline of the
  * last walk has come. Deadlines come nearer in peers_add() and its like only,
  * which see to it that the look is early enough.
  */
@@ -12,8 +12,8 @@
 #include "runtime/server/peers.h"
 
 #define HEAD_S	  30.0 /* from the connection to the end of the first head */
-#define BODY_S	  30.0 /* and what its bytes take at */
-#define BODY_RATE 4096.0 /* of them a second */
+#define BODY_S	  30.0 /* and a second for each */
+#define BODY_RATE 4096.0 /* bytes, but never more than BODY_S ahead */
 #define IDLE_S	  120.0 /* from an answer to the end of the next head */
 #define GONE_S	  1.0 /* to read what there is of one who has hung up */
 
@@ -24,7 +24,7 @@ static double deadline(const struct peer *p)
 	if (p->gone)
 		take = GONE_S;
 	else if (p->state == PEER_BODY)
-		take = BODY_S + (double)p->bytes / BODY_RATE;
+		return p->until_s;
 	else if (p->state == PEER_IDLE)
 		take = IDLE_S;
 	return p->since_s + take;
@@ -91,8 +91,13 @@ void peers_add(struct peers *ps, struct peer *p, int fd, double now)
 void peers_body(struct peers *ps, struct peer *p, double now)
 {
 	unlink_peer(ps, p);
-	p->bytes = 0;
+	p->until_s = now + BODY_S;
 	wait_for(ps, p, PEER_BODY, p->gone ? p->since_s : now);
+}
+
+void peers_bytes(struct peer *p, size_t nr, double now)
+{
+	p->until_s = min(p->until_s + (double)nr / BODY_RATE, now + BODY_S);
 }
 
 void peers_busy(struct peers *ps, struct peer *p)

@@ -36,7 +36,8 @@
 #define APART_PROMPT  256u
 #define APART_SEQS    16u
 #define APART_NEW     16u
-#define APART_ROUNDS  3u
+#define APART_ROUNDS  6u
+#define SHARED_ROUNDS 2u
 #define TREE_QUESTION 160u
 #define TREE_HINT     6u
 #define TREE_THOUGHT  24u
@@ -197,9 +198,11 @@ static int on_off(const struct bench_opts *o, load_fn *fn, u32 rounds,
 	on->seconds = off->seconds = 1e9;
 	for (i = 0; i < (o->tiny ? 1 : rounds) && !rc; i++)
 		for (k = 0; k < 2 && !rc; k++) {
-			rc = one(o, path, fn, k, &r, err);
-			if (!rc && r.seconds < (k ? on : off)->seconds)
-				*(k ? on : off) = r;
+			bool with = (k ^ i) & 1; /* each is first in turn */
+
+			rc = one(o, path, fn, with, &r, err);
+			if (!rc && r.seconds < (with ? on : off)->seconds)
+				*(with ? on : off) = r;
 		}
 	if (rc && *err)
 		snprintf(note, FIGURE_NOTE, "%.150s", err);
@@ -367,7 +370,7 @@ static int thoughts(const struct bench_opts *o, struct session *s,
 static int run_program(const struct bench_opts *o, struct figure_result *f)
 {
 	struct result on, off;
-	int rc = on_off(o, thoughts, 1, &on, &off, f->note);
+	int rc = on_off(o, thoughts, SHARED_ROUNDS, &on, &off, f->note);
 
 	if (rc)
 		return rc;
@@ -385,7 +388,7 @@ static int run_program(const struct bench_opts *o, struct figure_result *f)
 static int run_shot(const struct bench_opts *o, struct figure_result *f)
 {
 	struct result on, off;
-	int rc = on_off(o, few_shot, 1, &on, &off, f->note);
+	int rc = on_off(o, few_shot, SHARED_ROUNDS, &on, &off, f->note);
 
 	if (rc)
 		return rc;
@@ -398,7 +401,7 @@ static int run_shot(const struct bench_opts *o, struct figure_result *f)
 static int run_chat(const struct bench_opts *o, struct figure_result *f)
 {
 	struct result on, off;
-	int rc = on_off(o, chat, 1, &on, &off, f->note);
+	int rc = on_off(o, chat, SHARED_ROUNDS, &on, &off, f->note);
 
 	if (!rc)
 		f->measured = off.seconds / on.seconds;

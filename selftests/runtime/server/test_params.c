@@ -224,6 +224,8 @@ TEST(params, a_form_that_an_answer_cannot_be_held_to_is_refused)
 	expect_refused("{\"prompt\":\"a\",\"response_format\":\"text\"}", false,
 		       "response_format");
 	expect_refused("{\"prompt\":\"a\",\"suffix\":\"b\"}", false, "suffix");
+	expect_refused("{\"prompt\":\"a\",\"use_beam_search\":true}", false,
+		       "use_beam_search");
 	expect_refused("{\"messages\":[1],\"structured_outputs\":{}}", true,
 		       "structured_outputs");
 	expect_refused(

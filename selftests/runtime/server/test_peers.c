@@ -81,7 +81,7 @@ TEST_F(peers, a_body_has_a_second_more_for_each_4_kib)
 {
 	add(&self->ps, &self->p[0], 0.0);
 	peers_body(&self->ps, &self->p[0], 20.0);
-	self->p[0].bytes = 10 * 4096;
+	peers_bytes(&self->p[0], 10 * 4096, 45.0);
 	go_to(&self->ps, 59.9);
 	EXPECT_FALSE(is_shut(self->far[0]));
 	go_to(&self->ps, 60.0);
@@ -95,11 +95,24 @@ TEST_F(peers, a_byte_now_and_then_prolongs_nothing)
 	add(&self->ps, &self->p[0], 0.0);
 	peers_body(&self->ps, &self->p[0], 0.0);
 	for (now = 1.0; now < 30.0; now += 1.0) {
-		self->p[0].bytes++;
+		peers_bytes(&self->p[0], 1, now);
 		go_to(&self->ps, now);
 		EXPECT_FALSE(is_shut(self->far[0]));
 	}
 	go_to(&self->ps, 30.1);
+	EXPECT_TRUE(is_shut(self->far[0]));
+}
+
+/* Nearly all of a large body, and then no more of it. */
+TEST_F(peers, many_bytes_at_once_buy_no_time)
+{
+	add(&self->ps, &self->p[0], 0.0);
+	peers_body(&self->ps, &self->p[0], 0.0);
+	peers_bytes(&self->p[0], 8 << 20, 10.0);
+	go_to(&self->ps, 39.9);
+	EXPECT_FALSE(is_shut(self->far[0]));
+	peers_bytes(&self->p[0], 1, 39.9);
+	go_to(&self->ps, 40.1);
 	EXPECT_TRUE(is_shut(self->far[0]));
 }
 
