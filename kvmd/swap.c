@@ -136,15 +136,16 @@ int swap_open(struct kvmd *d, char *err)
 
 void swap_close(struct kvmd *d)
 {
+	bool stuck = swap_is_stuck(d);
 	u32 i;
 
+	if (stuck) /* nobody begins with a tier that is about to go */
+		work_pool_leave(d->swap.pool);
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		tier_close(d->swap.tier[i]);
 		d->swap.tier[i] = NULL;
 	}
-	if (swap_is_stuck(d))
-		work_pool_leave(d->swap.pool);
-	else
+	if (!stuck)
 		work_pool_destroy(d->swap.pool);
 	swap_buffers_fini(&d->swap.buffers);
 }

@@ -59,13 +59,13 @@ static u32 common_pages(const struct growing_one *o, const u64 *hash, u32 nr)
  */
 static u32 to_go_on_from(const struct mm_found *f, u32 nr)
 {
-	u32 at = DIV_ROUND_UP(f->window, 1u << f->page_shift) * 2;
+	u64 at = DIV_ROUND_UP((u64)f->window, 1ull << f->page_shift) * 2;
 
 	if (nr <= at)
 		return nr;
 	while (at <= nr / 2)
 		at *= 2;
-	return at;
+	return (u32)at;
 }
 
 static bool others(const struct growing *g, u32 client, u64 key)

@@ -231,10 +231,12 @@ static void fill_look(struct timer *t)
 {
 	struct weights *w = container_of(t, struct weights, fill_timer);
 
-	if (w->memory->busy)
+	if (w->memory->busy) {
 		fill_judge(w);
-	else
-		weights_memory_look(w);
+		return;
+	}
+	timer_set(&w->d->timers, t, clock_ns() + FILL_LOOK_NS);
+	weights_memory_look(w);
 }
 
 /* It may have been sealed, or asked to be, since that was begun. */

@@ -114,7 +114,8 @@ static void seal_done(struct work *work)
 	struct weights_memory *m =
 		container_of(work, struct weights_memory, work);
 
-	m->resident_bytes = m->seen_bytes;
+	if (!m->rc)
+		m->resident_bytes = m->seen_bytes;
 	if (job_over(m))
 		weights_sealed(m->w, m->rc);
 }

@@ -69,6 +69,23 @@ TEST_F(growing, with_windows_what_can_be_gone_on_from_counts)
 	EXPECT_EQ(growing_find(g, 2, &f, self->ids, 100), 96);
 }
 
+/* A client may say any window. */
+TEST_F(growing, a_window_of_any_size_is_counted_in_time)
+{
+	static const u32 windows[] = { 1, 0x80000000u, 0xfffffff1u, ~0u };
+	struct growing *g = &self->g;
+	struct mm_found f = self->f;
+	u32 i;
+
+	for (i = 0; i < ARRAY_SIZE(windows); i++) {
+		f.window = windows[i];
+		f.page_shift = 4 * (i != 1);
+		growing_add(g, 1, 5, &f, self->ids, 200);
+		EXPECT_EQ(growing_find(g, 2, &f, self->ids, 40),
+			  i == 1 ? 40 : 32);
+	}
+}
+
 TEST_F(growing, who_begins_says_so_unless_others_are_at_it)
 {
 	struct growing *g = &self->g;
