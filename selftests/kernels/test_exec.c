@@ -157,7 +157,7 @@ TEST_F(exec, rows_of_logits)
 
 TEST_F(exec, items_of_attention_and_their_merges)
 {
-	enum { H = 4, D = 64, POS = 4000, PAGE = 16 };
+	enum { H = 8, D = 64, POS = 6000, PAGE = 16 };
 	struct kern_attn_seq s[2] = {
 		{ .nr_rows = 1, .pos0 = POS, .kv_len = POS + 1 },
 		{ .row0 = 1, .nr_rows = 40, .pos0 = 10, .kv_len = 50 }
@@ -196,6 +196,146 @@ TEST_F(exec, items_of_attention_and_their_merges)
 	kern_attn_plan_fini(&plan);
 	free(table);
 	free(kv);
+}
+
+/* ---- how operations are cut: a row that notes what it is given ---- */
+
+struct span {
+	const void *part; /* x of its rows */
+	u32 lo, hi;
+};
+
+static struct {
+	const void *w; /* whose columns are noted */
+	u32 nr; /* atomic */
+	struct span of[1024];
+} noted;
+
+static void note(const void *part, u32 lo, u32 hi)
+{
+	u32 i = __atomic_fetch_add(&noted.nr, 1, __ATOMIC_RELAXED);
+
+	if (i < ARRAY_SIZE(noted.of))
+		noted.of[i] = (struct span){ part, lo, hi };
+}
+
+static void note_gemm(const struct kern_gemm *p, u32 lo, u32 hi, void *mem)
+{
+	if (p->w.data == noted.w)
+		note(p->x, lo, hi);
+}
+
+static void note_merge(const struct kern_attn *p,
+		       const struct kern_attn_plan *plan, u32 lo, u32 hi)
+{
+	note(NULL, lo, hi);
+}
+
+static void pack_nothing(const struct kern_gemm *p, void *to, u32 lo, u32 hi)
+{
+}
+
+static void gate_nothing(const struct kern_gated *p, u32 lo, u32 hi)
+{
+}
+
+static const struct kern_ops notes = {
+	.name = "notes",
+	.pack_rows = 32,
+	.pack_bytes = 64,
+	.gemm = note_gemm,
+	.gemm_pack = pack_nothing,
+	.gated = gate_nothing,
+	.attn_merge = note_merge,
+};
+
+static int by_place(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+
+	if (x->part != y->part)
+		return x->part < y->part ? -1 : 1;
+	return x->lo < y->lo ? -1 : x->lo > y->lo;
+}
+
+/*
+ * Each part's columns are there once, no item has more than @most units of
+ * @unit columns, and no thread's first share a unit more than another's.
+ */
+static void expect_even(u32 threads, u32 cols, u32 parts, u32 unit, u32 most)
+{
+	u32 nr = noted.nr, least = ~0u, largest = 0, at = 0, units, i = 0;
+
+	ASSERT_LE(nr, ARRAY_SIZE(noted.of));
+	qsort(noted.of, nr, sizeof(noted.of[0]), by_place);
+	for (u32 t = 0; t < threads; t++) {
+		for (units = 0; i < DIV_ROUND_UP(nr * (t + 1), threads); i++) {
+			EXPECT_EQ(at % cols, noted.of[i].lo);
+			at += noted.of[i].hi - noted.of[i].lo;
+			EXPECT_LE(noted.of[i].hi - noted.of[i].lo, unit * most);
+			units += DIV_ROUND_UP(noted.of[i].hi - noted.of[i].lo,
+					      unit);
+		}
+		least = min(least, units);
+		largest = max(largest, units);
+	}
+	EXPECT_EQ(parts * cols, at);
+	EXPECT_LE(largest, least + 1);
+	noted.nr = 0;
+}
+
+TEST_F(exec, columns_come_out_even_for_all_threads)
+{
+	static const u32 cols[] = { 20, 640, 1152, 1536, 6912, 8960, 9000 };
+	static const u32 threads[] = { 1, 2, 3, 8 };
+	u16 *x = (u16 *)self->a;
+
+	for (u32 i = 0; i < ARRAY_SIZE(cols) * ARRAY_SIZE(threads); i++) {
+		u32 t = threads[i % ARRAY_SIZE(threads)];
+		u32 n = cols[i / ARRAY_SIZE(threads)];
+		struct kern_mat w = { .data = x, .rows = n, .cols = 64 };
+		struct kern_gemm p = { .w = w, .x = x, .m = 1 };
+		struct kern_gemm_gated g = {
+			.gate = w, .up = w, .x = x, .out = x, .m = 1
+		};
+		struct kern_exec e;
+
+		ASSERT_EQ(0, kern_exec_init(&e, NULL, t));
+		e.kern = &notes;
+		noted.w = w.data;
+		g.up.data = self->b;
+		p.x_stride = g.x_stride = 64;
+		e.ops->gemm(&e, &p, 1);
+		expect_even(t, n, 1, 32, 16);
+		e.ops->gemm_gated(&e, &g);
+		expect_even(t, n, 1, 32, 8);
+		p.m = 448;
+		e.ops->gemm(&e, &p, 1);
+		expect_even(t, n, t > 1 ? 2 : 1, 32, 8);
+		kern_exec_fini(&e);
+	}
+}
+
+TEST_F(exec, a_lone_row_is_merged_by_all_threads)
+{
+	enum { H = 12, D = 128 };
+	struct kern_attn p = { .nr_heads = H, .kv = { .head_dim = D } };
+	struct kern_attn_plan plan = { .nr_merges = 1 };
+
+	for (u32 t = 2; t <= 8; t += 3) {
+		struct kern_exec e;
+
+		ASSERT_EQ(0, kern_exec_init(&e, NULL, t));
+		e.kern = &notes;
+		plan.nr_parts = 3 * H; /* too few to wake anybody for */
+		e.ops->attn(&e, &p, &plan);
+		EXPECT_EQ(1, noted.nr);
+		expect_even(1, H, 1, 1, H);
+		plan.nr_parts = 100 * H;
+		e.ops->attn(&e, &p, &plan);
+		expect_even(t, H, 1, 1, DIV_ROUND_UP(H, t));
+		kern_exec_fini(&e);
+	}
 }
 
 /*
