@@ -37,12 +37,13 @@ static void int16_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
 		       const struct int16_x *x, u32 x_stride, u32 mr,
 		       float (*c)[KERN_STRIP], struct int16_scratch *s)
 {
-	struct int16_w w = { .at = strip_of(&p->w, n, k0, nr, &s->rows),
-			     .next = strip_next(&p->w, n) };
+	struct int16_w w = { .at = strip_of(&p->w, n, k0, nr, &s->rows) };
 
 	if (mr > INT16_FEW) {
 		int16_fill(p->w.dtype, w.at, nr / 32, &s->panel);
 		w.panel = &s->panel;
+	} else {
+		w.all = strip_all(&p->w, n);
 	}
 	int16_rows(p->w.dtype, &w, nr / 32, x, x_stride, mr, c);
 }

@@ -26,7 +26,7 @@ struct int16_panel {
 /* Where 256 k of w are: a strip, and in many rows' case it unpacked. */
 struct int16_w {
 	struct strip_at at;
-	struct strip_next next;
+	struct strip_all all;
 	const struct int16_panel *panel; /* or NULL */
 };
 
@@ -197,7 +197,7 @@ vec_inline void int16_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 
 	for (u32 b = 0; b < nr; b++, q += bytes) {
 		if (strip)
-			strip_follow(dtype, &w->next, w->at, b);
+			strip_follow(dtype, &w->all, w->at, b);
 #pragma GCC unroll 2
 		for (u32 j = 0; j < INT16_DWORDS; j += span) {
 			vn_int sum[INTS_ROWS][INTS_VECS];

@@ -94,12 +94,13 @@ static void int8_step(const struct kern_gemm *p, u32 n, u32 k0, u32 nr,
 		      u32 first, u32 mr, u32 x_stride, float (*c)[KERN_STRIP],
 		      struct int8_scratch *s)
 {
-	struct int8_w w = { .at = strip_of(&p->w, n, k0, nr, &s->rows),
-			    .next = strip_next(&p->w, n) };
+	struct int8_w w = { .at = strip_of(&p->w, n, k0, nr, &s->rows) };
 
 	if (mr > INT8_FEW) {
 		int8_fill(p->w.dtype, INT8_Q8_PLANES, w.at, nr / 32, &s->panel);
 		w.panel = &s->panel;
+	} else {
+		w.all = strip_all(&p->w, n);
 	}
 	int8_rows(p->w.dtype, &w, 0, nr / 32, s->x + first, x_stride, mr, c);
 	for (u32 b = 0; b < nr / 32; b++)

@@ -176,7 +176,7 @@ vec_inline void int8_tile_rows(const u32 dtype, const bool strip, const u32 mr,
 		struct strip_scales s[INTS_VECS];
 
 		if (strip)
-			strip_follow(dtype, &w->next, w->at, b);
+			strip_follow(dtype, &w->all, w->at, b);
 		ints_load_scales(dtype, strip, w->at,
 				 strip ? NULL : &w->panel->scales, b, s);
 #pragma GCC unroll 2

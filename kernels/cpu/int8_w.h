@@ -113,7 +113,7 @@ vec_inline void int8_fill(u32 type, const u32 planes8, struct strip_at at,
 /* Where 256 k of w are: a strip, and in many rows' case it unpacked. */
 struct int8_w {
 	struct strip_at at;
-	struct strip_next next;
+	struct strip_all all;
 	const struct int8_panel *panel; /* or NULL */
 };
 

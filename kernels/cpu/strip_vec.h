@@ -188,45 +188,46 @@ vec_inline void strip_prefetch(const u8 *b, const u32 bytes)
 		_mm_prefetch((const char *)b + i, _MM_HINT_T0);
 }
 
-/* Where a strip that is followed goes on. */
-struct strip_next {
-	const u8 *end; /* of all its quants */
-	u64 scales; /* bytes from there to the next strip */
-	u64 stride; /* from a strip to the next */
+/* A strip that is followed to its end, and on to the next. */
+struct strip_all {
+	const u8 *end; /* of its quants, where its scales begin */
+	u64 quants, scales; /* bytes; the next strip is behind both */
 };
 
-/* All zero where rows are made a strip of, somewhere else. */
-static inline struct strip_next strip_next(const struct kern_mat *w, u32 row)
+/* All zero where rows are made a strip of: it has none behind it. */
+static inline struct strip_all strip_all(const struct kern_mat *w, u32 row)
 {
 	struct strip_type t = strip_type(w->dtype);
 	size_t quants = strip_quant_bytes(&t, w->cols);
 
 	if (w->layout != KERN_LAYOUT_STRIP)
-		return (struct strip_next){ 0 };
-	return (struct strip_next){
+		return (struct strip_all){ 0 };
+	return (struct strip_all){
 		.end = strip_at(w, row, 0).quants + quants,
+		.quants = quants,
 		.scales = w->stride - quants,
-		.stride = w->stride,
 	};
 }
 
 /*
- * At block b of a part of a strip: its quants STRIP_AHEAD bytes later, near
- * their end those of the next strip. Scales lie behind the quants, and the
- * first is wanted at once: those of the next strip are fetched all along.
+ * Fetches what comes STRIP_AHEAD bytes of quants behind block b of a part of a
+ * strip, and its scales: near the end, those of the next strip.
  */
-vec_inline void strip_follow(const u32 dtype, const struct strip_next *next,
+vec_inline void strip_follow(const u32 dtype, const struct strip_all *all,
 			     struct strip_at at, u32 b)
 {
 	const struct strip_type t = strip_type(dtype);
+	const u32 ahead = STRIP_AHEAD / t.quant_bytes;
 	const u8 *q = at.quants + (size_t)b * t.quant_bytes + STRIP_AHEAD;
+	const u8 *s =
+		at.scales + (b + ahead) * t.scale_bytes / (t.scale_len / 32);
 
-	if (q >= next->end)
-		q += next->scales;
+	if (q >= all->end) {
+		q += all->scales;
+		s += all->quants;
+	}
 	strip_prefetch(q, t.quant_bytes);
-	_mm_prefetch((const char *)at.scales + next->stride +
-			     b * t.scale_bytes / (t.scale_len / 32),
-		     _MM_HINT_T0);
+	_mm_prefetch((const char *)s, _MM_HINT_T0);
 }
 
 #endif
