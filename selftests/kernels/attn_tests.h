@@ -174,8 +174,7 @@ static void run(const struct kern_ops *ops, struct batch *b, u32 threads,
 	a.bf16 = bf16;
 	ASSERT_EQ(0, kern_attn_plan(&plan, &a, threads));
 	ops->attn(&a, &plan, 0, plan.nr_items, scratch);
-	ops->attn_merge(&a, &plan, 1, plan.nr_merges * a.nr_heads);
-	ops->attn_merge(&a, &plan, 0, min(1u, plan.nr_merges));
+	ops->attn_merge(&a, &plan, 0, plan.nr_merges * a.nr_heads);
 	kern_attn_plan_fini(&plan);
 }
 
