@@ -58,6 +58,26 @@ static int check_run(const struct engine *e, char *err)
 	return 0;
 }
 
+/* Nobody goes on from a prompt that others of its request wait for. */
+static int check_shares(const struct engine *e, char *err)
+{
+	bool others_wait;
+	u32 i;
+
+	for (i = 0; i < e->nr_run; i++) {
+		const struct request *r = e->run[i];
+		const struct seq *s = sched_leader(r, &others_wait);
+
+		if (others_wait && s->nr_computed > r->p.nr_prompt)
+			return err_set(err, -EINVAL,
+				       "request %llu: a sample has %u tokens, "
+				       "others wait for its prompt of %u",
+				       (unsigned long long)r->arrival,
+				       s->nr_computed, r->p.nr_prompt);
+	}
+	return 0;
+}
+
 /*
  * Who came later has not been in more steps. What holds of each and the one
  * before it holds of all. It is what iteration-level scheduling promises:
@@ -119,6 +139,8 @@ int engine_check(const struct engine *e, char *err)
 
 	if (!rc)
 		rc = check_run(e, err);
+	if (!rc)
+		rc = check_shares(e, err);
 	if (!rc)
 		rc = check_turn(e, err);
 	if (!rc)

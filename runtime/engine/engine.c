@@ -512,9 +512,14 @@ static int complete(struct engine *e, char *err)
 		return err_set(err, rc, "the step's commit: %s",
 			       e->b->ops->error(e->b));
 	account(e);
-	for (i = 0; i < e->nr_step; i++)
-		if (e->step[i]->req->state == REQUEST_RUNNING)
-			sched_share_prompt(e, e->step[i]->req);
+	for (i = 0; i < e->nr_step; i++) {
+		struct request *r = e->step[i]->req;
+
+		/* a request's sequences are next to each other */
+		if (r->state == REQUEST_RUNNING &&
+		    (!i || e->step[i - 1]->req != r))
+			sched_share_prompt(e, r);
+	}
 	lap = host_lap(&e->stats.host_commit_s, lap);
 	e->logits_s = 0;
 	decide(e);

@@ -50,10 +50,21 @@ struct seq *sched_leader(const struct request *r, bool *others_wait)
 	return leader;
 }
 
+/*
+ * Do others wait for the prompt that it computes? Who is past the prompt has
+ * been forked for them, and need not look.
+ */
+static bool others_wait_for(const struct seq *s)
+{
+	const struct request *r = s->req;
+	bool others_wait;
+
+	return r->nr_seqs > 1 && s->nr_computed <= r->p.nr_prompt &&
+	       sched_leader(r, &others_wait) == s && others_wait;
+}
+
 u32 sched_need(const struct seq *s)
 {
-	bool others_wait;
-	struct seq *leader = sched_leader(s->req, &others_wait);
 	/* Nobody asks what follows the last token of a scored text. */
 	u32 goal = s->nr - (s->req->p.kind == REQUEST_SCORE);
 
@@ -61,7 +72,7 @@ u32 sched_need(const struct seq *s)
 		return 0;
 	if (s->again < s->again_to)
 		return s->again_to - s->again;
-	if (s == leader && others_wait)
+	if (others_wait_for(s))
 		goal = min(goal, s->req->p.nr_prompt);
 	return goal - min(goal, s->nr_computed);
 }

@@ -163,6 +163,50 @@ TEST(sched, the_check_sees_who_was_overtaken)
 	bed_close(&b);
 }
 
+TEST(sched, the_check_sees_who_runs_and_is_not_listed)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 1 };
+	struct request *first, *queued;
+	struct bed b;
+
+	bed_open(&b, o, 512);
+	first = submit(&b, 20, 20, 0, 1);
+	queued = submit(&b, 20, 20, 0, 1);
+	step(&b);
+	queued->state = REQUEST_RUNNING;
+	EXPECT_EQ(-EINVAL, engine_check(b.r.e, b.r.err));
+	queued->state = REQUEST_WAITING;
+	first->state = REQUEST_WAITING;
+	EXPECT_EQ(-EINVAL, engine_check(b.r.e, b.r.err));
+	first->state = REQUEST_RUNNING;
+	queued->comes = true;
+	EXPECT_EQ(-EINVAL, engine_check(b.r.e, b.r.err));
+	queued->comes = false;
+	EXPECT_EQ(0, engine_check(b.r.e, b.r.err));
+	run(&b, 100);
+	bed_close(&b);
+}
+
+TEST(sched, the_check_sees_who_goes_on_from_a_prompt_that_others_wait_for)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *q;
+	struct bed b;
+	u32 space;
+
+	bed_open(&b, o, 512);
+	q = submit(&b, 20, 20, 0, 2);
+	step(&b);
+	step(&b);
+	space = q->seqs[1]->space;
+	q->seqs[1]->space = KV_SPACE_NONE;
+	EXPECT_EQ(-EINVAL, engine_check(b.r.e, b.r.err));
+	q->seqs[1]->space = space;
+	EXPECT_EQ(0, engine_check(b.r.e, b.r.err));
+	run(&b, 100);
+	bed_close(&b);
+}
+
 /* ---- batching ---- */
 
 TEST(batch, nobody_joins_and_nobody_leaves_before_the_last)
