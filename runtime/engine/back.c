@@ -34,7 +34,7 @@ static u64 out_at(const struct engine *e, const struct seq *s, u32 pos)
 		       : e->b->ops->space_out(e->b, s->space, pos);
 }
 
-static u64 out_of(const struct engine *e, const struct request *r)
+u64 back_out_of(const struct engine *e, const struct request *r)
 {
 	u64 bytes = 0;
 	u32 i;
@@ -137,7 +137,7 @@ void back_plan(struct engine *e, struct request *r)
 	for (i = 0; i < r->nr_seqs; i++)
 		if (r->seqs[i]->again < r->seqs[i]->again_to)
 			return; /* it has a plan, of which a part is done */
-	out = out_of(e, r);
+	out = back_out_of(e, r);
 	if (!out)
 		return;
 	if (is_divisible(e, r))

@@ -255,8 +255,9 @@ int __must_check engine_step(struct engine *e, char *err);
  * @bytes: how much
  *
  * Pages go that are kept for later, then those of requests that wait, then of
- * the latest arrivals, which are computed again. It is asked for again if
- * that was not enough: pages of others may lie between.
+ * the latest arrivals, which are computed again; of none that has no page on
+ * the device. It is asked for again if that was not enough: pages of others
+ * may lie between.
  */
 void engine_give_back(struct engine *e, u64 bytes);
 

@@ -397,6 +397,8 @@ void twins_publish(struct engine *e, const struct seq *s, bool resume);
 
 /* ---- back.c ---- */
 
+/* Bytes of a request that would have to be read back. */
+u64 back_out_of(const struct engine *e, const struct request *r);
 /* Would it cost less to read @bytes of a request's than to compute them? */
 bool back_prefers_swap(struct engine *e, const struct request *r, u64 bytes);
 /*

@@ -241,35 +241,57 @@ static void give_way(struct engine *e, struct request *r)
 	}
 }
 
-static struct request *last_with_pages(struct request *const *v, u32 nr,
-				       enum request_state state)
+/*
+ * Does it lie wholly in swap? Where pages are not counted nothing does, and
+ * where windows let go of a page more than they must it is not seen.
+ */
+static bool is_out(const struct engine *e, const struct request *r)
+{
+	u64 out = back_out_of(e, r);
+
+	return out && out >= sched_bytes_of(e, r);
+}
+
+static struct request *last_with_pages(const struct engine *e,
+				       struct request *const *v, u32 nr,
+				       enum request_state state, bool here)
 {
 	u32 i;
 
 	for (i = nr; i-- > 0;)
-		if (v[i]->state == state && request_has_pages(v[i]))
+		if (v[i]->state == state && request_has_pages(v[i]) &&
+		    !(here && is_out(e, v[i])))
 			return v[i];
 	return NULL;
 }
 
-/* Who holds pages that nobody computes with: kept ones, then waiting ones. */
-static struct request *idle_holder(const struct engine *e)
+/*
+ * Who holds pages that nobody computes with, @here: on the device; kept ones,
+ * then waiting ones.
+ */
+static struct request *idle_holder(const struct engine *e, bool here)
 {
 	struct request *r;
 
-	r = last_with_pages(e->done, e->nr_done, REQUEST_DONE);
+	r = last_with_pages(e, e->done, e->nr_done, REQUEST_DONE, here);
 	if (!r)
-		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_DONE);
+		r = last_with_pages(e, e->reqs, e->nr_reqs, REQUEST_DONE, here);
 	if (!r)
-		r = last_with_pages(e->reqs, e->nr_reqs, REQUEST_WAITING);
+		r = last_with_pages(e, e->reqs, e->nr_reqs, REQUEST_WAITING,
+				    here);
 	return r;
 }
 
-/* Swap could not take them, or the step would not be short. */
+/*
+ * Swap could not take them, or the step would not be short. Who lies wholly in
+ * swap makes no room by going, but for what others cannot put there.
+ */
 static bool drop_idle(struct engine *e)
 {
-	struct request *r = idle_holder(e);
+	struct request *r = idle_holder(e, true);
 
+	if (!r && e->b->ops->swap_room(e->b) < step_missing(e))
+		r = idle_holder(e, false);
 	if (r)
 		sched_drop_pages(e, r);
 	return r;
@@ -278,19 +300,21 @@ static bool drop_idle(struct engine *e)
 /* Whose pages go when others want them. */
 static struct request *giver_of(const struct engine *e)
 {
-	struct request *r = idle_holder(e);
+	struct request *r = idle_holder(e, true);
 
-	return r ? r : last_with_pages(e->run, e->nr_run, REQUEST_RUNNING);
+	return r ? r
+		 : last_with_pages(e, e->run, e->nr_run, REQUEST_RUNNING, true);
 }
 
 void sched_give_back(struct engine *e, u64 bytes)
 {
 	struct request *r;
-	u64 got = 0;
+	u64 got = 0, all;
 
 	e->b->ops->step_prefetch(e->b, NULL, 0);
 	while (got < bytes && (r = giver_of(e))) {
-		got += sched_bytes_of(e, r);
+		all = sched_bytes_of(e, r);
+		got += all - min(all, back_out_of(e, r));
 		e->stats.nr_given++;
 		if (can_give_way(r))
 			sched_preempt(e, r);

@@ -158,6 +158,121 @@ TEST(victim, is_nobody_while_pages_are_kept_that_nobody_computes_with)
 	bed_close(&b);
 }
 
+/* All of it leaves for swap, whoever else would be first. */
+static void put_out(struct bed *b, const struct request *q)
+{
+	struct sim_space *p = &b->p.space[q->seqs[0]->space];
+	u32 i;
+
+	for (i = 0; i < p->nr; i++) {
+		sim_put(&b->p, p->frame[i]);
+		p->frame[i] = SIM_OUT;
+		b->p.nr_out++;
+	}
+}
+
+/* One that is done and keeps its ten pages. */
+static struct request *keep_one(struct bed *b)
+{
+	struct request *q = submit(b, 150, 10, 0, 1);
+
+	q->p.keep = true;
+	run(b, 100);
+	return q;
+}
+
+static bool is_kept(const struct request *q)
+{
+	return q->seqs[0]->space != KV_SPACE_NONE;
+}
+
+TEST(idle, what_lies_in_swap_is_kept_while_its_going_frees_nothing)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *kept, *q;
+	struct bed b;
+
+	bed_open(&b, o, 16);
+	b.p.swap_pages = 64;
+	kept = keep_one(&b);
+	put_out(&b, kept);
+	b.p.hog = 14;
+	q = submit(&b, 64, 10, 0, 1);
+	step(&b);
+	EXPECT_TRUE(is_kept(kept));
+	EXPECT_EQ(32, q->seqs[0]->nr_computed); /* a chunk of two pages */
+	b.p.hog = 0;
+	run(&b, 100);
+	EXPECT_EQ(10, tokens_of(q));
+	EXPECT_TRUE(is_kept(kept));
+	engine_forget(b.r.e, kept);
+	bed_close(&b);
+}
+
+TEST(idle, who_is_on_the_device_goes_before_a_later_one_in_swap)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *here, *out, *q;
+	struct bed b;
+
+	bed_open(&b, o, 24);
+	here = keep_one(&b);
+	out = keep_one(&b);
+	put_out(&b, out);
+	b.p.swap_pages = b.p.nr_out; /* it is full */
+	b.p.hog = 12;
+	q = submit(&b, 64, 10, 0, 1);
+	run(&b, 100);
+	EXPECT_EQ(10, tokens_of(q));
+	EXPECT_FALSE(is_kept(here));
+	EXPECT_TRUE(is_kept(out));
+	engine_forget(b.r.e, here);
+	engine_forget(b.r.e, out);
+	bed_close(&b);
+}
+
+TEST(idle, where_swap_is_short_what_lies_in_it_goes_too)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *kept, *q;
+	struct bed b;
+
+	bed_open(&b, o, 16);
+	kept = keep_one(&b);
+	put_out(&b, kept);
+	b.p.swap_pages = b.p.nr_out;
+	b.p.hog = 14;
+	q = submit(&b, 64, 10, 0, 1);
+	step(&b);
+	EXPECT_FALSE(is_kept(kept));
+	b.p.hog = 0;
+	run(&b, 100);
+	EXPECT_EQ(10, tokens_of(q));
+	engine_forget(b.r.e, kept);
+	bed_close(&b);
+}
+
+/* Others want memory of the device: who has none of it gives none. */
+TEST(idle, what_lies_in_swap_is_not_given_back)
+{
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 4 };
+	struct request *here, *out;
+	struct bed b;
+
+	bed_open(&b, o, 32);
+	b.p.swap_pages = 64;
+	out = keep_one(&b);
+	here = keep_one(&b);
+	put_out(&b, out);
+	engine_give_back(b.r.e, 4 * SIM_BYTES);
+	EXPECT_FALSE(is_kept(here));
+	EXPECT_TRUE(is_kept(out));
+	EXPECT_EQ(1, stats(&b)->nr_given);
+	engine_forget(b.r.e, here);
+	engine_forget(b.r.e, out);
+	bed_close(&b);
+}
+
 /* Of samples the first one may have ended: it has no pages, and they have. */
 TEST(victim, is_who_runs_longest_though_its_first_sample_has_ended)
 {
