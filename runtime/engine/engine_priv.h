@@ -235,6 +235,11 @@ void __printf(4, 5) sched_fail(struct engine *e, struct request *r, int rc,
 /* After a resumed prompt: fork it for the sequences without a space. */
 void sched_share_prompt(struct engine *e, struct request *r);
 
+/*
+ * Of @left rows that a step has for what is computed again from @pos on: up to
+ * a page's end; if that is too far, none but for the first chunk of the step.
+ */
+u32 sched_again_rows(u32 pos, u32 left, bool is_first);
 /* Take a request's sequences that miss one token into the step, or more. */
 void sched_take(struct engine *e, struct request *r, bool decode);
 /* Sequences that a request has, or will have. */

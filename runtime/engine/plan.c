@@ -110,8 +110,11 @@ static u32 room_for(const struct engine *e, const struct seq *s,
 
 	if (decode)
 		return nr;
+	if (a->again && nr < a->need)
+		return sched_again_rows(a->pos, nr,
+					e->plan.nr == e->plan.nr_decodes);
 	if (a->again)
-		return nr < a->need ? nr - nr % MODEL_PAGE_TOKENS : nr;
+		return nr;
 	nr = s->req->fits ? min(nr, s->req->fits) : nr;
 	return twins_cut(e, s, a->pos, nr);
 }

@@ -8,8 +8,9 @@
  * its budget is spent. So no decode waits for a prompt, and the budget bounds
  * what it waits for (Sarathi-Serve's stall-free batch). Decodes are in the step
  * whatever the budget is; prompts get what they leave of it, a tile at least if
- * step_tokens has one beyond max_seqs. A request whose turn has not come is
- * never overtaken.
+ * step_tokens has one beyond max_seqs, else a token at least: no more sequences
+ * run than a step has tokens. A request whose turn has not come is never
+ * overtaken.
  *
  * The budget is step_tokens, or what budget.c finds for a target of time.
  *
@@ -91,6 +92,16 @@ static void take(struct engine *e, struct seq *s, u32 nr)
 	e->nr_tokens += nr;
 }
 
+u32 sched_again_rows(u32 pos, u32 left, bool is_first)
+{
+	u32 rest = (pos + left) % MODEL_PAGE_TOKENS;
+
+	if (left > rest)
+		return left - rest;
+	/* decodes may leave so little for as long as they come and go */
+	return is_first ? left : 0;
+}
+
 /* How many of @need tokens the step has room for. */
 static u32 room_for(const struct engine *e, const struct seq *s, u32 need,
 		    bool decode)
@@ -103,7 +114,7 @@ static u32 room_for(const struct engine *e, const struct seq *s, u32 need,
 	if (e->o.prefill == ENGINE_PREFILL_WHOLE && e->nr_chunks)
 		return 0; /* it waits for a step that it fits into */
 	if (s->again < s->again_to)
-		left -= left % MODEL_PAGE_TOKENS; /* whole pages */
+		return sched_again_rows(s->again, left, !e->nr_chunks);
 	return left;
 }
 

@@ -250,6 +250,36 @@ TEST(prefill, chunks_fill_what_decodes_leave_and_stall_nobody)
 	EXPECT_EQ(5, m.mixed);
 }
 
+/* A page would be more than as many decodes leave of the step. */
+TEST(prefill, what_is_computed_again_gets_on_beside_a_step_full_of_decodes)
+{
+	struct engine_opts o = { .step_tokens = 32, .max_seqs = 32 };
+	struct request *q;
+	struct seq *s;
+	struct bed b;
+	u32 i, nr;
+
+	bed_open(&b, o, 1024);
+	q = submit(&b, 64, 40, 0, 1);
+	for (i = 1; i < 32; i++)
+		submit(&b, 1, 200, 0, 1);
+	while (b.m.nr_decodes < 32)
+		ASSERT_EQ(1, step(&b));
+	s = q->seqs[0];
+	nr = s->nr;
+	s->again = 0;
+	s->again_to = 2 * SIM_P;
+	for (i = 1; i <= 2 * SIM_P; i++) {
+		step(&b);
+		EXPECT_EQ(i, s->again);
+	}
+	step(&b);
+	EXPECT_EQ(nr + 1, s->nr);
+	run(&b, 1000);
+	EXPECT_EQ(40, tokens_of(q));
+	bed_close(&b);
+}
+
 TEST(prefill, whole_prompts_are_in_one_step_with_the_decodes)
 {
 	struct engine_opts o = { .step_tokens = 1024,
