@@ -14,9 +14,9 @@
  *
  * So bytes that trickle in do not prolong it, nor do many that came at once. A
  * peer that is late is shut down, which its owner reads as the end of the
- * connection, and so is one that has hung up and has not sent all of a request;
- * one that is BUSY never is. When there is hardly room for another, the one that
- * has been waited for longest makes it.
+ * connection, and so is one that has hung up and has not sent all of a
+ * request; one that is BUSY never is. When there is hardly room for another,
+ * the one that has been waited for longest makes it.
  *
  * All times are given: nothing here looks at a clock.
  */
