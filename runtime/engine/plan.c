@@ -126,11 +126,8 @@ static void plan_seq(struct engine *e, const struct plan_row *row,
 	struct plan *p = &e->plan;
 	u32 nr = room_for(e, s, a);
 
-	p->full |= nr < a->need;
-	if (!nr)
-		return;
-	if (p->nr == e->o.max_seqs) {
-		p->full = true;
+	if (!nr || p->nr == e->o.max_seqs) {
+		p->full |= a->need == 1;
 		return;
 	}
 	p->rows[p->nr] = *row;
@@ -172,7 +169,6 @@ static void plan_all(struct engine *e, bool decode)
 bool plan_make(struct engine *e)
 {
 	struct plan *p = &e->plan;
-	bool full;
 	u32 i;
 
 	p->made = p->full = false;
@@ -186,9 +182,7 @@ bool plan_make(struct engine *e)
 			return false;
 	plan_all(e, true);
 	p->nr_decodes = p->nr;
-	full = p->full;
 	plan_all(e, false);
-	p->full = full;
 	p->made = true;
 	p->nr_joined = e->nr_joined;
 	return true;

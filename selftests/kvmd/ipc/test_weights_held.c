@@ -263,6 +263,12 @@ TEST_F(held, a_seal_that_takes_long_keeps_nobody_else_waiting)
 	hold_no_more(self);
 }
 
+static void filler_dies(struct held_self *self)
+{
+	raw_detach(&self->a);
+	wait_for_weights(self, "\"filler\":null");
+}
+
 TEST_F(held, a_filler_that_dies_while_they_are_sealed_has_filled_them)
 {
 	uint64_t call;
@@ -270,8 +276,7 @@ TEST_F(held, a_filler_that_dies_while_they_are_sealed_has_filled_them)
 	start(self, &sealing);
 	call = fill_and_seal(self);
 	ask(&self->b);
-	raw_detach(&self->a);
-	wait_for_weights(self, "\"filler\":null");
+	filler_dies(self);
 	let_go(self, call, 0);
 	expect_filled(answer(self, &self->b, KV_WEIGHTS_READY));
 	hold_no_more(self);
@@ -283,8 +288,7 @@ TEST_F(held, if_nobody_is_left_when_they_are_sealed_they_are_kept)
 
 	start(self, &sealing);
 	call = fill_and_seal(self);
-	raw_detach(&self->a);
-	wait_for_weights(self, "\"filler\":null");
+	filler_dies(self);
 	let_go(self, call, 0);
 	wait_for_weights(self, "\"ready\"");
 	ask(&self->b);
@@ -299,8 +303,7 @@ TEST_F(held, what_a_filler_that_died_left_unsealable_is_filled_anew)
 	start(self, &sealing);
 	call = fill_and_seal(self);
 	ask(&self->b);
-	raw_detach(&self->a);
-	wait_for_weights(self, "\"filler\":null");
+	filler_dies(self);
 	let_go(self, call, EPERM);
 	close(answer(self, &self->b, KV_WEIGHTS_FILL));
 	hold_no_more(self);
