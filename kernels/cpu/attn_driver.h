@@ -13,13 +13,18 @@
  *	softmax		per row: scale, max, exp, sum over the keys it sees
  *	pv		6 rows x 64 dimensions in registers, keys in order
  *
+ * AVX2 has another qk for fp32 and up to 6 rows: attn_few.h.
+ *
  * Rows of a block see different keys at the causal and the window's edge:
- * pv runs the keys that all 6 rows see together (in bf16: the blocks of 32
- * keys of which they see the same), the others row by row, so a row
- * multiplies only what it sees and adds in ref's order.
+ * where they see the same of a few keys pv runs them together, else row by
+ * row, so a row multiplies only what it sees and adds in ref's order.
+ *
+ * Pages follow each other in no order that hardware could guess. So a decode
+ * fetches what it is about to read, a row or a line for each key that it
+ * computes with: many at a time would wait for each other. A block of a prompt
+ * does not.
  */
 #include "kernels/cpu/attn_item.h"
-#include "kernels/cpu/attn_pv.h"
 #include "kernels/cpu/tile.h"
 
 struct attn_own {
@@ -30,6 +35,41 @@ struct attn_own {
 	u16 gather[16][ATTN_MAX_DIM];
 } __attribute__((aligned(64)));
 
+/*
+ * How far ahead K is fetched. Rows of K and V lie side by side, so rows of
+ * one of them are in half of the sets of L1: with heads of 256 it has room for
+ * 32. V goes by PV_KEYS, with as many on their way.
+ */
+#define K_AHEAD 12u
+
+/* A row of K or V, towards L1. */
+vec_inline void fetch_row(const u8 *row, u32 bytes)
+{
+#pragma GCC unroll 8
+	for (u32 i = 0; i < bytes; i += 64)
+		__builtin_prefetch(row + i, 0, 3);
+}
+
+/* While scores of key j are computed: K, and behind the last of [lo, hi) V. */
+vec_inline void fetch_beside_k(const struct attn_work *w, u32 dim, u32 j,
+			       u32 lo, u32 hi)
+{
+	u32 ahead = j + K_AHEAD;
+	u64 off = w->p->kv.k_off;
+
+	if (!w->fetch || ahead < lo)
+		return;
+	if (ahead >= hi) {
+		ahead = ahead - hi + lo;
+		off = w->p->kv.v_off;
+	}
+	if (ahead < hi)
+		fetch_row(w->s->key[ahead] + off, 2 * dim);
+}
+
+#include "kernels/cpu/attn_few.h"
+#include "kernels/cpu/attn_pv.h"
+
 _Static_assert(sizeof(struct attn_scratch) + sizeof(struct attn_own) <=
 		       KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds them");
@@ -38,6 +78,11 @@ static void load_q(struct attn_work *w)
 {
 	u32 padded = ALIGN_UP(w->dim, 32u);
 
+	w->few = !is_bf16(w) && w->rows <= TILE_ROWS ? few_blocks(w->dim) : 0;
+	for (u32 i = 0; w->few && i < w->rows; i++)
+		few_load_q(query_of(w, i), w->few, w->own->q[i]);
+	if (w->few)
+		return;
 	for (u32 i = 0; i < w->rows; i++) {
 		const float *q = query_of(w, i);
 		float *to = w->own->q[i], *low = w->own->low[i];
@@ -57,7 +102,7 @@ static void load_q(struct attn_work *w)
 }
 
 /* Keys j .. j + 31 side by side; those outside [lo, hi) as zeros. */
-static void fill_keys(struct attn_work *w, u32 first, u32 j, u32 lo, u32 hi)
+static void fill_keys(struct attn_work *w, u32 j, u32 lo, u32 hi)
 {
 	u32 pairs = ALIGN_UP(w->dim, 32u) / 2;
 
@@ -66,15 +111,11 @@ static void fill_keys(struct attn_work *w, u32 first, u32 j, u32 lo, u32 hi)
 			u32 key = j + half + i;
 			u16 *to = w->own->gather[i];
 
-			prefetch_key(w, first + key + PANEL_COLS, w->keys_end);
-			if (key >= lo && key < hi) {
-				if (w->fetch)
-					prefetch_row(w->s->key[key] +
-							     w->p->kv.v_off,
-						     2 * w->dim);
+			fetch_beside_k(w, w->dim, key, lo, hi);
+			if (key >= lo && key < hi)
 				memcpy(to, w->s->key[key] + w->p->kv.k_off,
 				       w->dim * sizeof(*to));
-			} else
+			else
 				memset(to, 0, w->dim * sizeof(*to));
 			memset(to + w->dim, 0,
 			       (2 * pairs - w->dim) * sizeof(*to));
@@ -109,12 +150,16 @@ static void qk_tile(struct attn_work *w, u32 i, u32 mr, u32 j)
 	}
 }
 
-static void qk(struct attn_work *w, u32 first, u32 lo, u32 hi)
+static void qk(struct attn_work *w, u32 lo, u32 hi)
 {
 	struct attn_own *s = w->own;
 
+	if (w->few) {
+		few_qk(w, w->few, w->rows, s->q[0], s->s[0], lo, hi);
+		return;
+	}
 	for (u32 j = lo / PANEL_COLS * PANEL_COLS; j < hi; j += PANEL_COLS) {
-		fill_keys(w, first, j, lo, hi);
+		fill_keys(w, j, lo, hi);
 		for (u32 i = 0; i < w->rows; i++)
 			memset(s->s[i] + j, 0, PANEL_COLS * sizeof(float));
 		for (u32 i = 0; i < w->rows; i += TILE_ROWS)
@@ -161,8 +206,21 @@ static void softmax_row(struct attn_work *w, u32 i)
 	w->s->sum[i] = v16_fold(sum);
 }
 
-/* Rows i .. i + mr, keys [lo, hi): in bf16 of one block. */
-static void pv(struct attn_work *w, u32 i, u32 mr, u32 lo, u32 hi)
+/*
+ * What lies PV_KEYS behind the keys at b, if all of it is known: V, or at the
+ * segment's end K of the next. Else ~0.
+ */
+static u64 fetch_behind(const struct attn_work *w, u32 b, u32 hi)
+{
+	bool k = b + PV_KEYS >= hi;
+
+	if (!w->fetch || b + 2 * PV_KEYS > (k ? w->known : hi))
+		return ~0ull;
+	return k ? w->p->kv.k_off : w->p->kv.v_off;
+}
+
+/* Rows i .. i + mr, keys [lo, hi) of one block. */
+static void pv(struct attn_work *w, u32 i, u32 mr, u32 lo, u32 hi, u64 ahead)
 {
 	const u8 *const *v = w->s->key;
 	const float *p = w->own->s[i];
@@ -175,12 +233,15 @@ static void pv(struct attn_work *w, u32 i, u32 mr, u32 lo, u32 hi)
 		for (u32 e = d; e < end; e += 16) {
 			float *o = w->s->o[i] + e;
 			size_t off = w->p->kv.v_off + 2 * e;
+			u64 fetch = ahead + 2 * e;
 
-#define PV_ANY(n, nd)                                  \
-	if (blocks)                                    \
-		pv_block(n, nd, p, v, off, lo, hi, o); \
-	else                                           \
-		pv_keys(n, nd, p, v, off, lo, hi, o)
+#define PV_ANY(n, nd)                                         \
+	if (blocks)                                           \
+		pv_block(n, nd, p, v, off, lo, hi, o);        \
+	else if (ahead != ~0ull && e % 32 == 0)               \
+		pv_keys(n, nd, p, v, off, lo, hi, o, &fetch); \
+	else                                                  \
+		pv_keys(n, nd, p, v, off, lo, hi, o, NULL)
 #define PV(n)                               \
 	case n:                             \
 		if (wide) {                 \
@@ -205,70 +266,45 @@ static void pv(struct attn_work *w, u32 i, u32 mr, u32 lo, u32 hi)
 	}
 }
 
-/* Rows i .. i + mr: the keys all of them see at once, the others apart. */
-static void pv_rows(struct attn_work *w, u32 i, u32 mr)
-{
-	const u32 *lo = w->s->lo + i, *hi = w->s->hi + i;
-	u32 from = lo[0], to = hi[0];
-
-	for (u32 m = 0; m < mr; m++) {
-		from = max(from, lo[m]);
-		to = min(to, hi[m]);
-	}
-	if (from >= to) {
-		for (u32 m = 0; m < mr; m++)
-			pv(w, i + m, 1, lo[m], hi[m]);
-		return;
-	}
-	for (u32 m = 0; m < mr; m++)
-		if (lo[m] < from)
-			pv(w, i + m, 1, lo[m], from);
-	pv(w, i, mr, from, to);
-	for (u32 m = 0; m < mr; m++)
-		if (to < hi[m])
-			pv(w, i + m, 1, to, hi[m]);
-}
-
-/* The 32 keys at b: at once if all rows see the same of them. */
-static void pv_rows_block(struct attn_work *w, u32 i, u32 mr, u32 b)
+/* The nr keys at b: at once if all rows see the same of them. */
+static void pv_rows(struct attn_work *w, u32 i, u32 mr, u32 b, u32 nr,
+		    u64 ahead)
 {
 	u32 from[TILE_ROWS], to[TILE_ROWS];
 	bool same = true;
 
 	for (u32 m = 0; m < mr; m++) {
 		from[m] = max(w->s->lo[i + m], b);
-		to[m] = min(w->s->hi[i + m], b + PV_BLOCK);
+		to[m] = min(w->s->hi[i + m], b + nr);
 		same = same && from[m] == from[0] && to[m] == to[0];
 	}
 	if (same && from[0] < to[0]) {
-		pv(w, i, mr, from[0], to[0]);
+		pv(w, i, mr, from[0], to[0], ahead);
 		return;
 	}
 	for (u32 m = 0; m < mr; m++)
 		if (from[m] < to[m])
-			pv(w, i + m, 1, from[m], to[m]);
+			pv(w, i + m, 1, from[m], to[m], ~0ull);
 }
 
 static void attend(struct attn_work *w, u32 first, u32 lo, u32 hi)
 {
 	struct attn_scratch *s = w->s;
+	u32 nr;
 
-	qk(w, first, lo, hi);
+	qk(w, lo, hi);
 	for (u32 i = 0; i < w->rows; i++) {
 		if (s->lo[i] < s->hi[i])
 			softmax_row(w, i);
 		memset(s->o[i], 0, w->dim * sizeof(float));
 	}
-	for (u32 i = 0; i < w->rows; i += TILE_ROWS) {
-		u32 mr = min(w->rows - i, (u32)TILE_ROWS);
-
-		if (!is_bf16(w)) {
-			pv_rows(w, i, mr);
-			continue;
-		}
-		for (u32 b = lo / PV_BLOCK * PV_BLOCK; b < hi; b += PV_BLOCK)
-			pv_rows_block(w, i, mr, b);
-	}
+	nr = is_bf16(w) || !w->fetch ? PV_BLOCK : PV_KEYS;
+	for (u32 b = lo / nr * nr; b < hi; b += nr)
+		for (u32 i = 0; i < w->rows; i += TILE_ROWS)
+			pv_rows(w, i, min(w->rows - i, (u32)TILE_ROWS), b, nr,
+				i ? ~0ull : fetch_behind(w, b, hi));
+	for (u32 i = 0; i < w->rows; i++)
+		pv_unsplit(s->o[i], w->dim);
 }
 
 static void merge_head(const struct kern_attn *p,

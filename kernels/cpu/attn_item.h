@@ -23,12 +23,14 @@
 #include "kernels/cpu/vec.h"
 #include "kernels/cpu/vec_math.h"
 
-#define SEGMENT KERN_ATTN_SEGMENT
+#define SEGMENT	  KERN_ATTN_SEGMENT
+#define NEXT_KEYS 8u /* of the next segment, to fetch meanwhile */
 
 struct attn_scratch {
 	float o[ATTN_MAX_ROWS][ATTN_MAX_DIM]; /* of this segment */
 	float run_o[ATTN_MAX_ROWS][ATTN_MAX_DIM];
-	const u8 *key[SEGMENT]; /* row of each key; K and V at fixed offsets */
+	/* row of each key and of the next segment's first; K and V are in it */
+	const u8 *key[SEGMENT + NEXT_KEYS];
 	float max[ATTN_MAX_ROWS], sum[ATTN_MAX_ROWS];
 	float run_max[ATTN_MAX_ROWS], run_sum[ATTN_MAX_ROWS];
 	u32 lo[ATTN_MAX_ROWS], hi[ATTN_MAX_ROWS]; /* in the segment */
@@ -45,6 +47,8 @@ struct attn_work {
 	u32 numerics; /* enum kern_numerics */
 	u32 group, rows, dim;
 	u32 keys_end; /* no row of the item sees one from here on */
+	u32 known; /* s->key has rows below, of the segment and the next */
+	u32 few; /* attn_few.h: blocks of a head, 0: panels */
 	bool fetch; /* keys ahead of their turn: unless is_prompt() */
 };
 
@@ -121,29 +125,6 @@ static void find_rows(struct attn_work *w, u32 first, u32 lo, u32 hi)
 		for (; j < end; j++, row += kv->tok_stride)
 			w->s->key[j] = row;
 	}
-}
-
-/*
- * Towards L2, while the keys of a panel are laid out: the V rows of this panel,
- * whose turn is at the end of the segment, and the K rows of the next one.
- * Pages follow each other in no order that hardware could guess. (Into L1,
- * where they would not stay, decodes were a tenth slower on Sapphire Rapids.)
- */
-static void prefetch_row(const u8 *row, u32 bytes)
-{
-	for (u32 i = 0; i < bytes; i += 64)
-		__builtin_prefetch(row + i, 0, 2);
-}
-
-static void prefetch_key(const struct attn_work *w, u32 pos, u32 end)
-{
-	const struct kern_kv *kv = &w->p->kv;
-
-	if (w->fetch && pos < end)
-		prefetch_row(kv->base + kv->layer_off + kv->k_off +
-				     w->it->kv_head * kv->head_stride +
-				     kern_kv_row(kv, w->seq->table, pos),
-			     2 * w->dim);
 }
 
 /*
@@ -232,7 +213,9 @@ static void run_item(struct attn_work *w)
 
 		find_ranges(w, seg * SEGMENT, &lo, &hi);
 		if (lo < hi) {
-			find_rows(w, seg * SEGMENT, lo, hi);
+			w->known = min(hi + NEXT_KEYS,
+				       w->keys_end - seg * SEGMENT);
+			find_rows(w, seg * SEGMENT, lo, w->known);
 			attend(w, seg * SEGMENT, lo, hi);
 		}
 		finish_segment(w, seg);

@@ -14,37 +14,47 @@
 #define TILE_ROWS  6
 #define PV_VECS	   1 /* pairs of registers of V that attention holds */
 
-vec_inline void transpose8(const u32 *rows, size_t stride, u32 *out,
-			   size_t out_stride)
+/* 16 bytes of a and of b. */
+vec_inline __m256i two_quads(const void *a, const void *b)
 {
-	__m256i a[8], b[8];
+	return _mm256_inserti128_si256(
+		_mm256_castsi128_si256(_mm_loadu_si128(a)), _mm_loadu_si128(b),
+		1);
+}
 
-#pragma GCC unroll 8
-	for (int i = 0; i < 8; i++)
-		a[i] = _mm256_loadu_si256(
-			(const __m256i *)(const void *)(rows +
-							(size_t)i * stride));
-#pragma GCC unroll 4
-	for (int i = 0; i < 8; i += 2) {
-		b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
-		b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
-	}
+/* out[j] = dword j of rows 0-7; a[i] has 4 dwords of row i and of row i + 4. */
+vec_inline void transpose4(const __m256i *a, u32 *out, size_t out_stride)
+{
+	__m256i b[4] = {
+		_mm256_unpacklo_epi32(a[0], a[1]),
+		_mm256_unpackhi_epi32(a[0], a[1]),
+		_mm256_unpacklo_epi32(a[2], a[3]),
+		_mm256_unpackhi_epi32(a[2], a[3]),
+	};
+
 #pragma GCC unroll 2
-	for (int i = 0; i < 8; i += 4) {
-		a[i] = _mm256_unpacklo_epi64(b[i], b[i + 2]);
-		a[i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 2]);
-		a[i + 2] = _mm256_unpacklo_epi64(b[i + 1], b[i + 3]);
-		a[i + 3] = _mm256_unpackhi_epi64(b[i + 1], b[i + 3]);
-	}
-#pragma GCC unroll 4
-	for (int j = 0; j < 4; j++) {
-		__m256i *lo = (__m256i *)(void *)(out + j * out_stride);
-		__m256i *hi = (__m256i *)(void *)(out + (j + 4) * out_stride);
+	for (int j = 0; j < 2; j++) {
+		__m256i *even = (__m256i *)(void *)(out + 2 * j * out_stride);
+		__m256i *odd =
+			(__m256i *)(void *)(out + (2 * j + 1) * out_stride);
 
-		_mm256_storeu_si256(
-			lo, _mm256_permute2x128_si256(a[j], a[j + 4], 0x20));
-		_mm256_storeu_si256(
-			hi, _mm256_permute2x128_si256(a[j], a[j + 4], 0x31));
+		_mm256_storeu_si256(even,
+				    _mm256_unpacklo_epi64(b[j], b[j + 2]));
+		_mm256_storeu_si256(odd, _mm256_unpackhi_epi64(b[j], b[j + 2]));
+	}
+}
+
+/* out[i] = dword i of the 8 rows */
+vec_inline void transpose8(const u32 *const *row, u32 *out, size_t out_stride)
+{
+#pragma GCC unroll 2
+	for (int c = 0; c < 8; c += 4) {
+		__m256i a[4];
+
+#pragma GCC unroll 4
+		for (int i = 0; i < 4; i++)
+			a[i] = two_quads(row[i] + c, row[i + 4] + c);
+		transpose4(a, out + c * out_stride, out_stride);
 	}
 }
 
@@ -53,9 +63,13 @@ vec_inline void transpose16(const u32 *rows, size_t stride, u32 *out,
 			    size_t out_stride)
 {
 	for (u32 r = 0; r < 16; r += 8)
-		for (u32 c = 0; c < 16; c += 8)
-			transpose8(rows + r * stride + c, stride,
-				   out + c * out_stride + r, out_stride);
+		for (u32 c = 0; c < 16; c += 8) {
+			const u32 *row[8];
+
+			for (u32 i = 0; i < 8; i++)
+				row[i] = rows + (r + i) * stride + c;
+			transpose8(row, out + c * out_stride + r, out_stride);
+		}
 }
 
 vec_inline __m256 panel_half(const u32 *w, const int odd)

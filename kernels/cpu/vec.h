@@ -131,6 +131,17 @@ vec_inline struct v16 v16_load_bf16(const u16 *p)
 		_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)) };
 }
 
+/* Likewise, in the order that is made soonest and v16_unsplit() undoes. */
+vec_inline struct v16 v16_split_bf16(const u16 *p)
+{
+	return v16_load_bf16(p);
+}
+
+vec_inline struct v16 v16_unsplit(struct v16 a)
+{
+	return a;
+}
+
 /* 16 signed bytes */
 vec_inline struct v16 v16_from_s8(__m128i b)
 {
@@ -444,6 +455,25 @@ vec_inline __m256 v8_load_bf16(const u16 *p)
 vec_inline struct v16 v16_load_bf16(const u16 *p)
 {
 	return (struct v16){ v8_load_bf16(p), v8_load_bf16(p + 8) };
+}
+
+/* Likewise, in the order that is made soonest and v16_unsplit() undoes. */
+vec_inline struct v16 v16_split_bf16(const u16 *p)
+{
+	__m256i x = _mm256_loadu_si256((const __m256i *)(const void *)p);
+	__m256i odd = _mm256_and_si256(x, _mm256_set1_epi32((int)0xffff0000));
+
+	return (struct v16){ _mm256_castsi256_ps(_mm256_slli_epi32(x, 16)),
+			     _mm256_castsi256_ps(odd) };
+}
+
+vec_inline struct v16 v16_unsplit(struct v16 a)
+{
+	__m256 x = _mm256_unpacklo_ps(a.v, a.w);
+	__m256 y = _mm256_unpackhi_ps(a.v, a.w);
+
+	return (struct v16){ _mm256_permute2f128_ps(x, y, 0x20),
+			     _mm256_permute2f128_ps(x, y, 0x31) };
 }
 
 /* 16 signed bytes */

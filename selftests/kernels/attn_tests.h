@@ -308,7 +308,8 @@ static void check(u64 *seed, const struct setup *s, float softcap)
 
 TEST(attn, gives_the_reference_bits_for_every_head_shape)
 {
-	static const u32 groups[] = { 1, 4, 6, 8 }, dims[] = { 64, 128, 256 };
+	static const u32 groups[] = { 1, 2, 3, 4, 5, 6, 8 };
+	static const u32 dims[] = { 32, 64, 128, 256 };
 	u64 seed = test_seed();
 
 	attn_begin();
