@@ -5,6 +5,7 @@ CFLAGS-selftests/kernels/test_amx.o := $(avx2-flags)
 CFLAGS-selftests/kernels/test_attn_amx.o := $(avx2-flags)
 CFLAGS-selftests/kernels/test_amx_int8.o := $(avx2-flags)
 test-y += selftests/lib_kvmd.o
+test-y += selftests/hold.o
 test-helpers-y += selftests/runtime/model/write_sample
 test-helpers-y += selftests/e2e/rude
 test-helpers-y += $(if $(SAN),,selftests/e2e/kvmd_other)

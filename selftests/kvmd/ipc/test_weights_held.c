@@ -3,16 +3,11 @@
  * test_weights_held.c - what kvmd does for others while the kernel takes its
  * time to seal weights, or to empty them
  *
- * A filter tells the test of each such call of kvmd's, which does not return
- * before the test says so.
+ * Each such call of kvmd's does not return before the test says so (hold.h).
  */
+#include "selftests/hold.h"
 #include "selftests/kvmd/ipc/raw.h"
 #include <linux/falloc.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #define BYTES	(4u << 20)
@@ -27,113 +22,27 @@ FIXTURE(held)
 	int calls; /* that are held; NO_FD: no more */
 };
 
-/* A call, and what its second and third arguments are when it is held. */
-struct call {
-	unsigned int nr, arg1, arg2;
+static const struct hold_rule sealing = {
+	.nr = SYS_fcntl,
+	.nr_conds = 2,
+	.conds = { { .arg = 1, .value = F_ADD_SEALS },
+		   { .arg = 2, .value = F_SEAL_WRITE | F_SEAL_SEAL } },
+};
+static const struct hold_rule emptying = {
+	.nr = SYS_fallocate,
+	.nr_conds = 2,
+	.conds = { { .arg = 1,
+		     .value = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE },
+		   { .arg = 2, .value = 0 } },
 };
 
-static const struct call sealing = { SYS_fcntl, F_ADD_SEALS,
-				     F_SEAL_WRITE | F_SEAL_SEAL };
-static const struct call emptying = {
-	SYS_fallocate, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0
-};
-
-static const struct call *what;
-static int channel[2];
-
-static void send_fd(int sock, int fd)
+static void start(struct held_self *self, const struct hold_rule *what)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} ctl = { 0 };
-	char byte = 0;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr mh = { .msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = ctl.buf,
-			     .msg_controllen = sizeof(ctl.buf) };
-	struct cmsghdr *cm = CMSG_FIRSTHDR(&mh);
-
-	cm->cmsg_level = SOL_SOCKET;
-	cm->cmsg_type = SCM_RIGHTS;
-	cm->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cm), &fd, sizeof(fd));
-	if (sendmsg(sock, &mh, 0) != 1)
-		_exit(14);
-}
-
-static struct sock_filter load(size_t from)
-{
-	return (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-					    (unsigned int)from);
-}
-
-/* Unless it is @value, on to the last but @left. */
-static struct sock_filter is(unsigned int value, unsigned int left)
-{
-	return (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0,
-					    (unsigned char)left);
-}
-
-/* In what becomes kvmd, and in all that it starts. */
-static void tell_and_hold(void)
-{
-	struct sock_filter f[] = {
-		load(offsetof(struct seccomp_data, nr)),
-		is(what->nr, 5),
-		load(offsetof(struct seccomp_data, args[1])),
-		is(what->arg1, 3),
-		load(offsetof(struct seccomp_data, args[2])),
-		is(what->arg2, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog prog = { .filter = f,
-				   .len = sizeof(f) / sizeof(f[0]) };
-	long fd;
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		_exit(13);
-	fd = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
-		     SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog);
-	if (fd < 0)
-		_exit(13);
-	send_fd(channel[1], (int)fd);
-}
-
-static int recv_fd(int sock)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} ctl;
-	char byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr mh = { .msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = ctl.buf,
-			     .msg_controllen = sizeof(ctl.buf) };
-	int fd;
-
-	ASSERT_EQ(1, recvmsg(sock, &mh, MSG_CMSG_CLOEXEC));
-	ASSERT_TRUE(CMSG_FIRSTHDR(&mh));
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&mh)), sizeof(fd));
-	return fd;
-}
-
-static void start(struct held_self *self, const struct call *call)
-{
-	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
-				channel));
-	what = call;
-	test_kvmd_before = tell_and_hold;
+	ASSERT_EQ(0, hold_before(what, 1));
 	ASSERT_EQ(0, test_kvmd_start(&self->d, test_tmpdir(), "--keeper",
 				     "--size", "64M", "--drain", "20", NULL));
-	test_kvmd_before = NULL;
-	self->calls = recv_fd(channel[0]);
-	close(channel[0]);
-	close(channel[1]);
+	self->calls = hold_listener();
+	ASSERT_GE(self->calls, 0);
 	raw_attach(&self->a, self->d.socket);
 	raw_attach(&self->b, self->d.socket);
 }
@@ -152,26 +61,16 @@ FIXTURE_TEARDOWN(held)
 /* The next call; it is held. */
 static uint64_t next_call(struct held_self *self)
 {
-	struct pollfd p = { .fd = self->calls, .events = POLLIN };
-	struct seccomp_notif n;
+	uint64_t id = 0;
 
-	do { /* ENOENT: who called has been killed meanwhile */
-		ASSERT_EQ(1, poll(&p, 1, WAIT_MS));
-		memset(&n, 0, sizeof(n));
-	} while (ioctl(self->calls, SECCOMP_IOCTL_NOTIF_RECV, &n));
-	return n.id;
+	ASSERT_EQ(0, hold_next(self->calls, &id, WAIT_MS));
+	return id;
 }
 
 /* It goes on, or fails with @err. */
 static void let_go(struct held_self *self, uint64_t id, int err)
 {
-	struct seccomp_notif_resp r = {
-		.id = id,
-		.error = -err,
-		.flags = err ? 0 : SECCOMP_USER_NOTIF_FLAG_CONTINUE,
-	};
-
-	ASSERT_EQ(0, ioctl(self->calls, SECCOMP_IOCTL_NOTIF_SEND, &r));
+	ASSERT_EQ(0, hold_let_go(self->calls, id, err));
 }
 
 /* Nobody is told of calls from now on: they fail. */
