@@ -3,9 +3,15 @@
  * crew.c - threads that work for one tenant
  *
  * A crew is a pool of a few threads of low priority (favour.c), made when the
- * first page of its tenant has to be copied, or its weights to be looked at
- * (ipc/weights_memory.c), and there until kvmd ends: threads that sleep cost
- * next to nothing, and the next tenant of the same number finds them.
+ * first page of its tenant has to be copied, and there until kvmd ends: threads
+ * that sleep cost next to nothing, and the next tenant of the same number finds
+ * them.
+ *
+ * Its weights (ipc/weights_memory.c) are looked at by another pool of the same
+ * kind. A client that does not let go of them in the kernel keeps threads for
+ * as long as it likes; those that copy are not to be among them, and whoever
+ * waits for copies not to wait for that. What is no tenant's, or finds no
+ * threads, has one that is there from the start.
  *
  * Its threads may run where the tenant's clients might when they attached, all
  * of these together. A client that waits for its pages leaves its CPUs to them;
@@ -57,14 +63,17 @@ static void place(struct kvmd *d, struct crew *crew)
 	if (CPU_EQUAL(&cpus, &crew->cpus))
 		return;
 	crew->cpus = cpus;
-	work_pool_place(crew->pool, &cpus);
+	if (crew->pool)
+		work_pool_place(crew->pool, &cpus);
+	if (crew->held)
+		work_pool_place(crew->held, &cpus);
 }
 
 /* The first one from @c on, or NULL. */
 static struct crew *crew_from(struct kvmd *d, struct crew *c)
 {
 	for (; c < d->crews.of + d->crews.top; c++)
-		if (c->pool)
+		if (c->pool || c->held)
 			return c;
 	return NULL;
 }
@@ -117,13 +126,20 @@ void crew_init(struct kvmd *d)
 	cs->loop = cs->all;
 }
 
-static bool crew_make(struct kvmd *d, struct crew *crew)
+int crew_open(struct kvmd *d)
+{
+	return work_pool_create_batch(d->io, 1, &d->crews.held);
+}
+
+/* @pool: of @crew */
+static bool crew_make(struct kvmd *d, struct crew *crew,
+		      struct work_pool **pool)
 {
 	u32 cpus = (u32)CPU_COUNT(&d->crews.all);
 	u32 nr = cpus ? min(cpus, CREW_MOST) : CREW_MOST;
 
-	if (work_pool_create_batch(d->io, nr, &crew->pool)) {
-		crew->pool = NULL;
+	if (work_pool_create_batch(d->io, nr, pool)) {
+		*pool = NULL;
 		return false;
 	}
 	CPU_ZERO(&crew->cpus); /* they are where the loop is */
@@ -132,17 +148,33 @@ static bool crew_make(struct kvmd *d, struct crew *crew)
 	return true;
 }
 
-struct work_pool *crew_pool(struct kvmd *d, u32 tenant)
+static void crew_count(struct kvmd *d, struct crew *crew)
 {
-	struct crew *crew = &d->crews.of[tenant];
-
-	if (!crew->pool && !crew_make(d, crew))
-		return d->pool; /* no more threads: in turn, then */
 	crew->nr_jobs++;
 	d->crews.nr_jobs++;
 	if (!d->crews.timer.armed)
 		timer_set(&d->timers, &d->crews.timer, d->now_ns + LOOK_NS);
+}
+
+struct work_pool *crew_pool(struct kvmd *d, u32 tenant)
+{
+	struct crew *crew = &d->crews.of[tenant];
+
+	if (!crew->pool && !crew_make(d, crew, &crew->pool))
+		return d->pool; /* no more threads: in turn, then */
+	crew_count(d, crew);
 	return crew->pool;
+}
+
+struct work_pool *crew_held(struct kvmd *d, u32 tenant)
+{
+	struct crew *crew = &d->crews.of[tenant];
+
+	if (tenant == MM_NONE ||
+	    (!crew->held && !crew_make(d, crew, &crew->held)))
+		return d->crews.held;
+	crew_count(d, crew);
+	return crew->held;
 }
 
 void crew_pause(struct kvmd *d)
@@ -150,7 +182,8 @@ void crew_pause(struct kvmd *d)
 	struct crew *c;
 
 	for (c = crew_first(d); c; c = crew_next(d, c))
-		work_pool_pause(c->pool);
+		if (c->pool)
+			work_pool_pause(c->pool);
 }
 
 void crew_resume(struct kvmd *d)
@@ -158,7 +191,8 @@ void crew_resume(struct kvmd *d)
 	struct crew *c;
 
 	for (c = crew_first(d); c; c = crew_next(d, c))
-		work_pool_resume(c->pool);
+		if (c->pool)
+			work_pool_resume(c->pool);
 }
 
 void crew_flush(struct kvmd *d)
@@ -166,7 +200,26 @@ void crew_flush(struct kvmd *d)
 	struct crew *c;
 
 	for (c = crew_first(d); c; c = crew_next(d, c))
-		work_pool_flush(c->pool);
+		if (c->pool)
+			work_pool_flush(c->pool);
+}
+
+void crew_held_wait(struct kvmd *d, int ms)
+{
+	struct crew *c;
+
+	work_pool_wait(d->crews.held, ms);
+	for (c = crew_first(d); c; c = crew_next(d, c))
+		if (c->held)
+			work_pool_wait(c->held, ms);
+}
+
+static void held_destroy(struct work_pool *p)
+{
+	if (p && work_pool_is_busy(p))
+		work_pool_leave(p);
+	else
+		work_pool_destroy(p);
 }
 
 void crew_destroy(struct kvmd *d)
@@ -176,6 +229,8 @@ void crew_destroy(struct kvmd *d)
 	timer_cancel(&d->timers, &d->crews.timer);
 	for (c = crew_first(d); c; c = crew_next(d, c)) {
 		work_pool_destroy(c->pool);
-		c->pool = NULL;
+		held_destroy(c->held);
+		c->pool = c->held = NULL;
 	}
+	held_destroy(d->crews.held);
 }

@@ -550,6 +550,8 @@ static int open_loop(struct kvmd *d, char *err)
 	d->io->woke_ctx = d;
 	rc = work_pool_create(d->io, NR_WORKERS, &d->pool);
 	if (!rc)
+		rc = crew_open(d);
+	if (!rc)
 		rc = open_signals(d);
 	if (!rc)
 		rc = open_parent(d);
@@ -707,7 +709,7 @@ void kvmd_destroy(struct kvmd *d)
 		pools_flush(d);
 		conn_reap(d);
 		weights_destroy_all(d);
-		pools_flush(d);
+		weights_memory_flush(d);
 		swap_flush(d);
 	}
 	crew_destroy(d);

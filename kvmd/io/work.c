@@ -10,8 +10,8 @@
  * swap and are taken whole, and the lock is one between threads. (Condition
  * variables won't do for the loop either: up to glibc 2.40 a signal may wait
  * until threads that were woken earlier have run.) Only pause, wait, flush and
- * destroy, which wait for threads anyhow, and leave, at the end, take it on the
- * loop.
+ * destroy, which wait for threads anyhow, and what is for the end, leave and
+ * is_busy, take it on the loop.
  *
  * Sleeping. A thread that finds nothing waits for `news` to move from what it
  * was before it looked. The loop wakes one when it puts a job into an empty
@@ -333,6 +333,16 @@ static bool is_busy(const struct work_pool *p)
 {
 	return p->nr_running || !STAILQ_EMPTY(&p->queued) ||
 	       !stack_is_empty(&p->inbox);
+}
+
+bool work_pool_is_busy(struct work_pool *p)
+{
+	bool busy;
+
+	pthread_mutex_lock(&p->lock);
+	busy = is_busy(p);
+	pthread_mutex_unlock(&p->lock);
+	return busy;
 }
 
 void work_pool_pause(struct work_pool *p)

@@ -47,5 +47,7 @@ void work_pool_resume(struct work_pool *p);
 void work_pool_wait(struct work_pool *p, int ms);
 /* work_pool_flush - wait for all that is queued and call its done() */
 void work_pool_flush(struct work_pool *p);
+/* work_pool_is_busy - is there a job that has not ended? */
+bool work_pool_is_busy(struct work_pool *p);
 
 #endif

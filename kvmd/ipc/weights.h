@@ -120,6 +120,7 @@ struct weights_set {
 	u64 spare_seq;
 	bool some_go;
 	u32 nr;
+	u32 nr_jobs; /* of memory, that threads have */
 };
 
 /* Messages; they answer themselves. */
@@ -163,6 +164,8 @@ void weights_memory_look(struct weights *w);
 void weights_memory_seal(struct weights *w);
 /* weights_memory_let_go - if there is any; w->state says of what kind it is */
 void weights_memory_let_go(struct weights *w);
+/* weights_memory_flush - wait for all that was begun, a second at most */
+void weights_memory_flush(struct kvmd *d);
 /* weights_memory_left - likewise, of a predecessor's that no record names */
 void weights_memory_left(struct kvmd *d, int fd);
 

@@ -6,7 +6,8 @@
  * kernel looks at all of its pages, and waits for those that are pinned; to
  * empty it or free it takes a while for each GiB; and even to ask for its size
  * is to wait for whoever writes to it. So the loop does none of that: a thread
- * of the tenant's (crew.c) does, one thing at a time, and the loop is told.
+ * of the tenant's (crew_held()) does, one thing at a time, and the loop is
+ *told.
  *
  *	look	how much is resident
  *	seal	for good; how much is resident then
@@ -26,6 +27,10 @@
 #include "kvmd/ipc/memfd.h"
 #include "kvmd/ipc/weights.h"
 #include "kvmd/kvmd.h"
+#include "kvmd/log.h"
+
+#define FLUSH_NS      1000000000ull /* at the end, for what threads have */
+#define FLUSH_STEP_MS 10
 
 /* ---- on a thread ---- */
 
@@ -71,7 +76,8 @@ static void submit(struct weights_memory *m, void (*run)(struct work *),
 	m->work.run = run;
 	m->work.done = done;
 	m->work.slow = true;
-	work_submit(crew_pool(m->d, m->tenant), &m->work);
+	m->d->weights.nr_jobs++;
+	work_submit(crew_held(m->d, m->tenant), &m->work);
 }
 
 static void unname(struct weights_memory *m)
@@ -86,6 +92,7 @@ static void go_done(struct work *work)
 	struct weights_memory *m =
 		container_of(work, struct weights_memory, work);
 
+	m->d->weights.nr_jobs--;
 	unname(m);
 	free(m);
 }
@@ -94,6 +101,7 @@ static void go_done(struct work *work)
 static bool job_over(struct weights_memory *m)
 {
 	m->busy = false;
+	m->d->weights.nr_jobs--;
 	if (!m->w)
 		submit(m, go_run, go_done);
 	return m->w;
@@ -208,6 +216,19 @@ void weights_memory_left(struct kvmd *d, int fd)
 	}
 	m->bytes = d->dev->bytes; /* it is not known */
 	submit(m, go_run, go_done);
+}
+
+/* What is not over by then has its memory to itself. */
+void weights_memory_flush(struct kvmd *d)
+{
+	u64 end = clock_ns() + FLUSH_NS;
+
+	while (d->weights.nr_jobs && clock_ns() < end)
+		crew_held_wait(d, FLUSH_STEP_MS);
+	if (d->weights.nr_jobs)
+		log_warn("a client holds weights up",
+			 "jobs=%u text=\"they are left to the kernel\"",
+			 d->weights.nr_jobs);
 }
 
 u64 weights_resident(const struct weights *w)

@@ -302,4 +302,24 @@ TEST_F(held, memory_that_a_killed_kvmd_was_to_empty_the_next_one_empties)
 	close(fd);
 }
 
+/* What it looks at is what teardown does: the books, and how kvmd ends. */
+TEST_F(held, memory_that_is_never_empty_keeps_kvmd_from_no_audit_and_no_end)
+{
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	fd = fill_and_give_up(self, &p);
+	next_call(self);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	munmap(p, BYTES);
+	close(fd);
+}
+
+TEST_F(held, a_seal_that_never_returns_keeps_kvmd_from_no_audit_and_no_end)
+{
+	start(self, &sealing);
+	fill_and_seal(self);
+}
+
 TEST_HARNESS_MAIN
