@@ -7,15 +7,35 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+#define PATIENCE_MS 5000
 
 union control {
 	char buf[CMSG_SPACE(sizeof(int))];
 	struct cmsghdr align;
 };
 
+/*
+ * Too many descriptors are under way to this user, be they others': nothing
+ * tells when some have arrived. Return: try again?
+ */
+static bool send_again(int err, int *ms)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+
+	if (err == EINTR)
+		return true;
+	if (err != ETOOMANYREFS || (*ms)++ >= PATIENCE_MS)
+		return false;
+	nanosleep(&moment, NULL);
+	return true;
+}
+
 int channel_send(int sock, const struct keep_msg *msg, int fd)
 {
+	int ms = 0;
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)msg,
 			     .iov_len = sizeof(*msg) };
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -33,7 +53,7 @@ int channel_send(int sock, const struct keep_msg *msg, int fd)
 		memcpy(CMSG_DATA(cm), &fd, sizeof(int));
 	}
 	while (sendmsg(sock, &hdr, MSG_NOSIGNAL) < 0)
-		if (errno != EINTR)
+		if (!send_again(errno, &ms))
 			return -errno;
 	return 0;
 }
