@@ -596,6 +596,7 @@ static void cpu_adopt(struct dev *dev)
 {
 	struct keep_block *b = dev->keep->block;
 	struct cpu *cpu = dev->priv;
+	struct keep_fd left;
 	u32 i;
 	int fd;
 
@@ -625,9 +626,10 @@ static void cpu_adopt(struct dev *dev)
 		cpu_retire(dev, fd, r->gen, r->client, r->extent);
 	}
 	/* on their way in or out, and nobody's: some may be mapped still */
-	while ((fd = keep_take_any(dev->keep, KEEP_EXTENT)) >= 0) {
-		cpu_punch(fd);
-		close(fd);
+	while (keep_take_any(dev->keep, KEEP_EXTENT, &left)) {
+		cpu_punch(left.fd);
+		close(left.fd);
+		keep_drop(dev->keep, KEEP_EXTENT, left.index, left.gen);
 	}
 }
 

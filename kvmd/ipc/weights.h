@@ -156,7 +156,8 @@ void weights_adopt(struct kvmd *d);
 
 /* weights_memory_make - new and kept, or -errno */
 int __must_check weights_memory_make(struct weights *w);
-/* weights_memory_adopt - @fd, which is owned from now on; 0 or -errno */
+/* weights_memory_adopt - @fd, which is owned from now on, or let go; 0 or
+ * -errno */
 int __must_check weights_memory_adopt(struct weights *w, int fd);
 /* weights_memory_look, weights_memory_seal - begin, it is not busy; later
  * weights_looked(), weights_sealed(), unless it is let go meanwhile */
@@ -166,8 +167,9 @@ void weights_memory_seal(struct weights *w);
 void weights_memory_let_go(struct weights *w);
 /* weights_memory_flush - wait for all that was begun, a second at most */
 void weights_memory_flush(struct kvmd *d);
-/* weights_memory_left - likewise, of a predecessor's that no record names */
-void weights_memory_left(struct kvmd *d, int fd);
+/* weights_memory_left - likewise, of a predecessor's that no record names; @fd
+ * is owned from now on, as is its name */
+void weights_memory_left(struct kvmd *d, u32 slot, u32 gen, int fd);
 
 /* For weights_memory.c */
 void weights_looked(struct weights *w);

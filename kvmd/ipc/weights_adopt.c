@@ -11,15 +11,20 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "kvmd/ipc/session.h"
 #include "kvmd/ipc/weights.h"
 #include "kvmd/kvmd.h"
 
-static void record_drop(struct kvmd *d, u32 slot)
+/* Its memory, if it has any, goes with it. */
+static void record_drop(struct kvmd *d, u32 slot, int fd)
 {
-	d->keep.block->weights[slot].state = 0;
+	struct keep_weights *r = &d->keep.block->weights[slot];
+
+	r->state = 0;
+	keep_order();
+	if (fd >= 0)
+		weights_memory_left(d, slot, r->gen, fd);
 }
 
 static int users_adopt(struct weights *w)
@@ -69,16 +74,13 @@ static void adopt(struct kvmd *d, u32 slot)
 	u32 tenant;
 
 	if (fd < 0 || mm_tenant_get(d->mm, r->tenant, &tenant)) {
-		if (fd >= 0)
-			close(fd);
-		record_drop(d, slot);
+		record_drop(d, slot, fd);
 		return;
 	}
 	w = weights_new(d, slot);
 	if (!w) {
 		mm_tenant_put(d->mm, tenant);
-		close(fd);
-		record_drop(d, slot);
+		record_drop(d, slot, fd);
 		return;
 	}
 	w->id = r->id;
@@ -133,14 +135,14 @@ static void settle(struct kvmd *d, u32 tenant)
 
 void weights_adopt(struct kvmd *d)
 {
+	struct keep_fd left;
 	u32 i;
-	int fd;
 
 	for (i = 0; i < KEEP_WEIGHTS_MAX; i++)
 		if (d->keep.block->weights[i].state)
 			adopt(d, i);
-	while ((fd = keep_take_any(&d->keep, KEEP_WEIGHTS)) >= 0)
-		weights_memory_left(d, fd);
+	while (keep_take_any(&d->keep, KEEP_WEIGHTS, &left))
+		weights_memory_left(d, left.index, left.gen, left.fd);
 	for (i = 0; i < MM_TENANT_MAX; i++)
 		settle(d, i);
 }

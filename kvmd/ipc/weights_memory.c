@@ -154,10 +154,8 @@ static int memory_set(struct weights *w, int fd, u32 gen)
 {
 	struct weights_memory *m = memory_new(w->d, fd, w->tenant);
 
-	if (!m) {
-		close(fd);
+	if (!m)
 		return -ENOMEM;
-	}
 	m->w = w;
 	m->bytes = w->charged_bytes;
 	m->slot = w->slot;
@@ -176,8 +174,10 @@ int weights_memory_make(struct weights *w)
 	if (fd < 0)
 		return fd;
 	rc = memory_set(w, fd, gen);
-	if (rc)
+	if (rc) {
+		close(fd);
 		return rc;
+	}
 	keep_put(&w->d->keep, KEEP_WEIGHTS, w->slot, gen, fd);
 	w->keep->gen = gen;
 	return 0;
@@ -187,7 +187,9 @@ int weights_memory_adopt(struct weights *w, int fd)
 {
 	int rc = memory_set(w, fd, w->keep->gen);
 
-	if (!rc) /* until a thread has looked: what filled ones have */
+	if (rc)
+		weights_memory_left(w->d, w->slot, w->keep->gen, fd);
+	else /* until a thread has looked: what filled ones have */
 		w->memory->resident_bytes = (s64)w->charged_bytes;
 	return rc;
 }
@@ -206,14 +208,17 @@ void weights_memory_let_go(struct weights *w)
 		submit(m, go_run, go_done);
 }
 
-void weights_memory_left(struct kvmd *d, int fd)
+void weights_memory_left(struct kvmd *d, u32 slot, u32 gen, int fd)
 {
-	struct weights_memory *m = memory_new(d, fd, 0);
+	struct weights_memory *m = memory_new(d, fd, MM_NONE);
 
 	if (!m) {
 		close(fd);
+		keep_drop(&d->keep, KEEP_WEIGHTS, slot, gen);
 		return;
 	}
+	m->slot = slot;
+	m->gen = gen;
 	m->bytes = d->dev->bytes; /* it is not known */
 	submit(m, go_run, go_done);
 }

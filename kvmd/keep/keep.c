@@ -91,20 +91,18 @@ int keep_take(struct keep *k, enum keep_kind kind, u32 index, u32 gen)
 	return fd;
 }
 
-int keep_take_any(struct keep *k, enum keep_kind kind)
+bool keep_take_any(struct keep *k, enum keep_kind kind, struct keep_fd *out)
 {
 	u32 i;
-	int fd;
 
 	for (i = 0; i < k->nr_fds; i++) {
 		if (k->fds[i].kind != kind || k->fds[i].fd < 0)
 			continue;
-		fd = k->fds[i].fd;
+		*out = k->fds[i];
 		k->fds[i].fd = -1;
-		keep_drop(k, kind, k->fds[i].index, k->fds[i].gen);
-		return fd;
+		return true;
 	}
-	return -1;
+	return false;
 }
 
 /* Close what was not taken; @path: but for the socket and its lock. */

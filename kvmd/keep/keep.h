@@ -57,9 +57,9 @@ void keep_put(struct keep *k, enum keep_kind kind, u32 index, u32 gen, int fd);
 void keep_drop(struct keep *k, enum keep_kind kind, u32 index, u32 gen);
 /* keep_take - what a predecessor has put; the caller's. -1: nothing */
 int keep_take(struct keep *k, enum keep_kind kind, u32 index, u32 gen);
-/* keep_take_any - one that is left of a kind, which has its name no more; the
- * caller's. -1: none */
-int keep_take_any(struct keep *k, enum keep_kind kind);
+/* keep_take_any - one that is left of a kind, the caller's, as is its name: to
+ * be dropped when a successor need not find it. Return: was there one? */
+bool keep_take_any(struct keep *k, enum keep_kind kind, struct keep_fd *out);
 /* keep_ready - kvmd serves; the keeper may say so */
 void keep_ready(struct keep *k);
 /* keep_taken - all that is of use has been taken */

@@ -302,6 +302,33 @@ TEST_F(held, memory_that_a_killed_kvmd_was_to_empty_the_next_one_empties)
 	close(fd);
 }
 
+/* Kill who is about to empty memory; the next one is, then. */
+static void kill_while_it_empties(struct held_self *self)
+{
+	ASSERT_EQ(0, test_kvmd_kill_kept(&self->d));
+	next_call(self);
+	expect_resumed(&self->b);
+}
+
+TEST_F(held, memory_that_the_next_one_does_not_come_to_empty_is_found_again)
+{
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	fd = fill_and_give_up(self, &p);
+	next_call(self);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	kill_while_it_empties(self);
+	ASSERT_EQ(0, test_kvmd_kill_kept(&self->d));
+	let_go(self, next_call(self), 0);
+	wait_until_empty(fd);
+	expect_resumed(&self->b);
+	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
 /* What it looks at is what teardown does: the books, and how kvmd ends. */
 TEST_F(held, memory_that_is_never_empty_keeps_kvmd_from_no_audit_and_no_end)
 {
