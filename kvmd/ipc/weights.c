@@ -449,6 +449,7 @@ static int weights_create(struct kvmd *d, struct session *s,
 
 out_uncharge:
 	mm_tenant_uncharge(d->mm, tenant, bytes);
+	kvmd_pump(d);
 out_put_tenant:
 	mm_tenant_put(d->mm, tenant);
 	return rc;

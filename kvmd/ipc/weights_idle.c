@@ -67,6 +67,7 @@ bool weights_drop_for_slot(struct kvmd *d, u32 tenant)
 	weights_drop(w, "nobody has it open and another mapping wants its "
 			"place");
 	mm_spared(d->mm);
+	kvmd_pump(d);
 	return true;
 }
 
