@@ -646,6 +646,8 @@ int kvmd_create(const struct options *opt, struct kvmd **out, char *err)
 	TAILQ_INIT(&d->hot);
 	TAILQ_INIT(&d->weights.list);
 	TAILQ_INIT(&d->weights.late);
+	TAILQ_INIT(&d->weights.limited);
+	TAILQ_INIT(&d->weights.going);
 	TAILQ_INIT(&d->swap.waiting);
 	d->drain_timer.fire = drain_over;
 	d->audit_timer.fire = audit_fire;
@@ -710,6 +712,7 @@ void kvmd_destroy(struct kvmd *d)
 		conn_reap(d);
 		weights_destroy_all(d);
 		weights_memory_flush(d);
+		pools_flush(d);
 		swap_flush(d);
 	}
 	crew_destroy(d);

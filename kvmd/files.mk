@@ -98,6 +98,7 @@ kvmd-y += kvmd/ipc/tenant.o
 kvmd-y += kvmd/ipc/weights.o
 kvmd-y += kvmd/ipc/weights_adopt.o
 kvmd-y += kvmd/ipc/weights_idle.o
+kvmd-y += kvmd/ipc/weights_late.o
 kvmd-y += kvmd/ipc/weights_memory.o
 kvmd-y += kvmd/keep/block.o
 kvmd-y += kvmd/keep/channel.o

@@ -20,10 +20,7 @@
 #define SEAL_RETRY_NS 2000000u
 #define SEAL_TRY_NS   1000000000ull
 #define PAGE_BYTES    4096ull
-#define ROOM_WAIT_NS  10000000000ull /* for the next bit of it */
-#define LATE_LOOK_NS  5000000u /* between looks whether it is there */
 
-static void weights_offer(struct weights *w);
 static void fill_look(struct timer *t);
 static void seal_again(struct timer *t);
 
@@ -148,20 +145,27 @@ static void user_free(struct weights *w, struct weights_user *u)
 	free(u);
 }
 
+/* What is not sealed keeps the record and the charge until it is empty. */
 void weights_free(struct weights *w)
 {
+	bool goes = w->memory && w->state != WEIGHTS_READY;
 	struct kvmd *d = w->d;
 	struct weights_user *u;
 
-	w->keep->state = 0;
+	if (goes)
+		w->keep->filler = 0; /* who had it must not go on with it */
+	keep_order();
+	w->keep->state = goes ? 1 + (u32)WEIGHTS_GOING : 0;
 	keep_order();
 	weights_memory_let_go(w);
 	while ((u = TAILQ_FIRST(&w->users)))
 		user_free(w, u);
 	timer_cancel(&d->timers, &w->seal_timer);
 	timer_cancel(&d->timers, &w->fill_timer);
-	mm_tenant_uncharge(d->mm, w->tenant, w->charged_bytes);
-	mm_tenant_put(d->mm, w->tenant);
+	if (!goes) {
+		mm_tenant_uncharge(d->mm, w->tenant, w->charged_bytes);
+		mm_tenant_put(d->mm, w->tenant);
+	}
 	TAILQ_REMOVE(&d->weights.list, w, link);
 	d->weights.nr--;
 	free(w);
@@ -255,31 +259,15 @@ void weights_fill_watch(struct weights *w)
 	timer_set(&w->d->timers, &w->fill_timer, w->progress_ns + FILL_LOOK_NS);
 }
 
-/* Make new memory and tell the first waiter to fill it; or free @w. */
+/* It is new: tell who has asked for it to fill it; or free @w. */
 static void weights_offer(struct weights *w)
 {
-	struct weights_user *u, *next;
+	struct weights_user *u = TAILQ_FIRST(&w->users);
 	struct kvmd *d = w->d;
 	int rc;
 
-	w->keep->filler = 0; /* first: who had it must not go on with it */
-	keep_order();
-	weights_memory_let_go(w);
-	w->filler = NULL;
-	timer_cancel(&d->timers, &w->seal_timer);
-	timer_cancel(&d->timers, &w->fill_timer);
-	state_set(w, WEIGHTS_FILLING);
-	for (u = TAILQ_FIRST(&w->users); u && !u->waits; u = next) {
-		next = TAILQ_NEXT(u, link);
-	}
-	if (!u) {
-		weights_drop(w, "nobody is left to fill it");
-		kvmd_pump(d);
-		return;
-	}
 	rc = weights_memory_make(w);
 	if (rc) {
-		TAILQ_FOREACH(u, &w->users, link)
 		conn_refuse(u->session->conn, &u->msg, rc,
 			    "weights %s: no memory for it: %s", w->key.name,
 			    strerror(-rc));
@@ -298,16 +286,27 @@ static void weights_offer(struct weights *w)
 	reply_state(w, u, KV_WEIGHTS_FILL, w->memory->fd);
 }
 
-/* The filler is gone or gave up. */
+/*
+ * The filler is gone or gave up, and may still have the memory mapped. Others
+ * that wait open another mapping, with memory of its own.
+ */
 static void weights_refill(struct weights *w)
 {
 	struct weights_user *u = user_of(w, w->filler);
+	struct kvmd *d = w->d;
 
 	if (u) {
 		lease_set(w, u, 0, 0);
 		user_free(w, u);
 	}
-	weights_offer(w);
+	if (TAILQ_EMPTY(&w->users)) {
+		weights_drop(w, "nobody is left to fill it");
+		kvmd_pump(d);
+		return;
+	}
+	weights_late_again(w);
+	weights_free(w);
+	weights_retry(d);
 }
 
 /* Nobody may have it open any more. */
@@ -479,32 +478,6 @@ static bool same_key(const struct weights *w, const struct kv_msg_weights *key,
 	       w->tenant == tenant;
 }
 
-/* Keep a request for weights_retry(). */
-static bool open_later(struct kvmd *d, struct session *s,
-		       const struct kv_msg *msg, const void *body)
-{
-	struct weights_late *l = calloc(1, sizeof(*l));
-
-	if (!l)
-		return false;
-	l->session = s;
-	l->msg = *msg;
-	memcpy(&l->body, body, sizeof(l->body));
-	TAILQ_INSERT_TAIL(&d->weights.late, l, link);
-	return true;
-}
-
-/* No room: does it help the first one that waits to wait on? */
-static bool room_comes(struct kvmd *d, struct weights_late *l)
-{
-	if (!mm_room_wait(d->mm, l->session->id,
-			  ALIGN_UP(l->body.bytes, PAGE_BYTES)))
-		return false;
-	if (!l->since_ns || mm_room_comes(d->mm))
-		l->since_ns = d->now_ns;
-	return d->now_ns - l->since_ns < ROOM_WAIT_NS;
-}
-
 /*
  * A predecessor was killed while it answered this OPEN: what it gave, it gives
  * once more. Return: whether there was anything.
@@ -533,21 +506,9 @@ static bool open_again(struct weights *w, struct session *s,
 	return true;
 }
 
-/* The first one is over: nobody has to give way for it any more. */
-static void late_free(struct kvmd *d, struct weights_late *l)
-{
-	if (l == TAILQ_FIRST(&d->weights.late))
-		mm_room_end(d->mm);
-	TAILQ_REMOVE(&d->weights.late, l, link);
-	free(l);
-}
-
-/*
- * @late: it has waited and is the first, or NULL. Return: 0: it is answered, or
- * will be when the mapping is filled; -EAGAIN: it waits for room.
- */
-static int open_try(struct kvmd *d, struct session *s, const struct kv_msg *msg,
-		    const void *body, struct weights_late *late)
+int weights_open_try(struct kvmd *d, struct session *s,
+		     const struct kv_msg *msg, const void *body,
+		     struct weights_late *late)
 {
 	struct kv_msg_weights key;
 	struct weights_user *u = NULL;
@@ -589,8 +550,8 @@ static int open_try(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		rc = -ENOSPC;
 	else if (is_new)
 		rc = weights_create(d, s, &key, &w);
-	if (rc == -ENOSPC &&
-	    (late ? room_comes(d, late) : open_later(d, s, msg, body)))
+	if ((rc == -ENOSPC || rc == -EDQUOT) &&
+	    weights_wait(d, s, msg, body, late, rc))
 		return -EAGAIN;
 	if (rc) {
 		refuse_create(s, msg, &key, rc);
@@ -620,20 +581,8 @@ static int open_try(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 void weights_open(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		  const void *body)
 {
-	if (open_try(d, s, msg, body, NULL))
+	if (weights_open_try(d, s, msg, body, NULL))
 		weights_retry(d); /* it may be the first */
-}
-
-void weights_retry(struct kvmd *d)
-{
-	struct weights_late *l;
-
-	while ((l = TAILQ_FIRST(&d->weights.late)) &&
-	       !open_try(d, l->session, &l->msg, &l->body, l))
-		late_free(d, l);
-	if (l)
-		timer_set(&d->timers, &d->weights.late_timer,
-			  d->now_ns + LATE_LOOK_NS);
 }
 
 /* A predecessor has sealed it and may not have said so. */
@@ -741,15 +690,10 @@ void weights_close(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 
 void weights_session_exit(struct kvmd *d, struct session *s)
 {
-	struct weights_late *l, *next_late;
 	struct weights_user *u = NULL;
 	struct weights *w;
 
-	for (l = TAILQ_FIRST(&d->weights.late); l; l = next_late) {
-		next_late = TAILQ_NEXT(l, link);
-		if (l->session == s)
-			late_free(d, l);
-	}
+	weights_late_exit(d, s);
 	do { /* from the start each time: releasing one may end others */
 		TAILQ_FOREACH(w, &d->weights.list, link)
 		{

@@ -10,7 +10,7 @@
  *	FILLING -> SEALING -> READY -> freed
  *	   ^  |        |
  *	   +--+--------+	the filler died or gave up, or it cannot be
- *				sealed: the next waiter fills, into new memory
+ *				sealed: the next waiter fills, another mapping
  *
  *	FILLING	one session, the filler, has it open for writing. While
  *		others wait it has to get on: when its memory has not grown
@@ -22,17 +22,23 @@
  *		and tries again for a moment
  *	READY	read-only for good; sessions hold leases on it
  *
- * Charged to the tenant from FILLING on. A READY mapping without a lease is
- * kept, so that the next start finds it, until its bytes are wanted: by
- * another mapping or by a reservation, be it one that waits already when the
- * last lease ends, or since the device is low. It is the first to go
+ *	GOING	a record without a mapping: memory that was not sealed is being
+ *		emptied
+ *
+ * Charged to the tenant from FILLING on, until what was not sealed is empty. So
+ * who fills instead of one that gave up is charged anew. A READY mapping
+ *without a lease is kept, so that the next start finds it, until its bytes are
+ *wanted: by another mapping or by a reservation, be it one that waits already
+ *when the last lease ends, or since the device is low. It is the first to go
  * (mm/spare.h), when the loop comes round. So it is if all KEEP_WEIGHTS_MAX
  * records are taken and another mapping wants one.
  *
  * An OPEN of a mapping that is not there and for which there is no room waits,
  * first come first served; what the pages of others can give up leaves for it
  * (mm/room.c). It is refused when nothing has come free for ten seconds, or if
- * the others' weights alone leave too little.
+ * the others' weights alone leave too little. One that is over its tenant's
+ *limit waits for memory of the tenant's that is being emptied, for as long at
+ *most.
  *
  * A mapping outlives kvmd: memory, record, leases (keep/block.h). Who waits
  * for it has a message that is not answered, which a successor handles again;
@@ -52,6 +58,7 @@ enum weights_state {
 	WEIGHTS_FILLING,
 	WEIGHTS_SEALING,
 	WEIGHTS_READY,
+	WEIGHTS_GOING, /* of a record only */
 };
 
 /* A session that has it open or waits for it. */
@@ -71,6 +78,8 @@ struct weights_memory {
 	u64 bytes;
 	u32 tenant, slot;
 	u32 gen; /* of its name, 0: it has none */
+	bool goes; /* it has a record, a charge, a reference of its tenant's */
+	TAILQ_ENTRY(weights_memory) link; /* then */
 	s64 resident_bytes; /* when last looked at, or -errno */
 	bool busy; /* a thread has it, and what follows */
 	struct work work;
@@ -86,7 +95,7 @@ struct weights {
 	enum weights_state state;
 	struct kv_msg_weights key; /* as the first OPEN said, name cleaned */
 	u32 tenant; /* a reference is held */
-	struct weights_memory *memory; /* NULL between two of them */
+	struct weights_memory *memory; /* NULL: none was to be had */
 	u64 charged_bytes;
 	struct session *filler; /* FILLING; SEALING: NULL if it has gone */
 	struct kv_msg seal_msg;
@@ -98,7 +107,7 @@ struct weights {
 	u64 idle_since_ns; /* READY and no user */
 	u64 spare_seq; /* of the search that has it already */
 	bool goes; /* at the next weights_go() */
-	TAILQ_HEAD(, weights_user) users; /* in order of OPEN */
+	TAILQ_HEAD(weights_users, weights_user) users; /* in order of OPEN */
 	TAILQ_ENTRY(weights) link;
 };
 
@@ -109,13 +118,18 @@ struct weights_late {
 	struct session *session;
 	struct kv_msg msg;
 	struct kv_msg_weights body;
+	bool limited; /* it is the tenant's limit */
+	bool has_room; /* the core makes some for it */
 	u64 since_ns; /* nothing has come free since; 0: not looked at yet */
 	TAILQ_ENTRY(weights_late) link;
 };
 
+TAILQ_HEAD(weights_lates, weights_late);
+
 struct weights_set {
 	struct weights_head list;
-	TAILQ_HEAD(weights_lates, weights_late) late;
+	struct weights_lates late, limited;
+	TAILQ_HEAD(, weights_memory) going;
 	struct timer late_timer; /* armed while there are any */
 	u64 spare_seq;
 	bool some_go;
@@ -139,8 +153,8 @@ u64 weights_spare(void *host, u32 tenant, u64 want, u64 most);
 void weights_drop_going(struct kvmd *d);
 /* weights_go - likewise, and see whom it helps */
 void weights_go(struct kvmd *d);
-/* weights_retry - look at those that wait for room, and again a moment later if
- * there is none */
+/* weights_retry - look at those that wait for memory, and again a moment later
+ * if there is none */
 void weights_retry(struct kvmd *d);
 /* weights_users - sessions that have it open */
 u32 weights_users(const struct weights *w);
@@ -171,9 +185,32 @@ void weights_memory_flush(struct kvmd *d);
  * is owned from now on, as is its name */
 void weights_memory_left(struct kvmd *d, u32 slot, u32 gen, int fd);
 
+/* weights_going - bytes of @tenant, or of all: MM_NONE, that are being emptied
+ */
+u64 weights_going(const struct kvmd *d, u32 tenant);
+/* weights_memory_going - what a predecessor was emptying; @fd and a reference
+ * of
+ * @tenant are owned from now on */
+void weights_memory_going(struct kvmd *d, u32 slot, u32 tenant, int fd);
+
 /* For weights_memory.c */
 void weights_looked(struct weights *w);
 void weights_sealed(struct weights *w, int rc);
+
+/* weights_open_try - @late: it has waited, or NULL. Return: 0: it is answered,
+ * or will be when the mapping is filled; -EAGAIN: it waits for memory */
+int weights_open_try(struct kvmd *d, struct session *s,
+		     const struct kv_msg *msg, const void *body,
+		     struct weights_late *late);
+/* weights_wait - an OPEN gets @rc: -ENOSPC, -EDQUOT. Return: does it wait, from
+ * now on or, @late, still? */
+bool weights_wait(struct kvmd *d, struct session *s, const struct kv_msg *msg,
+		  const void *body, struct weights_late *late, int rc);
+/* weights_late_again - those that wait for @w are to open it again, before all
+ * others */
+void weights_late_again(struct weights *w);
+/* weights_late_exit - @s waits for nothing any more */
+void weights_late_exit(struct kvmd *d, const struct session *s);
 
 /* For weights_adopt.c and weights_idle.c */
 struct weights *weights_new(struct kvmd *d, u32 slot);

@@ -4,10 +4,11 @@
  *
  * Each record is a mapping, if its memory was handed over. Leases of sessions
  * that live count. One whose filler has gone begins anew when somebody wants
- * it: those who did have sent messages, which are handled again. Memory that no
- * record names is what the predecessor was about to empty. In the end
- * the tenants are charged for what there is: the predecessor may have died
- * between the record and the charge.
+ * it: those who did have sent messages, which are handled again. What the
+ * predecessor was emptying is charged until it is empty; memory that no record
+ * names was nobody's yet, or any more. In the end the tenants are charged for
+ * what there is: the predecessor may have died between the record and the
+ * charge.
  */
 #include <errno.h>
 #include <string.h>
@@ -77,6 +78,10 @@ static void adopt(struct kvmd *d, u32 slot)
 		record_drop(d, slot, fd);
 		return;
 	}
+	if (r->state == 1 + (u32)WEIGHTS_GOING) {
+		weights_memory_going(d, slot, tenant, fd);
+		return;
+	}
 	w = weights_new(d, slot);
 	if (!w) {
 		mm_tenant_put(d->mm, tenant);
@@ -105,10 +110,10 @@ static u64 bytes_of(const struct kvmd *d, u32 tenant)
 	TAILQ_FOREACH(w, &d->weights.list, link)
 	if (w->tenant == tenant)
 		bytes += w->charged_bytes;
-	return bytes;
+	return bytes + weights_going(d, tenant);
 }
 
-/* What the core has charged to @tenant is what its mappings take. */
+/* What the core has charged to @tenant is what its memory takes. */
 static void settle(struct kvmd *d, u32 tenant)
 {
 	struct mm_tenant_info info;

@@ -16,9 +16,9 @@
  *		is on nobody's account. Then close it
  *
  * Memory belongs to its mapping until it is let go, and then to the job that
- * lets it go. What has to be emptied keeps its name until it is (keep/keep.h):
- * a successor finds memory that no record names, and does it again. A sealed
- * one has nothing to lose but its descriptors, and the name goes first.
+ * lets it go. What has to be emptied keeps its name (keep/keep.h), its record
+ *and its tenant's charge until it is: a successor does it again. A sealed one
+ *has nothing to lose but its descriptors, and the name goes first.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -92,9 +92,23 @@ static void go_done(struct work *work)
 	struct weights_memory *m =
 		container_of(work, struct weights_memory, work);
 
-	m->d->weights.nr_jobs--;
+	struct kvmd *d = m->d;
+	bool goes = m->goes;
+
+	d->weights.nr_jobs--;
+	if (goes) {
+		TAILQ_REMOVE(&d->weights.going, m, link);
+		d->keep.block->weights[m->slot].state = 0;
+		mm_tenant_uncharge(d->mm, m->tenant, m->bytes);
+		mm_tenant_put(d->mm, m->tenant);
+	}
 	unname(m);
 	free(m);
+	if (!goes)
+		return;
+	mm_spared(d->mm);
+	kvmd_pump(d);
+	weights_retry(d);
 }
 
 /* Return: is it a mapping's still? If not, it goes. */
@@ -194,6 +208,12 @@ int weights_memory_adopt(struct weights *w, int fd)
 	return rc;
 }
 
+static void keep_charge(struct weights_memory *m)
+{
+	m->goes = true;
+	TAILQ_INSERT_TAIL(&m->d->weights.going, m, link);
+}
+
 void weights_memory_let_go(struct weights *w)
 {
 	struct weights_memory *m = w->memory;
@@ -204,6 +224,8 @@ void weights_memory_let_go(struct weights *w)
 	m->w = NULL;
 	if (w->state == WEIGHTS_READY)
 		unname(m);
+	else
+		keep_charge(m);
 	if (!m->busy)
 		submit(m, go_run, go_done);
 }
@@ -221,6 +243,35 @@ void weights_memory_left(struct kvmd *d, u32 slot, u32 gen, int fd)
 	m->gen = gen;
 	m->bytes = d->dev->bytes; /* it is not known */
 	submit(m, go_run, go_done);
+}
+
+void weights_memory_going(struct kvmd *d, u32 slot, u32 tenant, int fd)
+{
+	struct keep_weights *r = &d->keep.block->weights[slot];
+	struct weights_memory *m = memory_new(d, fd, tenant);
+
+	if (!m) {
+		r->state = 0;
+		mm_tenant_put(d->mm, tenant);
+		weights_memory_left(d, slot, r->gen, fd);
+		return;
+	}
+	m->slot = slot;
+	m->gen = r->gen;
+	m->bytes = r->charged_bytes;
+	keep_charge(m);
+	submit(m, go_run, go_done);
+}
+
+u64 weights_going(const struct kvmd *d, u32 tenant)
+{
+	const struct weights_memory *m;
+	u64 bytes = 0;
+
+	TAILQ_FOREACH(m, &d->weights.going, link)
+	if (tenant == MM_NONE || m->tenant == tenant)
+		bytes += m->bytes;
+	return bytes;
 }
 
 /* What is not over by then has its memory to itself. */

@@ -14,8 +14,9 @@
  *	extents		gen of the memory that stands there, 0: none
  *	retired		memory that was taken from a living client and is
  *			watched until that client ends
- *	weights		file mappings; leases: who has them open, how often,
- *			and the cookie of the request that made it so
+ *	weights		file mappings, and their memory as long as it is being
+ *			emptied; leases: who has them open, how often, and the
+ *			cookie of the request that made it so
  *
  * Requests of a client's ring. heads is the index of the first request that
  * has no answer yet and the end of the completions, in one word: an answer is

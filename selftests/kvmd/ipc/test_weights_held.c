@@ -17,7 +17,7 @@
 FIXTURE(held)
 {
 	struct test_kvmd d;
-	struct raw a, b;
+	struct raw a, b, c;
 	struct kv_msg_weights got;
 	int calls; /* that are held; NO_FD: no more */
 };
@@ -28,12 +28,14 @@ static const struct hold_rule sealing = {
 	.conds = { { .arg = 1, .value = F_ADD_SEALS },
 		   { .arg = 2, .value = F_SEAL_WRITE | F_SEAL_SEAL } },
 };
+/* Of all of it: extents are larger. */
 static const struct hold_rule emptying = {
 	.nr = SYS_fallocate,
-	.nr_conds = 2,
+	.nr_conds = 3,
 	.conds = { { .arg = 1,
 		     .value = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE },
-		   { .arg = 2, .value = 0 } },
+		   { .arg = 2, .value = 0 },
+		   { .arg = 3, .value = BYTES } },
 };
 
 static void start(struct held_self *self, const struct hold_rule *what)
@@ -298,6 +300,119 @@ TEST_F(held, memory_that_a_killed_kvmd_was_to_empty_the_next_one_empties)
 	expect_resumed(&self->b);
 	raw_geom(&self->b);
 	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+static uint64_t charged(struct held_self *self)
+{
+	return test_kvmd_u64(&self->d, "meminfo", "weights_bytes");
+}
+
+static void wait_until_charged(struct held_self *self, uint64_t bytes)
+{
+	double end = th_now() + WAIT_MS * 1e-3;
+
+	while (charged(self) != bytes && th_now() < end)
+		usleep(1000);
+	EXPECT_EQ(charged(self), bytes);
+}
+
+TEST_F(held, memory_is_charged_until_it_is_empty_whoever_is_killed)
+{
+	uint64_t call;
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	fd = fill_and_give_up(self, &p);
+	next_call(self);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	EXPECT_EQ(charged(self), 2ull * BYTES);
+	ASSERT_EQ(0, test_kvmd_kill_kept(&self->d));
+	call = next_call(self);
+	expect_resumed(&self->b);
+	EXPECT_EQ(charged(self), 2ull * BYTES);
+	let_go(self, call, 0);
+	wait_until_charged(self, BYTES);
+	EXPECT_EQ(blocks(fd), 0);
+	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+static void limit(struct held_self *self, unsigned int bytes)
+{
+	char req[128], *json;
+
+	snprintf(req, sizeof(req), "tenant limit uid:%u max=%u", getuid(),
+		 bytes);
+	json = test_kvmd_ctl(&self->d, req);
+	EXPECT_TRUE(json);
+	free(json);
+}
+
+/* The limit is that of one: the other one's memory has to come back first. */
+TEST_F(held, who_fills_instead_at_the_limit_waits_for_empty_memory)
+{
+	uint64_t call;
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	limit(self, BYTES + BYTES / 2);
+	fd = fill_and_give_up(self, &p);
+	call = next_call(self);
+	EXPECT_EQ(charged(self), BYTES);
+	raw_geom(&self->a); /* others are served meanwhile */
+	EXPECT_EQ(-ETIMEDOUT, raw_recv(&self->b, 0));
+	let_go(self, call, 0);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	EXPECT_EQ(blocks(fd), 0);
+	EXPECT_EQ(charged(self), BYTES);
+	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+TEST_F(held, who_fills_instead_on_a_full_device_waits_for_empty_memory)
+{
+	struct kv_msg_weights k = { .packing = 1,
+				    .digest = { 2 },
+				    .bytes = (64u << 20) - BYTES,
+				    .name = "other" };
+	uint64_t call;
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	raw_attach(&self->c, self->d.socket);
+	raw_send(&self->c, KV_MSG_WEIGHTS_OPEN, &k, sizeof(k));
+	ASSERT_EQ(0, raw_reply(&self->c));
+	raw_fds_close(&self->c);
+	fd = fill_and_give_up(self, &p);
+	call = next_call(self);
+	raw_geom(&self->a);
+	EXPECT_EQ(-ETIMEDOUT, raw_recv(&self->b, 0));
+	let_go(self, call, 0);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	EXPECT_EQ(blocks(fd), 0);
+	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+/* Ten seconds, as for room that does not come. */
+TEST_F(held, who_waits_for_memory_that_is_never_empty_is_refused)
+{
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	limit(self, BYTES + BYTES / 2);
+	fd = fill_and_give_up(self, &p);
+	next_call(self);
+	EXPECT_EQ(-EDQUOT, raw_reply(&self->b));
 	munmap(p, BYTES);
 	close(fd);
 }
