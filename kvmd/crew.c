@@ -214,9 +214,9 @@ void crew_held_wait(struct kvmd *d, int ms)
 			work_pool_wait(c->held, ms);
 }
 
-static void held_destroy(struct work_pool *p)
+static void held_destroy(const struct kvmd *d, struct work_pool *p)
 {
-	if (p && work_pool_is_busy(p))
+	if (d->weights.nr_jobs && p && work_pool_is_busy(p))
 		work_pool_leave(p);
 	else
 		work_pool_destroy(p);
@@ -229,8 +229,8 @@ void crew_destroy(struct kvmd *d)
 	timer_cancel(&d->timers, &d->crews.timer);
 	for (c = crew_first(d); c; c = crew_next(d, c)) {
 		work_pool_destroy(c->pool);
-		held_destroy(c->held);
+		held_destroy(d, c->held);
 		c->pool = c->held = NULL;
 	}
-	held_destroy(d->crews.held);
+	held_destroy(d, d->crews.held);
 }
