@@ -22,7 +22,6 @@
 
 #define TRIES_MAX     8u
 #define READS_A_WRITE 3u
-#define CLOSE_MS      1000
 
 int rw_create(struct io *io, int fd, struct rw **out)
 {
@@ -61,12 +60,8 @@ out_free:
 
 void rw_destroy(struct rw *rw)
 {
-	int ms;
-
 	if (!rw)
 		return;
-	for (ms = 0; rw->nr_flight && ms < CLOSE_MS; ms += 10)
-		rw_wait(rw, 10);
 	if (rw->nr_flight)
 		log_warn("a disk does not answer",
 			 "runs=%u text=\"they are left to the kernel\"",

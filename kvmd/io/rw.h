@@ -107,8 +107,8 @@ struct rw {
  */
 int __must_check rw_create(struct io *io, int fd, struct rw **out);
 /*
- * rw_destroy - NULL is fine. What has not ended in a second is left to the
- * kernel: its memory may be written as long as the process lives.
+ * rw_destroy - NULL is fine. What has not ended is left to the kernel: its
+ * memory may be written as long as the process lives.
  */
 void rw_destroy(struct rw *rw);
 /* rw_submit - @req waits for rw_kick() */
