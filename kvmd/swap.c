@@ -139,13 +139,16 @@ void swap_close(struct kvmd *d)
 	bool stuck = swap_is_stuck(d);
 	u32 i;
 
-	if (stuck) /* nobody begins with a tier that is about to go */
-		work_pool_leave(d->swap.pool);
+	if (stuck) /* whenever it begins, and ends, it finds its tier */
+		d->swap.tier[d->swap.discard.tier]->busy = true;
 	for (i = 0; i < MM_TIER_MAX; i++) {
 		tier_close(d->swap.tier[i]);
-		d->swap.tier[i] = NULL;
+		if (!stuck || i != d->swap.discard.tier)
+			d->swap.tier[i] = NULL;
 	}
-	if (!stuck)
+	if (stuck)
+		work_pool_leave(d->swap.pool);
+	else
 		work_pool_destroy(d->swap.pool);
 	swap_buffers_fini(&d->swap.buffers);
 }

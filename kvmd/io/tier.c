@@ -55,7 +55,8 @@ void tier_close(struct tier *t)
 	for (i = 0; t->nr_late && i < CLOSE_ROUNDS; i++)
 		tier_wait(t, CLOSE_MS);
 	t->ops->close(t);
-	free(t);
+	if (!t->busy)
+		free(t);
 }
 
 void *tier_at(struct tier *t, u64 off)

@@ -29,7 +29,8 @@ struct tier_req;
  * @name: "ram", "lz4", "file"
  * @open: take @t->bytes in hand (0: as much as there is, set it); @arg is a
  *	path or NULL; leaves a sentence in @err
- * @close: give everything back; requests that are still out are late ones
+ * @close: give everything back but, @t->busy, what @discard looks at; requests
+ *	that are still out are late ones, which have been waited for
  * @at: host memory of an offset, or NULL if pages have to be moved
  * @submit: begin a request; it ends with tier_end(), later
  * @kick: what was submitted in this turn may begin
@@ -84,6 +85,7 @@ struct tier {
 	u64 gave_up; /* requests that became late, ever */
 	bool made; /* it is a file that was not there before */
 	bool outlives; /* kvmd: with @fd, if that is not -1 */
+	bool busy; /* at its close: a thread is in @discard, and has it */
 	int fd; /* memory to be kept */
 };
 
@@ -135,8 +137,8 @@ struct tier_req {
 int __must_check tier_open(const struct tier_ops *ops, const char *arg,
 			   u64 bytes, const struct tier_env *env,
 			   struct tier **out, char *err);
-/* tier_close - nothing is out but late requests, which end meanwhile or never.
- * NULL is fine.
+/* tier_close - nothing is out but late requests, which end meanwhile or never;
+ * what a thread has, @busy, is left to it. NULL is fine.
  */
 void tier_close(struct tier *t);
 /* tier_at - host memory of @off, or NULL: a buffer is needed */

@@ -302,12 +302,10 @@ static void fault_forget(struct tier *t, u64 off)
 static void fault_close(struct tier *t)
 {
 	struct fault_tier *f = t->priv;
-	int i;
 
-	for (i = 0; i < 100 && (f->nr_out || !TAILQ_EMPTY(&f->held)); i++)
-		fault_wait(t, 10);
+	f->inner->busy = t->busy;
 	tier_close(f->inner);
-	if (!f->nr_out)
+	if (!f->nr_out && !t->busy)
 		free(f);
 }
 

@@ -26,15 +26,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "include/kv/errbuf.h"
+#include "kvmd/io/work.h"
+#include "kvmd/log.h"
 
 #define SIZE_DEFAULT (4ull << 30)
 #define LOCK_MS	     10000u
+#define END_MS	     1000
 
 struct tier_file {
 	char *path; /* to be removed, or NULL */
 	int fd;
 	bool is_device;
 	struct rw *rw;
+};
+
+/* Its end, on a thread. */
+struct file_end {
+	struct work work;
+	char *path; /* as above */
+	int fd; /* -1: it is needed still */
+	bool *over;
 };
 
 /*
@@ -137,16 +148,63 @@ static int file_open(struct tier *t, const char *path, char *err)
 				       : strerror(-rc));
 }
 
+static void end_run(struct work *w)
+{
+	struct file_end *e = container_of(w, struct file_end, work);
+
+	if (e->path)
+		unlink(e->path);
+	if (e->fd >= 0)
+		close(e->fd);
+}
+
+static void end_done(struct work *w)
+{
+	struct file_end *e = container_of(w, struct file_end, work);
+
+	*e->over = true;
+	free(e->path);
+	free(e);
+}
+
+/*
+ * Both may wait for the disk, for ever. What is not done in a moment is left to
+ * the thread, or to the end of the process.
+ */
+static void file_end(struct io *io, char *path, int fd)
+{
+	struct file_end *e = malloc(sizeof(*e));
+	struct work_pool *pool;
+	bool over = false;
+
+	if (!e || work_pool_create(io, 1, &pool)) {
+		log_warn("swap file", "text=\"no memory to remove it\"");
+		free(e);
+		return;
+	}
+	*e = (struct file_end){ .work = { .run = end_run, .done = end_done },
+				.path = path,
+				.fd = fd,
+				.over = &over };
+	work_submit(pool, &e->work);
+	work_pool_wait(pool, END_MS);
+	if (over) {
+		work_pool_destroy(pool);
+		return;
+	}
+	log_warn("a disk does not answer",
+		 "text=\"the end of the swap file is left to the kernel\"");
+	work_pool_leave(pool);
+}
+
 static void file_close(struct tier *t)
 {
 	struct tier_file *f = t->priv;
 
 	rw_destroy(f->rw);
-	if (f->path)
-		unlink(f->path);
-	close(f->fd);
-	free(f->path);
-	free(f);
+	file_end(t->env.io, f->path, t->busy ? -1 : f->fd);
+	if (!t->busy)
+		free(f);
 }
 
 static void file_done(struct rw_req *rw)

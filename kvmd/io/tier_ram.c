@@ -120,6 +120,8 @@ static void ram_close(struct tier *t)
 	r->closing = true;
 	while (r->running)
 		work_pool_wait(t->env.pool, WAIT_MS);
+	if (t->busy)
+		return;
 	munmap(r->mem, t->bytes);
 	close(t->fd);
 	free(r);

@@ -13,10 +13,14 @@
 #include "selftests/lib_kvmd.h"
 #include "selftests/libkv/seq.h"
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define SEQS   24u
 #define TOKENS 1000u
 
+#define NR_REMOVED 2 /* the socket and its lock */
+
+static const struct hold_rule removing = { .nr = SYS_unlink };
 static const struct hold_rule writing = { .nr = SYS_pwritev };
 /* Not those that make a file, nor those that zero the device's memory, which
  * is by the extent. */
@@ -123,6 +127,33 @@ TEST_F_TIMEOUT(dead_disk, that_room_is_given_back_to_is_left, 200)
 		seq_destroy(&self->c, &self->seq[i]);
 	await_call(self);
 	finish(self);
+}
+
+/* Sockets are removed first. What waits for the swap file is never let go. */
+static pid_t hold_removal(int calls)
+{
+	pid_t pid = fork();
+	uint64_t id;
+	int i;
+
+	if (pid)
+		return pid;
+	for (i = 0; i < NR_REMOVED; i++)
+		if (hold_next(calls, &id, 60000) || hold_let_go(calls, id, 0))
+			_exit(1);
+	_exit(hold_next(calls, &id, 60000) != 0);
+}
+
+TEST_F_TIMEOUT(dead_disk, whose_file_is_removed_is_left, 200)
+{
+	int status = -1;
+	pid_t pid;
+
+	begin(self, &removing);
+	pid = hold_removal(self->calls);
+	finish(self);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
 }
 
 TEST_HARNESS_MAIN
