@@ -106,6 +106,8 @@ static unsigned int nr_told(struct raw *r)
 			break;
 		memcpy(&x, r->body, sizeof(x));
 		nr += x.flags == (KV_EXTENT_GONE | KV_EXTENT_SHARED);
+		if (!(x.flags & KV_EXTENT_GONE)) /* of a successor */
+			r->extent_seq = x.seq;
 	}
 	EXPECT_EQ(0, r->msg.status);
 	return nr;
@@ -149,6 +151,35 @@ TEST_TIMEOUT(withdrawn, is_told_to_who_has_it, 200)
 	raw_fds_close(&busy);
 	raw_detach(&idle);
 	raw_detach(&busy);
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
+/* A successor does not know what was told; who has it is told all the same. */
+TEST_TIMEOUT(withdrawn, is_told_by_the_next_kvmd_too, 200)
+{
+	static struct raw r;
+	uint32_t geom, space;
+	struct test_kvmd d;
+
+	ASSERT_EQ(0, test_kvmd_start(&d, test_tmpdir(), "--keeper", "--size",
+				     "256M", NULL));
+	raw_attach(&r, d.socket);
+	geom = large_geom(&r);
+	publish(&r, geom, 1000);
+	space = map(&r, geom, 1000);
+	EXPECT_EQ(0u, nr_told(&r));
+	ASSERT_EQ(0, test_kvmd_kill_kept(&d));
+	ASSERT_EQ(1, raw_recv(&r, RAW_WAIT_MS));
+	ASSERT_EQ(KV_MSG_RESUME, r.msg.type);
+	EXPECT_EQ(0u, nr_told(&r));
+	raw_call(&r, (struct kv_sqe){ .opcode = KV_OP_SPACE_DESTROY,
+				      .space = space });
+	EXPECT_LE(TOKENS / 16 * (2ull << 20), drop(&d));
+	EXPECT_EQ(1u, nr_told(&r));
+	drop(&d);
+	EXPECT_EQ(0u, nr_told(&r));
+	raw_fds_close(&r);
+	raw_detach(&r);
 	EXPECT_EQ(0, test_kvmd_stop(&d));
 }
 
