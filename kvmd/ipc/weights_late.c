@@ -145,12 +145,12 @@ void weights_late_again(struct weights *w)
 	}
 }
 
-static void lates_exit(struct kvmd *d, struct weights_lates *lates,
-		       const struct session *s)
+static void list_exit(struct kvmd *d, struct weights_lates *list,
+		      const struct session *s)
 {
 	struct weights_late *l, *next;
 
-	for (l = TAILQ_FIRST(lates); l; l = next) {
+	for (l = TAILQ_FIRST(list); l; l = next) {
 		next = TAILQ_NEXT(l, link);
 		if (l->session == s)
 			late_free(d, l);
@@ -159,8 +159,8 @@ static void lates_exit(struct kvmd *d, struct weights_lates *lates,
 
 void weights_late_exit(struct kvmd *d, const struct session *s)
 {
-	lates_exit(d, &d->weights.late, s);
-	lates_exit(d, &d->weights.limited, s);
+	list_exit(d, &d->weights.late, s);
+	list_exit(d, &d->weights.limited, s);
 }
 
 /* Return: it waits on; where, is its own matter. */
