@@ -283,7 +283,8 @@ KV_API int kv_step_prepare(struct kv *kv, const struct kv_resv_item *items,
  *	has no step to come does this, or its pages are held as if in use
  *
  * Posts the reservation that kv_step_prepare() with the same items will then
- * find answered. Used while the previous step computes.
+ * find answered. Used while the previous step computes. One that was answered,
+ * as kv_step_receive() has seen, is dropped for this one; pages stay.
  * Return: 0 (also when nothing is missing), -EBUSY one is under way already.
  */
 KV_API int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,

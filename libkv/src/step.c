@@ -462,9 +462,11 @@ int kv_step_prefetch(struct kv *kv, const struct kv_resv_item *items,
 		kv_turn_pass(kv);
 		return ahead_drop(kv);
 	}
-	if (kv->ahead)
+	if (kv->ahead && kv->req[REQ_PREFETCH].state != REQ_DONE)
 		return kv_fail(kv, -EBUSY, "a prefetch is under way");
 	rc = items_check(kv, items, nr);
+	if (!rc)
+		rc = ahead_drop(kv);
 	if (rc)
 		return rc;
 	for (i = 0; i < nr; i++) {

@@ -366,6 +366,42 @@ TEST_F(libkv, drops_a_prefetch_that_nobody_wants)
 	ASSERT_EQ(0, step1(self, p, 2));
 }
 
+/* Who knows more of the next step later asks once more. */
+TEST_F(libkv, drops_an_answered_prefetch_for_a_later_one)
+{
+	struct seq *p = &self->s[0], *ch = &self->s[1];
+	struct kv_resv_item it[2];
+	struct kv_counters a;
+	struct kv_step *st;
+
+	ASSERT_EQ(0, seq_create(&self->c, p));
+	ASSERT_EQ(0, step1(self, p, 21));
+	it[1] = (struct kv_resv_item){ .space = p->space,
+				       .nr_tokens = 16,
+				       .pos = 21 };
+	ASSERT_EQ(0, kv_step_prefetch(self->c.kv, &it[1], 1));
+	/* kvmd answers in order, so with the fork it is seen answered */
+	ASSERT_EQ(0, seq_fork(&self->c, p, 21, ch));
+	it[0] = it[1];
+	it[0].space = ch->space;
+	ASSERT_EQ(0, kv_step_prefetch(self->c.kv, it, 2));
+	EXPECT_EQ(-EBUSY, kv_step_prefetch(self->c.kv, it, 2));
+	a = counters(self);
+	EXPECT_EQ(2, a.prefetches);
+	ASSERT_EQ(0, kv_step_prepare(self->c.kv, it, 2, 0, 0, &st));
+	EXPECT_EQ(a.requests, counters(self).requests);
+	kv_step_run_copies(self->c.kv, st);
+	seq_write(&self->c, ch, 21, 16, 1);
+	seq_write(&self->c, p, 21, 16, 2);
+	kv_step_complete(self->c.kv, st);
+	ASSERT_EQ(0, kv_step_commit(self->c.kv, st));
+	EXPECT_TRUE(seq_verify(&self->c, ch, 37));
+	EXPECT_TRUE(seq_verify(&self->c, p, 37));
+	ch->len = p->len = 37;
+	ASSERT_EQ(0, step1(self, ch, 2));
+	ASSERT_EQ(0, step1(self, p, 2));
+}
+
 TEST_F(libkv, takes_two_prepared_steps_and_no_third)
 {
 	struct seq *s = &self->s[0];

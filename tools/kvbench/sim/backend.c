@@ -10,9 +10,9 @@
  *	ended		completed, lengths, epoch
  *
  * One reservation can be under way for the step after the one that runs
- * (step_prefetch()); it is taken if that step turns out to be the same. Each
- * attempt has a number of its own; completed is one below the lowest number
- * that is open.
+ * (step_prefetch()); it is taken if that step turns out to be the same, and
+ * gives way to another one when it was answered. Each attempt has a number of
+ *its own; completed is one below the lowest number that is open.
  */
 #include "tools/kvbench/sim/backend.h"
 
@@ -308,9 +308,10 @@ static void sim_step_prefetch(struct kv_backend *b,
 {
 	struct simkv *s = to_sim(b);
 
-	if (!nr)
-		drop_ahead(s);
-	else if (!s->ahead.step && !is_bad(s, items, nr))
+	if (nr && (s->ahead.waits || is_bad(s, items, nr)))
+		return;
+	drop_ahead(s);
+	if (nr)
 		post(s, &s->ahead, items, nr, false);
 }
 
