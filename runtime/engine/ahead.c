@@ -12,7 +12,8 @@
  *	ahead_end()	  <-- done ---	that wait
  *	commit
  *	ahead_receive()	  -- errand -->	memory that the next step was granted
- *	logits				is mapped
+ *	logits				is mapped; who shares a prompt from now
+ *					on is forked, and its pages asked for
  *	ahead_end()	  <-- done ---
  *	tokens
  *
@@ -89,13 +90,21 @@ static void receive(void *arg)
 	struct engine *e = arg;
 	double lap = clock_s();
 
-	e->b->ops->step_receive(e->b);
+	if (e->b->ops->step_receive)
+		e->b->ops->step_receive(e->b);
+	plan_part(e);
 	host_lap(&e->stats.host_beside_s, lap);
+}
+
+void ahead_part(struct engine *e)
+{
+	if (!e->is_beside)
+		plan_part(e);
 }
 
 void ahead_receive(struct engine *e)
 {
-	if (e->is_beside && e->b->ops->step_receive)
+	if (e->is_beside && (e->b->ops->step_receive || e->plan.nr_parting))
 		pool_post(e->x->pool, receive, e);
 }
 

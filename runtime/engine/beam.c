@@ -151,21 +151,25 @@ static bool is_settled(const struct request *r, const struct choice *best)
 	       seq_mean(r->ended[r->nr_ended - 1]) >= best->cum / len;
 }
 
-/* A further child: the parent as it was before its first child's token. */
-static int fork_child(struct engine *e, const struct choice *c,
+/*
+ * A further child, beam @i: the parent as it was before its first child's
+ * token.
+ */
+static int fork_child(struct engine *e, const struct choice *c, u32 i,
 		      struct seq **out)
 {
 	struct seq *s = seq_clone(c->from);
 	u32 k = c->from->req->p.nr_logprobs;
 	size_t at = (size_t)seq_nr_new(c->from) * k;
-	int rc;
+	int rc = 0;
 
 	if (!s)
 		return -ENOMEM;
 	if (k)
 		memcpy(s->lps + at, c->from->lps + at, k * sizeof(*s->lps));
-	rc = e->b->ops->space_fork(e->b, c->from->space, c->from->nr_computed,
-				   &s->space);
+	if (!plan_fork(e, c->from->req, i, &s->space))
+		rc = e->b->ops->space_fork(e->b, c->from->space,
+					   c->from->nr_computed, &s->space);
 	if (rc) {
 		s->space = KV_SPACE_NONE;
 		seq_destroy(s);
@@ -218,7 +222,7 @@ static int next_generation(struct engine *e, struct request *r,
 		if (j == i)
 			next[i] = c[i].from;
 		else
-			rc = fork_child(e, &c[i], &next[i]);
+			rc = fork_child(e, &c[i], i, &next[i]);
 	}
 	if (rc) {
 		for (i = 0; next && i < nr; i++)

@@ -16,7 +16,8 @@
  *
  * The row that ends a prompt of n samples decides the first token of all of
  * them: the sequence is forked n - 1 times at the prompt's length, before any
- * of them writes.
+ * of them writes, and where that could be foreseen while the logits were
+ * computed (plan.c).
  */
 #include <errno.h>
 #include <string.h>
@@ -118,8 +119,10 @@ static int fork_samples(struct engine *e, struct seq *s)
 			append_failed(e, r);
 			return -ENOMEM;
 		}
-		rc = e->b->ops->space_fork(e->b, s->space, s->nr_computed,
-					   &c->space);
+		rc = 0;
+		if (!plan_fork(e, r, r->nr_seqs, &c->space))
+			rc = e->b->ops->space_fork(e->b, s->space,
+						   s->nr_computed, &c->space);
 		if (rc) {
 			c->space = KV_SPACE_NONE;
 			seq_destroy(c);
@@ -366,6 +369,7 @@ void decide(struct engine *e)
 {
 	u32 i, nr;
 
+	ahead_part(e);
 	if (e->o.machine)
 		simulated(e);
 	for (i = 0; i < e->batch.nr_out && !e->o.machine; i += nr) {
@@ -388,4 +392,5 @@ void decide(struct engine *e)
 			sched_finish(e, r);
 		}
 	}
+	plan_rest(e);
 }

@@ -41,6 +41,7 @@ struct plan_row {
 	u32 k; /* which of its sequences it is then */
 	u32 need; /* tokens that it could compute */
 	bool late; /* it, or its space, is not there yet */
+	u32 fork; /* the space that it will have, if that is there already */
 };
 
 /* The step after this one, see plan.c. */
@@ -54,6 +55,8 @@ struct plan {
 	u32 nr, nr_decodes; /* these come first, then chunks */
 	u32 nr_taken; /* of nr_decodes, by plan_take() */
 	u32 nr_tokens, nr_late;
+	u32 nr_parting; /* that can be forked before they are decided */
+	u32 nr_forks; /* spaces of rows: from plan_part() to plan_rest() */
 	struct batch batch;
 };
 
@@ -236,10 +239,12 @@ void __printf(4, 5) sched_fail(struct engine *e, struct request *r, int rc,
 void sched_share_prompt(struct engine *e, struct request *r);
 
 /*
- * Of @left rows that a step has for what is computed again from @pos on: up to
- * a page's end; if that is too far, none but for the first chunk of the step.
+ * What a step with @taken tokens takes of @s, which misses @a; @is_first: there
+ * is no other chunk in it. What is computed again is taken up to a page's end;
+ * if that is too far, not at all but as the first chunk.
  */
-u32 sched_again_rows(u32 pos, u32 left, bool is_first);
+u32 sched_room(const struct engine *e, const struct seq *s,
+	       const struct seq_after *a, u32 taken, bool is_first);
 /* Take a request's sequences that miss one token into the step, or more. */
 void sched_take(struct engine *e, struct request *r, bool decode);
 /* Sequences that a request has, or will have. */
@@ -278,6 +283,15 @@ bool plan_make(struct engine *e);
 /* Its pages are asked for. */
 void plan_ask(struct engine *e);
 /*
+ * The step is committed: spaces are forked for those that are about to share a
+ * prompt, and their pages are asked for. Until plan_rest() they are the plan's.
+ */
+void plan_part(struct engine *e);
+/* The space that the @k-th sequence of @r is to have; false: there is none. */
+bool plan_fork(struct engine *e, const struct request *r, u32 k, u32 *space);
+/* All is decided: who was not forked after all has no space. */
+void plan_rest(struct engine *e);
+/*
  * Who decodes in the step at hand is as planned, or has ended; false: it is not
  * so, or there is no plan.
  */
@@ -291,7 +305,12 @@ void plan_forget(struct engine *e, const struct request *r);
 
 /* The turn to compute, and what is done beside the step begins. */
 void ahead_begin(struct engine *e);
-/* While logits are computed: memory that was asked for ahead is mapped. */
+/* Before anything is decided: what ahead_receive() would do is done. */
+void ahead_part(struct engine *e);
+/*
+ * While logits are computed: memory that was asked for ahead is mapped, and who
+ * will share a prompt is forked.
+ */
 void ahead_receive(struct engine *e);
 /* What was begun has ended. */
 void ahead_end(struct engine *e);

@@ -32,6 +32,12 @@
  * is used. So a sequence is named by its request and its place there. Fewer
  * beams than asked for have ended, as far as the plan goes.
  *
+ * Who will share a prompt is forked from one sequence, at its end, whatever is
+ * decided: as soon as the step is committed, and what was published of the
+ * prompt with it, while logits are computed (plan_part()). So the page that
+ * they part in is asked for with the rest. Not before: a fork knows of what
+ * was published then, and the step at hand writes to that page where it is.
+ *
  * Nothing was reserved or computed by a plan, so there is nothing to undo. What
  * has been asked for ahead in vain is what libkv drops (kv_step_prefetch()).
  *
@@ -99,24 +105,10 @@ static bool is_late(const struct engine *e, const struct request *r)
 	       gets_token(e, r->seqs[0]);
 }
 
-/* What sched_pick() takes of it, if the step's budget is this one's. */
-static u32 room_for(const struct engine *e, const struct seq *s,
-		    const struct seq_after *a)
+/* Is it known what it will be forked from, and at which token? */
+static bool parts(const struct plan_row *row)
 {
-	bool decode = a->need == 1;
-	u32 most = decode ? e->o.step_tokens : e->step_limit;
-	u32 left = most - min(most, e->plan.nr_tokens);
-	u32 nr = min(a->need, left);
-
-	if (decode)
-		return nr;
-	if (a->again && nr < a->need)
-		return sched_again_rows(a->pos, nr,
-					e->plan.nr == e->plan.nr_decodes);
-	if (a->again)
-		return nr;
-	nr = s->req->fits ? min(nr, s->req->fits) : nr;
-	return twins_cut(e, s, a->pos, nr);
+	return row->late && row->k && row->req->nr_seqs == 1;
 }
 
 /* The sequence is @s now, or is forked from it. */
@@ -124,7 +116,8 @@ static void plan_seq(struct engine *e, const struct plan_row *row,
 		     struct seq *s, const struct seq_after *a)
 {
 	struct plan *p = &e->plan;
-	u32 nr = room_for(e, s, a);
+	/* if the step's budget is this one's */
+	u32 nr = sched_room(e, s, a, p->nr_tokens, p->nr == p->nr_decodes);
 
 	if (!nr || p->nr == e->o.max_seqs) {
 		p->full |= a->need == 1;
@@ -138,6 +131,7 @@ static void plan_seq(struct engine *e, const struct plan_row *row,
 	};
 	p->nr_tokens += nr;
 	p->nr_late += row->late;
+	p->nr_parting += parts(row);
 	batch_add(e, &p->batch, s, a->pos, nr, a->len);
 }
 
@@ -149,7 +143,7 @@ static void plan_request(struct engine *e, struct request *r, bool decode)
 	for (k = 0; k < nr; k++) {
 		struct seq *s = r->seqs[late ? 0 : k];
 		struct seq_after a = sched_after(e, s);
-		struct plan_row row = { r, k, a.need, late };
+		struct plan_row row = { r, k, a.need, late, KV_SPACE_NONE };
 
 		if (s->finish != FINISH_NONE || s->space == KV_SPACE_NONE ||
 		    !a.need || (a.need == 1) != decode)
@@ -172,7 +166,8 @@ bool plan_make(struct engine *e)
 	u32 i;
 
 	p->made = p->full = false;
-	p->nr = p->nr_tokens = p->nr_late = 0;
+	p->nr = p->nr_tokens = p->nr_late = p->nr_parting = 0;
+	p->nr_decodes = 0;
 	batch_cut(&p->batch, 0);
 	if (e->o.one_by_one || e->o.batching != ENGINE_BATCH_ITERATION ||
 	    e->o.prefill != ENGINE_PREFILL_CHUNKED || e->nr_comers)
@@ -188,25 +183,118 @@ bool plan_make(struct engine *e)
 	return true;
 }
 
-void plan_ask(struct engine *e)
+/*
+ * In which space the pages of a row are asked for. Which beams go on is not
+ * known; where all begin a page each of them asks for its own, and those of
+ * beams that end are there for those that are forked. Between two such places
+ * as many pages come free as are copied.
+ */
+static u32 space_ahead(const struct plan_row *row,
+		       const struct kv_resv_item *it)
+{
+	const struct request *r = row->req;
+
+	if (!row->late)
+		return it->space;
+	if (r->nr_seqs == 1)
+		return row->k ? row->fork : r->seqs[0]->space;
+	if (row->k >= r->nr_seqs || it->pos % MODEL_PAGE_TOKENS)
+		return KV_SPACE_NONE;
+	return r->seqs[row->k]->space;
+}
+
+static void ask(struct engine *e)
 {
 	const struct plan *p = &e->plan;
 	u32 i, n = 0;
 
 	for (i = 0; i < p->nr; i++) {
-		const struct plan_row *row = &p->rows[i];
-		const struct seq *s = row->req->seqs[0];
+		struct kv_resv_item it = p->items[i];
 
-		/* who shares a page with others copies it when it writes */
-		if (row->req->p.n > 1 &&
-		    (row->late || p->items[i].pos % MODEL_PAGE_TOKENS))
+		if (!p->rows[i].req)
 			continue;
-		if (s->again < s->again_to)
-			back_ask(e, s, (u32)p->items[i].pos);
-		e->asks[n++] = p->items[i];
+		it.space = space_ahead(&p->rows[i], &it);
+		if (it.space != KV_SPACE_NONE)
+			e->asks[n++] = it;
 	}
 	if (n)
 		e->b->ops->step_prefetch(e->b, e->asks, n);
+}
+
+void plan_ask(struct engine *e)
+{
+	const struct plan *p = &e->plan;
+	u32 i;
+
+	for (i = 0; i < p->nr; i++) {
+		const struct seq *s = p->rows[i].req->seqs[0];
+
+		if (s->again < s->again_to)
+			back_ask(e, s, (u32)p->items[i].pos);
+	}
+	ask(e);
+}
+
+/* ---- who shares a prompt when the step has ended ---- */
+
+void plan_part(struct engine *e)
+{
+	struct plan *p = &e->plan;
+	u32 i, n = 0;
+
+	if (!p->nr_parting)
+		return;
+	p->nr_parting = 0;
+	for (i = 0; i < p->nr; i++) {
+		struct plan_row *row = &p->rows[i];
+		const struct request *r = row->req;
+
+		if (!r || !parts(row) || r->state != REQUEST_RUNNING ||
+		    r->seqs[0]->space != p->items[i].space ||
+		    r->seqs[0]->nr_computed != p->items[i].pos)
+			continue;
+		/* whatever fails here is found by who decides */
+		if (e->b->ops->space_fork(e->b, p->items[i].space,
+					  p->items[i].pos, &row->fork))
+			row->fork = KV_SPACE_NONE;
+		else
+			n++;
+	}
+	p->nr_forks = n;
+	if (n)
+		ask(e);
+}
+
+bool plan_fork(struct engine *e, const struct request *r, u32 k, u32 *space)
+{
+	struct plan *p = &e->plan;
+	u32 i;
+
+	for (i = 0; i < p->nr && p->nr_forks; i++) {
+		struct plan_row *row = &p->rows[i];
+
+		if (row->req != r || row->k != k || row->fork == KV_SPACE_NONE)
+			continue;
+		*space = row->fork;
+		row->fork = KV_SPACE_NONE;
+		p->nr_forks--;
+		return true;
+	}
+	return false;
+}
+
+void plan_rest(struct engine *e)
+{
+	struct plan *p = &e->plan;
+	u32 i;
+
+	for (i = 0; i < p->nr && p->nr_forks; i++) {
+		if (p->rows[i].fork == KV_SPACE_NONE)
+			continue;
+		e->b->ops->space_destroy(e->b, p->rows[i].fork);
+		p->rows[i].fork = KV_SPACE_NONE;
+		p->nr_forks--;
+	}
 }
 
 void plan_forget(struct engine *e, const struct request *r)

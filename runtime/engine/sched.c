@@ -92,7 +92,8 @@ static void take(struct engine *e, struct seq *s, u32 nr)
 	e->nr_tokens += nr;
 }
 
-u32 sched_again_rows(u32 pos, u32 left, bool is_first)
+/* Rows of what is computed again, of @left. */
+static u32 again_rows(u32 pos, u32 left, bool is_first)
 {
 	u32 rest = (pos + left) % MODEL_PAGE_TOKENS;
 
@@ -102,39 +103,41 @@ u32 sched_again_rows(u32 pos, u32 left, bool is_first)
 	return is_first ? left : 0;
 }
 
-/* How many of @need tokens the step has room for. */
-static u32 room_for(const struct engine *e, const struct seq *s, u32 need,
-		    bool decode)
+u32 sched_room(const struct engine *e, const struct seq *s,
+	       const struct seq_after *a, u32 taken, bool is_first)
 {
-	u32 most = decode ? e->o.step_tokens : e->step_limit;
-	u32 left = most - min(most, e->nr_tokens);
+	u32 most = a->need == 1 ? e->o.step_tokens : e->step_limit;
+	u32 left = most - min(most, taken);
+	u32 nr = min(a->need, left);
 
-	if (need <= left)
-		return need;
-	if (e->o.prefill == ENGINE_PREFILL_WHOLE && e->nr_chunks)
+	if (nr < a->need && e->o.prefill == ENGINE_PREFILL_WHOLE && !is_first)
 		return 0; /* it waits for a step that it fits into */
-	if (s->again < s->again_to)
-		return sched_again_rows(s->again, left, !e->nr_chunks);
-	return left;
+	if (nr < a->need && a->again)
+		nr = again_rows(a->pos, left, is_first);
+	nr = s->req->fits ? min(nr, s->req->fits) : nr;
+	return a->again ? nr : twins_cut(e, s, a->pos, nr);
 }
 
 /* Sequences of a running request that miss one token, or more. */
 void sched_take(struct engine *e, struct request *r, bool decode)
 {
-	u32 i, need, nr;
+	u32 i, nr;
 
 	for (i = 0; i < r->nr_seqs; i++) {
-		need = sched_need(r->seqs[i]);
-		if (!need || (need == 1) != decode)
+		struct seq *s = r->seqs[i];
+		struct seq_after now = {
+			.pos = seq_pos(s),
+			.need = sched_need(s),
+			.len = s->nr,
+			.again = s->again < s->again_to,
+		};
+
+		if (!now.need || (now.need == 1) != decode)
 			continue;
-		nr = room_for(e, r->seqs[i], need, decode);
+		nr = sched_room(e, s, &now, e->nr_tokens, !e->nr_chunks);
 		if (!nr)
 			continue;
-		nr = r->fits ? min(nr, r->fits) : nr;
-		if (r->seqs[i]->again >= r->seqs[i]->again_to)
-			nr = twins_cut(e, r->seqs[i], r->seqs[i]->nr_computed,
-				       nr);
-		take(e, r->seqs[i], nr);
+		take(e, s, nr);
 		e->nr_chunks += !decode;
 	}
 }
@@ -423,24 +426,36 @@ struct seq_after sched_after(const struct engine *e, const struct seq *s)
 	return a;
 }
 
-static void prefetch_request(struct engine *e, const struct request *r,
-			     bool decode, u32 *n, u32 *left)
+/*
+ * Is it known which spaces will write? Of who is about to fork, of beams that
+ * move, and of samples that share a prompt again it is not.
+ */
+static bool is_settled(const struct engine *e, const struct request *r)
 {
 	const struct seq *s = r->seqs[0];
-	struct seq_after a;
-	u32 nr;
+	bool others_wait;
 
-	/* Of one about to fork it is not known which space will write. */
-	if (r->p.n > 1 || s->space == KV_SPACE_NONE || *n == e->o.max_seqs)
+	if (r->p.n == 1)
+		return true;
+	(void)sched_leader(r, &others_wait);
+	if (others_wait)
+		return false;
+	return (r->p.kind != REQUEST_BEAM && r->nr_seqs == r->p.n) ||
+	       sched_after(e, s).len == s->nr;
+}
+
+static void prefetch_seq(struct engine *e, const struct seq *s, bool decode,
+			 u32 *n, u32 *left)
+{
+	struct seq_after a = sched_after(e, s);
+	u32 nr = min(a.need, *left);
+
+	if (!seq_is_live(s) || s->space == KV_SPACE_NONE ||
+	    *n == e->o.max_seqs || !(s->req->comes || s->step_tokens))
 		return;
-	if (r->comes ? r->state != REQUEST_WAITING
-		     : r->state != REQUEST_RUNNING || !s->step_tokens)
-		return;
-	a = sched_after(e, s);
-	nr = min(a.need, *left);
 	if (!nr || (nr == 1) != decode)
 		return;
-	if (r->comes || s->again < s->again_to)
+	if (s->req->comes || s->again < s->again_to)
 		back_ask(e, s, a.pos);
 	e->asks[(*n)++] = (struct kv_resv_item){
 		.space = s->space,
@@ -448,6 +463,18 @@ static void prefetch_request(struct engine *e, const struct request *r,
 		.pos = a.pos,
 	};
 	*left -= nr;
+}
+
+static void prefetch_request(struct engine *e, const struct request *r,
+			     bool decode, u32 *n, u32 *left)
+{
+	u32 i;
+
+	if (r->state != (r->comes ? REQUEST_WAITING : REQUEST_RUNNING) ||
+	    !is_settled(e, r))
+		return;
+	for (i = 0; i < r->nr_seqs; i++)
+		prefetch_seq(e, r->seqs[i], decode, n, left);
 }
 
 /*

@@ -135,4 +135,61 @@ TEST_TIMEOUT(beside, a_worker_asks_for_pages_and_no_bit_changes, 120)
 	EXPECT_EQ(0, test_kvmd_stop(&d));
 }
 
+/* Three that share a prompt, whose pages a worker asks for. */
+static void share(struct side *s, enum request_kind kind)
+{
+	struct request_params p;
+	u32 ids[40];
+
+	rig_ids(&s->r, ids, 40, 5);
+	p = rig_params(ids, 40, 40);
+	p.kind = kind;
+	p.n = 3;
+	p.sampling.temperature = 1.5f;
+	s->q[0] = rig_submit(&s->r, &p);
+	while (rig_step(&s->r) == 1)
+		;
+}
+
+static void expect_same_answers(const struct request *a,
+				const struct request *b)
+{
+	u32 i;
+
+	ASSERT_EQ(request_nr_answers(a), request_nr_answers(b));
+	for (i = 0; i < request_nr_answers(a); i++)
+		EXPECT_TRUE(
+			rig_same(request_answer(a, i), request_answer(b, i)));
+}
+
+TEST_TIMEOUT(beside, a_worker_asks_for_the_page_in_which_samples_part, 120)
+{
+	static const enum request_kind kinds[] = { REQUEST_GENERATE,
+						   REQUEST_BEAM };
+	const struct tiny_cfg c = tiny_qwen(KV_DTYPE_Q8_0);
+	static struct side plain, paged;
+	struct kv_counters nr;
+	struct test_kvmd d;
+	u32 i;
+
+	ASSERT_EQ(0,
+		  test_kvmd_start(&d, test_tmpdir(), "--size", "128M", NULL));
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		side_open(&plain, &c, 1, NULL);
+		side_open(&paged, &c, 3, d.socket);
+		share(&plain, kinds[i]);
+		share(&paged, kinds[i]);
+		expect_same_answers(plain.q[0], paged.q[0]);
+		kv_counters_get(paged.kv, &nr);
+		/* at 40, 48 and 64 */
+		EXPECT_EQ(3, nr.prefetches);
+		if (kinds[i] == REQUEST_GENERATE)
+			EXPECT_EQ(1 + 3, nr.reservations);
+		side_close(&paged);
+		side_close(&plain);
+	}
+	EXPECT_EQ(0, test_kvmd_check(&d));
+	EXPECT_EQ(0, test_kvmd_stop(&d));
+}
+
 TEST_HARNESS_MAIN

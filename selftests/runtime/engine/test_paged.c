@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "runtime/engine/kv_none.h"
 #include "selftests/lib_kvmd.h"
 #include "selftests/runtime/engine/paged.h"
 
@@ -166,7 +167,7 @@ static void run_and_count(struct paged *pg, const struct test_kvmd *d,
 static void count(const struct test_kvmd *d, enum request_kind kind, u32 n)
 {
 	static const u32 lens[] = { 5, 16, 41, 64 };
-	/* pages that are asked for ahead are held before they are used */
+	struct kv_backend_ops ops;
 	struct engine_opts eo = { .step_tokens = 512,
 				  .max_seqs = 64,
 				  .one_by_one = true };
@@ -180,6 +181,10 @@ static void count(const struct test_kvmd *d, enum request_kind kind, u32 n)
 			u32 ids[128];
 
 			open_paged_as(&pg, &c, d->socket, &eo);
+			/* what is asked for ahead is held before it is used */
+			ops = *pg.r.b->ops;
+			ops.step_prefetch = kv_none_step_prefetch;
+			pg.r.b->ops = &ops;
 			rig_ids(&pg.r, ids, lens[i], i);
 			p = rig_params(ids, lens[i], 36);
 			p.kind = kind;
@@ -207,26 +212,84 @@ TEST_F(paged, beams_2_4_6_hold_the_pages_of_the_closed_form)
 	count(&self->d, REQUEST_BEAM, 6);
 }
 
-/* Each sample's pages, but not the one that they part in. */
-TEST_F(paged, pages_of_samples_are_asked_for_ahead)
+/* Of several samples or beams; what was asked for of their pages. */
+static void ask_ahead(const struct test_kvmd *d, enum request_kind kind,
+		      u32 prompt, enum engine_prefill prefill,
+		      struct kv_counters *nr)
 {
+	struct engine_opts eo = { .step_tokens = 512,
+				  .max_seqs = 64,
+				  .prefill = prefill };
 	struct tiny_cfg c = config(1);
+	struct request *want, *got;
 	struct request_params p;
-	struct kv_counters nr;
 	struct paged pg;
-	u32 ids[40];
+	struct rig r;
+	u32 ids[64], i;
 
-	open_paged(&pg, &c, self->d.socket, 512);
-	rig_ids(&pg.r, ids, 40, 1);
-	p = rig_params(ids, 40, 6 * P);
+	rig_open(&r, &c, 1, 512);
+	open_paged_as(&pg, &c, d->socket, &eo);
+	rig_ids(&pg.r, ids, prompt, 1);
+	p = rig_params(ids, prompt, 6 * P);
+	p.kind = kind;
 	p.n = 3;
 	p.sampling.temperature = 2.0f;
-	rig_submit(&pg.r, &p);
+	want = rig_submit(&r, &p);
+	got = rig_submit(&pg.r, &p);
+	rig_run(&r);
 	rig_run(&pg.r);
-	kv_counters_get(pg.kv, &nr);
-	/* at 48, 64, 80, 96, 112 and 128, for all three at once */
-	EXPECT_EQ(6, nr.prefetches);
+	ASSERT_EQ(request_nr_answers(want), request_nr_answers(got));
+	for (i = 0; i < request_nr_answers(want); i++)
+		EXPECT_TRUE(rig_same(request_answer(want, i),
+				     request_answer(got, i)));
+	kv_counters_get(pg.kv, nr);
+	EXPECT_EQ(0, nr->forgotten_errors);
 	close_paged(&pg);
+	rig_close(&r);
+}
+
+TEST_F(paged, pages_of_samples_are_asked_for_ahead)
+{
+	struct kv_counters nr;
+
+	ask_ahead(&self->d, REQUEST_GENERATE, 40, ENGINE_PREFILL_CHUNKED, &nr);
+	/* at 40, where they part, 48, 64, 80, 96, 112 and 128: of all three */
+	EXPECT_EQ(7, nr.prefetches);
+	/* and nothing else but the prompt's pages */
+	EXPECT_EQ(1 + 7, nr.reservations);
+}
+
+TEST_F(paged, samples_that_begin_with_a_page_ask_for_it_ahead)
+{
+	struct kv_counters nr;
+
+	ask_ahead(&self->d, REQUEST_GENERATE, 48, ENGINE_PREFILL_CHUNKED, &nr);
+	/* at 48 before the prompt is forked and afterwards */
+	EXPECT_EQ(2 + 5, nr.prefetches);
+	EXPECT_EQ(1 + 7, nr.reservations);
+}
+
+TEST_F(paged, samples_of_a_step_without_a_plan_ask_ahead)
+{
+	struct kv_counters nr;
+
+	ask_ahead(&self->d, REQUEST_GENERATE, 40, ENGINE_PREFILL_APART, &nr);
+	/* from 48 on; at 40 they are about to be forked */
+	EXPECT_EQ(6, nr.prefetches);
+	EXPECT_EQ(2 + 6, nr.reservations);
+}
+
+TEST_F(paged, beams_ask_ahead_where_they_part_first_and_begin_pages)
+{
+	struct kv_counters nr;
+
+	ask_ahead(&self->d, REQUEST_BEAM, 40, ENGINE_PREFILL_CHUNKED, &nr);
+	EXPECT_EQ(7, nr.prefetches);
+	/* where beams have ended, their copies or pages: of 95 steps */
+	TH_LOG("%llu of %llu reservations ahead",
+	       (unsigned long long)nr.prefetches,
+	       (unsigned long long)nr.reservations);
+	EXPECT_LT(1 + 7, nr.reservations);
 }
 
 TEST_F(paged, n_samples_save_n_minus_1_times_the_prompts_full_pages)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * test_plan.c - with a plan of the next step, made while this one computes, all
- *	is as without one; and who is in it before it is known where
+ *	is as without one; who is in it before it is known where; and who is
+ *	forked before it is known what for
  *
  * Plans over thousands of requests are in test_sched.c, on kvmd's pages in
  * test_beside.c.
  */
-#include "selftests/runtime/engine/rig.h"
+#include "selftests/runtime/engine/bed.h"
 
 /* What is asked of one engine at a time. */
 #define NR_MIXED 14u
@@ -126,6 +127,77 @@ TEST(plan, beams_are_planned_before_it_is_known_whose_they_are)
 	EXPECT_EQ(0, st->nr_replanned);
 	rig_close(&one);
 	rig_close(&ahead);
+}
+
+/* What the first token that is told of finds, and ends. */
+struct parting {
+	struct bed *b;
+	struct request *ends;
+	u32 spaces;
+};
+
+static void first_told(struct request *r, u32 seq, u32 id, void *ctx)
+{
+	struct parting *p = ctx;
+
+	(void)r;
+	(void)seq;
+	(void)id;
+	p->spaces = p->b->p.nr_spaces;
+	if (p->ends)
+		engine_cancel(p->b->r.e, p->ends);
+	p->ends = NULL;
+}
+
+/* Two prompts end in one step: of one sample, then of four. */
+static void part(struct bed *b, struct parting *p, enum request_kind kind,
+		 bool cancel)
+{
+	static const struct request_events events = { .token = first_told };
+	struct engine_opts o = { .step_tokens = 64, .max_seqs = 8 };
+	struct request_params q;
+	u32 ids[30] = { 0 };
+
+	bed_open(b, o, 64);
+	*p = (struct parting){ .b = b };
+	q = rig_params(ids, 20, 1);
+	q.events = &events;
+	q.ctx = p;
+	q.nr_logprobs = 0;
+	rig_submit(&b->r, &q);
+	q = rig_params(ids, 30, 9);
+	q.kind = kind;
+	q.n = 4;
+	q.nr_logprobs = 0;
+	p->ends = rig_submit(&b->r, &q);
+	if (!cancel)
+		p->ends = NULL;
+	step(b);
+}
+
+TEST(plan, a_prompt_of_samples_is_forked_before_anything_is_decided)
+{
+	struct parting p;
+	struct bed b;
+
+	part(&b, &p, REQUEST_GENERATE, false);
+	EXPECT_EQ(1 + 4, p.spaces);
+	EXPECT_EQ(4, b.p.nr_spaces);
+	run(&b, 100);
+	EXPECT_EQ(0, stats(&b)->nr_replanned);
+	bed_close(&b);
+}
+
+TEST(plan, who_is_cancelled_before_it_has_its_forks_leaves_none)
+{
+	struct parting p;
+	struct bed b;
+
+	part(&b, &p, REQUEST_GENERATE, true);
+	EXPECT_EQ(1 + 4, p.spaces);
+	EXPECT_EQ(0, b.p.nr_spaces);
+	EXPECT_EQ(0, run(&b, 100));
+	bed_close(&b);
 }
 
 TEST_HARNESS_MAIN
