@@ -31,7 +31,9 @@
  *		of it at least
  *
  * The chunk ends there, at the last whole page that they share, as a window
- * lets its pages go when the next step's are asked for.
+ * lets its pages go when the next step's are asked for. Whole prompts are not
+ * cut, so only the first of these places is kept of them, and they are not
+ * announced.
  */
 #include <unistd.h>
 
@@ -84,6 +86,12 @@ static bool waits(struct engine *e, struct request *r, u64 seen, double now)
 	return true;
 }
 
+/* Can a prompt be gone on from nowhere but at its end? */
+static bool keeps_ends_only(const struct engine *e)
+{
+	return e->b->windows && e->o.prefill == ENGINE_PREFILL_WHOLE;
+}
+
 /* One that runs and has still to compute what @r shares with it. */
 static struct request *leader_of(const struct engine *e,
 				 const struct request *r)
@@ -93,6 +101,8 @@ static struct request *leader_of(const struct engine *e,
 	u32 goal;
 
 	while ((o = index_next(e, &w))) {
+		if (keeps_ends_only(e) && w.shared < o->p.nr_prompt)
+			continue;
 		goal = min(w.shared, twins_nr(r->seqs[0]) - 1);
 		if (e->b->windows) /* see twins_cut() */
 			goal -= goal % MODEL_PAGE_TOKENS;
@@ -203,8 +213,9 @@ bool twins_announce(struct engine *e, struct request *r, struct seq *s)
 	if (!e->o.prefix_cache || !e->b->ops->prefix_find || twins_nr(s) < 2 ||
 	    r->unshared)
 		return true;
-	e->b->ops->prefix_find(e->b, s->space, s->ids, twins_nr(s) - 1, true,
-			       &f);
+	/* of what is not kept nobody is told: they would wait in vain */
+	e->b->ops->prefix_find(e->b, s->space, s->ids, twins_nr(s) - 1,
+			       !keeps_ends_only(e), &f);
 	r->match = f.len;
 	r->soon = f.soon;
 	r->known = f.known;
@@ -263,8 +274,8 @@ static u32 branches(const struct engine *e, const struct request *r, u32 from,
 static bool keeps_windows(const struct engine *e, const struct seq *s, u32 pos)
 {
 	return e->o.prefix_cache && e->b->windows && !s->req->unshared &&
-	       e->o.prefill != ENGINE_PREFILL_WHOLE &&
-	       s->req->state == REQUEST_RUNNING && pos < s->req->p.nr_prompt;
+	       !keeps_ends_only(e) && s->req->state == REQUEST_RUNNING &&
+	       pos < s->req->p.nr_prompt;
 }
 
 static u64 first_page(u32 window, u64 pos)

@@ -25,14 +25,16 @@ struct user {
  */
 #define WAIT_MS 60000
 
-static void user_open(struct user *u, const struct tiny_cfg *c,
-		      const char *socket, bool prefix_cache)
+static void user_open_as(struct user *u, const struct tiny_cfg *c,
+			 const char *socket, bool prefix_cache,
+			 enum engine_prefill prefill)
 {
 	struct kv_attach_opts ao = { .sz = sizeof(ao), .socket = socket };
 	struct engine_opts eo = { .step_tokens = 128,
 				  .max_seqs = 32,
 				  .wait_ms = WAIT_MS,
 				  .twin_ms = WAIT_MS,
+				  .prefill = prefill,
 				  .prefix_cache = prefix_cache };
 	struct kv_namespace ns = { .salt = 1 };
 
@@ -40,6 +42,12 @@ static void user_open(struct user *u, const struct tiny_cfg *c,
 	ASSERT_EQ(0, kv_attach(&ao, &u->kv));
 	ASSERT_EQ(0, kv_paged_create(u->kv, u->r.m, &ns, &u->r.b, u->r.err));
 	rig_start(&u->r, &eo);
+}
+
+static void user_open(struct user *u, const struct tiny_cfg *c,
+		      const char *socket, bool prefix_cache)
+{
+	user_open_as(u, c, socket, prefix_cache, ENGINE_PREFILL_CHUNKED);
 }
 
 static void user_close(struct user *u)
@@ -458,6 +466,39 @@ TEST_F(prefix, the_second_of_two_servers_waits_for_the_part_that_it_shares)
 	expect_same(&want, q, &p);
 	EXPECT_EQ(1, engine_stats(b.r.e)->nr_twins);
 	EXPECT_EQ(256, engine_stats(b.r.e)->nr_mapped);
+	user_close(&b);
+	user_close(&a);
+	rig_close(&want);
+}
+
+/* Nothing is kept of a part of a prompt that is computed whole. */
+TEST_F(prefix, nobody_waits_for_a_part_of_a_whole_prompt)
+{
+	struct tiny_cfg c = config(0);
+	struct request *q, *own;
+	struct request_params p;
+	struct user a, b;
+	struct rig want;
+	u32 ids[400], i;
+
+	user_open_as(&a, &c, self->d.socket, true, ENGINE_PREFILL_WHOLE);
+	user_open(&b, &c, self->d.socket, true);
+	rig_open(&want, &c, 1, 128);
+	rig_ids(&want, ids, 400, 47);
+	p = rig_params(ids, 400, 4);
+	rig_submit(&a.r, &p);
+	ASSERT_EQ(1, engine_step(a.r.e, a.r.err));
+	for (i = 300; i < 400; i++)
+		ids[i] = (ids[i] + 1) % 90;
+	q = rig_submit(&b.r, &p);
+	own = rig_submit(&a.r, &p);
+	ASSERT_EQ(1, engine_step(b.r.e, b.r.err));
+	EXPECT_EQ(REQUEST_RUNNING, q->state);
+	rig_run(&b.r);
+	rig_run(&a.r);
+	expect_same(&want, q, &p);
+	expect_same(&want, own, &p);
+	EXPECT_EQ(0, engine_stats(b.r.e)->nr_twins);
 	user_close(&b);
 	user_close(&a);
 	rig_close(&want);
