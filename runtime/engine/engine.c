@@ -582,3 +582,8 @@ const struct engine_stats *engine_stats(const struct engine *e)
 {
 	return &e->stats;
 }
+
+u32 engine_running(const struct engine *e)
+{
+	return e->nr_run;
+}

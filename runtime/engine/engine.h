@@ -262,6 +262,8 @@ int __must_check engine_step(struct engine *e, char *err);
 void engine_give_back(struct engine *e, u64 bytes);
 
 const struct engine_stats *engine_stats(const struct engine *e);
+/* engine_running - requests that run; of any length of the queue at once */
+u32 engine_running(const struct engine *e);
 
 /**
  * engine_check - is what the engine keeps right? For tests, between two steps

@@ -342,10 +342,8 @@ static void put_batch(struct feed *f, double now)
 
 static void note_state(struct feed *f, const struct engine *e)
 {
-	u32 i, running = 0;
+	u32 running = engine_running(e);
 
-	for (i = 0; i < f->nr_live; i++)
-		running += f->live[i]->req->state == REQUEST_RUNNING;
 	pthread_mutex_lock(&f->lock);
 	f->state.stats = *engine_stats(e);
 	f->state.nr_running = running;
