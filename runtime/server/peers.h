@@ -35,6 +35,7 @@ struct peer {
 	double since_s; /* the state, or gone */
 	double until_s; /* BODY: all of it has to be there */
 	void *owner; /* for whoever uses this */
+	void *heard; /* likewise: whose head is being read, or NULL */
 };
 
 struct peers {

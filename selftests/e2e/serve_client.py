@@ -362,6 +362,35 @@ def case_bad():
         say(f"{sentence}: {status}, and the end of the connection",
             got.startswith(f"HTTP/1.1 {status} ".encode()) and
             got.count(b"HTTP/1.1") == 1 and got.endswith(b'"code":null}}'), got)
+    for length, status in (("abc", 400), ("-5", 400), ("", 400), ("0x10", 400),
+                           ("5, 5", 400), ("9" * 30, 413)):
+        got = sent_by_hand(f"Content-Length: {length}\r\n", raw)
+        head, _, rest = got.partition(b"\r\n\r\n")
+        say(f"a Content-Length of {length!r}: {status}, said once, and the end "
+            "of the connection", head.startswith(f"HTTP/1.1 {status} ".encode())
+            and b"application/json" in head and got.count(b"HTTP/1.1") == 1 and
+            f"Content-Length: {len(rest)}".encode() in head and
+            "Content-Length" in json.loads(rest)["error"]["message"], got)
+    crowd = [by_hand("Content-Length: x\r\n", b"") for _ in range(30)]
+    got = [c.recv(4096) for c in crowd]
+    say("thirty of them at a time are refused once each", all(
+        g.startswith(b"HTTP/1.1 400 ") and g.count(b"HTTP/1.1") == 1
+        for g in got), got[0])
+    for c in crowd:
+        c.close()
+    half = socket.create_connection(("127.0.0.1", PORT))
+    half.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 2\r\n")
+    got = sent_by_hand("Content-Length: 0\r\n\r\nPOST /ping HTTP/1.1\r\n"
+                       "Content-Length: 1e3\r\n", raw)
+    say("of two requests at once the one with a bad length is refused for it",
+        got.count(b"HTTP/1.1 400") == 2 and got.count(b"is no number") == 1,
+        got)
+    half.sendall(f"Content-Length: {len(raw)}\r\n\r\n".encode() + raw)
+    half.settimeout(60)
+    got = half.recv(4096)
+    say("one that has come half is asked for the rest of what it says",
+        b"more than one header" in got, got)
+    half.close()
     slow = [by_hand(f"Content-Length: {MAX_BODY}\r\n", b" " * (MAX_BODY - 1))
             for _ in range(34)]
     say("more bodies at a time than are taken: 503", until(
