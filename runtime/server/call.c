@@ -179,9 +179,9 @@ static bool has_begun(const struct call *c)
 }
 
 /*
- * A job that is queued comes back when the step has ended, which may wait for
- * memory. Its room is free for others at once, but for no more than a queue of
- * such: they are in memory all the same.
+ * A job that is queued comes back when the step has ended if the engine has it,
+ * and that may wait for memory. Its room is free for others at once, but for no
+ * more than a queue of such: they are in memory all the same.
  */
 void call_abandon(struct call *c)
 {

@@ -44,6 +44,9 @@ struct feed {
 	pthread_mutex_t lock; /* state */
 	struct feed_state state;
 
+	/* the clients' */
+	bool withdrawn; /* one of those that are submitted is cancelled */
+
 	/* the engine thread's */
 	struct job **live; /* [nr_live] */
 	u32 nr_live, max_live;
@@ -495,7 +498,8 @@ void feed_submit(struct feed *f, struct job *j)
 
 /*
  * A wait for memory goes on if @j has no part in it: the ticket would be a new
- * one, at the end of the line. So @j comes back when that wait has ended.
+ * one, at the end of the line. So @j comes back when that wait has ended, if
+ * the engine has it; else without the engine: withdraw().
  */
 static void look_at(struct feed *f, struct job *j)
 {
@@ -515,6 +519,27 @@ void feed_cancel(struct feed *f, struct job *j)
 {
 	atomic_store(&j->cancel_all, true);
 	look_at(f, j);
+	f->withdrawn = true;
+	wake(f->to_clients);
+}
+
+/*
+ * The jobs that the engine has not taken yet, of which those that are cancelled
+ * are done. The engine may find nothing meanwhile, or only the first of them.
+ */
+static void withdraw(struct feed *f)
+{
+	struct pile_link *l, *next;
+
+	f->withdrawn = false;
+	for (l = pile_take(&f->submitted); l; l = next) {
+		struct job *j = container_of(l, struct job, link);
+
+		next = l->next;
+		pile_put(atomic_load(&j->cancel_all) ? &f->done : &f->submitted,
+			 l);
+	}
+	wake(f->to_engine);
 }
 
 int feed_fd(const struct feed *f)
@@ -527,6 +552,8 @@ void feed_take(struct feed *f, struct pile_link **batches,
 {
 	if (f->to_clients >= 0)
 		unwake(f->to_clients);
+	if (f->withdrawn)
+		withdraw(f);
 	*jobs = pile_take(&f->done);
 	*batches = pile_take(&f->batches);
 }

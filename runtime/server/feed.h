@@ -11,9 +11,10 @@
  *			<-- jobs --	those that are done
  *
  * A job belongs to the engine's thread from feed_submit() until feed_take()
- * returns it. Neither side ever waits for the other: both put into piles
- * (pile.h), and wake the other one through an eventfd, the engine's side once
- * a step. The engine's thread sleeps when there is no job.
+ * returns it; the clients' thread takes one back only that the engine has not
+ * taken. Neither side ever waits for the other: both put into piles (pile.h),
+ * and wake the other one through an eventfd, the engine's side once a step. The
+ * engine's thread sleeps when there is no job.
  */
 #include "runtime/engine/engine.h"
 #include "runtime/server/pile.h"
@@ -119,7 +120,10 @@ int __must_check feed_job_scores(struct job *j);
 void feed_job_free(struct job *j);
 
 void feed_submit(struct feed *f, struct job *j);
-/* End one of its samples, or all of it; it will come back all the same. */
+/*
+ * End one of its samples, or all of it; it will come back all the same: what
+ * the engine has not taken yet at once, however long a step waits for memory.
+ */
 void feed_cancel_seq(struct feed *f, struct job *j, u32 seq);
 void feed_cancel(struct feed *f, struct job *j);
 

@@ -2,7 +2,7 @@
 #ifndef RUNTIME_SERVER_PILE_H
 #define RUNTIME_SERVER_PILE_H
 /*
- * pile.h - a queue between threads: many put, one takes all there is
+ * pile.h - a queue between threads: many put, who takes takes all
  *
  * Who puts swaps the top; who takes swaps it for nothing and turns the chain
  * round, which gives the order in which it was put. Nothing is taken singly,
@@ -31,7 +31,11 @@ static inline void pile_put(struct pile *p, struct pile_link *l)
 		&p->top, &top, l, memory_order_release, memory_order_relaxed));
 }
 
-/* One thread. All there is, chained in the order it was put; NULL: nothing. */
+/*
+ * All there is, chained in the order it was put; NULL: nothing. Of several that
+ * take at a time each element comes to one; what one of them puts back comes
+ * behind what was put meanwhile.
+ */
 static inline struct pile_link *pile_take(struct pile *p)
 {
 	struct pile_link *l, *next, *first = NULL;

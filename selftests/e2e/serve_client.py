@@ -607,6 +607,9 @@ def case_starved():
         [s.answer.status for s in c])
     for s in c:
         s.hang_up()
+    say("those who came and went are counted, the wait goes on", until(
+        lambda: aborted() == 2) and kvctl("status")["tickets"] == 1,
+        aborted())
     a.hang_up()
     say("its client goes: the ticket is gone", until(
         lambda: kvctl("status")["tickets"] == 0), kvctl("status"))

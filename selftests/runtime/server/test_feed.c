@@ -64,8 +64,7 @@ static void *engine_thread(void *arg)
 	return NULL;
 }
 
-/* The engine waits for go_on() after @turns steps at most; -1: never. */
-static void begin_for(int turns)
+static void get_ready(int turns)
 {
 	struct tiny_cfg c = tiny_qwen(KV_DTYPE_Q4_K);
 
@@ -77,7 +76,18 @@ static void begin_for(int turns)
 	u.fe = (struct feed_engine){ .e = u.rig.e,
 				     .attend = attend,
 				     .failed = failed };
+}
+
+static void start_engine(void)
+{
 	ASSERT_EQ(0, pthread_create(&u.thread, NULL, engine_thread, NULL));
+}
+
+/* The engine waits for go_on() after @turns steps at most; -1: never. */
+static void begin_for(int turns)
+{
+	get_ready(turns);
+	start_engine();
 }
 
 static void begin(void)
@@ -307,6 +317,29 @@ TEST(feed, only_who_has_begun_ends_a_wait_for_memory)
 	EXPECT_EQ(1, *feed_stop_word(f));
 	feed_destroy(f);
 	feed_job_free(j);
+}
+
+/* They came back when the step did that had to wait for memory. */
+TEST(feed, who_hangs_up_before_the_engine_took_him_needs_no_engine)
+{
+	u32 i;
+
+	get_ready(-1);
+	for (i = 0; i < 5; i++)
+		submit(&rec[i], 1, 4, i);
+	feed_cancel(u.f, rec[1].job);
+	feed_cancel(u.f, rec[4].job);
+	take(0);
+	EXPECT_EQ(2, u.nr_back);
+	EXPECT_TRUE(rec[1].back && rec[4].back);
+	start_engine();
+	while (u.nr_back < 5)
+		take(1000);
+	for (i = 0; i < 5; i++) {
+		EXPECT_EQ(i == 1 || i == 4 ? 0 : 4, rec[i].nr[0]);
+		EXPECT_EQ(0, rec[i].error);
+	}
+	end();
 }
 
 TEST_HARNESS_MAIN
