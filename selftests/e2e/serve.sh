@@ -44,6 +44,33 @@ ask drain "$server"
 wait "$server"
 expect "a drained server ends well" 0 $?
 
+# Its weights never come
+selftests/e2e/bad_gguf.py "$T/files" 0 1 || exit 1
+loaded=$T/files/good.gguf
+mkfifo "$T/never"
+exec 9<>"$T/never"
+"$BUILD/selftests/e2e/slow_fill" "$loaded" <"$T/never" >"$T/filler" 2>&1 &
+filler=$!
+tap_pids+=("$filler")
+wait_for 20 grep -q filling "$T/filler"
+for sig in TERM INT; do
+	: >"$T/loads"
+	kvrun serve -t 1 --port 0 -m "$loaded" >"$T/loads" 2>&1 &
+	server=$!
+	tap_pids+=("$server")
+	wait_for 20 grep -q http: "$T/loads"
+	port=$(sed 's/.*://' "$T/loads")
+	expect "a server that loads says so" 503 "$(curl -s -o /dev/null \
+		-w '%{http_code}' "localhost:$port/health")"
+	kill -$sig "$server"
+	wait "$server"
+	expect "SIG$sig ends it at once, and well" 0 $?
+	expect "without a word" 1 "$(wc -l <"$T/loads")"
+	expect_exit "nobody listens any more" 7 curl -s "localhost:$port/health"
+done
+kill -KILL "$filler"
+wait "$filler"
+
 # with few descriptors, so that there are few connections
 kvrun() {
 	ulimit -n 128

@@ -4,12 +4,16 @@
  *
  * The server listens before the model is loaded, so that whoever waits for it
  * can ask; then this thread is the engine's. The first SIGTERM or SIGINT lets
- * the requests there are end, a second one ends at once.
+ * the requests there are end, a second one ends at once. While the model is
+ * being loaded there are none, and the first one ends: what a process holds
+ * when it dies is kvmd's care anyway, in the midst of a load too.
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/model/chat_template.h"
 #include "runtime/model/gguf.h"
@@ -32,7 +36,10 @@ struct serve {
 	bool has_template;
 };
 
-static struct server *to_drain; /* the signal handler's */
+/* What a signal does. */
+enum phase { LOADING, SERVING, ENDING };
+static _Atomic int phase;
+static struct server *to_drain; /* set before SERVING */
 
 enum {
 	OPT_HOST = 256,
@@ -189,16 +196,19 @@ bad:
 
 static void on_signal(int sig)
 {
+	int now = atomic_load(&phase);
+
 	signal(sig, SIG_DFL); /* the second one ends at once */
-	if (to_drain)
+	if (now == LOADING)
+		_exit(EXIT_OK);
+	if (now == SERVING)
 		server_drain(to_drain);
 }
 
-static void catch_signals(struct serve *v)
+static void catch_signals(void)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
 
-	to_drain = v->server;
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
@@ -245,10 +255,11 @@ static int run(struct serve *v)
 		!chat_template_detect(v->s.gguf, v->s.vocab, &v->tmpl, NULL);
 	if (v->has_template)
 		m.tmpl = &v->tmpl;
+	to_drain = v->server;
+	atomic_store(&phase, SERVING);
 	rc = server_ready(v->server, &m, v->s.err);
 	if (rc)
 		return rc;
-	catch_signals(v);
 	fprintf(stderr, "kvrun: ready\n");
 	return feed_run(v->feed, &fe, v->s.err);
 }
@@ -269,6 +280,7 @@ static int start(struct serve *v)
 	if (rc)
 		return err_set(v->s.err, rc, "no memory");
 	v->so.stop = feed_stop_word(v->feed);
+	catch_signals();
 	rc = server_start(&v->o, v->feed, &v->server, v->s.err);
 	if (rc)
 		return rc;
@@ -307,6 +319,7 @@ int cmd_serve(int argc, char **argv)
 		status = session_exit_status(run(&v));
 	if (status != EXIT_OK)
 		fprintf(stderr, "kvrun serve: %s\n", v.s.err);
+	atomic_store(&phase, ENDING); /* the server goes */
 	server_stop(v.server);
 	if (v.has_template)
 		chat_template_fini(&v.tmpl);
