@@ -194,6 +194,11 @@ $(O)/examples/%: libkv/examples/%.c $(LIBKV_SO)
 	$(call say,LD,examples/$*)$(CC) $(KV_CFLAGS) $(KV_LDFLAGS) -o $@ $< \
 		-L$(O)/lib -lkv -Wl,-rpath,'$$ORIGIN/../lib'
 
+# A program of generations is one with the runtime: there is no library of it.
+$(O)/examples/three_ways: $(call obj,runtime/examples/three_ways.o) $(runtime-a) $(kernels-a) $(libkv-a) $(lib-a)
+	@mkdir -p $(@D)
+	$(call link,-lm $(runtime-libs))
+
 .PRECIOUS: $(O)/obj/%.o
 .SECONDARY:
 

@@ -22,4 +22,5 @@ runtime-y += runtime/engine/kv_paged.o runtime/engine/kv_contig.o \
 	runtime/engine/law.o runtime/engine/budget.o runtime/engine/profile.o runtime/engine/check.o
 runtime-y += $(addprefix runtime/server/,strbuf.o stop.o api_error.o params.o peers.o \
 	feed.o metrics.o prompt.o call.o reply.o routes.o http.o server.o)
+examples-y += examples/three_ways
 runtime-libs += -lcrypto -lmicrohttpd -ljansson
