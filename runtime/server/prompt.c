@@ -59,9 +59,20 @@ int prompt_ids(struct server *sv, const char *key, const json_t *text,
 	return rc;
 }
 
-/* The text of a message: a string, or parts of type text, one after another. */
-static int put_content(const json_t *content, size_t at, struct strbuf *b,
-		       struct api_error *err)
+/* What a part says, whether the model did it or would not; NULL: nothing. */
+static const json_t *text_of(const json_t *part)
+{
+	const json_t *text = json_object_get(part, "text");
+
+	return text ? text : json_object_get(part, "refusal");
+}
+
+/*
+ * The text of a message: a string, or parts of type text, one after another. An
+ * answer that was sent without any comes back with null.
+ */
+static int put_content(const json_t *content, const char *role, size_t at,
+		       struct strbuf *b, struct api_error *err)
 {
 	size_t i;
 	json_t *part;
@@ -71,6 +82,8 @@ static int put_content(const json_t *content, size_t at, struct strbuf *b,
 			   json_string_length(content));
 		return 0;
 	}
+	if (json_is_null(content) && !strcmp(role, "assistant"))
+		return 0;
 	if (!json_is_array(content))
 		return api_refuse(err, 400, "messages",
 				  "messages[%zu].content has to be a string or "
@@ -78,7 +91,7 @@ static int put_content(const json_t *content, size_t at, struct strbuf *b,
 				  at);
 	json_array_foreach((json_t *)(uintptr_t)content, i, part)
 	{
-		const json_t *text = json_object_get(part, "text");
+		const json_t *text = text_of(part);
 
 		if (!json_is_string(text))
 			return api_refuse(err, 400, "messages",
@@ -129,7 +142,7 @@ static int read_messages(const json_t *messages, struct chat_msg *msgs,
 					  i);
 		rc = check_no_calls(m, role, i, err);
 		if (!rc)
-			rc = put_content(json_object_get(m, "content"), i,
+			rc = put_content(json_object_get(m, "content"), role, i,
 					 &text[i], err);
 		if (rc)
 			return rc;

@@ -132,6 +132,26 @@ TEST_F(prompt, messages_are_counted_from_0_in_every_refusal)
 		"else");
 }
 
+/* As the answer was that it is sent back from. */
+TEST_F(prompt, an_answer_without_text_is_one)
+{
+	EXPECT_EQ(0,
+		  read_body(&self->c, &self->body,
+			    MSGS("{\"role\":\"assistant\",\"content\":null}"),
+			    true, &self->e));
+}
+
+TEST_F(prompt, what_the_model_would_not_say_is_its_text)
+{
+	EXPECT_EQ(0, read_body(&self->c, &self->body,
+			       MSGS("{\"role\":\"assistant\",\"content\":["
+				    "{\"type\":\"refusal\",\"refusal\":"
+				    "\"no\"}]}"),
+			       true, &self->e));
+	REFUSED(MSGS("{\"role\":\"user\",\"content\":null}"), "messages",
+		"messages[1].content has to be a string or a list of parts");
+}
+
 TEST_F(prompt, messages_of_tool_calls_are_told_that_there_are_none)
 {
 	REFUSED(MSGS("{\"role\":\"assistant\",\"content\":null,"
