@@ -277,6 +277,22 @@ static void note_times(struct call *c, struct part *p, double now)
 		c->made_s = now;
 }
 
+/* Return: 0 or -ENOMEM. */
+static int take_token(struct call *c, struct choice *ch,
+		      const struct feed_batch *b, const struct feed_event *ev)
+{
+	ch->nr_tokens++;
+	ch->cum += ev->lp;
+	c->sv->metrics.generation_tokens++;
+	if (c->g.nr_logprobs >= 0)
+		reply_logprob(c, ch, ev, b->top + ev->top);
+	if (is_stop_id(c, ev->id) || ev->finish == FINISH_STOP)
+		ch->finish = "stop";
+	else if (ev->finish == FINISH_LENGTH)
+		ch->finish = "length";
+	return add_text(c, ch, ev->id, ch->finish);
+}
+
 void call_event(const struct feed_batch *b, const struct feed_event *ev)
 {
 	struct part *p = ev->job->owner;
@@ -288,18 +304,11 @@ void call_event(const struct feed_batch *b, const struct feed_event *ev)
 	if (ch->finish || c->error.status)
 		return;
 	note_times(c, p, b->made_s);
-	ch->nr_tokens++;
-	ch->cum += ev->lp;
-	c->sv->metrics.generation_tokens++;
 	if (scored)
 		reply_prompt_logprobs(c, p, ch);
-	if (c->g.nr_logprobs >= 0)
-		reply_logprob(c, ch, ev, b->top + ev->top);
-	if (is_stop_id(c, ev->id) || ev->finish == FINISH_STOP)
-		ch->finish = "stop";
-	else if (ev->finish == FINISH_LENGTH)
+	if (c->g.echo_only) {
 		ch->finish = "length";
-	if (add_text(c, ch, ev->id, ch->finish)) {
+	} else if (take_token(c, ch, b, ev)) {
 		fail(c, 500, "no memory for the text");
 		return;
 	}

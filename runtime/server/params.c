@@ -33,13 +33,28 @@ struct row {
 		    u32 vocab, struct api_error *err);
 };
 
+#define WHOLE_REAL_MAX 9007199254740992.0 /* 2^53 */
+
+/* Clients whose numbers are reals all write 3.0 for 3. */
+static bool is_whole(const json_t *v, json_int_t *out)
+{
+	double d = json_number_value(v);
+
+	*out = json_integer_value(v);
+	if (!json_is_real(v))
+		return json_is_integer(v);
+	if (!(fabs(d) <= WHOLE_REAL_MAX) || d != floor(d))
+		return false;
+	*out = (json_int_t)d;
+	return true;
+}
+
 /* A whole number within bounds. */
 static int take_whole(const char *key, const json_t *v, json_int_t lowest,
 		      json_int_t highest, json_int_t *out,
 		      struct api_error *err)
 {
-	*out = json_integer_value(v);
-	if (!json_is_integer(v))
+	if (!is_whole(v, out))
 		return api_refuse(err, 400, key, "%s has to be a whole number",
 				  key);
 	if (*out < lowest || *out > highest)
@@ -309,9 +324,19 @@ static int take_format(struct gen_params *p, const char *key, const json_t *v,
 static int take_form(struct gen_params *p, const char *key, const json_t *v,
 		     u32 vocab, struct api_error *err)
 {
-	if (json_is_false(v) || (json_is_string(v) && !json_string_length(v)))
+	if (json_is_false(v) || (json_is_string(v) && !json_string_length(v)) ||
+	    (json_is_array(v) && !json_array_size(v)))
 		return 0;
 	return api_refuse(err, 400, key, "%s is not supported here", key);
+}
+
+/* Likewise of what is done here anyway. */
+static int take_done(struct gen_params *p, const char *key, const json_t *v,
+		     u32 vocab, struct api_error *err)
+{
+	if (json_is_true(v))
+		return 0;
+	return api_refuse(err, 400, key, "%s is always true here", key);
 }
 
 #define AT(m) offsetof(struct gen_params, m)
@@ -337,9 +362,9 @@ static const struct row rows[] = {
 	FLAG("skip_special_tokens", skip_special),
 	{ "echo", SWITCH, TEXT_ONLY, .at = AT(echo) },
 	/* of two names for one thing the later row counts */
-	{ "n_predict", COUNT, BOTH, AT(max_new), AT(has_max), 1, COUNT_MAX, NULL },
-	{ "max_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 1, COUNT_MAX, NULL },
-	{ "max_completion_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 1,
+	{ "n_predict", COUNT, BOTH, AT(max_new), AT(has_max), 0, COUNT_MAX, NULL },
+	{ "max_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 0, COUNT_MAX, NULL },
+	{ "max_completion_tokens", COUNT, BOTH, AT(max_new), AT(has_max), 0,
 	  COUNT_MAX, NULL },
 	{ "min_tokens", COUNT, BOTH, OF(min_new), 0, 0, COUNT_MAX, NULL },
 	{ "n", COUNT, BOTH, AT(n), 0, 1, N_MAX, NULL },
@@ -368,6 +393,18 @@ static const struct row rows[] = {
 	BY("guided_regex", BOTH, take_form),
 	BY("guided_choice", BOTH, take_form),
 	BY("guided_grammar", BOTH, take_form),
+	BY("bad_words", BOTH, take_form),
+	BY("allowed_token_ids", BOTH, take_form),
+	BY("truncate_prompt_tokens", BOTH, take_form),
+	BY("prompt_logprobs", BOTH, take_form),
+	BY("return_tokens_as_token_ids", BOTH, take_form),
+	BY("logits_processors", BOTH, take_form),
+	BY("chat_template", CHAT_ONLY, take_form),
+	BY("continue_final_message", CHAT_ONLY, take_form),
+	BY("documents", CHAT_ONLY, take_form),
+	BY("audio", CHAT_ONLY, take_form),
+	BY("add_generation_prompt", CHAT_ONLY, take_done),
+	BY("add_special_tokens", TEXT_ONLY, take_done),
 	BY("json_schema", BOTH, take_form),
 	BY("grammar", BOTH, take_form),
 };
@@ -445,10 +482,10 @@ static int take_odd(const json_t *root, struct gen_params *p,
 		p->sampling.top_k = (u32)max(n, 0);
 	}
 	if (seed && !json_is_null(seed)) {
-		if (!json_is_integer(seed))
+		if (!is_whole(seed, &n))
 			return api_refuse(err, 400, "seed",
 					  "seed has to be a whole number");
-		p->sampling.seed = (u64)json_integer_value(seed);
+		p->sampling.seed = (u64)n;
 		p->has_seed = true;
 	}
 	if (prio && !json_is_null(prio)) {
@@ -457,6 +494,21 @@ static int take_odd(const json_t *root, struct gen_params *p,
 			return -EINVAL;
 		p->priority = (s32)n;
 	}
+	return 0;
+}
+
+/* No token at all is for who wants his prompt back, and its scores. */
+static int check_max(struct gen_params *p, struct api_error *err)
+{
+	if (!p->has_max || p->max_new)
+		return 0;
+	if (!p->echo)
+		return api_refuse(err, 400, p->max_key,
+				  "%s has to be from 1 to %d, not 0; 0 is for "
+				  "completions with echo",
+				  p->max_key, COUNT_MAX);
+	p->echo_only = true;
+	p->max_new = 1; /* to be computed at all */
 	return 0;
 }
 
@@ -494,7 +546,7 @@ static int check_pairs(struct gen_params *p, struct api_error *err)
 			"min_tokens %u is more than max_tokens, which "
 			"is %d unless it is given",
 			p->sampling.min_new, DEFAULT_NEW);
-	return 0;
+	return check_max(p, err);
 }
 
 int params_parse(const json_t *root, bool chat, u32 vocab,

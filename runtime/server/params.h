@@ -21,6 +21,7 @@ struct gen_params {
 	bool stream, include_usage, continuous_usage;
 	bool ignore_eos, include_stop, skip_special;
 	bool has_max, has_seed, has_best_of, echo;
+	bool echo_only; /* the one token that is made is not shown */
 	const char *tools_key; /* of tools that may be called; NULL: none */
 	u32 max_new; /* if has_max */
 	const char *max_key; /* the one that it was given by */

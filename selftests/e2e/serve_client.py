@@ -253,6 +253,17 @@ def case_forms():
         next(x for x in first if x["index"] == i)["logprobs"]
         ["token_logprobs"][:126] == lp["token_logprobs"][:126]
         for i in range(2)), first)
+    only = dict(echo, max_tokens=0)
+    e = ask("/v1/completions", only)[1]
+    say("an echo of no more tokens is the prompt and its scores",
+        e["choices"][0]["text"] == "hello" + c["text"] and
+        e["choices"][0]["finish_reason"] == "length" and
+        e["usage"]["completion_tokens"] == 0 and
+        all(e["choices"][0]["logprobs"][k] == lp[k][:125] for k in
+            ("token_logprobs", "top_logprobs", "text_offset")), e)
+    s = Stream(dict(only, stop=["x"])).open().rest()
+    say("as a stream too", text_of(s) == "hello" + c["text"] and
+        s[-1] == "[DONE]", s)
     text = "a\u00e4\u20ac\U0001f600b"
     e = ask("/v1/completions", dict(body, prompt=text, max_tokens=1,
                                     echo=True, logprobs=0))[1]["choices"][0]

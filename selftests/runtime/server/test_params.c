@@ -245,15 +245,85 @@ TEST(params, a_model_with_a_nul_in_its_name_is_refused)
 		       "model");
 }
 
+/* They were passed over, and the answer was another one than was asked for. */
+TEST(params, keys_whose_loss_would_change_the_answer_are_refused)
+{
+	static const char *const fine =
+		"{\"messages\":[1],\"bad_words\":[],\"chat_template\":null,"
+		"\"continue_final_message\":false,"
+		"\"add_generation_prompt\":true,\"add_special_tokens\":false}";
+	struct gen_params p;
+	struct api_error e;
+
+	expect_refused("{\"prompt\":\"a\",\"bad_words\":[\"b\"]}", false,
+		       "bad_words");
+	expect_refused("{\"prompt\":\"a\",\"allowed_token_ids\":[7]}", false,
+		       "allowed_token_ids");
+	expect_refused("{\"prompt\":\"a\",\"truncate_prompt_tokens\":9}", false,
+		       "truncate_prompt_tokens");
+	expect_refused("{\"prompt\":\"a\",\"prompt_logprobs\":0}", false,
+		       "prompt_logprobs");
+	expect_refused("{\"prompt\":\"a\",\"add_special_tokens\":false}", false,
+		       "add_special_tokens");
+	expect_refused("{\"messages\":[1],\"chat_template\":\"x\"}", true,
+		       "chat_template");
+	expect_refused("{\"messages\":[1],\"continue_final_message\":true}",
+		       true, "continue_final_message");
+	expect_refused("{\"messages\":[1],\"add_generation_prompt\":false}",
+		       true, "add_generation_prompt");
+	EXPECT_EQ(0, parse(fine, true, &p, &e));
+	params_fini(&p);
+}
+
+TEST(params, a_whole_number_may_be_written_as_a_real)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	ASSERT_EQ(0, parse("{\"prompt\":\"a\",\"max_tokens\":3.0,\"n\":2e0,"
+			   "\"top_k\":-1.0,\"seed\":-7.0,\"logprobs\":1.0}",
+			   false, &p, &e));
+	EXPECT_EQ(3, p.max_new);
+	EXPECT_EQ(2, p.n);
+	EXPECT_TRUE(p.sampling.seed == (u64)-7);
+	EXPECT_EQ(1, p.nr_logprobs);
+	params_fini(&p);
+	expect_refused("{\"prompt\":\"a\",\"seed\":1e300}", false, "seed");
+	expect_refused("{\"prompt\":\"a\",\"n\":1.5}", false, "n");
+}
+
+TEST(params, no_token_at_all_is_for_an_echo)
+{
+	struct gen_params p;
+	struct api_error e;
+
+	ASSERT_EQ(0, parse("{\"prompt\":\"a\",\"max_tokens\":0,"
+			   "\"echo\":true}",
+			   false, &p, &e));
+	EXPECT_TRUE(p.echo_only);
+	EXPECT_EQ(1, p.max_new);
+	params_fini(&p);
+	expect_refused("{\"prompt\":\"a\",\"max_tokens\":0}", false,
+		       "max_tokens");
+	expect_refused("{\"prompt\":\"a\",\"max_tokens\":0,\"echo\":true,"
+		       "\"min_tokens\":1}",
+		       false, "min_tokens");
+	expect_refused("{\"messages\":[1],\"max_tokens\":0,\"echo\":true}",
+		       true, "max_tokens");
+}
+
 #define SENTENCE(rest, param, sentence) \
 	expect_sentence("{\"prompt\":\"a\"," rest "}", param, sentence)
 
 TEST(params, a_refusal_names_the_key_that_was_sent)
 {
-	SENTENCE("\"max_completion_tokens\":0", "max_completion_tokens",
-		 "max_completion_tokens has to be from 1 to 2147483647, not 0");
+	SENTENCE(
+		"\"max_completion_tokens\":0", "max_completion_tokens",
+		"max_completion_tokens has to be from 1 to 2147483647, not 0; 0 "
+		"is for completions with echo");
 	SENTENCE("\"n_predict\":0", "n_predict",
-		 "n_predict has to be from 1 to 2147483647, not 0");
+		 "n_predict has to be from 1 to 2147483647, not 0; 0 is for "
+		 "completions with echo");
 	SENTENCE("\"max_completion_tokens\":4,\"min_tokens\":5", "min_tokens",
 		 "min_tokens 5 is more than max_completion_tokens 4");
 }
@@ -261,7 +331,7 @@ TEST(params, a_refusal_names_the_key_that_was_sent)
 TEST(params, a_refusal_has_the_bounds_of_a_whole_number)
 {
 	SENTENCE("\"max_tokens\":-1", "max_tokens",
-		 "max_tokens has to be from 1 to 2147483647, not -1");
+		 "max_tokens has to be from 0 to 2147483647, not -1");
 	SENTENCE("\"top_k\":2147483648", "top_k",
 		 "top_k has to be from -1 to 2147483647, not 2147483648");
 	SENTENCE("\"top_k\":1.5", "top_k", "top_k has to be a whole number");
