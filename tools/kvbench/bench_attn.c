@@ -369,19 +369,57 @@ static int run_ratio(const struct bench_opts *o, struct figure_result *r)
 	return 0;
 }
 
-static int run_decode_bw(const struct bench_opts *o, struct figure_result *r)
+/*
+ * What a decode waits for: if it reads no faster where keys and values come
+ * from the caches, it is what it computes with them.
+ */
+static int say_decode_bound(const struct bench_opts *o,
+			    const struct attn_case *c, double rate, double read,
+			    struct figure_result *r)
 {
+	struct attn_case few = *c;
 	struct attn_result res;
-	int rc = attn_measure(o, &attn_cases[3], &res);
+	double cached;
+	int rc;
 
+	few.seqs = 1;
+	few.ctx = 1024;
+	rc = attn_measure_in(o, &few, true, &res);
 	if (rc)
 		return rc;
-	r->measured = res.bytes / res.paged_s / 1e9;
-	r->bound = bw_read_peak(o) / 1e9;
-	snprintf(r->bound_what, sizeof(r->bound_what),
-		 "read bandwidth, same run");
-	snprintf(r->note, sizeof(r->note), "%s, paged", attn_cases[3].name);
+	cached = res.bytes / res.paged_s;
+	snprintf(r->note, sizeof(r->note),
+		 "%s: %.1f of %.1f GB/s; 1,024 keys from the caches %.1f: %s "
+		 "bounds it",
+		 c->name, rate / 1e9, read / 1e9, cached / 1e9,
+		 cached < 0.85 * read ? "computing" : "reading");
 	return 0;
+}
+
+/* The shape that reads at the lowest share counts. */
+static int run_decode_bw(const struct bench_opts *o, struct figure_result *r)
+{
+	const struct attn_case *worst = NULL;
+	double read = bw_read_peak(o), rate = INFINITY;
+	struct attn_result res;
+	unsigned int i;
+	int rc;
+
+	for (i = 0; i < ARRAY_SIZE(attn_cases); i++) {
+		const struct attn_case *c = &attn_cases[i];
+
+		if (c->rows > 1 || c->window)
+			continue;
+		rc = attn_measure(o, c, &res);
+		if (rc)
+			return rc;
+		if (res.bytes / res.paged_s < rate) {
+			rate = res.bytes / res.paged_s;
+			worst = c;
+		}
+	}
+	r->measured = rate / read;
+	return say_decode_bound(o, worst, rate, read, r);
 }
 
 static int run_cascade(const struct bench_opts *o, struct figure_result *r)
@@ -454,9 +492,9 @@ FIGURE(attn_paged, .name = "attn.paged",
 	       "memory",
        .unit = "x", .cmp = CMP_AT_MOST, .target = 1.25, .run = run_ratio);
 FIGURE(attn_decode, .name = "attn.decode_bw",
-       .what = "K and V read by paged decode attention; the share is what "
-	       "counts",
-       .unit = "GB/s", .cmp = CMP_AT_LEAST, .target = 0, .run = run_decode_bw);
+       .what = "rate at which paged decode attention reads K and V, over the "
+	       "best read rate of the same run",
+       .unit = "x", .cmp = CMP_AT_LEAST, .target = 0.85, .run = run_decode_bw);
 
 static const struct report_col attn_cols[] = {
 	{ "case", "case", 0 },	       { "cache", "cache", 0 },
