@@ -19,7 +19,7 @@ test-y += selftests/faults/sites.o
 test-helpers-y += selftests/audit/audit
 test-y += selftests/kvmd/mm/fuzz_mm.o
 test-y += $(addprefix tools/kvbench/,sample.o cache_trace.o cache_gen.o \
-	cache_replay.o mmhost.o sim/world.o sim/backend.o sim/calls.o \
+	cache_replay.o mmhost.o onednn.o sim/world.o sim/backend.o sim/calls.o \
 	sim/fleet.o sim/setup.o sim/capacity.o)
 test-y += $(addprefix tools/kvbench/serve/,http.o sse.o answer.o \
 	failures.o samples.o slo.o dist.o work.o work_tree.o work_trace.o \

@@ -10,7 +10,7 @@ kvctl-y += $(addprefix tools/kvctl/,main.o cmd.o complete.o ask.o fmt.o tab.o \
 kvctl-libs := -ljansson
 kvbench-y += $(addprefix tools/kvbench/,main.o claims.o report.o \
 	against.o sample.o mmhost.o client.o bench_bw.o bench_attn.o \
-	bench_gemm.o bench_util.o bench_frag.o bench_fault.o bench_fork.o bench_pages.o \
+	bench_gemm.o onednn.o bench_util.o bench_frag.o bench_fault.o bench_fork.o bench_pages.o \
 	bench_probes.o bench_model.o bench_engine.o bench_restart.o bench_revoke.o \
 	models.o bench_score.o bench_tokens.o bench_weights.o bench_prefill.o \
 	bench_gate.o bench_handover.o bench_load.o bench_neighbour.o bench_turns.o bench_ttft.o bench_cache.o cache_trace.o cache_gen.o cache_replay.o cache_tree.o \

@@ -33,6 +33,22 @@ for subject in attention gemm; do
 	check "and prints them" grep -q '^before: .* version' \
 		<(kvbench $subject --tiny --against "$T/older")
 done
+kvbench gemm --tiny -j -t 2 --peer onednn >"$T/peer" 2>"$T/err"
+rc=$?
+if grep -q 'apt-get install libdnnl2' "$T/err"; then
+	expect "without oneDNN --peer fails" 1 $rc
+	skip "kvbench gemm has oneDNN beside each row" "no libdnnl2 here"
+	skip "that oneDNN has as many threads is looked at" "no libdnnl2 here"
+else
+	expect "kvbench gemm has oneDNN beside each row" '0 true' \
+		"$rc $(jq '.onednn[:2]=="2." and ([.results[]|
+			.onednn_f32_us>0 and .over_onednn_f32>0]|all)' "$T/peer")"
+	expect "that oneDNN has as many threads is looked at" \
+		"kvbench: gemm: oneDNN computes on 1 threads, not on 2" \
+		"$(OMP_THREAD_LIMIT=1 kvbench gemm --tiny -t 2 --peer onednn 2>&1)"
+fi
+expect_exit "of a peer that there is" 1 kvbench gemm --tiny --peer mkl
+expect_exit "and for products" 2 kvbench bw --tiny --peer onednn
 printf '{"hash_ids": [%s]}\n' 1 2 1 3 2 1 >"$T/trace"
 expect "kvbench cache replays a trace" '[0,2,"lru"]' \
 	"$(kvbench cache --trace "$T/trace" --blocks 1 --policy lru --json |

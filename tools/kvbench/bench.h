@@ -27,6 +27,7 @@ struct bench_opts {
 	u32 threads; /* 0 = the CPUs this process may run on */
 	double seconds; /* how long a timed loop lasts */
 	const char *against; /* a record of the same subject, or NULL */
+	const char *peer; /* gemm: another's products beside ours, or NULL */
 	/* model */
 	const char *model;
 	const char *data; /* the folder of the reference; NULL: the tree's */

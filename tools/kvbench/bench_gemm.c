@@ -15,6 +15,18 @@
  * weights, but its 4 bytes take as long as 2 K multiply-adds only if K is less
  * than twice what the machine computes while it moves a byte (25 with AVX2, 300
  * with tiles).
+ *
+ * With --peer onednn each product is also made by oneDNN, on as many threads
+ *and in turn with ours, so that a slow moment of the machine meets both. That
+ *is two programs' way to the same y, and not the same work: oneDNN gets weights
+ * of fp32, or of bf16 where it knows such products on this CPU, put before into
+ * the layout that it wants for this M. It reads 4 or 2 bytes a weight where
+ * ours are 0.56 (Q4_K) to 1.06 (Q8_0), and has nothing to unpack and no x to
+ * quantise; so fewer rows of x favour us, and more of them oneDNN. A model's
+ * weights would have to be held once for each layout that its batches ask for,
+ * at 2 to 7 times the size. Some elements of each of its products are held
+ * against sums in double, or there is no figure. Both are run once before they
+ * are timed: their threads are awake then, and warm weights warm.
  */
 #include "tools/kvbench/bench.h"
 
@@ -24,6 +36,7 @@
 #include <sys/mman.h>
 #include "kernels/include/kern.h"
 #include "kernels/include/pack.h"
+#include "tools/kvbench/onednn.h"
 
 #define GEMM_COLD_BYTES (192u << 20)
 #define GEMM_RUNS_MAX	2000
@@ -40,9 +53,25 @@ static const struct gemm_case gemm_cases[] = {
 };
 static const u32 gemm_batches[] = { 1, 8, 32, 64, 256, 512, 2048 };
 
+enum gemm_peer { PEER_F32, PEER_BF16, PEER_NR };
+
 struct gemm_result {
 	double seconds, bytes, flop;
+	double peer[PEER_NR]; /* seconds; 0 = no such product */
 	u32 runs;
+};
+
+struct gemm_bench {
+	struct kern_exec x;
+	struct kern_gemm g;
+	u8 *w; /* copies of one */
+	size_t one, bytes;
+	u32 copies;
+	u16 *in;
+	float *out;
+	float *plain; /* the weights, for peers; or NULL */
+	struct onednn_product peer[PEER_NR];
+	bool has_peer[PEER_NR];
 };
 
 /*
@@ -74,66 +103,177 @@ static const char *const gemm_layouts[] = {
 	[KERN_LAYOUT_STRIP] = "strips",
 };
 
+static u32 cold_copies(const struct bench_opts *o, size_t one, bool warm)
+{
+	return o->tiny || warm ? 1 : (u32)(GEMM_COLD_BYTES / one) + 1;
+}
+
+static void gemm_free(struct gemm_bench *b)
+{
+	u32 i;
+
+	for (i = 0; i < PEER_NR; i++)
+		if (b->has_peer[i])
+			onednn_product_fini(&b->peer[i]);
+	if (b->x.ops)
+		kern_exec_fini(&b->x);
+	if (b->w)
+		munmap(b->w, b->bytes);
+	free(b->in);
+	free(b->out);
+	free(b->plain);
+}
+
+static int gemm_alloc(struct gemm_bench *b)
+{
+	u32 m = b->g.m, n = b->g.w.rows, k = b->g.w.cols;
+
+	b->bytes = b->one * b->copies + 64;
+	b->w = mmap(NULL, b->bytes, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (b->w == MAP_FAILED)
+		b->w = NULL;
+	b->in = aligned_alloc(64, ALIGN_UP(2ul * m * k, 64));
+	b->out = aligned_alloc(64, ALIGN_UP(4ul * m * n, 64));
+	if (!b->w || !b->in || !b->out)
+		return -ENOMEM;
+	madvise(b->w, b->bytes, MADV_HUGEPAGE);
+	memset(b->out, 0, 4ul * m * n);
+	return 0;
+}
+
+static int gemm_init(struct gemm_bench *b, const struct bench_opts *o,
+		     const struct gemm_case *c, u32 layout, u32 m, bool warm)
+{
+	bool strips = layout == KERN_LAYOUT_STRIP;
+	struct bench_rng rng = { o->seed };
+	u32 i;
+	int rc;
+
+	memset(b, 0, sizeof(*b));
+	b->g.w = (struct kern_mat){ .rows = o->tiny ? 64 : c->n,
+				    .cols = c->k,
+				    .dtype = c->dtype,
+				    .layout = layout };
+	b->g.w.stride = strips ? kern_strip_bytes(c->dtype, c->k)
+			       : dtype_row_bytes(c->dtype, c->k);
+	b->g.m = m;
+	b->g.x_stride = c->k;
+	b->g.y_stride = b->g.w.rows;
+	b->one = b->g.w.stride *
+		 (strips ? b->g.w.rows / KERN_STRIP : b->g.w.rows);
+	b->copies = cold_copies(o, b->one, warm);
+	rc = gemm_alloc(b);
+	if (rc)
+		return rc;
+	fill_weights(c->dtype, b->w, b->bytes, &rng);
+	for (i = 0; i < m * c->k; i++)
+		b->in[i] = kern_f32_to_bf16((float)bench_uniform(&rng) - 0.5f);
+	b->g.w.data = b->w;
+	b->g.x = b->in;
+	b->g.y = b->out;
+	return kern_exec_init(&b->x, NULL, o->threads);
+}
+
+/* The first copy of the weights for oneDNN, as often as it is ours. */
+static int gemm_init_peers(struct gemm_bench *b, const struct bench_opts *o,
+			   bool warm)
+{
+	struct kern_dequant d = { .w = b->g.w };
+	u32 n = b->g.w.rows, k = b->g.w.cols, i;
+	int rc;
+
+	b->plain = d.f32 = aligned_alloc(64, ALIGN_UP(4ul * n * k, 64));
+	if (!d.f32)
+		return -ENOMEM;
+	b->x.ops->dequant(&b->x, &d, n);
+	for (i = 0; i < PEER_NR; i++) {
+		size_t one = (i == PEER_BF16 ? 2ul : 4ul) * n * k;
+
+		b->peer[i] = (struct onednn_product){
+			.bf16 = i == PEER_BF16,
+			.m = b->g.m,
+			.n = n,
+			.k = k,
+			.copies = cold_copies(o, one, warm),
+			.x = b->in,
+			.w = b->plain,
+			.y = b->out,
+		};
+		rc = onednn_product_init(&b->peer[i]);
+		if (rc && rc != -EOPNOTSUPP)
+			return rc;
+		b->has_peer[i] = !rc;
+	}
+	return 0;
+}
+
+static double gemm_once(struct gemm_bench *b, size_t turn)
+{
+	double start;
+
+	b->g.w.data = b->w + b->one * (turn % b->copies);
+	start = clock_s();
+	b->x.ops->gemm(&b->x, &b->g, 1);
+	return clock_s() - start;
+}
+
+/* A run, and a timed one. */
+static int peer_once(struct onednn_product *p, size_t turn, double *s)
+{
+	double start;
+	int rc = onednn_product_run(p, (u32)(2 * turn % p->copies));
+
+	start = clock_s();
+	if (!rc)
+		rc = onednn_product_run(p, (u32)((2 * turn + 1) % p->copies));
+	*s = clock_s() - start;
+	if (!rc && !turn)
+		rc = onednn_product_check(p);
+	onednn_rest();
+	return rc;
+}
+
+static int gemm_time(struct gemm_bench *b, const struct bench_opts *o,
+		     bool warm, struct gemm_result *res)
+{
+	static double t[GEMM_RUNS_MAX], peer[PEER_NR][GEMM_RUNS_MAX];
+	double end = clock_s() + o->seconds / 2;
+	size_t n = 0;
+	u32 i;
+	int rc = 0;
+
+	if (warm)
+		gemm_once(b, 0);
+	do {
+		if (b->plain)
+			gemm_once(b, 2 * n);
+		t[n] = gemm_once(b, b->plain ? 2 * n + 1 : n);
+		for (i = 0; !rc && i < PEER_NR; i++)
+			if (b->has_peer[i])
+				rc = peer_once(&b->peer[i], n, &peer[i][n]);
+		n++;
+	} while (!rc && n < GEMM_RUNS_MAX && (n < 3 || clock_s() < end));
+	res->seconds = bench_median(t, n);
+	for (i = 0; i < PEER_NR; i++)
+		res->peer[i] = b->has_peer[i] ? bench_median(peer[i], n) : 0;
+	res->runs = (u32)n;
+	return rc;
+}
+
 static int gemm_measure(const struct bench_opts *o, const struct gemm_case *c,
 			u32 layout, u32 m, bool warm, struct gemm_result *res)
 {
-	static double t[GEMM_RUNS_MAX];
-	u32 n_rows = o->tiny ? 64 : c->n;
-	bool strips = layout == KERN_LAYOUT_STRIP;
-	u64 stride = strips ? kern_strip_bytes(c->dtype, c->k)
-			    : dtype_row_bytes(c->dtype, c->k);
-	u64 one = stride * (strips ? n_rows / KERN_STRIP : n_rows);
-	u32 copies = o->tiny || warm ? 1 : (u32)(GEMM_COLD_BYTES / one) + 1, i;
-	struct bench_rng rng = { o->seed };
-	struct kern_exec x = { 0 };
-	struct kern_gemm g = { .m = m, .x_stride = c->k, .y_stride = n_rows };
-	size_t bytes = one * copies + 64, n = 0;
-	u16 *in = aligned_alloc(64, ALIGN_UP(2ul * m * c->k, 64));
-	float *out = aligned_alloc(64, ALIGN_UP(4ul * m * n_rows, 64));
-	u8 *w = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	double end;
-	int rc = -ENOMEM;
+	struct gemm_bench b;
+	int rc = gemm_init(&b, o, c, layout, m, warm);
 
-	if (w == MAP_FAILED || !in || !out)
-		goto out_free;
-	madvise(w, bytes, MADV_HUGEPAGE);
-	memset(out, 0, 4ul * m * n_rows);
-	fill_weights(c->dtype, w, bytes, &rng);
-	for (i = 0; i < m * c->k; i++)
-		in[i] = kern_f32_to_bf16((float)bench_uniform(&rng) - 0.5f);
-	rc = kern_exec_init(&x, NULL, o->threads);
-	if (rc)
-		goto out_free;
-	g.w = (struct kern_mat){ .stride = stride,
-				 .rows = n_rows,
-				 .cols = c->k,
-				 .dtype = c->dtype,
-				 .layout = layout };
-	g.x = in;
-	g.y = out;
-	g.w.data = w;
-	if (warm)
-		x.ops->gemm(&x, &g, 1);
-	end = clock_s() + o->seconds / 2;
-	do {
-		double start;
-
-		g.w.data = w + one * (n % copies);
-		start = clock_s();
-		x.ops->gemm(&x, &g, 1);
-		t[n++] = clock_s() - start;
-	} while (n < GEMM_RUNS_MAX && (n < 3 || clock_s() < end));
-	kern_exec_fini(&x);
-	res->seconds = bench_median(t, n);
-	res->bytes = (double)one;
-	res->flop = 2.0 * m * n_rows * c->k;
-	res->runs = (u32)n;
-out_free:
-	if (w != MAP_FAILED)
-		munmap(w, bytes);
-	free(in);
-	free(out);
+	if (!rc && o->peer)
+		rc = gemm_init_peers(&b, o, warm);
+	if (!rc)
+		rc = gemm_time(&b, o, warm, res);
+	res->bytes = (double)b.one;
+	res->flop = 2.0 * m * b.g.w.rows * c->k;
+	gemm_free(&b);
 	return rc;
 }
 
@@ -153,7 +293,13 @@ static const struct report_col gemm_cols[] = {
 	{ "bound_what", "of", 0 },
 	{ "share", "share", 2 },
 	{ "runs", "runs", 0 },
+	/* with a peer */
+	{ "onednn_f32_us", "oneDNN f32", 1 },
+	{ "over_onednn_f32", "x", 2 },
+	{ "onednn_bf16_us", "bf16", 1 },
+	{ "over_onednn_bf16", "x", 2 },
 };
+#define GEMM_PEER_COLS (2 * PEER_NR)
 
 /* The product of a type without quants is in floats whatever others do. */
 static double product_peak(const struct bench_opts *o,
@@ -169,34 +315,56 @@ static double product_peak(const struct bench_opts *o,
 	return bw_product_peak(o, what);
 }
 
+static void put_peers(json_t *row, const struct gemm_result *r)
+{
+	static const char *const us[] = { "onednn_f32_us", "onednn_bf16_us" };
+	static const char *const over[] = { "over_onednn_f32",
+					    "over_onednn_bf16" };
+	u32 i;
+
+	for (i = 0; row && i < PEER_NR; i++) {
+		if (r->peer[i] <= 0)
+			continue;
+		json_object_set_new(row, us[i], json_real(r->peer[i] * 1e6));
+		json_object_set_new(row, over[i],
+				    json_real(r->seconds / r->peer[i]));
+	}
+}
+
 static int gemm_row(const struct bench_opts *o, struct report *rep,
 		    const struct gemm_case *c, u32 layout, u32 m, bool warm)
 {
 	const char *unit;
 	double rate = product_peak(o, c, &unit), mem, mul, bound;
-	struct gemm_result r;
+	struct gemm_result r = { 0 };
+	json_t *row;
 	int rc = gemm_measure(o, c, layout, m, warm, &r);
 
+	if (rc == -EBADMSG)
+		snprintf(rep->note, sizeof(rep->note),
+			 "oneDNN's product of %s weights, M %u, N %u, K %u is "
+			 "wrong",
+			 dtype_name(c->dtype), m, c->n, c->k);
 	if (rc)
 		return rc;
 	mem = r.bytes / (warm ? bw_reread_peak(o, r.bytes) : bw_read_peak(o));
 	mul = rate > 0 ? r.flop / rate : 0;
 	bound = max(mem, mul);
-	report_row(rep,
-		   json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:f, s:f, s:f, "
-			     "s:f, s:f, s:f, s:s, s:f, s:i}",
-			     "dtype", dtype_name(c->dtype), "layout",
-			     gemm_layouts[layout], "m", (int)m, "n", (int)c->n,
-			     "k", (int)c->k, "cache", warm ? "warm" : "cold",
-			     "us", r.seconds * 1e6, "mbytes", r.bytes / 1e6,
-			     "mflop", r.flop / 1e6, "gbps",
-			     r.bytes / r.seconds / 1e9, "gflops",
-			     r.flop / r.seconds / 1e9, "bound_us", bound * 1e6,
-			     "bound_what",
-			     mem <= mul ? unit
-			     : warm	? "reread"
-					: "read",
-			     "share", bound / r.seconds, "runs", (int)r.runs));
+	row = json_pack("{s:s, s:s, s:i, s:i, s:i, s:s, s:f, s:f, s:f, "
+			"s:f, s:f, s:f, s:s, s:f, s:i}",
+			"dtype", dtype_name(c->dtype), "layout",
+			gemm_layouts[layout], "m", (int)m, "n", (int)c->n, "k",
+			(int)c->k, "cache", warm ? "warm" : "cold", "us",
+			r.seconds * 1e6, "mbytes", r.bytes / 1e6, "mflop",
+			r.flop / 1e6, "gbps", r.bytes / r.seconds / 1e9,
+			"gflops", r.flop / r.seconds / 1e9, "bound_us",
+			bound * 1e6, "bound_what",
+			mem <= mul ? unit
+			: warm	   ? "reread"
+				   : "read",
+			"share", bound / r.seconds, "runs", (int)r.runs);
+	put_peers(row, &r);
+	report_row(rep, row);
 	return 0;
 }
 
@@ -214,20 +382,51 @@ static int gemm_rows(const struct bench_opts *o, struct report *rep,
 	return rc;
 }
 
+static int find_peer(const struct bench_opts *o, struct report *rep)
+{
+	char version[32];
+	int rc;
+
+	if (strcmp(o->peer, "onednn")) {
+		snprintf(rep->note, sizeof(rep->note),
+			 "there is no peer \"%.40s\"; there is onednn",
+			 o->peer);
+		return -EINVAL;
+	}
+	rc = onednn_load(bench_threads(o), rep->note);
+	if (rc)
+		return rc;
+	onednn_version(version, sizeof(version));
+	snprintf(rep->note, sizeof(rep->note),
+		 "oneDNN %s on %u threads; x: our time over its", version,
+		 bench_threads(o));
+	json_object_set_new(rep->extra, "onednn", json_string(version));
+	return 0;
+}
+
+/* Beside a peer in the layout only that a model's weights are held in. */
+static int gemm_case(const struct bench_opts *o, struct report *rep,
+		     const struct gemm_case *c)
+{
+	bool strips = kern_strip_bytes(c->dtype, c->k) > 0;
+	int rc = 0;
+
+	if (!o->peer || !strips)
+		rc = gemm_rows(o, rep, c, KERN_LAYOUT_GGUF);
+	if (!rc && strips)
+		rc = gemm_rows(o, rep, c, KERN_LAYOUT_STRIP);
+	return rc;
+}
+
 static int run_gemm(const struct bench_opts *o, struct report *rep)
 {
 	unsigned int i;
-	int rc = 0;
+	int rc = o->peer ? find_peer(o, rep) : 0;
 
 	rep->cols = gemm_cols;
-	rep->nr_cols = ARRAY_SIZE(gemm_cols);
-	for (i = 0; !rc && i < ARRAY_SIZE(gemm_cases); i++) {
-		const struct gemm_case *c = &gemm_cases[i];
-
-		rc = gemm_rows(o, rep, c, KERN_LAYOUT_GGUF);
-		if (!rc && kern_strip_bytes(c->dtype, c->k))
-			rc = gemm_rows(o, rep, c, KERN_LAYOUT_STRIP);
-	}
+	rep->nr_cols = ARRAY_SIZE(gemm_cols) - (o->peer ? 0 : GEMM_PEER_COLS);
+	for (i = 0; !rc && i < ARRAY_SIZE(gemm_cases); i++)
+		rc = gemm_case(o, rep, &gemm_cases[i]);
 	return rc;
 }
 

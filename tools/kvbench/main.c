@@ -51,6 +51,7 @@ static void usage(FILE *out)
 		"      --pretty       indented JSON\n"
 		"      --against FILE attention, gemm: an earlier --json to "
 		"compare with\n"
+		"      --peer onednn  gemm: oneDNN's products beside ours\n"
 		"      --tiny         only show that it works; judge nothing\n"
 		"  -t, --threads N    threads (the CPUs of this process)\n"
 		"      --seconds S    length of a timed loop (1)\n"
@@ -156,6 +157,7 @@ enum {
 	OPT_PRETTY,
 	OPT_DATA,
 	OPT_AGAINST,
+	OPT_PEER,
 	OPT_TRACE,
 	OPT_BLOCKS,
 	OPT_POLICY,
@@ -165,6 +167,7 @@ static const struct option longs[] = {
 	{ "json", no_argument, NULL, 'j' },
 	{ "pretty", no_argument, NULL, OPT_PRETTY },
 	{ "against", required_argument, NULL, OPT_AGAINST },
+	{ "peer", required_argument, NULL, OPT_PEER },
 	{ "tiny", no_argument, NULL, OPT_TINY },
 	{ "threads", required_argument, NULL, 't' },
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
@@ -207,6 +210,9 @@ static int set_option(struct bench_opts *o, int c)
 		return 0;
 	case OPT_AGAINST:
 		o->against = optarg;
+		return 0;
+	case OPT_PEER:
+		o->peer = optarg;
 		return 0;
 	case OPT_TINY:
 		o->tiny = true;
@@ -292,6 +298,10 @@ int main(int argc, char **argv)
 	if (o.against && (!strcmp(argv[optind], "claims") ||
 			  !strcasecmp(argv[optind], "list"))) {
 		fprintf(stderr, "kvbench: --against is for a subject\n");
+		return 2;
+	}
+	if (o.peer && strcmp(argv[optind], "gemm")) {
+		fprintf(stderr, "kvbench: --peer is for gemm\n");
 		return 2;
 	}
 	if (!strcmp(argv[optind], "claims"))

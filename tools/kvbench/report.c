@@ -11,7 +11,7 @@
 #include <time.h>
 #include "kernels/include/kern.h"
 
-#define REPORT_COLS_MAX 20
+#define REPORT_COLS_MAX 24
 #define REPORT_CELL	192
 
 int report_init(struct report *r)
