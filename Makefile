@@ -3,6 +3,7 @@
 # One Makefile; each folder names its objects in its files.mk.
 # Variables: O=dir  V=1  SAN=address|thread|undefined  CC=  OPT=-O2
 #            DESTDIR= PREFIX= LIBDIR= (install)  T=pattern (check, quick)
+#            T="name ..." RECORD=1 (figures)
 #            KVTRACE=y|n (y where clang, bpftool and libbpf are)
 #            MODEL=file ONCE=1 (run)
 
@@ -242,9 +243,9 @@ check-long: fetch ## the tests too long for check; writes their record
 	$(Q)$(sub) SAN=address O=$(O)/san-address tests-san
 	$(Q)$(sub) SAN=thread O=$(O)/san-thread tests-san
 	$(Q)scripts/check-long.sh $(O)
-figures: fetch ## measure again what the documents claim
+figures: fetch ## measure again what the documents claim (T=names RECORD=1)
 	$(Q)$(sub) all
-	$(Q)$(O)/bin/kvbench claims
+	$(Q)$(if $(RECORD),scripts/figures.sh $(O) Documentation/dev/figures.json,$(O)/bin/kvbench claims) $(T)
 
 .PHONY: lint format compile_commands install uninstall
 lint: setup ## the style rules, as far as a script can judge them

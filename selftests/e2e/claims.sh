@@ -12,6 +12,9 @@
 list=$(kvbench list --json | jq -r '.figures[].name')
 expect "list names figures" true "$(kvbench list -j |
 	jq "[.figures[]|has(\"name\",\"what\",\"unit\",\"target\")]|all")"
+expect "no target is one that nothing can miss" "" \
+	"$(kvbench list -j | jq -r '.figures[]|
+		select(.cmp==">=" and .target<=0)|.name')"
 kvbench claims --tiny --json >"$T/claims" 2>"$T/err"
 expect "claims exits with 0" 0 $?
 expect "claims has every figure" "$(echo "$list" | sort)" \
@@ -42,5 +45,14 @@ expect "without the reference they are skipped and say why" "0 true" \
 		2>/dev/null >"$T/skipped"
 	echo $? "$(jq '[.figures[]|.skipped|test("--data|make fetch")]|all' \
 		"$T/skipped")")"
+echo '{"machine": {"cpu": "old"}, "figures": [
+	{"name": "util.frames", "measured": 1}, {"name": "x.y", "measured": 2}]}' \
+	>"$T/record.json"
+check "figures.sh measures by name" scripts/figures.sh "$BUILD" \
+	"$T/record.json" util.frames
+expect "it keeps what it measured, and each figure's machine" \
+	'[["util.frames",true,false],["x.y",false,true]]' \
+	"$(jq -c '[.figures[]|[.name, .measured>90, .machine.cpu=="old"]]' \
+		"$T/record.json")"
 expect_exit "an unknown figure is a usage error" 2 kvbench claims no.such
 tap_done
