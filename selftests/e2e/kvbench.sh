@@ -49,6 +49,8 @@ else
 fi
 expect_exit "of a peer that there is" 1 kvbench gemm --tiny --peer mkl
 expect_exit "and for products" 2 kvbench bw --tiny --peer onednn
+expect_exit "and beside no record" 2 kvbench gemm --tiny --peer onednn \
+	--against "$T/record"
 printf '{"hash_ids": [%s]}\n' 1 2 1 3 2 1 >"$T/trace"
 expect "kvbench cache replays a trace" '[0,2,"lru"]' \
 	"$(kvbench cache --trace "$T/trace" --blocks 1 --policy lru --json |

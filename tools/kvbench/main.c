@@ -304,6 +304,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "kvbench: --peer is for gemm\n");
 		return 2;
 	}
+	if (o.peer && o.against) {
+		fprintf(stderr, "kvbench: --against has medians, --peer the "
+				"fastest runs\n");
+		return 2;
+	}
 	if (!strcmp(argv[optind], "claims"))
 		return claims_run(&o, argv + optind + 1, argc - optind - 1);
 	if (optind + 1 != argc) {

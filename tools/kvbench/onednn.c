@@ -2,7 +2,7 @@
 /*
  * onednn.c - oneDNN by its C API, found at run time
  *
- * What is a weight's layout is oneDNN's choice, and depends on m: it is asked
+ * The layout of w is oneDNN's choice, by the CPU and maybe by m: it is asked
  * with a product's sizes, and each copy of w is put in that order before
  * anything is timed. x and y lie row by row, as they do for us.
  */
