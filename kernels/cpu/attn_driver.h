@@ -40,7 +40,7 @@ struct attn_own {
  * one of them are in half of the sets of L1: with heads of 256 it has room for
  * 32. V goes by PV_KEYS, with as many on their way.
  */
-#define K_AHEAD 12u
+#define K_AHEAD 16u
 
 /* A row of K or V, towards L1. */
 vec_inline void fetch_row(const u8 *row, u32 bytes)
@@ -207,16 +207,20 @@ static void softmax_row(struct attn_work *w, u32 i)
 }
 
 /*
- * What lies PV_KEYS behind the keys at b, if all of it is known: V, or at the
- * segment's end K of the next. Else ~0.
+ * What lies PV_KEYS behind each of the nr keys at b: V, or at the segment's end
+ * K of the next. ~0: neither, or it is not known of all of them.
  */
-static u64 fetch_behind(const struct attn_work *w, u32 b, u32 hi)
+static u64 fetch_behind(const struct attn_work *w, u32 b, u32 nr, u32 hi)
 {
-	bool k = b + PV_KEYS >= hi;
+	u32 end = b + nr + PV_KEYS;
 
-	if (!w->fetch || b + 2 * PV_KEYS > (k ? w->known : hi))
+	if (!w->fetch)
 		return ~0ull;
-	return k ? w->p->kv.k_off : w->p->kv.v_off;
+	if (end <= hi)
+		return w->p->kv.v_off;
+	if (nr == PV_KEYS && b + nr >= hi && end <= w->known)
+		return w->p->kv.k_off;
+	return ~0ull;
 }
 
 /* Rows i .. i + mr, keys [lo, hi) of one block. */
@@ -298,11 +302,12 @@ static void attend(struct attn_work *w, u32 first, u32 lo, u32 hi)
 			softmax_row(w, i);
 		memset(s->o[i], 0, w->dim * sizeof(float));
 	}
-	nr = is_bf16(w) || !w->fetch ? PV_BLOCK : PV_KEYS;
+	/* with many rows a key's V is long at hand, and L1 has o besides */
+	nr = is_bf16(w) || w->rows > TILE_ROWS ? PV_BLOCK : PV_KEYS;
 	for (u32 b = lo / nr * nr; b < hi; b += nr)
 		for (u32 i = 0; i < w->rows; i += TILE_ROWS)
 			pv_rows(w, i, min(w->rows - i, (u32)TILE_ROWS), b, nr,
-				i ? ~0ull : fetch_behind(w, b, hi));
+				i ? ~0ull : fetch_behind(w, b, nr, hi));
 	for (u32 i = 0; i < w->rows; i++)
 		pv_unsplit(s->o[i], w->dim);
 }
