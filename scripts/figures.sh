@@ -17,6 +17,10 @@ trap 'rm -f "$new" "$record.tmp"' EXIT
 "$build/bin/kvbench" claims "$@" --json >"$new"
 rc=$?
 [ -s "$new" ] || exit "$rc"
+if jq -e .tiny "$new" >/dev/null; then
+	echo "figures.sh: --tiny measures nothing to keep" >&2
+	exit 2
+fi
 jq -r '.figures[]|[.name, (.measured//"-"), .unit, .target,
 	if .ok==null then "-" elif .ok then "yes" else "NO" end,
 	.skipped//.error//.note]|@tsv' "$new" |

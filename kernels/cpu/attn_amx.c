@@ -254,10 +254,9 @@ static void load_q(struct attn_work *w)
 /* ---- scores ---- */
 
 /*
- * Towards L2, while the keys of a panel are laid out: the V rows of this panel,
- * whose turn is at the end of the segment, and the K rows of the next one.
- * Pages follow each other in no order that hardware could guess. (Into L1,
- * where they would not stay, decodes were a tenth slower on Sapphire Rapids.)
+ * Towards L2. Pages follow each other in no order that hardware could guess.
+ * (Into L1, where they would not stay, decodes were a tenth slower on Sapphire
+ * Rapids.)
  */
 static void prefetch_row(const u8 *row, u32 bytes)
 {
@@ -601,7 +600,7 @@ static void pv_row(struct attn_work *w, u32 row)
 		for (u32 d = 0; d < w->dim; d += 16)
 			pv_block(1, 1, p, w->s->key, w->p->kv.v_off + 2 * d,
 				 max(lo, b * AMX_K), min(hi, (b + 1) * AMX_K),
-				 w->s->o[row] + d);
+				 w->s->o[row] + d, NULL);
 	}
 	pv_unsplit(w->s->o[row], w->dim);
 }

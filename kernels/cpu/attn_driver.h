@@ -150,10 +150,18 @@ static void qk_tile(struct attn_work *w, u32 i, u32 mr, u32 j)
 	}
 }
 
+/* Keys that none is so far ahead of; some of them came beside V. */
+static void fetch_first(const struct attn_work *w, u32 lo, u32 hi)
+{
+	for (u32 j = lo; w->fetch && j < min(lo + K_AHEAD, hi); j++)
+		fetch_row(w->s->key[j] + w->p->kv.k_off, 2 * w->dim);
+}
+
 static void qk(struct attn_work *w, u32 lo, u32 hi)
 {
 	struct attn_own *s = w->own;
 
+	fetch_first(w, lo, hi);
 	if (w->few) {
 		few_qk(w, w->few, w->rows, s->q[0], s->s[0], lo, hi);
 		return;
@@ -238,11 +246,13 @@ static void pv(struct attn_work *w, u32 i, u32 mr, u32 lo, u32 hi, u64 ahead)
 			float *o = w->s->o[i] + e;
 			size_t off = w->p->kv.v_off + 2 * e;
 			u64 fetch = ahead + 2 * e;
+			const u64 *next = ahead != ~0ull && e % 32 == 0 ? &fetch
+									: NULL;
 
 #define PV_ANY(n, nd)                                         \
 	if (blocks)                                           \
-		pv_block(n, nd, p, v, off, lo, hi, o);        \
-	else if (ahead != ~0ull && e % 32 == 0)               \
+		pv_block(n, nd, p, v, off, lo, hi, o, next);  \
+	else if (next)                                        \
 		pv_keys(n, nd, p, v, off, lo, hi, o, &fetch); \
 	else                                                  \
 		pv_keys(n, nd, p, v, off, lo, hi, o, NULL)

@@ -77,14 +77,14 @@ vec_inline void pv_clear(const int mr, const int nd, struct v16 (*acc)[4])
 /* The same for keys of one block: o += E + O, chains over even and odd keys. */
 vec_inline void pv_block(const int mr, const int nd, const float *p,
 			 const u8 *const *v, size_t off, u32 lo, u32 hi,
-			 float *o)
+			 float *o, const u64 *fetch)
 {
 	struct v16 even[TILE_ROWS][4], odd[TILE_ROWS][4];
 
 	pv_clear(mr, nd, even);
-	pv_chain(mr, nd, 2, p, v, off, ALIGN_UP(lo, 2u), hi, even, NULL);
+	pv_chain(mr, nd, 2, p, v, off, ALIGN_UP(lo, 2u), hi, even, fetch);
 	pv_clear(mr, nd, odd);
-	pv_chain(mr, nd, 2, p, v, off, lo | 1, hi, odd, NULL);
+	pv_chain(mr, nd, 2, p, v, off, lo | 1, hi, odd, fetch);
 #pragma GCC unroll 6
 	for (int m = 0; m < mr; m++)
 #pragma GCC unroll 4

@@ -27,9 +27,9 @@
  *
  * Charged to the tenant from FILLING on, until what was not sealed is empty. So
  * who fills instead of one that gave up is charged anew. A READY mapping
- *without a lease is kept, so that the next start finds it, until its bytes are
- *wanted: by another mapping or by a reservation, be it one that waits already
- *when the last lease ends, or since the device is low. It is the first to go
+ * without a lease is kept, so that the next start finds it, until its bytes are
+ * wanted: by another mapping or by a reservation, be it one that waits already
+ * when the last lease ends, or since the device is low. It is the first to go
  * (mm/spare.h), when the loop comes round. So it is if all KEEP_WEIGHTS_MAX
  * records are taken and another mapping wants one.
  *
@@ -37,8 +37,8 @@
  * first come first served; what the pages of others can give up leaves for it
  * (mm/room.c). It is refused when nothing has come free for ten seconds, or if
  * the others' weights alone leave too little. One that is over its tenant's
- *limit waits for memory of the tenant's that is being emptied, for as long at
- *most.
+ * limit waits for memory of the tenant's that is being emptied, for as long at
+ * most.
  *
  * A mapping outlives kvmd: memory, record, leases (keep/block.h). Who waits
  * for it has a message that is not answered, which a successor handles again;

@@ -7,7 +7,7 @@
  * empty it or free it takes a while for each GiB; and even to ask for its size
  * is to wait for whoever writes to it. So the loop does none of that: a thread
  * of the tenant's (crew_held()) does, one thing at a time, and the loop is
- *told.
+ * told.
  *
  *	look	how much is resident
  *	seal	for good; how much is resident then
@@ -17,8 +17,8 @@
  *
  * Memory belongs to its mapping until it is let go, and then to the job that
  * lets it go. What has to be emptied keeps its name (keep/keep.h), its record
- *and its tenant's charge until it is: a successor does it again. A sealed one
- *has nothing to lose but its descriptors, and the name goes first.
+ * and its tenant's charge until it is: a successor does it again. A sealed one
+ * has nothing to lose but its descriptors, and the name goes first.
  */
 #include <errno.h>
 #include <fcntl.h>

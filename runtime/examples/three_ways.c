@@ -4,10 +4,10 @@
  *
  * A program of program.h: a text is computed once, three branches of it ask in
  * their own words and are answered side by side, by samples. Then the branch
- *that they come from is asked which of the answers the model holds for the
- *likeliest, by the mean log-probability of their tokens. What the branches
- *share is found in the pages of kvmd, here and by every other runtime of the
- *same file.
+ * that they come from is asked which of the answers the model holds for the
+ * likeliest, by the mean log-probability of their tokens. What the branches
+ * share is found in the pages of kvmd, here and by every other runtime of the
+ * same file.
  *
  *	three_ways MODEL [SOCKET]
  */

@@ -54,5 +54,7 @@ expect "it keeps what it measured, and each figure's machine" \
 	'[["util.frames",true,false],["x.y",false,true]]' \
 	"$(jq -c '[.figures[]|[.name, .measured>90, .machine.cpu=="old"]]' \
 		"$T/record.json")"
+expect_exit "figures.sh keeps nothing of --tiny" 2 scripts/figures.sh "$BUILD" \
+	"$T/record.json" util.frames --tiny
 expect_exit "an unknown figure is a usage error" 2 kvbench claims no.such
 tap_done

@@ -17,9 +17,9 @@
  * with tiles).
  *
  * With --peer onednn each product is also made by oneDNN, on as many threads
- *and in turn with ours, so that a slow moment of the machine meets both. That
- *is two programs' way to the same y, and not the same work: oneDNN gets weights
- * of fp32, or of bf16 where it knows such products on this CPU, put before into
+ * and in turn with ours, so that a slow moment of the machine meets both. That
+ * is two ways to the same y, and not the same work: oneDNN gets weights of
+ * fp32, or of bf16 where it knows such products on this CPU, put before into
  * the layout that it wants for this M (plain rows of k with AVX2, whatever M
  * is). It reads 4 or 2 bytes a weight where ours are 0.56 (Q4_K) to 1.06
  * (Q8_0), and has nothing to unpack and no x to quantise; so few rows of x
@@ -221,11 +221,15 @@ static double gemm_once(struct gemm_bench *b, size_t turn)
 }
 
 /* A run, and a timed one. */
-static int peer_once(struct onednn_product *p, size_t turn, double *s)
+static int peer_once(const struct gemm_bench *b, struct onednn_product *p,
+		     size_t turn, double *s)
 {
 	double start;
-	int rc = onednn_product_run(p, (u32)(2 * turn % p->copies));
+	int rc;
 
+	if (!turn) /* y is not checked as somebody else left it */
+		memset(b->out, 0xff, 4ul * b->g.m * b->g.w.rows);
+	rc = onednn_product_run(p, (u32)(2 * turn % p->copies));
 	start = clock_s();
 	if (!rc)
 		rc = onednn_product_run(p, (u32)((2 * turn + 1) % p->copies));
@@ -253,7 +257,7 @@ static int gemm_time(struct gemm_bench *b, const struct bench_opts *o,
 		t[n] = gemm_once(b, b->plain ? 2 * n + 1 : n);
 		for (i = 0; !rc && i < PEER_NR; i++)
 			if (b->has_peer[i])
-				rc = peer_once(&b->peer[i], n, &peer[i][n]);
+				rc = peer_once(b, &b->peer[i], n, &peer[i][n]);
 		n++;
 	} while (!rc && n < GEMM_RUNS_MAX && (n < 3 || clock_s() < end));
 	res->seconds = b->plain ? bench_percentile(t, n, 0)

@@ -198,7 +198,8 @@ void onednn_version(char *buf, size_t len)
 
 void onednn_rest(void)
 {
-	lib.call.omp_pause_resource_all(ONEDNN_OMP_PAUSE_HARD);
+	if (lib.call.omp_pause_resource_all)
+		lib.call.omp_pause_resource_all(ONEDNN_OMP_PAUSE_HARD);
 }
 
 /* ---- a product ---- */

@@ -12,7 +12,7 @@
  * One reservation can be under way for the step after the one that runs
  * (step_prefetch()); it is taken if that step turns out to be the same, and
  * gives way to another one when it was answered. Each attempt has a number of
- *its own; completed is one below the lowest number that is open.
+ * its own; completed is one below the lowest number that is open.
  */
 #include "tools/kvbench/sim/backend.h"
 
