@@ -31,7 +31,7 @@
  *
  * With a pool of one thread, on a simulated machine, and where another process
  * had the turn the last time (then it computes while this one asks) it is done
- * here, before the step.
+ * here, before the step, and forks are made before the logits.
  */
 #include "runtime/engine/engine_priv.h"
 #include "kernels/cpu/pool.h"

@@ -38,8 +38,9 @@
  * they part in is asked for with the rest. Not before: a fork knows of what
  * was published then, and the step at hand writes to that page where it is.
  *
- * Nothing was reserved or computed by a plan, so there is nothing to undo. What
- * has been asked for ahead in vain is what libkv drops (kv_step_prefetch()).
+ * Nothing else was reserved or computed by a plan, so there is nothing else to
+ * undo: forks that nobody came for are destroyed when all is decided, and what
+ * was asked for ahead in vain is what libkv drops (kv_step_prefetch()).
  *
  * No plan is made where the next step depends on more: somebody comes by a
  * turn, gave way with several samples and is about to share its prompt again,

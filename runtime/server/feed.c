@@ -517,7 +517,8 @@ void feed_cancel_seq(struct feed *f, struct job *j, u32 seq)
 
 void feed_cancel(struct feed *f, struct job *j)
 {
-	atomic_store(&j->cancel_all, true);
+	if (atomic_exchange(&j->cancel_all, true))
+		return; /* who drains asks in every round */
 	look_at(f, j);
 	f->withdrawn = true;
 	wake(f->to_clients);

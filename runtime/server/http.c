@@ -694,16 +694,20 @@ static void __attribute__((format(printf, 2, 0)))
 on_log(void *cls, const char *fmt, va_list ap)
 {
 	struct server *sv = cls;
-	struct peer *p;
+	struct peer *p, *next;
 	int status;
 
 	(void)ap;
 	if (!strstr(fmt, "Content-Length"))
 		return;
-	for (p = sv->peers.first; p; p = p->next) {
+	for (p = sv->peers.first; p; p = next) {
+		next = p->next;
 		status = p->heard ? bad_length(p->heard) : 0;
-		if (status)
-			refuse_length(p, status);
+		if (!status)
+			continue;
+		p->heard = NULL; /* the end of its head may be still to come */
+		refuse_length(p, status);
+		http_gone(sv, p);
 	}
 }
 

@@ -152,17 +152,17 @@ int json_read_ids(const char *key, const json_t *list, u32 vocab, u32 **ids,
 	if (!p)
 		return api_refuse(err, 500, NULL, "no memory");
 	for (i = 0; i < n; i++) {
-		const json_t *v = json_array_get(list, i);
+		json_int_t id;
 
-		if (!json_is_integer(v) || json_integer_value(v) < 0 ||
-		    json_integer_value(v) >= (json_int_t)vocab) {
+		if (!is_whole(json_array_get(list, i), &id) || id < 0 ||
+		    id >= (json_int_t)vocab) {
 			free(p);
 			return api_refuse(err, 400, key,
 					  "%s: ids are whole numbers from 0 to "
 					  "%u",
 					  key, vocab - 1);
 		}
-		p[i] = (u32)json_integer_value(v);
+		p[i] = (u32)id;
 	}
 	*ids = p;
 	*nr = n;
@@ -404,7 +404,7 @@ static const struct row rows[] = {
 	BY("documents", CHAT_ONLY, take_form),
 	BY("audio", CHAT_ONLY, take_form),
 	BY("add_generation_prompt", CHAT_ONLY, take_done),
-	BY("add_special_tokens", TEXT_ONLY, take_done),
+	{ "add_special_tokens", SWITCH, TEXT_ONLY, .at = AT(add_special) },
 	BY("json_schema", BOTH, take_form),
 	BY("grammar", BOTH, take_form),
 };
@@ -558,6 +558,7 @@ int params_parse(const json_t *root, bool chat, u32 vocab,
 	*out = (struct gen_params){
 		.chat = chat,
 		.skip_special = true,
+		.add_special = true,
 		.n = 1,
 		.nr_logprobs = -1,
 		.sampling = SAMPLING_GREEDY,

@@ -20,6 +20,7 @@ struct gen_params {
 	bool chat;
 	bool stream, include_usage, continuous_usage;
 	bool ignore_eos, include_stop, skip_special;
+	bool add_special; /* to a text that is a prompt */
 	bool has_max, has_seed, has_best_of, echo;
 	bool echo_only; /* the one token that is made is not shown */
 	const char *tools_key; /* of tools that may be called; NULL: none */

@@ -69,14 +69,17 @@ static const json_t *text_of(const json_t *part)
 
 /*
  * The text of a message: a string, or parts of type text, one after another. An
- * answer that was sent without any comes back with null.
+ * answer without any comes back with null, beside what was refused if it was.
  */
-static int put_content(const json_t *content, const char *role, size_t at,
+static int put_content(const json_t *m, const char *role, size_t at,
 		       struct strbuf *b, struct api_error *err)
 {
+	const json_t *content = json_object_get(m, "content");
 	size_t i;
 	json_t *part;
 
+	if (json_is_null(content) && json_object_get(m, "refusal"))
+		content = json_object_get(m, "refusal");
 	if (json_is_string(content)) {
 		strbuf_add(b, json_string_value(content),
 			   json_string_length(content));
@@ -142,8 +145,7 @@ static int read_messages(const json_t *messages, struct chat_msg *msgs,
 					  i);
 		rc = check_no_calls(m, role, i, err);
 		if (!rc)
-			rc = put_content(json_object_get(m, "content"), role, i,
-					 &text[i], err);
+			rc = put_content(m, role, i, &text[i], err);
 		if (rc)
 			return rc;
 		if (text[i].failed)
@@ -293,8 +295,9 @@ static int add_text(struct call *c, const json_t *text, struct api_error *err)
 	size_t nr = 0, len = json_string_length(text);
 	u32 *ids = NULL;
 	int rc = prompt_ids(c->sv, "prompt", text,
-			    VOCAB_ADD_SPECIAL | VOCAB_PARSE_SPECIAL, &ids, &nr,
-			    err);
+			    (c->g.add_special ? VOCAB_ADD_SPECIAL : 0) |
+				    VOCAB_PARSE_SPECIAL,
+			    &ids, &nr, err);
 
 	if (!rc)
 		rc = add_part(c, ids, nr, err);
@@ -306,6 +309,7 @@ static int add_text(struct call *c, const json_t *text, struct api_error *err)
 	memcpy(p->echo, json_string_value(text), len);
 	p->echo_len = len;
 	p->from_text = true;
+	p->has_special = c->g.add_special;
 	return 0;
 }
 
@@ -335,7 +339,7 @@ static bool has_many(const struct call *c)
 	const json_t *v = c->g.prompt;
 
 	return !c->g.chat && json_is_array(v) &&
-	       !json_is_integer(json_array_get(v, 0));
+	       !json_is_number(json_array_get(v, 0));
 }
 
 u32 prompt_nr(const struct call *c)

@@ -195,9 +195,10 @@ static void count_to(struct char_count *n, const char *text, size_t len,
 static size_t echoed(const struct vocab *v, const struct part *p, u32 i)
 {
 	u32 id = p->job->prompt[i];
-	bool hidden = p->from_text ? (!i && vocab_adds_bos(v)) ||
-					     (i + 1 == p->nr_prompt &&
-					      vocab_adds_eos(v))
+	bool added = p->has_special &&
+		     ((!i && vocab_adds_bos(v)) ||
+		      (i + 1 == p->nr_prompt && vocab_adds_eos(v)));
+	bool hidden = p->from_text ? added
 				   : vocab_class(v, id) == VOCAB_CONTROL;
 	size_t len;
 

@@ -92,6 +92,7 @@ struct part {
 	char *echo; /* the prompt's text, or NULL */
 	size_t echo_len;
 	bool from_text; /* the echo is what the client sent */
+	bool has_special; /* and tokens were added around it */
 	double started_s, first_s, last_s;
 	struct choice *choices; /* [best_of] */
 };

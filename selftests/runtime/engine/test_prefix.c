@@ -499,6 +499,18 @@ TEST_F(prefix, nobody_waits_for_a_part_of_a_whole_prompt)
 	expect_same(&want, q, &p);
 	expect_same(&want, own, &p);
 	EXPECT_EQ(0, engine_stats(b.r.e)->nr_twins);
+	rig_ids(&want, ids, 400, 48);
+	p = rig_params(ids, 60, 4);
+	q = rig_submit(&a.r, &p);
+	for (i = 40; i < 60; i++)
+		ids[i] = (ids[i] + 1) % 90;
+	own = rig_submit(&a.r, &p); /* a step has room for both */
+	ASSERT_EQ(1, engine_step(a.r.e, a.r.err));
+	EXPECT_EQ(REQUEST_RUNNING, q->state);
+	EXPECT_EQ(REQUEST_RUNNING, own->state);
+	rig_run(&a.r);
+	expect_same(&want, own, &p);
+	EXPECT_EQ(0, engine_stats(a.r.e)->nr_twins);
 	user_close(&b);
 	user_close(&a);
 	rig_close(&want);

@@ -4,6 +4,7 @@
  *
  * san: address thread
  */
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -305,16 +306,36 @@ TEST(feed, a_bad_job_fails_alone)
 /* A step that waited for memory lost its place to whoever hung up. */
 TEST(feed, only_who_has_begun_ends_a_wait_for_memory)
 {
-	struct job *j = feed_job(1);
+	struct job *j = feed_job(1), *k = feed_job(1);
 	struct feed *f;
 
 	ASSERT_EQ(0, feed_create(&f));
 	feed_submit(f, j);
+	feed_submit(f, k);
 	feed_cancel(f, j);
 	EXPECT_EQ(0, *feed_stop_word(f));
-	atomic_store(&j->begun, true);
-	feed_cancel(f, j);
+	atomic_store(&k->begun, true);
+	feed_cancel(f, k);
 	EXPECT_EQ(1, *feed_stop_word(f));
+	feed_destroy(f);
+	feed_job_free(k);
+	feed_job_free(j);
+}
+
+/* Who drained was woken by what he asked for, in every round. */
+TEST(feed, who_is_cancelled_once_more_wakes_nobody)
+{
+	struct job *j = feed_job(1);
+	struct feed *f;
+	u64 nr;
+
+	ASSERT_EQ(0, feed_create(&f));
+	feed_submit(f, j);
+	feed_cancel(f, j);
+	EXPECT_EQ(8, read(feed_fd(f), &nr, sizeof(nr)));
+	feed_cancel(f, j);
+	EXPECT_EQ(-1, read(feed_fd(f), &nr, sizeof(nr)));
+	EXPECT_EQ(EAGAIN, errno);
 	feed_destroy(f);
 	feed_job_free(j);
 }

@@ -263,8 +263,6 @@ TEST(params, keys_whose_loss_would_change_the_answer_are_refused)
 		       "truncate_prompt_tokens");
 	expect_refused("{\"prompt\":\"a\",\"prompt_logprobs\":0}", false,
 		       "prompt_logprobs");
-	expect_refused("{\"prompt\":\"a\",\"add_special_tokens\":false}", false,
-		       "add_special_tokens");
 	expect_refused("{\"messages\":[1],\"chat_template\":\"x\"}", true,
 		       "chat_template");
 	expect_refused("{\"messages\":[1],\"continue_final_message\":true}",

@@ -141,13 +141,39 @@ TEST_F(prompt, an_answer_without_text_is_one)
 			    true, &self->e));
 }
 
+TEST_F(prompt, ids_may_be_whole_reals)
+{
+	ASSERT_EQ(0,
+		  read_body(&self->c, &self->body,
+			    "{\"prompt\":[97.0,98],\"stop_token_ids\":[7.0]}",
+			    false, &self->e));
+	EXPECT_EQ(1, self->c.nr_parts);
+	EXPECT_EQ(2, self->c.parts[0].nr_prompt);
+	EXPECT_EQ(7, self->c.g.stop_ids[0]);
+	REFUSED("{\"prompt\":[97.5]}", "prompt",
+		"prompt: ids are whole numbers from 0 to 263");
+}
+
 TEST_F(prompt, what_the_model_would_not_say_is_its_text)
 {
+	u32 nr;
+
 	EXPECT_EQ(0, read_body(&self->c, &self->body,
 			       MSGS("{\"role\":\"assistant\",\"content\":["
 				    "{\"type\":\"refusal\",\"refusal\":"
 				    "\"no\"}]}"),
 			       true, &self->e));
+	nr = self->c.parts[0].nr_prompt;
+	EXPECT_EQ(0, read_body(&self->c, &self->body,
+			       MSGS("{\"role\":\"assistant\",\"content\":null,"
+				    "\"refusal\":\"no\"}"),
+			       true, &self->e));
+	EXPECT_EQ(nr, self->c.parts[0].nr_prompt);
+	EXPECT_EQ(0, read_body(&self->c, &self->body,
+			       MSGS("{\"role\":\"assistant\",\"content\":null,"
+				    "\"refusal\":null}"),
+			       true, &self->e));
+	EXPECT_EQ(nr - 2, self->c.parts[0].nr_prompt);
 	REFUSED(MSGS("{\"role\":\"user\",\"content\":null}"), "messages",
 		"messages[1].content has to be a string or a list of parts");
 }
