@@ -169,23 +169,26 @@ static void end_done(struct work *w)
 
 /*
  * Both may wait for the disk, for ever. What is not done in a moment is left to
- * the thread, or to the end of the process.
+ * the thread, or to the end of the process. Without memory for a thread they
+ * are done here: most disks answer.
  */
 static void file_end(struct io *io, char *path, int fd)
 {
+	bool over = false;
+	struct file_end here = { .work = { .run = end_run, .done = end_done },
+				 .path = path,
+				 .fd = fd,
+				 .over = &over };
 	struct file_end *e = malloc(sizeof(*e));
 	struct work_pool *pool;
-	bool over = false;
 
 	if (!e || work_pool_create(io, 1, &pool)) {
-		log_warn("swap file", "text=\"no memory to remove it\"");
 		free(e);
+		end_run(&here.work);
+		free(path);
 		return;
 	}
-	*e = (struct file_end){ .work = { .run = end_run, .done = end_done },
-				.path = path,
-				.fd = fd,
-				.over = &over };
+	*e = here;
 	work_submit(pool, &e->work);
 	work_pool_wait(pool, END_MS);
 	if (over) {
