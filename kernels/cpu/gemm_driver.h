@@ -95,6 +95,8 @@ static void gemm_group(const struct kern_gemm *p, u32 n0, u32 n1, u32 m0,
 				16);
 }
 
+#include "kernels/cpu/gemm_few.h"
+
 /*
  * Few rows of x: the weights are the traffic, so each panel is followed along
  * k, in the order of memory. Many: x is converted once for four panels.
@@ -106,6 +108,11 @@ static void gemm_run(const struct kern_gemm *p, u32 lo, u32 hi, void *scratch)
 
 	if (!passes)
 		return;
+	if (gemm_takes_few(p)) {
+		for (u32 n = lo; n < hi; n += PANEL_COLS)
+			gemm_few(p, n, min(hi, n + PANEL_COLS), scratch);
+		return;
+	}
 	rows = ALIGN_UP(DIV_ROUND_UP(p->m, passes), (u32)TILE_ROWS);
 	for (u32 n = lo; n < hi; n += cols)
 		for (u32 m = 0; m < p->m; m += rows)

@@ -52,6 +52,22 @@ TEST(gemm, pads_a_ragged_k_with_zeros)
 	}
 }
 
+/* AVX2 takes them as they lie: 8 rows of w and 256 k at a time. */
+TEST(gemm, multiplies_few_rows_by_bf16)
+{
+	static const u32 ns[] = { 1, 7, 8, 9, 31, 32, 33, 75 };
+	static const u32 ks[] = { 224, 256, 288, 500, 512, 777 };
+	u64 seed = test_seed();
+
+	kern_thread_init();
+	for (u32 m = 1; m <= 7; m++)
+		for (u32 i = 0; i < ARRAY_SIZE(ns); i++)
+			check(&seed, KV_DTYPE_BF16,
+			      (struct shape){ m, ns[i],
+					      ks[(m + i) % ARRAY_SIZE(ks)] },
+			      i & 1);
+}
+
 /* Weights of F32 may be denormals that round up to the smallest normal. */
 TEST(gemm, rounds_denormal_weights_as_ref_does)
 {
