@@ -29,8 +29,9 @@ struct tier_req;
  * @name: "ram", "lz4", "file"
  * @open: take @t->bytes in hand (0: as much as there is, set it); @arg is a
  *	path or NULL; leaves a sentence in @err
- * @close: give everything back but, @t->busy, what @discard looks at; requests
- *	that are still out are late ones, which have been waited for
+ * @close: give everything back but, @t->busy, what a thread looks at; requests
+ *	that are still out are late ones, which have been waited for. What a
+ *	tier does beside requests it waits for itself, for a while
  * @at: host memory of an offset, or NULL if pages have to be moved
  * @submit: begin a request; it ends with tier_end(), later
  * @kick: what was submitted in this turn may begin
@@ -85,7 +86,7 @@ struct tier {
 	u64 gave_up; /* requests that became late, ever */
 	bool made; /* it is a file that was not there before */
 	bool outlives; /* kvmd: with @fd, if that is not -1 */
-	bool busy; /* at its close: a thread is in @discard, and has it */
+	bool busy; /* at its close: a thread, in @discard say, has it */
 	int fd; /* memory to be kept */
 };
 

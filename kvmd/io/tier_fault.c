@@ -46,6 +46,8 @@ enum fault_kind {
 
 #define STUCK_FOR     64u /* requests, and up to as many more */
 #define REORDERED_FOR 1u
+#define CLOSE_ROUNDS  100
+#define CLOSE_MS      10
 
 static const struct {
 	const char *name;
@@ -299,10 +301,24 @@ static void fault_forget(struct tier *t, u64 off)
 	tier_forget(((struct fault_tier *)t->priv)->inner, off);
 }
 
+static bool is_out(const struct fault_tier *f)
+{
+	return f->nr_out || !TAILQ_EMPTY(&f->held);
+}
+
+/*
+ * What was told to be done is nobody's late request, and is waited for here. If
+ * there are late ones all of it has been, with them.
+ */
 static void fault_close(struct tier *t)
 {
 	struct fault_tier *f = t->priv;
+	int i;
 
+	for (i = 0; is_out(f) && !t->nr_late && i < CLOSE_ROUNDS; i++)
+		fault_wait(t, CLOSE_MS);
+	if (f->nr_out > f->inner->nr_out) /* a job's end finds both tiers */
+		t->busy = true;
 	f->inner->busy = t->busy;
 	tier_close(f->inner);
 	if (!f->nr_out && !t->busy)

@@ -5,9 +5,11 @@
  * san: address thread
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "include/kv/errbuf.h"
 #include "kvmd/io/sum.h"
 #include "kvmd/io/tier.h"
@@ -229,6 +231,29 @@ TEST_F(fault, what_is_reordered_lands_behind_a_later_write)
 	EXPECT_TRUE(lands(self, 2, got));
 	free(a);
 	free(b);
+	free(got);
+}
+
+/* Nobody waited for the half that comes later. */
+TEST_F(fault, what_is_reordered_lands_before_the_end)
+{
+	unsigned char *buf, *got;
+	int fd;
+
+	if (self->lz4)
+		th_skip("its memory cannot be looked at");
+	buf = page(0x11);
+	got = page(0);
+	fd = self->t->fd >= 0 ? dup(self->t->fd) : open(self->path, O_RDONLY);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(0, tier_fault("reordered:1", &self->t, &self->nr, self->err));
+	EXPECT_EQ(0, run(self, true, 0, buf));
+	tier_close(self->t);
+	self->t = NULL;
+	EXPECT_EQ(PAGE, pread(fd, got, PAGE, 0));
+	EXPECT_EQ(0, memcmp(got, buf, PAGE));
+	close(fd);
+	free(buf);
 	free(got);
 }
 
