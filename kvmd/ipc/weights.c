@@ -288,15 +288,17 @@ static void weights_offer(struct weights *w)
 
 /*
  * The filler is gone or gave up, and may still have the memory mapped. Others
- * that wait open another mapping, with memory of its own.
+ * that wait open another mapping, with memory of its own. @cookie: of its CLOSE
  */
-static void weights_refill(struct weights *w)
+static void weights_refill(struct weights *w, u64 cookie)
 {
 	struct weights_user *u = user_of(w, w->filler);
 	struct kvmd *d = w->d;
 
+	w->keep->filler = 0; /* a successor has none without a lease */
+	keep_order();
 	if (u) {
-		lease_set(w, u, 0, 0);
+		lease_set(w, u, 0, cookie);
 		user_free(w, u);
 	}
 	if (TAILQ_EMPTY(&w->users)) {
@@ -325,7 +327,7 @@ static void seal_failed(struct weights *w, int rc)
 			    rc == -EBUSY ? "it is still mapped writable, or "
 					   "pinned"
 					 : strerror(-rc));
-	weights_refill(w);
+	weights_refill(w, 0);
 }
 
 static void seal_answer(struct weights *w, int ro)
@@ -629,17 +631,23 @@ void weights_seal(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 		weights_memory_seal(w);
 }
 
+/* Return: @w goes with it. */
+static bool filler_leaves(struct weights *w, u64 cookie)
+{
+	if (w->state == WEIGHTS_FILLING) {
+		weights_refill(w, cookie);
+		return true;
+	}
+	w->filler = NULL;
+	return false;
+}
+
 /* One lease less, or as many as @u has. */
 static void user_release(struct weights *w, struct weights_user *u, bool all,
 			 u64 cookie)
 {
-	if (w->filler && w->filler == u->session) {
-		if (w->state == WEIGHTS_FILLING) {
-			weights_refill(w);
-			return;
-		}
-		w->filler = NULL;
-	}
+	if (w->filler == u->session && filler_leaves(w, cookie))
+		return;
 	if (!u->waits && !all && u->nr_opens > 1) {
 		lease_set(w, u, u->nr_opens - 1, cookie);
 		return;
@@ -698,11 +706,13 @@ void weights_session_exit(struct kvmd *d, struct session *s)
 		TAILQ_FOREACH(w, &d->weights.list, link)
 		{
 			u = user_of(w, s);
-			if (u)
+			if (u || w->filler == s)
 				break;
 		}
-		if (w)
+		if (w && u)
 			user_release(w, u, true, 0);
+		else if (w) /* a predecessor had not told it yet */
+			filler_leaves(w, 0);
 	} while (w);
 }
 

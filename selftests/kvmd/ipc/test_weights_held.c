@@ -304,6 +304,33 @@ TEST_F(held, memory_that_a_killed_kvmd_was_to_empty_the_next_one_empties)
 	close(fd);
 }
 
+/* Who has nothing open any more was taken for the filler. */
+TEST_F(held, a_filler_whose_close_killed_kvmd_fills_no_more)
+{
+	char *p;
+	int fd;
+
+	setenv("KV_KILL_AT", "keep_lease:2", 1); /* the first is its own */
+	start(self, &emptying);
+	unsetenv("KV_KILL_AT");
+	ask(&self->a);
+	fd = answer(self, &self->a, KV_WEIGHTS_FILL);
+	p = raw_map(fd, BYTES, PROT_READ | PROT_WRITE);
+	memset(p, 1, BYTES / 2);
+	ask(&self->b);
+	wait_for_weights(self, "\"waiters\":1");
+	raw_send(&self->a, KV_MSG_WEIGHTS_CLOSE, &self->got, sizeof(self->got));
+	let_go(self, next_call(self), 0);
+	expect_resumed(&self->a);
+	expect_resumed(&self->b);
+	EXPECT_EQ(0, raw_reply(&self->a));
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	wait_until_empty(fd);
+	hold_no_more(self);
+	munmap(p, BYTES);
+	close(fd);
+}
+
 static uint64_t charged(struct held_self *self)
 {
 	return test_kvmd_u64(&self->d, "meminfo", "weights_bytes");
