@@ -38,7 +38,8 @@
  * (mm/room.c). It is refused when nothing has come free for ten seconds, or if
  * the others' weights alone leave too little. One that is over its tenant's
  * limit waits for memory of the tenant's that is being emptied, for as long at
- * most.
+ * most. Memory that takes longer to be empty is held up, by a client, and
+ * counts as any that is in use: nobody waits for it any more.
  *
  * A mapping outlives kvmd: memory, record, leases (keep/block.h). Who waits
  * for it has a message that is not answered, which a successor handles again;
@@ -53,6 +54,8 @@
 
 struct kvmd;
 struct session;
+
+#define WEIGHTS_WAIT_NS 10000000000ull /* for the next bit of memory */
 
 enum weights_state {
 	WEIGHTS_FILLING,
@@ -79,7 +82,10 @@ struct weights_memory {
 	u32 tenant, slot;
 	u32 gen; /* of its name, 0: it has none */
 	bool goes; /* it has a record, a charge, a reference of its tenant's */
-	TAILQ_ENTRY(weights_memory) link; /* then */
+	TAILQ_ENTRY(weights_memory) link; /* then, as is what follows */
+	bool held_up; /* for so long that nobody waits for it any more */
+	struct timer held_timer;
+
 	s64 resident_bytes; /* when last looked at, or -errno */
 	bool busy; /* a thread has it, and what follows */
 	struct work work;
@@ -179,18 +185,19 @@ void weights_memory_look(struct weights *w);
 void weights_memory_seal(struct weights *w);
 /* weights_memory_let_go - if there is any; w->state says of what kind it is */
 void weights_memory_let_go(struct weights *w);
+/* weights_memory_left - let go of a predecessor's that no record names; @fd is
+ * owned from now on, as is its name */
+void weights_memory_left(struct kvmd *d, u32 slot, u32 gen, int fd);
 /* weights_memory_flush - wait for all that was begun, a second at most */
 void weights_memory_flush(struct kvmd *d);
-/* weights_memory_left - likewise, of a predecessor's that no record names; @fd
- * is owned from now on, as is its name */
-void weights_memory_left(struct kvmd *d, u32 slot, u32 gen, int fd);
 
-/* weights_going - bytes of @tenant, or of all: MM_NONE, that are being emptied
- */
+/* weights_going - bytes of @tenant that are being emptied */
 u64 weights_going(const struct kvmd *d, u32 tenant);
+/* weights_coming - bytes of @tenant, or of all: MM_NONE, that are about to come
+ * so: not what is held up */
+u64 weights_coming(const struct kvmd *d, u32 tenant);
 /* weights_memory_going - what a predecessor was emptying; @fd and a reference
- * of
- * @tenant are owned from now on */
+ * of @tenant are owned from now on */
 void weights_memory_going(struct kvmd *d, u32 slot, u32 tenant, int fd);
 
 /* For weights_memory.c */

@@ -78,8 +78,8 @@ u64 weights_spare(void *host, u32 tenant, u64 want, u64 most)
 	u64 got = 0;
 
 	d->weights.spare_seq++;
-	if (!want) /* it comes, and who holds it up is waited for by nobody */
-		got = min(weights_going(d, tenant), most);
+	if (!want) /* it comes by itself */
+		got = min(weights_coming(d, tenant), most);
 	while (!want || got < want) {
 		w = oldest_idle(d, tenant, most - got);
 		if (!w)

@@ -7,8 +7,9 @@
  *	limited	the tenant's limit is in use, in part by memory that is being
  *		emptied. None of these holds up another
  *
- * Both wait while something comes, for ROOM_WAIT_NS at most: memory that a
- * client holds up in the kernel may never be empty.
+ * Both wait while something comes, for WEIGHTS_WAIT_NS at most. Memory that
+ * a client holds up in the kernel may never be empty: what is not within that
+ * time comes to nobody any more.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +20,6 @@
 #include "kvmd/kvmd.h"
 
 #define PAGE_BYTES   4096ull
-#define ROOM_WAIT_NS 10000000000ull /* for the next bit of it */
 #define LATE_LOOK_NS 5000000u /* between looks whether it is there */
 
 static struct weights_lates *list_of(struct kvmd *d,
@@ -76,12 +76,12 @@ static bool limit_has(const struct kvmd *d, u32 tenant, u64 bytes, u64 less)
 /* What is being emptied makes it fit. */
 static bool limit_comes(const struct kvmd *d, u32 tenant, u64 bytes)
 {
-	return limit_has(d, tenant, bytes, weights_going(d, tenant));
+	return limit_has(d, tenant, bytes, weights_coming(d, tenant));
 }
 
 static bool is_over(const struct kvmd *d, const struct weights_late *l)
 {
-	return d->now_ns - l->since_ns >= ROOM_WAIT_NS;
+	return d->now_ns - l->since_ns >= WEIGHTS_WAIT_NS;
 }
 
 /*
@@ -95,14 +95,14 @@ static bool room_comes(struct kvmd *d, struct weights_late *l)
 
 	if (!l->since_ns)
 		l->since_ns = d->now_ns;
-	if (!l->has_room && weights_going(d, MM_NONE) >= bytes &&
+	if (!l->has_room && weights_coming(d, MM_NONE) >= bytes &&
 	    !is_over(d, l))
 		return true;
 	makes = mm_room_wait(d->mm, l->session->id, bytes);
 	if (makes && (!l->has_room || mm_room_comes(d->mm)))
 		l->since_ns = d->now_ns;
 	l->has_room = makes;
-	return (makes || weights_going(d, MM_NONE)) && !is_over(d, l);
+	return (makes || weights_coming(d, MM_NONE)) && !is_over(d, l);
 }
 
 bool weights_wait(struct kvmd *d, struct session *s, const struct kv_msg *msg,

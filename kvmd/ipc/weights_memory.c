@@ -98,6 +98,7 @@ static void go_done(struct work *work)
 	d->weights.nr_jobs--;
 	if (goes) {
 		TAILQ_REMOVE(&d->weights.going, m, link);
+		timer_cancel(&d->timers, &m->held_timer);
 		d->keep.block->weights[m->slot].state = 0;
 		mm_tenant_uncharge(d->mm, m->tenant, m->bytes);
 		mm_tenant_put(d->mm, m->tenant);
@@ -208,10 +209,26 @@ int weights_memory_adopt(struct weights *w, int fd)
 	return rc;
 }
 
+/* Who counts on it is to look again. */
+static void hold_up(struct timer *t)
+{
+	struct weights_memory *m =
+		container_of(t, struct weights_memory, held_timer);
+	struct kvmd *d = m->d;
+
+	m->held_up = true;
+	mm_spared(d->mm);
+	kvmd_pump(d);
+	weights_retry(d);
+}
+
 static void keep_charge(struct weights_memory *m)
 {
 	m->goes = true;
 	TAILQ_INSERT_TAIL(&m->d->weights.going, m, link);
+	m->held_timer.fire = hold_up;
+	timer_set(&m->d->timers, &m->held_timer,
+		  m->d->now_ns + WEIGHTS_WAIT_NS);
 }
 
 void weights_memory_let_go(struct weights *w)
@@ -269,7 +286,18 @@ u64 weights_going(const struct kvmd *d, u32 tenant)
 	u64 bytes = 0;
 
 	TAILQ_FOREACH(m, &d->weights.going, link)
-	if (tenant == MM_NONE || m->tenant == tenant)
+	if (m->tenant == tenant)
+		bytes += m->bytes;
+	return bytes;
+}
+
+u64 weights_coming(const struct kvmd *d, u32 tenant)
+{
+	const struct weights_memory *m;
+	u64 bytes = 0;
+
+	TAILQ_FOREACH(m, &d->weights.going, link)
+	if (!m->held_up && (tenant == MM_NONE || m->tenant == tenant))
 		bytes += m->bytes;
 	return bytes;
 }

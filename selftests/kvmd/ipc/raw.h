@@ -309,8 +309,9 @@ static inline int raw_space(struct raw *r, uint32_t geom, uint32_t window)
 #define RAW_OUT_OFF 65536u
 
 /* Reserve tokens [pos, pos + nr) of @space for the next step. */
-static inline struct kv_cqe raw_reserve(struct raw *r, uint32_t space,
-					uint64_t pos, uint32_t nr)
+static inline struct kv_cqe raw_reserve_with(struct raw *r, uint8_t flags,
+					     uint32_t space, uint64_t pos,
+					     uint32_t nr)
 {
 	struct kv_resv_item *it = raw_arena(r, 0);
 
@@ -320,11 +321,18 @@ static inline struct kv_cqe raw_reserve(struct raw *r, uint32_t space,
 	return raw_call(r,
 			(struct kv_sqe){
 				.opcode = KV_OP_RESERVE,
+				.flags = flags,
 				.nr = 1,
 				.step = ++r->step,
 				.out_off = RAW_OUT_OFF,
 				.out_len = sizeof(struct kv_copy) * KV_AREA_MAX,
 			});
+}
+
+static inline struct kv_cqe raw_reserve(struct raw *r, uint32_t space,
+					uint64_t pos, uint32_t nr)
+{
+	return raw_reserve_with(r, 0, space, pos, nr);
 }
 
 /* The step has ended and its tokens count. */

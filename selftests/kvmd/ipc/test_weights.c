@@ -328,20 +328,9 @@ TEST_F(weights, unused_ones_stay_until_room_is_wanted)
 /* Ask for a space's first 16000 tokens, nearly an extent, and wait. */
 static struct kv_cqe reserve_wait(struct raw *r, uint32_t geom)
 {
-	struct kv_resv_item *it = raw_arena(r, 0);
-	int space = raw_space(r, geom, 0);
+	uint32_t space = (uint32_t)raw_space(r, geom, 0);
 
-	*it = (struct kv_resv_item){ .space = (uint32_t)space,
-				     .nr_tokens = 16000 };
-	return raw_call(r,
-			(struct kv_sqe){
-				.opcode = KV_OP_RESERVE,
-				.flags = KV_SQE_WAIT,
-				.nr = 1,
-				.step = ++r->step,
-				.out_off = RAW_OUT_OFF,
-				.out_len = sizeof(struct kv_copy) * KV_AREA_MAX,
-			});
+	return raw_reserve_with(r, KV_SQE_WAIT, space, 0, 16000);
 }
 
 /* A ticket was left to wait although what it waited for was nobody's. */

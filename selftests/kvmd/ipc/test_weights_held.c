@@ -82,13 +82,19 @@ static void hold_no_more(struct held_self *self)
 	self->calls = NO_FD;
 }
 
-static void ask(struct raw *r)
+static void ask_for(struct raw *r, unsigned int digest)
 {
-	struct kv_msg_weights k = {
-		.packing = 1, .digest = { 1 }, .bytes = BYTES, .name = "model"
-	};
+	struct kv_msg_weights k = { .packing = 1,
+				    .digest = { (uint8_t)digest },
+				    .bytes = BYTES,
+				    .name = "model" };
 
 	raw_send(r, KV_MSG_WEIGHTS_OPEN, &k, sizeof(k));
+}
+
+static void ask(struct raw *r)
+{
+	ask_for(r, 1);
 }
 
 /* The reply to ask(), of this state; its descriptor. */
@@ -402,21 +408,28 @@ TEST_F(held, who_fills_instead_at_the_limit_waits_for_empty_memory)
 	close(fd);
 }
 
-TEST_F(held, who_fills_instead_on_a_full_device_waits_for_empty_memory)
+/* All of the device but what ask() wants. */
+static void fill_the_rest(struct held_self *self)
 {
 	struct kv_msg_weights k = { .packing = 1,
 				    .digest = { 2 },
 				    .bytes = (64u << 20) - BYTES,
 				    .name = "other" };
+
+	raw_attach(&self->c, self->d.socket);
+	raw_send(&self->c, KV_MSG_WEIGHTS_OPEN, &k, sizeof(k));
+	ASSERT_EQ(0, raw_reply(&self->c));
+	raw_fds_close(&self->c);
+}
+
+TEST_F(held, who_fills_instead_on_a_full_device_waits_for_empty_memory)
+{
 	uint64_t call;
 	char *p;
 	int fd;
 
 	start(self, &emptying);
-	raw_attach(&self->c, self->d.socket);
-	raw_send(&self->c, KV_MSG_WEIGHTS_OPEN, &k, sizeof(k));
-	ASSERT_EQ(0, raw_reply(&self->c));
-	raw_fds_close(&self->c);
+	fill_the_rest(self);
 	fd = fill_and_give_up(self, &p);
 	call = next_call(self);
 	raw_geom(&self->a);
@@ -442,6 +455,52 @@ TEST_F(held, who_waits_for_memory_that_is_never_empty_is_refused)
 	EXPECT_EQ(-EDQUOT, raw_reply(&self->b));
 	munmap(p, BYTES);
 	close(fd);
+}
+
+/* Each of them waited as long as the first one. */
+TEST_F(held, memory_that_is_held_up_is_waited_for_once)
+{
+	char *p;
+	int fd;
+
+	start(self, &emptying);
+	fill_the_rest(self);
+	fd = fill_and_give_up(self, &p);
+	next_call(self);
+	EXPECT_EQ(-ENOSPC, raw_reply(&self->b));
+	ask(&self->b);
+	charged(self); /* kvmd has looked at what came before */
+	ASSERT_EQ(1, raw_recv(&self->b, 0));
+	EXPECT_EQ(-ENOSPC, self->b.msg.status);
+	munmap(p, BYTES);
+	close(fd);
+}
+
+/* Begin to fill, and give up. It is emptied. */
+static void give_up(struct held_self *self, unsigned int digest)
+{
+	ask_for(&self->a, digest);
+	close(answer(self, &self->a, KV_WEIGHTS_FILL));
+	raw_send(&self->a, KV_MSG_WEIGHTS_CLOSE, &self->got, sizeof(self->got));
+	EXPECT_EQ(0, raw_reply(&self->a));
+}
+
+/* It was taken for memory that comes, for ever. */
+TEST_F(held, a_ticket_does_not_wait_for_memory_that_is_held_up)
+{
+	struct kv_cqe cqe;
+	uint32_t geom;
+
+	start(self, &emptying);
+	limit(self, KV_EXTENT_SIZE + BYTES / 2);
+	give_up(self, 1);
+	next_call(self);
+	geom = raw_geom(&self->b);
+	cqe = raw_reserve_with(&self->b, KV_SQE_WAIT,
+			       (uint32_t)raw_space(&self->b, geom, 0), 0, 16);
+	ASSERT_TRUE(cqe.flags & KV_CQE_MORE);
+	ASSERT_TRUE(raw_pop(&self->b, &cqe, WAIT_MS));
+	EXPECT_EQ(-E2BIG, cqe.res);
 }
 
 /* Kill who is about to empty memory; the next one is, then. */
