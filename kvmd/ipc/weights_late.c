@@ -42,11 +42,16 @@ static struct weights_late *late_new(struct session *s,
 }
 
 /* Nobody has to give way for it any more. */
-static void late_remove(struct kvmd *d, struct weights_late *l)
+static void room_end(struct kvmd *d, struct weights_late *l)
 {
 	if (l->has_room)
 		mm_room_end(d->mm);
 	l->has_room = false;
+}
+
+static void late_remove(struct kvmd *d, struct weights_late *l)
+{
+	room_end(d, l);
 	TAILQ_REMOVE(list_of(d, l), l, link);
 }
 
@@ -130,9 +135,11 @@ bool weights_wait(struct kvmd *d, struct session *s, const struct kv_msg *msg,
 
 void weights_late_again(struct weights *w)
 {
+	struct weights_late *l = TAILQ_FIRST(&w->d->weights.late);
 	struct weights_user *u;
-	struct weights_late *l;
 
+	if (l) /* the first one no longer */
+		room_end(w->d, l);
 	TAILQ_FOREACH_REVERSE(u, &w->users, weights_users, link)
 	{
 		l = late_new(u->session, &u->msg, &w->key);
