@@ -480,6 +480,19 @@ static bool same_key(const struct weights *w, const struct kv_msg_weights *key,
 	       w->tenant == tenant;
 }
 
+struct weights *weights_find(const struct kvmd *d,
+			     const struct kv_msg_weights *key, u32 tenant)
+{
+	struct weights *w;
+
+	TAILQ_FOREACH(w, &d->weights.list, link)
+	{
+		if (same_key(w, key, tenant))
+			break;
+	}
+	return w;
+}
+
 /*
  * A predecessor was killed while it answered this OPEN: what it gave, it gives
  * once more. Return: whether there was anything.
@@ -526,11 +539,7 @@ int weights_open_try(struct kvmd *d, struct session *s,
 		refuse_create(s, msg, &key, key.bytes ? -ENOSPC : -EINVAL);
 		return 0;
 	}
-	TAILQ_FOREACH(w, &d->weights.list, link)
-	{
-		if (same_key(w, &key, s->tenant))
-			break;
-	}
+	w = weights_find(d, &key, s->tenant);
 	if (w && w->key.bytes != key.bytes) {
 		conn_refuse(s->conn, msg, -EBADMSG,
 			    "weights %s: this digest is known with %llu bytes, "

@@ -204,6 +204,9 @@ void weights_memory_going(struct kvmd *d, u32 slot, u32 tenant, int fd);
 void weights_looked(struct weights *w);
 void weights_sealed(struct weights *w, int rc);
 
+/* weights_find - that @key asks for, or NULL */
+struct weights *weights_find(const struct kvmd *d,
+			     const struct kv_msg_weights *key, u32 tenant);
 /* weights_open_try - @late: it has waited, or NULL. Return: 0: it is answered,
  * or will be when the mapping is filled; -EAGAIN: it waits for memory */
 int weights_open_try(struct kvmd *d, struct session *s,

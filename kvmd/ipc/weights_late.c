@@ -190,6 +190,7 @@ static void retry_limited(struct kvmd *d)
 		tenant = l->session->tenant;
 		bytes = bytes_of(&l->body);
 		if (limit_has(d, tenant, bytes, 0) || is_over(d, l) ||
+		    weights_find(d, &l->body, tenant) ||
 		    !limit_comes(d, tenant, bytes))
 			try_again(d, l);
 	}

@@ -503,6 +503,30 @@ TEST_F(held, a_ticket_does_not_wait_for_memory_that_is_held_up)
 	EXPECT_EQ(-E2BIG, cqe.res);
 }
 
+/* The second one waited on, for a limit that does not concern it. */
+TEST_F(held, who_waits_at_the_limit_shares_what_another_fills)
+{
+	uint64_t call;
+	char *json;
+
+	start(self, &emptying);
+	raw_attach(&self->c, self->d.socket);
+	limit(self, 2 * BYTES + BYTES / 2);
+	give_up(self, 1);
+	give_up(self, 2);
+	call = next_call(self);
+	ask_for(&self->b, 3);
+	EXPECT_EQ(2ull * BYTES, charged(self)); /* it waits by now */
+	ask_for(&self->c, 3);
+	EXPECT_EQ(2ull * BYTES, charged(self));
+	let_go(self, call, 0);
+	close(answer(self, &self->b, KV_WEIGHTS_FILL));
+	json = test_kvmd_ctl(&self->d, "weights list");
+	EXPECT_TRUE(json && strstr(json, "\"waiters\":1"));
+	free(json);
+	hold_no_more(self);
+}
+
 /* Kill who is about to empty memory; the next one is, then. */
 static void kill_while_it_empties(struct held_self *self)
 {
