@@ -20,6 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "include/kv/types.h"
+#include "selftests/harness.h"
 #include "selftests/lib_kvmd.h"
 
 #define INSNS_MAX 64u
@@ -170,18 +171,34 @@ bool hold_is_possible(void)
 
 /* ---- calls ---- */
 
+/* For poll(), until @end. */
+static int ms_left(double end)
+{
+	double ms = (end - th_now()) * 1e3;
+
+	return ms > 0 ? (int)ms + 1 : 0;
+}
+
 int hold_next(int listener, uint64_t *id, int timeout_ms)
 {
 	struct pollfd p = { .fd = listener, .events = POLLIN };
+	double end = th_now() + timeout_ms * 1e-3;
 	struct seccomp_notif n;
 	int rc;
 
 	do { /* ENOENT: who called has been killed meanwhile */
-		rc = poll(&p, 1, timeout_ms);
+		rc = poll(&p, 1, ms_left(end));
+		if (rc < 0 && errno == EINTR)
+			continue;
 		if (rc != 1)
 			return rc ? -errno : -ETIMEDOUT;
+		if (!(p.revents & POLLIN))
+			return -ESHUTDOWN;
 		memset(&n, 0, sizeof(n));
-	} while (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &n));
+		rc = ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &n);
+		if (rc && errno != ENOENT && errno != EINTR)
+			return -errno;
+	} while (rc);
 	*id = n.id;
 	return 0;
 }

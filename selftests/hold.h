@@ -40,7 +40,8 @@ int hold_before(const struct hold_rule *rules, unsigned int nr);
 int hold_listener(void);
 /* hold_is_possible - may a process be held so here? */
 bool hold_is_possible(void);
-/* hold_next - the next call, which is held; 0, or -errno: -ETIMEDOUT */
+/* hold_next - the next call, which is held; 0, or -errno: -ETIMEDOUT,
+ * -ESHUTDOWN: nobody is left to call */
 int hold_next(int listener, uint64_t *id, int timeout_ms);
 /* hold_let_go - it goes on, or fails with @err; 0 or -errno */
 int hold_let_go(int listener, uint64_t id, int err);
