@@ -17,25 +17,29 @@ union control {
 	struct cmsghdr align;
 };
 
+/* One patience for all that are sent one after the other, by one thread. */
+static int waited_ms; /* since a descriptor left at once */
+
 /*
  * Too many descriptors are under way to this user, be they others': nothing
  * tells when some have arrived. Return: try again?
  */
-static bool send_again(int err, int *ms)
+static bool send_again(int err)
 {
 	const struct timespec moment = { .tv_nsec = 1000000 };
 
 	if (err == EINTR)
 		return true;
-	if (err != ETOOMANYREFS || (*ms)++ >= PATIENCE_MS)
+	if (err != ETOOMANYREFS || waited_ms >= PATIENCE_MS)
 		return false;
+	waited_ms++;
 	nanosleep(&moment, NULL);
 	return true;
 }
 
 int channel_send(int sock, const struct keep_msg *msg, int fd)
 {
-	int ms = 0;
+	int before = waited_ms;
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)msg,
 			     .iov_len = sizeof(*msg) };
 	struct msghdr hdr = { .msg_iov = &iov, .msg_iovlen = 1 };
@@ -53,8 +57,10 @@ int channel_send(int sock, const struct keep_msg *msg, int fd)
 		memcpy(CMSG_DATA(cm), &fd, sizeof(int));
 	}
 	while (sendmsg(sock, &hdr, MSG_NOSIGNAL) < 0)
-		if (!send_again(errno, &ms))
+		if (!send_again(errno))
 			return -errno;
+	if (fd >= 0 && waited_ms == before)
+		waited_ms = 0;
 	return 0;
 }
 

@@ -7,7 +7,8 @@
 #include "kvmd/keep/proto.h"
 
 /* channel_send - @fd -1: none; 0 or -errno. Sleeps while there is no room, and
- * some seconds while too many descriptors are under way. */
+ * some seconds while too many descriptors are under way, in all until one
+ * leaves at once. One thread of a process. */
 int channel_send(int sock, const struct keep_msg *msg, int fd);
 /**
  * channel_recv - the next packet
