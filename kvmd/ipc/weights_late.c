@@ -138,8 +138,10 @@ void weights_late_again(struct weights *w)
 	struct weights_late *l = TAILQ_FIRST(&w->d->weights.late);
 	struct weights_user *u;
 
-	if (l) /* the first one no longer */
+	if (l) { /* the first one no longer; its wait begins when it is again */
 		room_end(w->d, l);
+		l->since_ns = 0;
+	}
 	TAILQ_FOREACH_REVERSE(u, &w->users, weights_users, link)
 	{
 		l = late_new(u->session, &u->msg, &w->key);

@@ -222,13 +222,16 @@ static void hold_up(struct timer *t)
 	weights_retry(d);
 }
 
+/* A tenant's thread empties one after the other, a GB in less than a second. */
 static void keep_charge(struct weights_memory *m)
 {
+	struct kvmd *d = m->d;
+
 	m->goes = true;
-	TAILQ_INSERT_TAIL(&m->d->weights.going, m, link);
+	TAILQ_INSERT_TAIL(&d->weights.going, m, link);
 	m->held_timer.fire = hold_up;
-	timer_set(&m->d->timers, &m->held_timer,
-		  m->d->now_ns + WEIGHTS_WAIT_NS);
+	timer_set(&d->timers, &m->held_timer,
+		  d->now_ns + WEIGHTS_WAIT_NS + weights_going(d, m->tenant));
 }
 
 void weights_memory_let_go(struct weights *w)

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include "lib/clock.h"
 
 #define PATIENCE_MS 5000
 
@@ -19,6 +20,7 @@ union control {
 
 /* One patience for all that are sent one after the other, by one thread. */
 static int waited_ms; /* since a descriptor left at once */
+static u64 waited_ns; /* when it was waited for last */
 
 /*
  * Too many descriptors are under way to this user, be they others': nothing
@@ -30,9 +32,14 @@ static bool send_again(int err)
 
 	if (err == EINTR)
 		return true;
-	if (err != ETOOMANYREFS || waited_ms >= PATIENCE_MS)
+	if (err != ETOOMANYREFS)
+		return false;
+	if (clock_ns() - waited_ns > PATIENCE_MS * 1000000ull)
+		waited_ms = 0;
+	if (waited_ms >= PATIENCE_MS)
 		return false;
 	waited_ms++;
+	waited_ns = clock_ns();
 	nanosleep(&moment, NULL);
 	return true;
 }

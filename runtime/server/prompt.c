@@ -75,17 +75,19 @@ static int put_content(const json_t *m, const char *role, size_t at,
 		       struct strbuf *b, struct api_error *err)
 {
 	const json_t *content = json_object_get(m, "content");
+	const json_t *refusal = json_object_get(m, "refusal");
+	bool assistant = !strcmp(role, "assistant");
 	size_t i;
 	json_t *part;
 
-	if (json_is_null(content) && json_object_get(m, "refusal"))
-		content = json_object_get(m, "refusal");
+	if (json_is_null(content) && json_is_string(refusal) && assistant)
+		content = refusal;
 	if (json_is_string(content)) {
 		strbuf_add(b, json_string_value(content),
 			   json_string_length(content));
 		return 0;
 	}
-	if (json_is_null(content) && !strcmp(role, "assistant"))
+	if (json_is_null(content) && assistant)
 		return 0;
 	if (!json_is_array(content))
 		return api_refuse(err, 400, "messages",

@@ -234,7 +234,7 @@ TEST_F(fault, what_is_reordered_lands_behind_a_later_write)
 	free(got);
 }
 
-/* Nobody waited for the half that comes later. */
+/* Nobody waited for the write that comes later. */
 TEST_F(fault, what_is_reordered_lands_before_the_end)
 {
 	unsigned char *buf, *got;

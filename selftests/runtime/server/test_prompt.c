@@ -174,7 +174,8 @@ TEST_F(prompt, what_the_model_would_not_say_is_its_text)
 				    "\"refusal\":null}"),
 			       true, &self->e));
 	EXPECT_EQ(nr - 2, self->c.parts[0].nr_prompt);
-	REFUSED(MSGS("{\"role\":\"user\",\"content\":null}"), "messages",
+	REFUSED(MSGS("{\"role\":\"user\",\"content\":null,\"refusal\":\"a\"}"),
+		"messages",
 		"messages[1].content has to be a string or a list of parts");
 }
 
