@@ -222,16 +222,18 @@ static void hold_up(struct timer *t)
 	weights_retry(d);
 }
 
-/* A tenant's thread empties one after the other, a GB in less than a second. */
+/* A tenant's thread empties one after the other, a GiB in under a second. */
 static void keep_charge(struct weights_memory *m)
 {
 	struct kvmd *d = m->d;
+	u64 gib;
 
 	m->goes = true;
 	TAILQ_INSERT_TAIL(&d->weights.going, m, link);
 	m->held_timer.fire = hold_up;
+	gib = weights_going(d, m->tenant) >> 30;
 	timer_set(&d->timers, &m->held_timer,
-		  d->now_ns + WEIGHTS_WAIT_NS + weights_going(d, m->tenant));
+		  d->now_ns + WEIGHTS_WAIT_NS + gib * 1000000000ull);
 }
 
 void weights_memory_let_go(struct weights *w)
