@@ -70,6 +70,7 @@ vec_inline void fetch_beside_k(const struct attn_work *w, u32 dim, u32 j,
 #include "kernels/cpu/attn_few.h"
 #include "kernels/cpu/attn_pv.h"
 
+_Static_assert(NEXT_KEYS == PV_KEYS, "what is fetched beside the last V");
 _Static_assert(sizeof(struct attn_scratch) + sizeof(struct attn_own) <=
 		       KERN_SCRATCH_BYTES,
 	       "a thread's scratch holds them");

@@ -54,14 +54,12 @@ vec_inline void few_scores(const u32 nb, const int mr,
 {
 	const u32 batch = FEW_LANES * FEW_LANES / nb;
 	u64 k_off = w->p->kv.k_off;
-	u32 pair[FEW_PAIRS][FEW_LANES] __attribute__((aligned(32)));
 	float part[TILE_ROWS][FEW_LANES][FEW_LANES]
 		__attribute__((aligned(32)));
 
 	for (u32 j = lo / batch * batch; j < hi; j += batch) {
 		for (u32 g = 0; g < FEW_LANES; g++) {
 			const u8 *row[FEW_LANES];
-			__m256 sum[TILE_ROWS];
 
 			for (u32 h = 0; h < FEW_LANES / nb; h++) {
 				u32 key = j + g + FEW_LANES * h;
@@ -70,11 +68,7 @@ vec_inline void few_scores(const u32 nb, const int mr,
 				key = min(max(key, lo), hi - 1);
 				row[h] = w->s->key[key] + k_off;
 			}
-			few_load_w(nb, row, pair);
-			few_chains(mr, pair, q, sum);
-#pragma GCC unroll 6
-			for (int m = 0; m < mr; m++)
-				_mm256_store_ps(part[m][g], sum[m]);
+			few_group(nb, mr, row, q, g, part);
 		}
 		for (int m = 0; m < mr; m++)
 			few_add(nb, false, part[m], s + m * SEGMENT + j);

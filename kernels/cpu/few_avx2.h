@@ -80,6 +80,21 @@ vec_inline void few_chains(const int mr, const u32 (*pair)[FEW_LANES],
 		sum[m] = _mm256_add_ps(sum[m], odd[m]);
 }
 
+/* Group g of 8: its sums go beside those of the others, for each row of x. */
+vec_inline void few_group(const u32 nb, const int mr, const u8 *const *row,
+			  const float *x, u32 g,
+			  float (*part)[FEW_LANES][FEW_LANES])
+{
+	u32 pair[FEW_PAIRS][FEW_LANES] __attribute__((aligned(32)));
+	__m256 sum[TILE_ROWS];
+
+	few_load_w(nb, row, pair);
+	few_chains(mr, pair, x, sum);
+#pragma GCC unroll 6
+	for (int m = 0; m < mr; m++)
+		_mm256_store_ps(part[m][g], sum[m]);
+}
+
 /* Sums of 8 groups to those of 64 / nb rows of w, on to what s has if @more. */
 vec_inline void few_add(const u32 nb, const bool more,
 			const float (*sum)[FEW_LANES], float *s)

@@ -61,21 +61,15 @@ static const u8 *few_row(const struct kern_mat *w, u32 n, u32 k0, u32 nr,
 vec_inline void few_sums(const int mr, const struct kern_gemm *p, u32 n, u32 n1,
 			 u32 k0, u32 nr, struct gemm_scratch *s, float *c)
 {
-	u32 pair[FEW_PAIRS][FEW_LANES] __attribute__((aligned(32)));
+	const float *x = (const float *)(const void *)s->panel[0];
 	float part[TILE_ROWS][FEW_LANES][FEW_LANES]
 		__attribute__((aligned(32)));
 
 	for (u32 g = 0; g < FEW_LANES; g++) {
 		const u8 *row = few_row(&p->w, min(n + g, n1 - 1), k0, nr,
 					&s->rows.rows[g]);
-		__m256 sum[TILE_ROWS];
 
-		few_load_w(8, &row, pair);
-		few_chains(mr, pair, (const float *)(const void *)s->panel[0],
-			   sum);
-#pragma GCC unroll 6
-		for (int m = 0; m < mr; m++)
-			_mm256_store_ps(part[m][g], sum[m]);
+		few_group(8, mr, &row, x, g, part);
 	}
 	for (int m = 0; m < mr; m++)
 		few_add(8, true, part[m], c + m * PANEL_COLS);
